@@ -1,0 +1,110 @@
+"""The frame of every script: one JSON argument, named inputs and outputs, a log, a progress file, a receipt.
+
+    python workflow/scripts/NAME.py JSON --in name=path ... --out name=path ... --with name=value ... --log PATH
+
+What a user can put right ends in one line and exit status 1; anything else is a bug and leaves its traceback in the
+log.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TextIO
+
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import write_json
+from diffprobe.runtime.progress import Console, Progress
+from diffprobe.runtime.receipts import receipt
+
+
+class Job:
+    """What a script was asked to do, and how it reports."""
+
+    def __init__(self, arguments: argparse.Namespace, log: TextIO) -> None:
+        self.config: Any = json.loads(arguments.config)
+        self.inputs: dict[str, str] = dict(pair.split("=", 1) for pair in arguments.inputs)
+        self.outputs: dict[str, str] = dict(pair.split("=", 1) for pair in arguments.outputs)
+        self.options: dict[str, str] = dict(pair.split("=", 1) for pair in arguments.options)
+        self.threads: int = arguments.threads
+        self.log = log
+        self.started = time.time()
+        self.console = Console(Path(log.name).parents[1] / ".console")
+        path = Path(arguments.progress or Path(log.name).with_suffix(".json"))
+        self.progress = Progress(path, arguments.name, log, self.console)
+
+    def input(self, name: str) -> Path:
+        return Path(self.inputs[name])
+
+    def output(self, name: str) -> Path:
+        return Path(self.outputs[name])
+
+    def group(self, prefix: str) -> list[Path]:
+        """The inputs named prefix.0, prefix.1, ... in order."""
+        return [Path(path) for name, path in self.inputs.items() if name.startswith(f"{prefix}.")]
+
+    def say(self, line: str) -> None:
+        """One line to the log and, as an event worth it, to the console."""
+        print(line, file=self.log, flush=True)
+        print(f"{self.progress.name}: {line}", file=sys.stderr, flush=True)
+
+    @cached_property
+    def device(self) -> Any:
+        """The torch device of this job, its number of threads set: the first GPU that it is given, else the CPU."""
+        import torch
+
+        torch.set_num_threads(self.threads)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def receipt(self, **more: Any) -> dict:
+        """This job's receipt so far (see `receipts.receipt`)."""
+        return receipt(self.config, self.inputs, self.started, **more)
+
+    def write_receipt(self, **more: Any) -> None:
+        write_json(self.output("receipt"), self.receipt(**more))
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="One job of the workflow; the rules call it.")
+    parser.add_argument("config", help="the config subtree of this job, as JSON")
+    parser.add_argument("--in", dest="inputs", nargs="*", default=[], metavar="name=path")
+    parser.add_argument("--out", dest="outputs", nargs="*", default=[], metavar="name=path")
+    parser.add_argument("--with", dest="options", nargs="*", default=[], metavar="name=value", help="what changes no result")
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--progress", help="progress file (default: beside the log)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--name", default=Path(sys.argv[0]).stem, help="how the job calls itself")
+    return parser.parse_args(argv)
+
+
+def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
+    """Run one job: `main(job)` between a progress file that says running and one that says done or failed."""
+    arguments = parse(argv)
+    Path(arguments.log).parent.mkdir(parents=True, exist_ok=True)
+    with Path(arguments.log).open("w", buffering=1) as log:
+        job = Job(arguments, log)
+        try:
+            main(job)
+        except UserError as error:
+            fail(job, f"error: {error}")
+        except SystemExit:
+            job.progress.write("stopped")
+            raise
+        except Exception as error:
+            traceback.print_exc(file=log)
+            fail(job, f"failed: {type(error).__name__}: {error} (traceback in {log.name})")
+        else:
+            job.progress.write("done")
+        finally:
+            job.console.close()
+
+
+def fail(job: Job, line: str) -> None:
+    job.progress.write("failed", line)
+    job.say(line)
+    sys.exit(1)

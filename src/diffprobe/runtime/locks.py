@@ -1,0 +1,43 @@
+"""Advisory locks that die with their owner (flock): nothing to clean up after a SIGKILL."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def try_lock(path: str | Path) -> int | None:
+    """Take the lock now and return its descriptor (keep it open as long as the lock is needed), or None.
+
+    The file then names the owner as `pid@host`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}@{socket.gethostname()}".encode(), 0)
+    return descriptor
+
+
+@contextmanager
+def exclusive(path: str | Path, waiting: Callable[[str], None], poll: float = 0.5) -> Iterator[None]:
+    """Hold the lock at `path`, waiting for its owner if there is one; `waiting(owner)` is called once then."""
+    path = Path(path)
+    descriptor = try_lock(path)
+    if descriptor is None:
+        waiting(path.read_text() or "unknown")
+    while descriptor is None:
+        time.sleep(poll)
+        descriptor = try_lock(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)

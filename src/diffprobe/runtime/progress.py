@@ -1,0 +1,129 @@
+"""How far a job is: a status line for people, a small JSON file for `diffprobe status`."""
+
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from diffprobe.runtime.files import read_json, write_json
+from diffprobe.runtime.locks import try_lock
+
+FILE_SECONDS = 1.0  # how often progress.json is renewed
+LOG_SECONDS = 5.0  # how often the log gets a status line
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 3s, 2m05s or 1h02m."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+class Console:
+    """The terminal, for one job at a time: the first that takes the slot shows its status line, others only log."""
+
+    def __init__(self, slot: Path) -> None:
+        self.slot = try_lock(slot)
+        self.live = sys.stderr.isatty()
+
+    def show(self, line: str) -> None:
+        if self.slot is not None:
+            print(f"\r\x1b[K{line}" if self.live else line, end="" if self.live else "\n", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.slot is not None:
+            if self.live:
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            os.close(self.slot)
+            self.slot = None
+
+
+class Progress:
+    """One job's counter of work done, with its rate and the time left."""
+
+    def __init__(self, path: Path, name: str, log: Any, console: Console) -> None:
+        self.path, self.name, self.log, self.console = path, name, log, console
+        self.started = time.time()
+        self.total, self.unit, self.done, self.first = 0, "", 0, 0
+        self.counting_since = self.started
+        self.next_file = self.next_line = 0.0
+        self.write("running")
+
+    def start(self, total: int, unit: str, done: int = 0) -> None:
+        """Begin to count `total` units, `done` of which an earlier job has done."""
+        self.total, self.unit, self.done, self.first = total, unit, done, done
+        self.counting_since = time.time()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Report `done` units in all; cheap to call at every step."""
+        self.done, now = done, time.time()
+        if now >= self.next_file:
+            self.next_file = now + FILE_SECONDS
+            self.write("running", note)
+            if self.console.live:
+                self.console.show(self.line(note))
+        if now >= self.next_line:
+            self.next_line = now + LOG_SECONDS
+            print(self.line(note), file=self.log, flush=True)
+            if not self.console.live:
+                self.console.show(self.line(note))
+
+    @property
+    def rate(self) -> float:
+        """Units per second since this job began to count."""
+        return (self.done - self.first) / max(time.time() - self.counting_since, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+    def line(self, note: str = "") -> str:
+        left = "" if self.seconds_left is None else f"  left {clock(self.seconds_left)}"
+        share = self.done / max(self.total, 1)
+        counts = f"{self.done:,}/{self.total:,} {self.unit} {share:4.0%}"
+        return f"{self.name}  {counts}  {self.rate:,.0f} {self.unit}/s{left}  {note}".rstrip()
+
+    def write(self, state: str, note: str = "") -> None:
+        write_json(
+            self.path,
+            {
+                "job": self.name,
+                "state": state,
+                "done": self.done,
+                "total": self.total,
+                "unit": self.unit,
+                "rate": self.rate,
+                "seconds_left": self.seconds_left if state == "running" else None,
+                "note": note,
+                "log": self.log.name,
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "started": self.started,
+                "updated": time.time(),
+            },
+        )
+
+
+def alive(progress: dict) -> bool:
+    """Whether the process behind a progress file still runs: by its id here, by its last word elsewhere."""
+    if progress["host"] != socket.gethostname():
+        return time.time() - progress["updated"] < 600
+    try:
+        os.kill(progress["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read(path: Path) -> dict | None:
+    """A progress file as written, its state `killed` where its process has vanished; None where there is no file."""
+    if not path.exists():
+        return None
+    progress = read_json(path)
+    if progress["state"] == "running" and not alive(progress):
+        progress["state"] = "killed"
+    return progress

@@ -1,0 +1,80 @@
+"""Receipts: beside each result, what it was made from, by which code, where, and at what cost."""
+
+import ast
+import hashlib
+import platform
+import resource
+import sys
+import time
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from diffprobe.runtime.files import sha256
+
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "zarr", "safetensors", "pytorch-fid", "snakemake")
+ROOT = Path(__file__).parents[3]
+
+
+@cache
+def module_hash(path: str) -> str:
+    """A hash of what a source file does: comments, docstrings and layout do not count."""
+    tree = ast.parse(Path(path).read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                node.body = body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
+
+
+def code_version() -> dict[str, str]:
+    """The hash of every file of this project that the running process has loaded, by its path from the root."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    ours = sorted(Path(file).resolve() for file in files if file and file.endswith(".py"))
+    roots = (ROOT / "src", ROOT / "workflow")
+    return {str(file.relative_to(ROOT)): module_hash(str(file)) for file in ours if file.is_relative_to(roots[0]) or file.is_relative_to(roots[1])}
+
+
+def changed_code(recorded: dict[str, str]) -> list[str]:
+    """The recorded files whose present content does something else, or that are gone."""
+    return [
+        name
+        for name, value in recorded.items()
+        if not (ROOT / name).exists() or module_hash(str(ROOT / name)) != value
+    ]
+
+
+def packages() -> dict[str, str]:
+    loaded = {name: version(name) for name in PACKAGES if name.replace("-", "_") in sys.modules}
+    if "sklearn" in sys.modules:
+        loaded["scikit-learn"] = version("scikit-learn")
+    return {"python": platform.python_version(), **loaded}
+
+
+def device_name() -> str:
+    """The accelerator that torch would use, or the processor; torch is not imported for this."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu ({platform.machine()})"
+
+
+def receipt(config: Any, inputs: dict[str, str], started: float, **more: Any) -> dict:
+    """What a result owes its reader; `more` holds seeds, counts and rates where the job has them.
+
+    `inputs` maps a name to a path; each is hashed. Peak memory is this process's own, in MiB.
+    """
+    return {
+        "config": config,
+        "inputs": {name: {"path": path, "sha256": sha256(path)} for name, path in inputs.items()},
+        "code": code_version(),
+        "packages": packages(),
+        "device": device_name(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.time() - started, 2),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        **more,
+    }
