@@ -1,0 +1,1 @@
+"""Datasets, the HDF5 image store, splits."""
