@@ -1,0 +1,143 @@
+"""A slice: training from one checkpoint to the next, resumable after any kill.
+
+Under the run's folder, besides the declared outputs:
+
+    states/{kimg}.safetensors     the training state of a finished checkpoint (kept or pruned, a setting)
+    scratch/autosave.safetensors  where the running slice was last saved
+    scratch/lock                  held while a process trains in this folder
+    stats.jsonl                   the history so far, renewed while training runs
+
+None of these is a declared output, since Snakemake deletes those before a job starts.
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffprobe.runtime.files import read_jsonl, write_jsonl
+from diffprobe.training import state as states
+from diffprobe.training.loop import Options, train
+from diffprobe.training.state import State
+from diffprobe.training.stream import Stream
+from diffprobe.training.tasks import Task
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Which part of which run: from checkpoint `before` (None for the start) to `kimg`, by step.
+
+    `identity` names config and data, `code` the code, `parent` the bytes of the checkpoint before. A finished state
+    of this very slice serves again only where all three agree; an earlier one where the identity does.
+    """
+
+    run: Path
+    kimg: int
+    start: int
+    stop: int
+    identity: str
+    code: str
+    parent: str
+
+    @property
+    def autosave(self) -> Path:
+        return self.run / "scratch" / "autosave.safetensors"
+
+    def state(self, kimg: int) -> Path:
+        return self.run / "states" / f"{kimg}.safetensors"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {"identity": self.identity, "code": self.code, "parent": self.parent}
+
+
+def best_start(part: Slice) -> Path | None:
+    """The saved state nearest to the slice's end that it may start from, or None to start from nothing."""
+    usable: list[tuple[int, Path]] = []
+    for path in [*(part.run / "states").glob("*.safetensors"), part.autosave]:
+        meta = states.peek(path)
+        if meta is None or meta["identity"] != part.identity or meta["step"] > part.stop:
+            continue
+        inside = meta["step"] > part.start
+        if inside and meta["parent"] != part.parent:
+            continue
+        if path == part.state(part.kimg) and meta["code"] != part.code:
+            continue
+        usable.append((meta["step"], path))
+    return max(usable, default=(0, None), key=lambda pair: pair[0])[1]
+
+
+def run_slice(
+    part: Slice,
+    task: Task,
+    stream: Stream,
+    options: Options,
+    state: State,
+    autosave_seconds: float,
+    report: Callable[[State], None],
+) -> list[dict]:
+    """Train the slice (its lock is held by the caller) and return its rows of history.
+
+    On SIGTERM or SIGINT the state is saved, then the process exits.
+    """
+    begin = best_start(part)
+    if begin is not None:
+        states.restore(begin, state)
+    earlier = earlier_rows(part, min(state.step, part.start))
+    state.history = [row for row in state.history if row["step"] > part.start]
+    next_save = time.monotonic() + autosave_seconds
+    rows = 0
+    with stop_signals() as stopped:
+
+        def after_step(state: State) -> None:
+            nonlocal next_save, rows
+            report(state)
+            if len(state.history) != rows:
+                rows = len(state.history)
+                write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history])
+            if stopped or time.monotonic() >= next_save:
+                states.save(part.autosave, state, part.tags)
+                next_save = time.monotonic() + autosave_seconds
+            if stopped:
+                sys.exit(128 + stopped[0])
+
+        report(state)
+        # A row of history ends where the slice before ended, as it did when that one was trained.
+        for stop in (part.start, part.stop):
+            train(task, stream, options, state, stop, after_step)
+    states.save(part.state(part.kimg), state, part.tags)
+    write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history])
+    return [row for row in state.history if row["step"] > part.start]
+
+
+def earlier_rows(part: Slice, step: int) -> list[dict]:
+    """The history up to `step`, from the finished slices before this one."""
+    folders = sorted((part.run / "checkpoints").glob("*/stats.jsonl"), key=lambda path: int(path.parent.name))
+    return [row for path in folders for row in read_jsonl(path) if row["step"] <= step]
+
+
+def tidy(part: Slice, keep: str) -> None:
+    """After the slice's outputs stand: drop its autosave and, where only the last state is kept, the earlier ones."""
+    part.autosave.unlink(missing_ok=True)
+    if keep == "last":
+        for path in (part.run / "states").glob("*.safetensors"):
+            if int(path.stem) < part.kimg:
+                path.unlink()
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list that holds the signal once SIGTERM or SIGINT has come."""
+    seen: list[int] = []
+    before = {
+        number: signal.signal(number, lambda received, _: seen.append(received))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,80 @@
+"""Everything that a training run must remember to go on bit for bit. Draws are keyed, so no generator is kept."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from diffprobe.runtime.files import atomic
+from diffprobe.training.ema import EMA
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam keeps per parameter
+
+
+@dataclass
+class State:
+    """A run in memory: weights, their average, the optimiser, the step reached, and its history since the slice began.
+
+    `sums` holds the losses summed since the last row of the history, `summed` how many steps they cover.
+    """
+
+    module: nn.Module
+    ema: EMA
+    optimizer: torch.optim.Adam
+    step: int = 0
+    history: list[dict] = field(default_factory=list)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    summed: int = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        out = {f"raw.{name}": value for name, value in self.module.state_dict().items()}
+        out |= {f"ema.{name}": value for name, value in self.ema.module.state_dict().items()}
+        out |= {f"sums.{name}": value for name, value in self.sums.items()}
+        for name, parameter in self.module.named_parameters():
+            for moment in MOMENTS:
+                out[f"{moment}.{name}"] = self.optimizer.state[parameter][moment]
+        return out
+
+
+def save(path: Path, state: State, tags: dict[str, str]) -> None:
+    """Write a state, whole or not at all; `tags` say what it belongs to."""
+    meta = {"step": state.step, "history": state.history, "summed": state.summed, **tags}
+    with atomic(path) as partial:
+        save_file(contiguous(state.tensors()), partial, metadata={"state": json.dumps(meta)})
+
+
+def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """safetensors knows one memory format only."""
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def peek(path: Path) -> dict | None:
+    """What a state file says of itself, or None where there is none that can be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads(file.metadata()["state"])
+    except Exception:  # missing, truncated or foreign: not a state to start from
+        return None
+
+
+def restore(path: Path, state: State) -> None:
+    """Load a state file into a fresh state, in place."""
+    meta = peek(path)
+    assert meta is not None, path
+    parts: dict[str, dict[str, Tensor]] = {}
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118 (not a dictionary)
+            part, key = name.split(".", 1)
+            parts.setdefault(part, {})[key] = file.get_tensor(name)
+    state.module.load_state_dict(parts["raw"])
+    state.ema.module.load_state_dict(parts["ema"])
+    for name, parameter in state.module.named_parameters():
+        own = {moment: torch.zeros_like(parameter).copy_(parts[moment][name]) for moment in MOMENTS}
+        state.optimizer.state[parameter] = {"step": torch.tensor(float(meta["step"])), **own}
+    device = next(state.module.parameters()).device
+    state.sums = {name: value.to(device) for name, value in parts.get("sums", {}).items()}
+    state.step, state.history, state.summed = meta["step"], meta["history"], meta["summed"]

@@ -1,0 +1,170 @@
+"""The training loop: slices, resume after any stop, EMA, what invalidates a state."""
+
+import math
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffprobe.diffusion.edm import EDM
+from diffprobe.networks.unet import UNet
+from diffprobe.runtime.errors import UserError
+from diffprobe.training import checkpoints
+from diffprobe.training.ema import decay
+from diffprobe.training.loop import Options, fresh, train
+from diffprobe.training.slices import Slice, best_start, run_slice, tidy
+from diffprobe.training.state import State
+from diffprobe.training.stream import Stream
+from diffprobe.training.tasks import Diffusion
+
+CPU = torch.device("cpu")
+OPTIONS = Options(batch=16, lr=1e-3, ema_half_life=500, warmup=200)
+
+
+class Killed(Exception):
+    """Stands for a SIGKILL: nothing is saved on the way out."""
+
+
+def task(dropout: float = 0.2) -> Diffusion:
+    torch.manual_seed(0)
+    network = UNet(1, 8, (1, 2), blocks=1, attention=(1,), dropout=dropout, groups=4)
+    return Diffusion(network.to(memory_format=torch.channels_last), EDM())
+
+
+def stream() -> Stream:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8))
+    return Stream(images, torch.zeros(50, dtype=torch.int64), OPTIONS.batch, OPTIONS.seed, CPU)
+
+
+def part(run: Path, kimg: int, start: int, stop: int, **tags: str) -> Slice:
+    return Slice(run, kimg, start, stop, **{"identity": "i", "code": "c", "parent": str(start), **tags})
+
+
+def go(part: Slice, die_at: int | None = None, every: float = 1e9) -> tuple[State, list[dict]]:
+    """Train a slice in a fresh process's state; `die_at` a step, with an autosave after each step if every=0."""
+    state = fresh(task(), OPTIONS)
+
+    def report(state: State) -> None:
+        if state.step == die_at:
+            raise Killed
+
+    return state, run_slice(part, Diffusion(state.module, EDM()), stream(), OPTIONS, state, every, report)
+
+
+def weights(state: State) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in state.tensors().items()}
+
+
+def equal(a: State, b: State) -> bool:
+    x, y = weights(a), weights(b)
+    return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
+
+
+def test_slices_equal_one_run(tmp_path):
+    """Checkpoints on the way, at odd steps within an epoch, change no weight."""
+    whole, _ = go(part(tmp_path / "whole", 9, 0, 23))
+    for kimg, (start, stop) in enumerate([(0, 7), (7, 8), (8, 23)], start=1):
+        sliced, _ = go(part(tmp_path / "sliced", kimg, start, stop))
+    assert equal(whole, sliced)
+
+
+@pytest.mark.parametrize("step", [1, 6, 7, 12])
+def test_a_killed_slice_goes_on_bit_for_bit(tmp_path, step):
+    undisturbed, rows = go(part(tmp_path / "a", 1, 0, 13))
+    with pytest.raises(Killed):
+        go(part(tmp_path / "b", 1, 0, 13), die_at=step, every=0)
+    resumed, rows_again = go(part(tmp_path / "b", 1, 0, 13))
+    assert equal(undisturbed, resumed)
+    assert rows == rows_again
+
+
+def test_sigterm_saves_then_stops(tmp_path):
+    state = fresh(task(), OPTIONS)
+
+    def report(state: State) -> None:
+        if state.step == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    piece = part(tmp_path, 1, 0, 13)
+    with pytest.raises(SystemExit) as stopped:
+        run_slice(piece, Diffusion(state.module, EDM()), stream(), OPTIONS, state, 1e9, report)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert best_start(piece) == piece.autosave
+    resumed, _ = go(piece)
+    assert resumed.step == 13 and equal(resumed, go(part(tmp_path / "other", 1, 0, 13))[0])
+
+
+def test_a_middle_checkpoint_is_remade_from_the_nearest_kept_state(tmp_path):
+    first, second = part(tmp_path, 1, 0, 7), part(tmp_path, 2, 7, 13)
+    go(first)
+    expected, rows = go(second)
+    tidy(second, keep="last")
+    assert [path.stem for path in (tmp_path / "states").iterdir()] == ["2"]
+    (tmp_path / "states" / "2.safetensors").unlink()
+    again, rows_again = go(second)  # from nothing, through the first slice
+    assert equal(expected, again)
+    assert rows == rows_again
+
+
+def test_what_a_finished_state_serves_for(tmp_path):
+    first, second = part(tmp_path, 1, 0, 7), part(tmp_path, 2, 7, 13)
+    go(first)
+    go(second)
+    own, earlier = second.state(2), second.state(1)
+    assert best_start(second) == own  # a deleted output costs no training
+    assert best_start(replace(second, code="new")) == earlier  # --forcerun after a change of code trains the slice
+    assert best_start(replace(second, parent="new")) == earlier  # so does a checkpoint before that was remade
+    assert best_start(replace(second, identity="new")) is None  # another config or other data: from nothing
+    own.write_bytes(own.read_bytes()[:1000])  # a damaged file is no state
+    assert best_start(second) == earlier
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    bad = task()
+    with torch.no_grad():
+        bad.module.stem.weight.fill_(math.nan)
+    state = fresh(bad, OPTIONS)
+    with pytest.raises(UserError, match=r"loss is nan at step \d+ .*train\.lr"):
+        train(bad, stream(), OPTIONS, state, 100, lambda state: None)
+
+
+def test_stream_visits_every_image_once_per_epoch_and_starts_anywhere():
+    straight = [stream()[step].positions for step in range(3)]
+    assert torch.equal(torch.cat(straight), torch.arange(48))
+    long = stream()
+    seen = torch.cat([long[step].images for step in range(25)])  # 400 images: eight epochs of 50
+    first, last = seen[:50].flatten(1), seen[350:].flatten(1)
+    assert torch.equal(first.unique(dim=0), last.unique(dim=0)) and len(first.unique(dim=0)) == 50
+    assert torch.equal(stream()[19].images, long[19].images)
+
+
+def test_ema_half_life_in_images():
+    """A weight's influence halves every half-life, whatever the batch; the ramp bounds the half-life early on."""
+    for batch in (16, 128):
+        steps = round(50_000 / batch)
+        total = math.prod(decay(10**9, batch, half_life=50_000, ramp=0.05) for _ in range(steps))
+        assert total == pytest.approx(0.5, rel=2e-3)
+    assert decay(1000, 100, half_life=50_000, ramp=0.05) == 0.5 ** (100 / 50)
+
+
+def test_ema_follows_the_weights():
+    state = fresh(task(), OPTIONS)
+    before = state.ema.module.stem.weight.clone()
+    state.module.stem.weight.data.add_(1)
+    state.ema.update(state.module, 0.75)
+    torch.testing.assert_close(state.ema.module.stem.weight, before + 0.25)
+
+
+def test_checkpoint_round_trip(tmp_path):
+    network = task().module
+    head = {"network": {"kind": "unet", "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [1], "groups": 4}}
+    head |= {"shape": {"image_channels": 1}, "images": 7}
+    path = tmp_path / "ema.safetensors"
+    checkpoints.write(path, network, head)
+    again, header = checkpoints.load(path, CPU)
+    assert header == head
+    x, c = torch.randn(2, 1, 8, 8), torch.randn(2)
+    assert torch.equal(network.eval()(x, c)[0], again(x, c)[0])
