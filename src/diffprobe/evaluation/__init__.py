@@ -1,0 +1,1 @@
+"""What generated images and learned features are worth: distances, extractors, probe heads, neighbours."""
