@@ -14,13 +14,25 @@ PROCESS = EDM()
 
 def test_level_grid_of_the_paper():
     """The 18 levels of Karras et al. 2022, eq. 5, as DDAE lists them."""
-    listed = [0.002, 0.007528, 0.02293, 0.05995, 0.1395, 0.2964, 0.5853, 1.088, 1.923, 3.257, 5.315, 8.401, 12.91]
+    listed = [
+        0.002,
+        0.007528,
+        0.02293,
+        0.05995,
+        0.1395,
+        0.2964,
+        0.5853,
+        1.088,
+        1.923,
+        3.257,
+        5.315,
+        8.401,
+        12.91,
+    ]
     listed += [19.35, 28.37, 40.79, 57.59, 80]
     schedule = PROCESS.schedule(18)
     assert schedule[-1] == 0
-    torch.testing.assert_close(
-        schedule[:-1].flip(0), torch.tensor(listed, dtype=torch.float64), rtol=5e-4, atol=0
-    )
+    torch.testing.assert_close(schedule[:-1].flip(0), torch.tensor(listed, dtype=torch.float64), rtol=5e-4, atol=0)
 
 
 def test_level_names_tell_levels_apart():

@@ -37,9 +37,7 @@ def gaussian(rng: np.random.Generator, rows: int, dim: int) -> tuple[np.ndarray,
     offset=st.sampled_from([0.0, 3.0, 1e6]),
     seed=st.integers(0, 2**20),
 )
-def test_moments_do_not_depend_on_batches_or_merging(
-    cuts: list[int], split: int, offset: float, seed: int
-) -> None:
+def test_moments_do_not_depend_on_batches_or_merging(cuts: list[int], split: int, offset: float, seed: int) -> None:
     rows = np.random.default_rng(seed).normal(size=(90, 5)) + offset
     left, right = Moments(5), Moments(5)
     edges = sorted({0, split, 90, *cuts})
@@ -103,8 +101,7 @@ def brute_precision(real: np.ndarray, fake: np.ndarray, k: int) -> float:
     hits = 0
     for point in fake:
         hits += any(
-            np.linalg.norm(point - centre)
-            <= np.sort(np.linalg.norm(np.delete(real, i, 0) - centre, axis=1))[k - 1]
+            np.linalg.norm(point - centre) <= np.sort(np.linalg.norm(np.delete(real, i, 0) - centre, axis=1))[k - 1]
             for i, centre in enumerate(real)
         )
     return hits / len(fake)

@@ -34,9 +34,7 @@ def unfolded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = torchvision.models.inception_v3(
-            num_classes=1008, aux_logits=False, weights=None, init_weights=False
-        )
+        network = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
         for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.normal_(norm.bias, std=0.3)
@@ -52,9 +50,7 @@ def fold(state: State) -> State:
     """Every norm's scale moved into its convolution and its shift into a bias; the norm left neutral."""
     folded = {}
     for name in (name.removesuffix(".conv.weight") for name in state if name.endswith(".conv.weight")):
-        weight, bias, mean, var = (
-            state[f"{name}.bn.{x}"] for x in ("weight", "bias", "running_mean", "running_var")
-        )
+        weight, bias, mean, var = (state[f"{name}.bn.{x}"] for x in ("weight", "bias", "running_mean", "running_var"))
         scale = weight / (var + BN_EPS).sqrt()
         folded[f"{name}.conv.weight"] = state[f"{name}.conv.weight"] * scale[:, None, None, None]
         folded[f"{name}.bn.bias"] = bias - mean * scale
@@ -76,11 +72,7 @@ def pytorch_fid(state: State, images: Tensor, monkeypatch: pytest.MonkeyPatch) -
     modules = [m for block in network.blocks for m in block if not isinstance(m, nn.MaxPool2d)]
     for layer, module in zip(sorted(layers), modules, strict=True):
         module.load_state_dict(
-            {
-                name.removeprefix(f"{layer}."): value
-                for name, value in state.items()
-                if name.startswith(layer)
-            },
+            {name.removeprefix(f"{layer}."): value for name, value in state.items() if name.startswith(layer)},
             strict=False,
         )
     return network(images.permute(0, 3, 1, 2) / 255)[0].mean((2, 3))
@@ -92,8 +84,7 @@ def functional_64(state: State, images: Tensor) -> Tensor:
     for name, stride, padding in (("Conv2d_1a", 2, 0), ("Conv2d_2a", 1, 0), ("Conv2d_2b", 1, 1)):
         x = F.conv2d(x, state[f"{name}_3x3.conv.weight"], None, stride, padding)
         mean, var, weight, bias = (
-            state[f"{name}_3x3.bn.{part}"][:, None, None]
-            for part in ("running_mean", "running_var", "weight", "bias")
+            state[f"{name}_3x3.bn.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
         )
         x = F.relu((x - mean) / (var + BN_EPS).sqrt() * weight + bias)
     return F.max_pool2d(x, 3, 2).mean((2, 3))

@@ -43,9 +43,7 @@ def test_stacked_heads_equal_heads_alone(digits: tuple[Tensor, ...]) -> None:
         torch.testing.assert_close(logits[i], alone.logits(queries[i : i + 1])[0], rtol=1e-3, atol=1e-3)
     assert torch.equal(stacked.weight[0], stacked.weight[4])  # the same seed and features
     assert not torch.allclose(stacked.weight[0], stacked.weight[3], atol=1e-3)  # another seed
-    torch.testing.assert_close(
-        stacked.weight[0], stacked.weight[1], rtol=1e-2, atol=1e-3
-    )  # units do not matter
+    torch.testing.assert_close(stacked.weight[0], stacked.weight[1], rtol=1e-2, atol=1e-3)  # units do not matter
 
 
 def test_each_draw_is_seen(digits: tuple[Tensor, ...]) -> None:

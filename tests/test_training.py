@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 OPTIONS = Options(batch=16, lr=1e-3, ema_half_life=500, warmup=200)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a SIGKILL: nothing is saved on the way out."""
 
 
@@ -49,7 +49,7 @@ def go(part: Slice, die_at: int | None = None, every: float = 1e9) -> tuple[Stat
 
     def report(state: State) -> None:
         if state.step == die_at:
-            raise Killed
+            raise KilledError
 
     return state, run_slice(part, Diffusion(state.module, EDM()), stream(), OPTIONS, state, every, report)
 
@@ -74,7 +74,7 @@ def test_slices_equal_one_run(tmp_path):
 @pytest.mark.parametrize("step", [1, 6, 7, 12])
 def test_a_killed_slice_goes_on_bit_for_bit(tmp_path, step):
     undisturbed, rows = go(part(tmp_path / "a", 1, 0, 13))
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         go(part(tmp_path / "b", 1, 0, 13), die_at=step, every=0)
     resumed, rows_again = go(part(tmp_path / "b", 1, 0, 13))
     assert equal(undisturbed, resumed)
@@ -160,7 +160,16 @@ def test_ema_follows_the_weights():
 
 def test_checkpoint_round_trip(tmp_path):
     network = task().module
-    head = {"network": {"kind": "unet", "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [1], "groups": 4}}
+    head = {
+        "network": {
+            "kind": "unet",
+            "channels": 8,
+            "multipliers": [1, 2],
+            "blocks": 1,
+            "attention": [1],
+            "groups": 4,
+        }
+    }
     head |= {"shape": {"image_channels": 1}, "images": 7}
     path = tmp_path / "ema.safetensors"
     checkpoints.write(path, network, head)

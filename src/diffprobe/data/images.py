@@ -1,8 +1,8 @@
 """The HDF5 image store.
 
-    images  uint8 (N, H, W, C), chunked      attributes: name, source, classes (names), split_rule (JSON),
-    labels  int64 (N,), -1 for none                      content (sha256 of the three arrays)
-    split   uint8 (N,), an index into data.splits.SPLITS
+images  uint8 (N, H, W, C), chunked      attributes: name, source, classes (names), split_rule (JSON),
+labels  int64 (N,), -1 for none                      content (sha256 of the three arrays)
+split   uint8 (N,), an index into data.splits.SPLITS
 """
 
 import hashlib
@@ -64,7 +64,14 @@ def describe(path: Path) -> dict:
         counts = {name: int((file["split"][:] == i).sum()) for i, name in enumerate(SPLITS)}
         classes = json.loads(file.attrs["classes"])
         content = str(file.attrs["content"])
-    return {"content": content, "classes": classes, "size": height, "channels": channels, "images": n, **counts}
+    return {
+        "content": content,
+        "classes": classes,
+        "size": height,
+        "channels": channels,
+        "images": n,
+        **counts,
+    }
 
 
 def open_store(path: Path) -> h5py.File:

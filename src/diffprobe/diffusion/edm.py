@@ -34,7 +34,12 @@ class EDM:
         return x + sigma[:, None, None, None] * noise
 
     def denoise(
-        self, network: Network, x: Tensor, sigma: Tensor, taps: Sequence[str] = (), features_only: bool = False
+        self,
+        network: Network,
+        x: Tensor,
+        sigma: Tensor,
+        taps: Sequence[str] = (),
+        features_only: bool = False,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """D(x; sigma), the estimate of the clean image (eq. 7), and the tapped activations.
 

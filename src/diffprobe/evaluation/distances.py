@@ -40,7 +40,9 @@ def measure(
     return moments, torch.cat(kept).numpy()
 
 
-def compare(extractor: str, reference: np.lib.npyio.NpzFile, moments: Moments, features: np.ndarray, k: int) -> dict[str, float]:
+def compare(
+    extractor: str, reference: np.lib.npyio.NpzFile, moments: Moments, features: np.ndarray, k: int
+) -> dict[str, float]:
     """The figures by name. A name always says which extractor; FID is Inception's 2048 features and nothing else."""
     distance = frechet_distance(reference["mu"], reference["sigma"], moments.mu, moments.sigma)
     real, fake = torch.from_numpy(reference["features"]), torch.from_numpy(features)

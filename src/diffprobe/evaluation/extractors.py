@@ -100,9 +100,7 @@ def inception_network(state: dict[str, Tensor], dims: int, path: Path) -> nn.Mod
     import torchvision
 
     with torch.device("meta"):
-        whole = torchvision.models.inception_v3(
-            num_classes=1008, aux_logits=False, weights=None, init_weights=False
-        )
+        whole = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
     shapes = {name: value.shape for name, value in whole.state_dict().items()}  # in the order of computation
     filled = {name: torch.zeros(shape) for name, shape in shapes.items()}
     for name in needed(list(shapes), dims):

@@ -18,9 +18,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 def squared_radii(rows: Tensor, k: int, chunk: int) -> Tensor:
     """The squared distance of each row (N, D) to its k-th nearest other row, (N,)."""
     # The row itself is among its neighbours, at distance 0: hence k + 1.
-    parts = [
-        squared_distances(part, rows).topk(k + 1, largest=False).values[:, -1] for part in rows.split(chunk)
-    ]
+    parts = [squared_distances(part, rows).topk(k + 1, largest=False).values[:, -1] for part in rows.split(chunk)]
     return torch.cat(parts)
 
 

@@ -7,9 +7,7 @@ from torch import Tensor
 from diffprobe.runtime.errors import UserError
 
 
-def knn(
-    train: Tensor, train_labels: Tensor, queries: Tensor, classes: int, k: int, chunk: int = 1024
-) -> Tensor:
+def knn(train: Tensor, train_labels: Tensor, queries: Tensor, classes: int, k: int, chunk: int = 1024) -> Tensor:
     """Predicted classes int64 (M,) of queries (M, D) from train (N, D) with train_labels int64 (N,).
 
     Similarity is the cosine, each of the k nearest has one vote, and of classes with equal votes the one with

@@ -77,7 +77,13 @@ def join(features: Features, labels: Labels, splits: Sequence[str]) -> tuple[Ten
 
 
 def probe(
-    features: Features, labels: Labels, classes: int, seeds: Sequence[int], options: dict, fit: Sequence[str], read: str
+    features: Features,
+    labels: Labels,
+    classes: int,
+    seeds: Sequence[int],
+    options: dict,
+    fit: Sequence[str],
+    read: str,
 ) -> tuple[float, float | None]:
     """Linear heads, one per seed, fitted on the splits `fit`: their mean accuracy on `read`, and its spread."""
     train, y = join(features, labels, fit)

@@ -38,7 +38,13 @@ class ResBlock(nn.Module):
     """norm, SiLU, [resample], conv, + noise embedding, norm, SiLU, dropout, conv; added to a shortcut."""
 
     def __init__(
-        self, width_in: int, width_out: int, emb: int, groups: int, dropout: float, resample: nn.Module | None = None
+        self,
+        width_in: int,
+        width_out: int,
+        emb: int,
+        groups: int,
+        dropout: float,
+        resample: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, width_in)
@@ -156,7 +162,7 @@ class UNet(nn.Module):
         """
         found: dict[str, Tensor] = {}
         h = x
-        for name, h in self.activations(x, c_noise):  # noqa: B007
+        for name, h in self.activations(x, c_noise):
             if name in taps:
                 found[name] = h
                 if features_only and len(found) == len(taps):

@@ -19,6 +19,8 @@ from typing import Any, TextIO
 
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json
+from diffprobe.runtime.leases import lease
+from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.progress import Console, Progress
 from diffprobe.runtime.receipts import receipt
 
@@ -55,11 +57,14 @@ class Job:
 
     @cached_property
     def device(self) -> Any:
-        """The torch device of this job, its number of threads set: the first GPU that it is given, else the CPU."""
+        """The torch device of this job, its number of threads set: a GPU leased for its life, else the CPU."""
         import torch
 
         torch.set_num_threads(self.threads)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        index, self.lease = lease(torch.cuda.device_count())
+        return torch.device("cuda", index)
 
     def receipt(self, **more: Any) -> dict:
         """This job's receipt so far (see `receipts.receipt`)."""
@@ -74,7 +79,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("config", help="the config subtree of this job, as JSON")
     parser.add_argument("--in", dest="inputs", nargs="*", default=[], metavar="name=path")
     parser.add_argument("--out", dest="outputs", nargs="*", default=[], metavar="name=path")
-    parser.add_argument("--with", dest="options", nargs="*", default=[], metavar="name=value", help="what changes no result")
+    parser.add_argument(
+        "--with", dest="options", nargs="*", default=[], metavar="name=value", help="what changes no result"
+    )
     parser.add_argument("--log", required=True)
     parser.add_argument("--progress", help="progress file (default: beside the log)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -83,10 +90,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
-    """Run one job: `main(job)` between a progress file that says running and one that says done or failed."""
+    """Run one job: `main(job)` between a progress file that says running and one that says done or failed.
+
+    A job that a killed Snakemake left behind is waited for, so that no two ever write the same outputs.
+    """
     arguments = parse(argv)
-    Path(arguments.log).parent.mkdir(parents=True, exist_ok=True)
-    with Path(arguments.log).open("w", buffering=1) as log:
+    log_path = Path(arguments.log)
+    waits = f"{arguments.name}: waits for process {{}}, which a killed run left at this same job"
+    orphan = exclusive(log_path.with_suffix(".lock"), lambda owner: print(waits.format(owner), file=sys.stderr))
+    with orphan, log_path.open("w", buffering=1) as log:
         job = Job(arguments, log)
         try:
             main(job)

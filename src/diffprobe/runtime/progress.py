@@ -30,7 +30,12 @@ class Console:
 
     def show(self, line: str) -> None:
         if self.slot is not None:
-            print(f"\r\x1b[K{line}" if self.live else line, end="" if self.live else "\n", file=sys.stderr, flush=True)
+            print(
+                f"\r\x1b[K{line}" if self.live else line,
+                end="" if self.live else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def close(self) -> None:
         if self.slot is not None:

@@ -13,7 +13,17 @@ from typing import Any
 
 from diffprobe.runtime.files import sha256
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "zarr", "safetensors", "pytorch-fid", "snakemake")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "h5py",
+    "zarr",
+    "safetensors",
+    "pytorch-fid",
+    "snakemake",
+)
 ROOT = Path(__file__).parents[3]
 
 
@@ -34,17 +44,21 @@ def code_version() -> dict[str, str]:
     """The hash of every file of this project that the running process has loaded, by its path from the root."""
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     ours = sorted(Path(file).resolve() for file in files if file and file.endswith(".py"))
-    roots = (ROOT / "src", ROOT / "workflow")
-    return {str(file.relative_to(ROOT)): module_hash(str(file)) for file in ours if file.is_relative_to(roots[0]) or file.is_relative_to(roots[1])}
+    ours = [file for file in ours if any(file.is_relative_to(ROOT / room) for room in ("src", "workflow"))]
+    return {str(file.relative_to(ROOT)): module_hash(str(file)) for file in ours}
 
 
 def changed_code(recorded: dict[str, str]) -> list[str]:
     """The recorded files whose present content does something else, or that are gone."""
-    return [
-        name
-        for name, value in recorded.items()
-        if not (ROOT / name).exists() or module_hash(str(ROOT / name)) != value
-    ]
+    return [name for name, value in recorded.items() if present_hash(ROOT / name) != value]
+
+
+def present_hash(path: Path) -> str | None:
+    """The hash of a source file as it is now; None where there is none that could run."""
+    try:
+        return module_hash(str(path))
+    except (FileNotFoundError, SyntaxError):
+        return None
 
 
 def packages() -> dict[str, str]:

@@ -1,0 +1,43 @@
+# make demo: install, run the main job, print the results.   make test: install, run the tests.
+PYTHON ?= python3
+CORES ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test env lint lock clean
+.DEFAULT_GOAL := demo
+
+demo: env
+	$(BIN)/snakemake --cores $(CORES)
+	$(BIN)/snakemake --report results/report.html --quiet
+	@$(BIN)/diffprobe results
+
+test: env
+	$(BIN)/python -m pytest
+
+env: $(VENV)/.installed
+
+# The mark is written last, so that an installation that was cut short is done again.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "diffprobe needs Python 3.11 or newer with venv (Debian, Ubuntu: apt-get install python3-venv); choose one with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+# Renew the lock from pyproject.toml (uv resolves for every platform at once).
+lock:
+	$(PYTHON) -m pip install --quiet uv
+	echo "# Every package that diffprobe runs with, pinned; made by: make lock" > requirements.lock.new
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header pyproject.toml >> requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf results .snakemake

@@ -1,0 +1,29 @@
+# diffprobe: from images to a report. `snakemake --cores 2` makes everything that config/config.yaml asks for.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+if not workflow.overwrite_configfiles:  # another --configfile takes the default's place
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/training.smk"
+include: "rules/sampling.smk"
+include: "rules/generation.smk"
+include: "rules/features.smk"
+include: "rules/probing.smk"
+include: "rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        # Every kept file by name, so that whichever is deleted is made again.
+        [file for stage in stages(CONFIG) for file in stage.files],
+    localrule: True

@@ -1,0 +1,124 @@
+# How an experiment becomes paths, params and resources. Nothing here imports torch.
+import sys
+from pathlib import Path
+from shlex import quote
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "src"))
+
+from diffprobe.config import subtrees
+from diffprobe.config.checks import checkpoint_steps
+from diffprobe.config.layout import EMA, Layout, features_receipt, receipt, stages
+from diffprobe.config.load import parse as parse_config
+from diffprobe.config.models import Experiment
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import canonical
+from diffprobe.runtime.leases import local_gpus
+
+# `job NAME ...` in a rule's shell runs workflow/scripts/NAME.py, with this interpreter and its packages or with those
+# of the environment that conda puts in front.
+CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
+PYTHON = "python" if CONDA else quote(sys.executable)
+shell.prefix(
+    f"set -euo pipefail; export PYTHONPATH={quote(str(ROOT / 'src'))}; "
+    f'job() {{{{ {PYTHON} -P {quote(str(ROOT / "workflow" / "scripts"))}/"$1".py "${{{{@:2}}}}"; }}}}; '
+)
+
+try:
+    CONFIG = parse_config(config)
+except UserError as error:
+    sys.exit(str(error))  # the lines alone, without Snakemake's trace
+
+L = Layout(CONFIG.results)
+# Not params: how a run is saved changes no result, so it must rerun nothing.
+SAVING = {"keep": CONFIG.state.keep, "autosave": str(CONFIG.state.autosave_seconds)}
+
+
+wildcard_constraints:
+    dataset=r"[\w-]+",
+    extractor=r"[\w-]+",
+    experiment=r"[\w-]+",
+    sampler=r"[\w-]+",
+    kimg=r"\d+",
+
+
+# --- resources: the default profile runs without a GPU where there is none; a cluster's executor decides for itself
+
+LOCAL_GPUS = local_gpus()
+
+
+def gpu(wildcards) -> int:
+    """One GPU per computing job, none where this machine runs the jobs and has none."""
+    return 1 if LOCAL_GPUS or workflow.non_local_exec else 0
+
+
+ENVIRONMENT = str(ROOT / "envs" / ("cuda.yaml" if LOCAL_GPUS else "cpu.yaml"))
+
+# --- an experiment's parts
+
+
+def experiment(wildcards) -> Experiment:
+    return CONFIG.experiments[wildcards.experiment]
+
+
+def of_experiment(part):
+    """A params function: what `part` makes of an experiment and its wildcards, as the one JSON argument of a job."""
+    return lambda wildcards: canonical(part(experiment(wildcards), wildcards))
+
+
+def experiment_images(wildcards) -> str:
+    return L.images(experiment(wildcards).dataset)
+
+
+def row(wildcards) -> dict:
+    """What every row of results about an experiment begins with."""
+    known = {
+        "experiment": wildcards.experiment,
+        "dataset": experiment(wildcards).dataset,
+    }
+    for name, convert in (("kimg", int), ("sampler", str)):
+        if name in wildcards.keys():
+            known[name] = convert(wildcards[name])
+    return known
+
+
+def before(wildcards) -> int:
+    """The checkpoint before one, 0 for the first."""
+    earlier = [k for k in experiment(wildcards).train.checkpoints if k < int(wildcards.kimg)]
+    return max(earlier, default=0)
+
+
+def numbered(prefix: str, files) -> str:
+    """Several files of one kind on a command line: prefix.0=path prefix.1=path ..."""
+    return " ".join(f"{prefix}.{i}={quote(str(file))}" for i, file in enumerate(files))
+
+
+# --- extractors
+
+
+def extractor_weights(name: str) -> list[str]:
+    """The trained classifier's weights; an Inception brings its own."""
+    extractor = CONFIG.extractors[name]
+    return [L.classifier(name, extractor.kimg)] if extractor.kind == "classifier" else []
+
+
+def weights_argument(wildcards, input) -> str:
+    return " ".join(f"weights={path}" for path in input.get("weights", []))
+
+
+# --- reports
+
+REPORT = subtrees.dump(CONFIG.report)
+
+
+def every(path, wildcards) -> list[str]:
+    """A file of each checkpoint of an experiment."""
+    return [path(wildcards.experiment, kimg) for kimg in experiment(wildcards).train.checkpoints]
+
+
+def every_generation(wildcards) -> list[str]:
+    e = experiment(wildcards)
+    return [L.generation(wildcards.experiment, k, s) for k in e.train.checkpoints for s in e.sample.samplers]
+
+
+include: "recovery.smk"

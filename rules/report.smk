@@ -1,0 +1,195 @@
+# Plots, tables and what the report says of them. They read results and change none.
+
+
+rule plot_samples:
+    input:
+        samples=L.samples("{experiment}", "{kimg}", "{sampler}"),
+    output:
+        plot=report(
+            L.plot("{experiment}", "samples/{kimg}.{sampler}"),
+            caption="../workflow/report/samples.rst",
+            category="{experiment}",
+            subcategory="samples",
+            labels={"figure": "samples", "kimg": "{kimg}", "sampler": "{sampler}"},
+        ),
+    log:
+        L.log("plot_samples", "{experiment}", "{kimg}", "{sampler}"),
+    benchmark:
+        L.benchmark("plot_samples", "{experiment}", "{kimg}", "{sampler}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=canonical(REPORT),
+    shell:
+        "job plot_samples {params.config:q} --in samples={input.samples:q} --out plot={output.plot:q}"
+        " --log {log:q} --name plot_samples.{wildcards.experiment}.{wildcards.kimg}"
+
+
+rule plot_strip:
+    input:
+        strip=L.strip("{experiment}", "{kimg}", "{sampler}"),
+    output:
+        plot=report(
+            L.plot("{experiment}", "strip/{kimg}.{sampler}"),
+            caption="../workflow/report/strip.rst",
+            category="{experiment}",
+            subcategory="samples",
+            labels={"figure": "denoising", "kimg": "{kimg}", "sampler": "{sampler}"},
+        ),
+    log:
+        L.log("plot_strip", "{experiment}", "{kimg}", "{sampler}"),
+    benchmark:
+        L.benchmark("plot_strip", "{experiment}", "{kimg}", "{sampler}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=canonical(REPORT),
+    shell:
+        "job plot_strip {params.config:q} --in strip={input.strip:q} --out plot={output.plot:q}"
+        " --log {log:q} --name plot_strip.{wildcards.experiment}.{wildcards.kimg}"
+
+
+rule plot_grid:
+    input:
+        grid=L.grid("{experiment}", "{kimg}"),
+        select=L.select("{experiment}", "{kimg}"),
+    output:
+        plot=report(
+            L.plot("{experiment}", "grid/{kimg}"),
+            caption="../workflow/report/grid.rst",
+            category="{experiment}",
+            subcategory="layer x noise",
+            labels={"figure": "layer x noise", "kimg": "{kimg}", "sampler": ""},
+        ),
+    log:
+        L.log("plot_grid", "{experiment}", "{kimg}"),
+    benchmark:
+        L.benchmark("plot_grid", "{experiment}", "{kimg}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=of_experiment(lambda e, w: REPORT | {"kimg": int(w.kimg), "taps": subtrees.taps(e)}),
+    shell:
+        "job plot_grid {params.config:q} --in grid={input.grid:q} select={input.select:q}"
+        " --out plot={output.plot:q} --log {log:q} --name plot_grid.{wildcards.experiment}.{wildcards.kimg}"
+
+
+rule plot_losses:
+    input:
+        stats=lambda wildcards: [
+            L.checkpoint(L.run(wildcards.experiment), k, "stats.jsonl")
+            for k in experiment(wildcards).train.checkpoints
+        ],
+    output:
+        plot=report(
+            L.plot("{experiment}", "losses"),
+            caption="../workflow/report/losses.rst",
+            category="{experiment}",
+            subcategory="training",
+            labels={"figure": "loss", "kimg": "all", "sampler": ""},
+        ),
+    log:
+        L.log("plot_losses", "{experiment}"),
+    benchmark:
+        L.benchmark("plot_losses", "{experiment}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment}),
+        stats=lambda wildcards, input: numbered("stats", input.stats),
+    shell:
+        "job plot_losses {params.config:q} --in {params.stats} --out plot={output.plot:q}"
+        " --log {log:q} --name plot_losses.{wildcards.experiment}"
+
+
+rule plot_curves:
+    input:
+        generation=every_generation,
+        select=lambda wildcards: every(L.select, wildcards),
+        choice=L.choice("{experiment}"),
+    output:
+        plot=report(
+            L.plot("{experiment}", "curves"),
+            caption="../workflow/report/curves.rst",
+            category="{experiment}",
+            subcategory="generation and representation",
+            labels={"figure": "distance and accuracy", "kimg": "all", "sampler": ""},
+        ),
+    log:
+        L.log("plot_curves", "{experiment}"),
+    benchmark:
+        L.benchmark("plot_curves", "{experiment}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment}),
+        results=lambda wildcards, input: numbered("results", [*input.generation, *input.select]),
+    shell:
+        "job plot_curves {params.config:q} --in {params.results} choice={input.choice:q}"
+        " --out plot={output.plot:q} --log {log:q} --name plot_curves.{wildcards.experiment}"
+
+
+rule summary:
+    input:
+        baseline=[L.baseline(dataset) for dataset in CONFIG.datasets],
+        generation=[
+            L.generation(name, kimg, sampler)
+            for name, e in CONFIG.experiments.items()
+            for kimg in e.train.checkpoints
+            for sampler in e.sample.samplers
+        ],
+        select=[L.select(name, kimg) for name, e in CONFIG.experiments.items() for kimg in e.train.checkpoints],
+        test=[L.test(name) for name in CONFIG.experiments],
+        choice=[L.choice(name) for name in CONFIG.experiments],
+    output:
+        summary=report(
+            L.summary(),
+            caption="../workflow/report/summary.rst",
+            category="results",
+            labels={"table": "every figure"},
+        ),
+        table=report(
+            L.results_table(),
+            caption="../workflow/report/results.rst",
+            category="results",
+            labels={"table": "results"},
+        ),
+    log:
+        L.log("summary"),
+    benchmark:
+        L.benchmark("summary")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=canonical({"experiments": list(CONFIG.experiments)}),
+        results=lambda wildcards, input: numbered(
+            "results", [*input.baseline, *input.generation, *input.select, *input.test]
+        ),
+        choices=lambda wildcards, input: numbered("choice", input.choice),
+    shell:
+        "job summary {params.config:q} --in {params.results} {params.choices}"
+        " --out summary={output.summary:q} table={output.table:q} --log {log:q}"

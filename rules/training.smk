@@ -1,0 +1,72 @@
+# Training runs, a slice from checkpoint to checkpoint: each rule's job continues from what the slice before left in
+# the run's folder (training/slices.py). The latent experiments' autoencoder will be one more rule of this kind.
+
+
+rule classifier:
+    input:
+        images=lambda wildcards: L.images(CONFIG.extractors[wildcards.extractor].dataset),
+    output:
+        ema=L.checkpoint(L.extractor("{extractor}"), "{kimg}", "ema.safetensors"),
+        raw=L.checkpoint(L.extractor("{extractor}"), "{kimg}", "raw.safetensors"),
+        stats=L.checkpoint(L.extractor("{extractor}"), "{kimg}", "stats.jsonl"),
+        receipt=L.checkpoint(L.extractor("{extractor}"), "{kimg}", "receipt.json"),
+    log:
+        L.log("classifier", "{extractor}", "{kimg}"),
+    benchmark:
+        L.benchmark("classifier", "{extractor}", "{kimg}")
+    priority: 20
+    conda:
+        ENVIRONMENT
+    threads: CONFIG.threads.train
+    resources:
+        **SAVING,
+        gpu=gpu,
+        mem_mb=2000,
+        runtime=120,
+    params:
+        config=lambda wildcards: canonical(subtrees.classifier(CONFIG.extractors[wildcards.extractor])),
+        stop=lambda wildcards: checkpoint_steps(int(wildcards.kimg), CONFIG.extractors[wildcards.extractor].batch),
+        run=L.extractor("{extractor}"),
+    shell:
+        "job train {params.config:q} --in images={input.images:q}"
+        " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
+        " --with kimg={wildcards.kimg} start=0 stop={params.stop} keep={resources.keep} autosave={resources.autosave}"
+        " --progress {params.run:q}/progress.json --log {log:q} --threads {threads}"
+        " --name classifier.{wildcards.extractor}"
+
+
+rule pretrain:
+    input:
+        images=experiment_images,
+        before=lambda wildcards: (L.ema(wildcards.experiment, before(wildcards)) if before(wildcards) else []),
+    output:
+        ema=L.ema("{experiment}", "{kimg}"),
+        raw=L.checkpoint(L.run("{experiment}"), "{kimg}", "raw.safetensors"),
+        stats=L.checkpoint(L.run("{experiment}"), "{kimg}", "stats.jsonl"),
+        receipt=L.checkpoint(L.run("{experiment}"), "{kimg}", "receipt.json"),
+    log:
+        L.log("pretrain", "{experiment}", "{kimg}"),
+    benchmark:
+        L.benchmark("pretrain", "{experiment}", "{kimg}")
+    priority: 10  # before evaluations, or they take every device while the next slice waits
+    conda:
+        ENVIRONMENT
+    threads: CONFIG.threads.train
+    resources:
+        **SAVING,
+        gpu=gpu,
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        config=of_experiment(lambda e, _: subtrees.pretrain(e)),
+        start=lambda wildcards: checkpoint_steps(before(wildcards), experiment(wildcards).train.batch),
+        stop=lambda wildcards: checkpoint_steps(int(wildcards.kimg), experiment(wildcards).train.batch),
+        before=lambda wildcards, input: f"before={input.before}" if input.before else "",
+        run=L.run("{experiment}"),
+    shell:
+        "job train {params.config:q} --in images={input.images:q} {params.before:q}"
+        " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
+        " --with kimg={wildcards.kimg} start={params.start} stop={params.stop}"
+        " keep={resources.keep} autosave={resources.autosave}"
+        " --progress {params.run:q}/progress.json --log {log:q} --threads {threads}"
+        " --name pretrain.{wildcards.experiment}.{wildcards.kimg}"

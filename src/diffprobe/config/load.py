@@ -1,0 +1,149 @@
+"""From YAML or plain data to a checked `Config`; every mistake is a line that names key, value and remedy."""
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from diffprobe.config.checks import listed, problems
+from diffprobe.config.docs import annotation, is_model, is_union, parted, words
+from diffprobe.config.models import Config
+from diffprobe.runtime.errors import UserError
+
+Key = tuple[str | int, ...]  # the way to a place in the config
+
+
+def load(*paths: str | Path) -> Config:
+    """Read and check config files, the later merged over the earlier as Snakemake does. Raises UserError."""
+    raw: Any = {}
+    for path in paths:
+        raw = merged(raw, read(path))
+    return parse(raw, " + ".join(map(str, paths)))
+
+
+def read(path: str | Path) -> Any:
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file") from None
+    except OSError as error:
+        raise UserError(f"{path}: this config file cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def merged(below: Any, above: Any) -> Any:
+    """`above` over `below`, key by key at every depth; what is no mapping replaces what was there."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {key: merged(below.get(key), value) for key, value in above.items()}
+
+
+def parse(raw: Any, source: str = "config") -> Config:
+    """Check a config given as plain data. Raises UserError, a line for each mistake."""
+    if not isinstance(raw, dict):
+        raise UserError(f"{source}: {shown(raw)} is refused; allowed: {words(Config)}")
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{source}: {line}" for line in lines(raw, error.errors()))) from None
+    found = [
+        f"{source}: {key}: {shown(value)} is refused; allowed: {allowed}" for key, value, allowed in problems(config)
+    ]
+    if found:
+        raise UserError("\n".join(found))
+    return config
+
+
+def lines(raw: Any, details: list[Any]) -> list[str]:
+    """pydantic's errors in our words, a line for each key.
+
+    pydantic tells how each member of a union refuses a value; the one that came deepest was meant.
+    """
+    found: dict[Key, str] = {}
+    for detail in details:
+        key, kind = followed(detail["loc"])
+        key, line = reworded(key, kind, detail)
+        found.setdefault(key, line)
+    deepest = [key for key in found if not any(key == other[: len(key)] and key != other for other in found)]
+    return [f"{'.'.join(map(escaped, key))}: {found[key]}" for key in deepest]
+
+
+def reworded(key: Key, kind: Any, detail: Any) -> tuple[Key, str]:
+    """One of pydantic's errors at a key that takes `kind`: the key at fault, and what is wrong there."""
+    value = detail["input"]
+    match detail["type"]:
+        case "missing":
+            return key, f"this key is missing; allowed: {words(kind)}"
+        case "extra_forbidden":
+            known = list(bare(followed(detail["loc"][:-1])[1]).model_fields)
+            near = get_close_matches(str(key[-1]), known, 1)
+            hint = f" (perhaps {near[0]} is meant)" if near else ""
+            return key, f"{shown(value)} is refused, the key is unknown{hint}; allowed keys: {listed(known)}"
+        case "invalid_key":
+            return key, "this key is refused; allowed: text"
+        case "union_tag_not_found":
+            return (*key, "kind"), f"this key is missing; allowed: {kinds(kind)}"
+        case "union_tag_invalid":
+            return (*key, "kind"), f"{shown(value['kind'])} is refused; allowed: {kinds(kind)}"
+    if detail["loc"][-1] == "[key]":
+        return key, "this name is refused; allowed: letters, digits, `-` and `_`, a letter or digit first"
+    return key, f"{shown(value)} is refused; allowed: {words(kind)}"
+
+
+def escaped(part: str | int) -> str:
+    """A part of a key, without line breaks."""
+    return repr(str(part))[1:-1]
+
+
+def shown(value: Any) -> str:
+    """A value as one line that is not too long."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def followed(location: Key) -> tuple[Key, Any]:
+    """An error's location as keys of the config, and the annotation there (None under an unknown key).
+
+    pydantic adds to a location the kind or type of each union's member, and `[key]` where a name is at fault.
+    """
+    key: list[str | int] = []
+    kind: Any = Config
+    for part in location:
+        if part != "[key]" and (isinstance(part, int) or not is_union(bare(kind))):
+            key.append(part)
+        kind = below(bare(kind), part)
+    return tuple(key), kind
+
+
+def below(kind: Any, part: str | int) -> Any:
+    """The annotation one step down an error's location."""
+    if is_model(kind):
+        return annotation(kind.model_fields[part]) if part in kind.model_fields else None
+    if not is_union(kind):
+        return get_args(kind)[-1]  # a list or a dictionary: its values
+    members = get_args(kind)
+    if isinstance(part, int):  # an item of the member that is a list
+        return get_args(next(member for member in members if get_origin(member) is list))[0]
+    # The name of a member that has no `kind` tells nothing more.
+    return next((member for member in members if is_model(member) and part in tags(member)), kind)
+
+
+def bare(kind: Any) -> Any:
+    """An annotation without its limits and without `| None`, which no location shows."""
+    kind = parted(kind)[0]
+    members = [member for member in get_args(kind) if member is not NoneType] if is_union(kind) else []
+    return bare(members[0]) if len(members) == 1 else kind
+
+
+def kinds(union: Any) -> str:
+    """The kinds that the models of a union have."""
+    return " or ".join(f"`{tag}`" for member in get_args(bare(union)) for tag in tags(member))
+
+
+def tags(model: Any) -> tuple[str, ...]:
+    return get_args(model.model_fields["kind"].annotation)

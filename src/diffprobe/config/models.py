@@ -1,0 +1,246 @@
+"""What may be asked for, as typed models; `config/schema.json` and `config/README.md` are made from them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def no_switch(value: Any) -> Any:
+    """pydantic alone would read `true` as 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is due")
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(no_switch)]
+Number = Annotated[float, BeforeValidator(no_switch)]
+Positive = Annotated[Integer, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Split = Literal["train", "select", "test"]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and a config never changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --- data ---------------------------------------------------------------------------------------------------
+
+
+class SplitRule(Strict):
+    """How images are split where the dataset has no official test: by class, in an order keyed by a seed."""
+
+    seed: Integer = Field(0, description="Seed of the order from which the splits are cut.")
+    select: Number = Field(
+        0.15, gt=0, lt=1, description="Share of each class on which layer, level and checkpoint are chosen."
+    )
+    test: Number = Field(0.2, gt=0, lt=1, description="Share of each class that is read once, for the chosen row.")
+
+
+class Dataset(Strict):
+    """Images with labels."""
+
+    source: Literal["digits"] = Field(
+        description="`digits`: the 1,797 handwritten digits (8x8, grey) that ship inside scikit-learn."
+    )
+    split: SplitRule = Field(default_factory=SplitRule, description="The splits and their shares.")
+
+
+# --- extractors: networks whose features the distances compare ----------------------------------------------
+
+
+class ClassifierExtractor(Strict):
+    """A small convolutional classifier, trained here on a dataset's `train` labels; needs no download."""
+
+    kind: Literal["classifier"]
+    dataset: Name = Field(description="The dataset it is trained on: that of the experiments that use it.")
+    channels: Positive = Field(32, description="Width of its first layer; features have four times as many.")
+    batch: Positive = Field(128, description="Images per step.")
+    lr: Number = Field(2e-3, gt=0, description="Learning rate of Adam.")
+    kimg: Positive = Field(20, description="Length of its training, in thousands of images.")
+    seed: Integer = Field(0, description="Seed of weights and order.")
+
+
+class InceptionExtractor(Strict):
+    """The Inception-v3 of the FID (pytorch-fid's network): the setting of real experiments."""
+
+    kind: Literal["inception"]
+    dims: Literal[64, 192, 768, 2048] = Field(2048, description="Which layer's features; 2048 is the usual FID.")
+    weights: str | None = Field(
+        None,
+        description="A local weights file (.pth or .safetensors); without it pytorch-fid's public download.",
+    )
+
+
+Extractor = Annotated[ClassifierExtractor | InceptionExtractor, Field(discriminator="kind")]
+
+# --- experiments --------------------------------------------------------------------------------------------
+
+
+class UNet(Strict):
+    """The U-Net of DDPM as DDAE trains it. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder)."""
+
+    kind: Literal["unet"]
+    channels: Positive = Field(128, description="Base width.")
+    multipliers: list[Positive] = Field(
+        [1, 2, 2, 2],
+        min_length=1,
+        description="Width of each level, in base widths; each level halves the resolution.",
+    )
+    blocks: Positive = Field(2, description="Residual blocks per level of the encoder (the decoder has one more).")
+    attention: list[Integer] = Field([1], description="Levels with self-attention, counted from 0 at full resolution.")
+    dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout in residual blocks.")
+    groups: Positive = Field(32, description="Groups of the group norms; must divide every width.")
+    head_groups: Positive = Field(8, description="Groups of the last norm.")
+    resample: Literal["conv", "block"] = Field(
+        "conv", description="Resampling by convolution (DDPM) or by residual block (DDPM++)."
+    )
+
+
+class EDM(Strict):
+    """The EDM objective (Karras et al. 2022): preconditioning, log-normal noise levels in training."""
+
+    kind: Literal["edm"]
+    sigma_data: Number = Field(
+        0.5, gt=0, description="Standard deviation that the preconditioning takes the data to have."
+    )
+    p_mean: Number = Field(-1.2, description="Mean of ln(sigma) in training.")
+    p_std: Number = Field(1.2, gt=0, description="Standard deviation of ln(sigma) in training.")
+    sigma_min: Number = Field(0.002, gt=0, description="Lowest noise level that may be asked for.")
+    sigma_max: Number = Field(
+        80.0, gt=0, description="Highest noise level that may be asked for; sampling starts there."
+    )
+
+
+class Training(Strict):
+    """The one training loop: Adam, images as clock, a checkpoint at each listed count."""
+
+    checkpoints: list[Positive] = Field(
+        min_length=1,
+        description="Checkpoints, in thousands of images seen; each is trained from the one before. "
+        "A longer list trains only what is new.",
+    )
+    batch: Positive = Field(128, description="Images per step.")
+    lr: Number = Field(1e-3, gt=0, description="Learning rate, constant after the warm-up.")
+    warmup_kimg: Number = Field(0, ge=0, description="Linear warm-up, in thousands of images.")
+    ema_kimg: Number = Field(
+        500, gt=0, description="Half-life of the moving average of the weights, in thousands of images."
+    )
+    ema_ramp: Number = Field(0.05, gt=0, description="The half-life is at most this share of the images seen so far.")
+    clip: Number | None = Field(None, gt=0, description="Bound on the norm of the gradient; null for none.")
+    seed: Integer = Field(0, description="Seed of weights, order and noise.")
+    splits: list[Literal["train", "select"]] = Field(
+        ["train", "select"], min_length=1, description="The images that the generator may see."
+    )
+
+
+class Sampler(Strict):
+    """EDM's deterministic Heun sampler (Karras et al. 2022, algorithm 1)."""
+
+    kind: Literal["heun"]
+    steps: Integer = Field(18, ge=2, description="Noise levels; 2 * steps - 1 evaluations of the network per image.")
+    rho: Number = Field(7.0, gt=0, description="How the levels crowd near zero.")
+
+
+class Sampling(Strict):
+    """What is drawn from each checkpoint's moving average."""
+
+    samplers: dict[Name, Sampler] = Field(min_length=1, description="Samplers by name.")
+    images: Positive = Field(
+        50_000, description="Images per sampler and checkpoint; image i depends on the seed and i alone."
+    )
+    batch: Positive = Field(256, description="Images per batch; changes no image.")
+    seed: Integer = Field(0, description="Seed of the start noise.")
+
+
+class Generation(Strict):
+    """How good the samples are, against the images that the generator may see."""
+
+    extractor: Name = Field(description="An entry of `extractors`; the names of the figures say which kind it is.")
+    neighbours: Positive = Field(3, description="k of precision and recall.")
+
+
+class Heads(Strict):
+    """Linear heads on frozen features: Adam with a cosine, cross-entropy, standardised features."""
+
+    epochs: Positive = Field(60, description="Passes over the images.")
+    batch: Positive = Field(128, description="Images per step.")
+    lr: Number = Field(1e-2, gt=0, description="Initial learning rate.")
+    weight_decay: Number = Field(0.0, ge=0, description="Decoupled weight decay.")
+
+
+class Probe(Strict):
+    """What the model has learned: layer x noise grid on `select`, then linear probe and kNN of the choice."""
+
+    levels: list[Number] = Field(
+        min_length=1, description="Noise levels (sigma) of the grid, within the process's range."
+    )
+    taps: list[str] | Literal["all"] = Field(
+        "all", description="Layers of the grid: names of the network's taps, or `all`."
+    )
+    draws: Positive = Field(2, description="Noisy copies of each image.")
+    batch: Positive = Field(256, description="Images per forward pass; changes no feature.")
+    noise_seed: Integer = Field(0, description="Seed of the noise.")
+    seeds: list[Integer] = Field(
+        [0, 1, 2],
+        min_length=1,
+        description="Seeds of the linear heads; accuracies are given as mean and spread over them.",
+    )
+    linear: Heads = Field(default_factory=Heads, description="Training of the linear heads.")
+    neighbours: Positive = Field(10, description="k of the kNN classifier.")
+
+
+class Experiment(Strict):
+    """One model: a dataset, a network, an objective, its training, and what is asked of it."""
+
+    dataset: Name = Field(description="An entry of `datasets`.")
+    space: Literal["pixels"] = Field("pixels", description="Where the diffusion runs.")
+    network: UNet = Field(description="The network.")
+    process: EDM = Field(description="The diffusion process.")
+    train: Training = Field(description="Its training.")
+    sample: Sampling = Field(description="Its samples.")
+    generation: Generation = Field(description="Their quality.")
+    probe: Probe = Field(description="Its features and what they tell.")
+
+
+# --- the run ------------------------------------------------------------------------------------------------
+
+
+class State(Strict):
+    """Keeping of training states. Changes no result and reruns nothing."""
+
+    keep: Literal["all", "last"] = Field(
+        "last",
+        description="Training states kept: of every checkpoint, or of the last only "
+        "(remaking an older checkpoint then costs retraining).",
+    )
+    autosave_seconds: Number = Field(120, gt=0, description="A killed training loses at most this.")
+
+
+class Threads(Strict):
+    """CPU threads of a job. Another number may round differently, so it stays with a run."""
+
+    train: Positive = Field(2, description="Training jobs.")
+    evaluate: Positive = Field(1, description="All others.")
+
+
+class Report(Strict):
+    """Plot options; they retrain and re-evaluate nothing."""
+
+    columns: Positive = Field(16, description="Columns of the sample grids.")
+    rows: Positive = Field(8, description="Rows of the sample grids.")
+    scale: Positive = Field(6, description="Screen pixels per image pixel in the grids.")
+    dpi: Positive = Field(110, description="Resolution of the plots.")
+
+
+class Config(Strict):
+    """The whole config."""
+
+    results: str = Field("results", min_length=1, description="Folder of everything that is made.")
+    datasets: dict[Name, Dataset] = Field(min_length=1, description="Datasets by name.")
+    extractors: dict[Name, Extractor] = Field({}, description="Feature extractors of the distances, by name.")
+    experiments: dict[Name, Experiment] = Field(min_length=1, description="Experiments by name.")
+    state: State = Field(default_factory=State, description="Keeping of training states.")
+    threads: Threads = Field(default_factory=Threads, description="CPU threads per job.")
+    report: Report = Field(default_factory=Report, description="Plot options.")

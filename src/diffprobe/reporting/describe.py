@@ -1,0 +1,199 @@
+"""What an experiment will cost, told without running any of it: its network, its stores, its jobs.
+
+FLOPs are counted operator by operator on the meta device, where tensors have shapes and no memory; one
+multiply-add is 2 FLOPs. Bytes are those before compression. torch is imported where it is needed, since the
+command line must start fast.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from diffprobe.config.checks import checkpoint_steps
+from diffprobe.config.facts import facts
+from diffprobe.config.layout import stages
+from diffprobe.config.models import Config, Dataset, Experiment
+from diffprobe.config.subtrees import taps
+from diffprobe.runtime.errors import UserError
+
+FLOAT32, FLOAT16, UINT8 = 4, 2, 1  # bytes
+STATE_COPIES = 4  # of every weight in a training state: raw, average, two moments of Adam
+
+
+def describe(config: Config, experiment: str | None = None) -> list[dict[str, Any]]:
+    """The costs of one experiment, or of each, as plain data. UserError where there is none of this name."""
+    if experiment is not None and experiment not in config.experiments:
+        raise UserError(f"{experiment}: no such experiment; known: {', '.join(config.experiments)}")
+    return [described(config, name) for name in ([experiment] if experiment else config.experiments)]
+
+
+def described(config: Config, name: str) -> dict[str, Any]:
+    experiment = config.experiments[name]
+    dataset = config.datasets[experiment.dataset]
+    known = facts(dataset)
+    image = (known.channels, known.size, known.size)
+    network = cost(experiment.network.model_dump(mode="json"), image)
+    images = checkpoint_steps(experiment.train.checkpoints[-1], experiment.train.batch) * experiment.train.batch
+    return {
+        "experiment": name,
+        "dataset": {"name": experiment.dataset, "image": list(image), "rows": split_rows(dataset)},
+        "network": network,
+        "probed": taps(experiment),
+        "training": {"images": images, "flops": images * network["training_flops"]},
+        "bytes": store_bytes(experiment, dataset, network, config.state.keep),
+        "jobs": jobs(config, name),
+    }
+
+
+def cost(network: dict[str, Any], image: tuple[int, int, int]) -> dict[str, Any]:
+    """Size and FLOPs of a network (a config subtree) on an image (C, H, W); shape and price of each tap."""
+    module, inputs = on_meta(network, image)
+    return {**whole_cost(module, inputs), "taps": tap_costs(module, inputs)}
+
+
+def on_meta(network: dict[str, Any], image: tuple[int, int, int]) -> tuple[Any, tuple]:
+    """The network, and its inputs for one image: x (1, C, H, W) and c_noise (1,)."""
+    import torch
+
+    from diffprobe.networks.build import build
+
+    with torch.device("meta"):
+        return build(network, image_channels=image[0]), (torch.zeros(1, *image), torch.zeros(1))
+
+
+def whole_cost(module: Any, inputs: tuple) -> dict[str, int]:
+    return {
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "trainable": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "forward_flops": flops(lambda: module(*inputs)),
+        "training_flops": flops(lambda: module(*inputs)[0].sum().backward()),
+    }
+
+
+def tap_costs(module: Any, inputs: tuple) -> list[dict[str, Any]]:
+    """Each tap's shape (C, H, W), and the FLOPs when nothing after it is computed."""
+    found = module(*inputs, module.taps)[1]
+    return [
+        {
+            "tap": tap,
+            "shape": list(found[tap].shape[1:]),
+            "flops": flops(lambda tap=tap: module(*inputs, [tap], features_only=True)),
+        }
+        for tap in module.taps
+    ]
+
+
+def flops(run: Callable[[], object]) -> int:
+    """The FLOPs of a call, its backward pass included where it makes one."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def split_rows(dataset: Dataset) -> dict[str, int]:
+    """Rows of each split by the split rule, right to a few: classes are taken to be of equal size."""
+    known, rule = facts(dataset), dataset.split
+    sizes = [known.images // known.classes + (i < known.images % known.classes) for i in range(known.classes)]
+    test = sum(round(rule.test * size) for size in sizes)
+    select = sum(round(rule.select * size) for size in sizes)
+    return {"train": known.images - select - test, "select": select, "test": test}
+
+
+def store_bytes(experiment: Experiment, dataset: Dataset, network: dict, keep: str) -> dict[str, int]:
+    """Bytes of each store that the experiment fills, and of all."""
+    known, rows, probe = facts(dataset), split_rows(dataset), experiment.probe
+    pixels = known.channels * known.size**2 * UINT8
+    weights = network["parameters"] * FLOAT32
+    checkpoints = len(experiment.train.checkpoints)
+    asked = taps(experiment)
+    channels = sum(tap["shape"][0] for tap in network["taps"] if tap["tap"] in asked)  # pooled over positions
+    table = probe.draws * (rows["train"] + rows["select"]) * channels * FLOAT16  # of one level
+    found = {
+        "images": known.images * pixels,
+        "checkpoints": checkpoints * 2 * weights,  # average and raw
+        "states": (checkpoints if keep == "all" else 1) * STATE_COPIES * weights,
+        "samples": checkpoints * len(experiment.sample.samplers) * experiment.sample.images * pixels,
+        "features": checkpoints * len(probe.levels) * table,
+    }
+    return {**found, "total": sum(found.values())}
+
+
+def jobs(config: Config, name: str) -> dict[str, int]:
+    """How many jobs of each rule the experiment takes by itself, what it shares with others included."""
+    experiment = config.experiments[name]
+    datasets = {experiment.dataset: config.datasets[experiment.dataset]}
+    alone = config.model_copy(update={"experiments": {name: experiment}, "datasets": datasets})
+    return dict(Counter(stage.rule for stage in stages(alone)))
+
+
+def as_json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, indent=2)
+
+
+def show(rows: list[dict[str, Any]], console: Any = None) -> None:
+    """Print as compact tables on a rich console, by default the terminal."""
+    from rich.console import Console
+
+    console = console or Console(highlight=False)
+    for row in rows:
+        for part in (head(row), taps_table(row), stores_table(row), jobs_line(row)):
+            console.print(part)
+
+
+def head(row: dict[str, Any]) -> str:
+    dataset, network, training = row["dataset"], row["network"], row["training"]
+    rows = ", ".join(f"about {count:,} {split}" for split, count in dataset["rows"].items())
+    return (
+        f"[bold]{row['experiment']}[/bold]\n"
+        f"data      {dataset['name']}, {by(dataset['image'])}; {rows}\n"
+        f"network   {network['parameters']:,} parameters, {network['trainable']:,} trainable\n"
+        f"one image {si(network['forward_flops'])}FLOP forward, "
+        f"{si(network['training_flops'])}FLOP forward and backward\n"
+        f"training  {training['images']:,} images, {si(training['flops'])}FLOP"
+    )
+
+
+def taps_table(row: dict[str, Any]) -> Any:
+    table = plain_table("tap", "shape", "FLOP up to it", "probed")
+    for tap in row["network"]["taps"]:
+        probed = "yes" if tap["tap"] in row["probed"] else ""
+        table.add_row(tap["tap"], by(tap["shape"]), si(tap["flops"]), probed)
+    return table
+
+
+def stores_table(row: dict[str, Any]) -> Any:
+    table = plain_table("store", "about")
+    for store, size in row["bytes"].items():
+        table.add_row(store, f"{si(size)}B")
+    return table
+
+
+def jobs_line(row: dict[str, Any]) -> str:
+    rules = ", ".join(f"{rule} {count}" for rule, count in row["jobs"].items())
+    return f"jobs      {sum(row['jobs'].values())}: {rules}\n"
+
+
+def plain_table(*columns: str) -> Any:
+    """A table without a frame, its numbers to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    return table
+
+
+def by(shape: list[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def si(value: float) -> str:
+    """Three significant digits with a decimal prefix: `12.4 G`."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if value < 999.5 or prefix == "E":
+            break
+        value /= 1000
+    return f"{value:.3g} {prefix}"

@@ -1,0 +1,257 @@
+"""The config: its generated pages, its shipped files, and what becomes of mistakes."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from diffprobe.config import docs
+from diffprobe.config.load import load, parse
+from diffprobe.runtime.errors import UserError
+
+FOLDER = Path(__file__).parents[1] / "config"
+RAW = yaml.safe_load((FOLDER / "config.yaml").read_text())
+RUN = "experiments.digits_edm"
+Where = tuple[str | int, ...]
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """The default config with some keys, given by their paths, set to other values (... drops the key)."""
+    raw = copy.deepcopy(RAW)
+    for path, value in changes.items():
+        *way, last = path.split(".")
+        inner = raw
+        for key in way:
+            inner = inner.setdefault(key, {})
+        if value is ...:
+            del inner[last]
+        else:
+            inner[last] = value
+    return raw
+
+
+def refusal(raw: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        parse(raw)
+    return str(caught.value)
+
+
+# --- what is shipped ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "text"), [("schema.json", docs.schema), ("README.md", docs.readme)])
+def test_generated_files_are_up_to_date(name: str, text: Any) -> None:
+    assert (FOLDER / name).read_text() == text(), f"config/{name} is stale: run `python -m diffprobe docs`"
+
+
+def test_schema_agrees_with_the_models() -> None:
+    """What editors accept and refuse."""
+    schema = json.loads(docs.schema())
+    jsonschema.validate(RAW, schema)
+    with pytest.raises(jsonschema.ValidationError, match="bach"):
+        jsonschema.validate(changed({f"{RUN}.train.bach": 64}), schema)
+
+
+def test_docs_are_written(tmp_path: Path) -> None:
+    docs.write(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"schema.json", "README.md"}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_configs_load(path: Path) -> None:
+    assert load(path).experiments
+
+
+def test_config_room_imports_no_torch() -> None:
+    code = "import sys, diffprobe.config.load, diffprobe.config.layout; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- mistakes -----------------------------------------------------------------------------------------------
+
+MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    # unknown keys
+    "unknown key at the top": ({"resultz": "out"}, ["resultz: 'out'", "results is meant", "datasets"]),
+    "unknown key in a dataset": (
+        {"datasets.digits.split.tests": 0.3},
+        ["datasets.digits.split.tests: 0.3", "test is meant"],
+    ),
+    "unknown key in an extractor": (
+        {"extractors.digits_classifier.dims": 64},
+        ["extractors.digits_classifier.dims: 64", "channels"],
+    ),
+    "unknown key in training": ({f"{RUN}.train.bach": 64}, [f"{RUN}.train.bach: 64", "batch is meant"]),
+    "unknown key in the heads": ({f"{RUN}.probe.linear.x": 1}, [f"{RUN}.probe.linear.x: 1", "epochs"]),
+    # missing keys
+    "missing key": ({f"{RUN}.train.checkpoints": ...}, [f"{RUN}.train.checkpoints", "missing", "list of"]),
+    "missing kind": ({"extractors.e": {"dims": 64}}, ["extractors.e.kind", "missing", "`inception`"]),
+    # wrong types
+    "text for a number": ({f"{RUN}.train.batch": "many"}, [f"{RUN}.train.batch: 'many'", "positive integer"]),
+    "half an image": ({f"{RUN}.train.batch": 2.5}, [f"{RUN}.train.batch: 2.5", "positive integer"]),
+    "list for a number": ({f"{RUN}.train.lr": [1]}, [f"{RUN}.train.lr: [1]", "positive number"]),
+    "number for a list": ({f"{RUN}.network.multipliers": 2}, [f"{RUN}.network.multipliers: 2", "list of"]),
+    "number for keys": ({"datasets": 3}, ["datasets: 3", "names, each with keys of `Dataset`"]),
+    "nothing for keys": ({f"{RUN}.network": None}, [f"{RUN}.network: null", "keys of `UNet`"]),
+    "text for a list of taps": ({f"{RUN}.probe.taps": "out_1"}, [f"{RUN}.probe.taps: 'out_1'", "or `all`"]),
+    "number for a tap": ({f"{RUN}.probe.taps": ["mid", 3]}, [f"{RUN}.probe.taps.1: 3", "text"]),
+    "not a number": ({f"{RUN}.train.lr": float("nan")}, [f"{RUN}.train.lr: nan", "positive number"]),
+    "name with a slash": ({"datasets.a/b": {"source": "digits"}}, ["datasets.a/b", "letters, digits"]),
+    "number for a name": ({f"{RUN}.dataset": 3}, [f"{RUN}.dataset: 3", "name of an entry"]),
+    # out of range
+    "negative bound": ({f"{RUN}.train.clip": -1}, [f"{RUN}.train.clip: -1", "positive number, or `null`"]),
+    "level out of range": ({f"{RUN}.probe.levels": [100]}, [f"{RUN}.probe.levels: 100", "0.002 to 80"]),
+    "no checkpoint": ({f"{RUN}.train.checkpoints": []}, [f"{RUN}.train.checkpoints: []", "at least one"]),
+    # unknown names
+    "unknown tap": ({f"{RUN}.probe.taps": ["out_9"]}, [f"{RUN}.probe.taps: 'out_9'", "in_1", "out_4"]),
+    "unknown dataset": ({f"{RUN}.dataset": "cifar"}, [f"{RUN}.dataset: 'cifar'", "allowed: digits"]),
+    "unknown extractor": (
+        {f"{RUN}.generation.extractor": "dino"},
+        [f"{RUN}.generation.extractor: 'dino'", "digits_classifier"],
+    ),
+    "unknown split": ({f"{RUN}.train.splits": ["test"]}, [f"{RUN}.train.splits.0: 'test'", "`select`"]),
+    "unknown extractor kind": (
+        {"extractors.digits_classifier.kind": "resnet"},
+        ["extractors.digits_classifier.kind: 'resnet'", "`classifier` or `inception`"],
+    ),
+    "unknown network kind": ({f"{RUN}.network.kind": "mlp"}, [f"{RUN}.network.kind: 'mlp'", "`unet`"]),
+    # what does not fit together
+    "falling checkpoints": ({f"{RUN}.train.checkpoints": [72, 36]}, [f"{RUN}.train.checkpoints: [72, 36]"]),
+    "too many halvings": (
+        {f"{RUN}.network.multipliers": [1, 1, 1, 1, 1]},
+        [f"{RUN}.network.multipliers: [1, 1, 1, 1, 1]", "8 pixels"],
+    ),
+    "groups that do not divide": ({f"{RUN}.network.groups": 5}, [f"{RUN}.network.groups: 5", "32, 64"]),
+    "two levels with one name": (
+        {f"{RUN}.probe.levels": [0.14, 0.14000001]},
+        [f"{RUN}.probe.levels: [0.14, 0.14000001]", "six significant digits"],
+    ),
+    "classifier of another dataset": (
+        {"datasets.other": {"source": "digits"}, f"{RUN}.dataset": "other"},
+        [f"{RUN}.generation.extractor: 'digits_classifier'", "a classifier of other"],
+    ),
+    # booleans, which pydantic takes for numbers
+    "true for an integer": ({f"{RUN}.train.batch": True}, [f"{RUN}.train.batch: true", "positive integer"]),
+    "true in a list": ({f"{RUN}.probe.levels": [0.1, True]}, [f"{RUN}.probe.levels.1: true", "number"]),
+    "false for a bound": ({f"{RUN}.train.clip": False}, [f"{RUN}.train.clip: false", "positive number"]),
+}
+
+
+@pytest.mark.parametrize(("changes", "fragments"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_named_in_one_line(changes: dict[str, Any], fragments: list[str]) -> None:
+    line = refusal(changed(changes))
+    assert len(line.splitlines()) == 1
+    for fragment in fragments:
+        assert fragment in line
+
+
+@pytest.mark.parametrize("raw", [None, 3, "text", [], ["experiments"]])
+def test_what_is_no_config_at_all(raw: Any) -> None:
+    assert "is refused; allowed: keys of `Config`" in refusal(raw)
+
+
+@pytest.mark.parametrize(("written", "value"), [("1e-4", 1e-4), ("1.0e-4", 1e-4), ("1E-3", 1e-3), ("2", 2.0)])
+def test_numbers_as_people_write_them(written: str, value: float) -> None:
+    """PyYAML reads `1e-4` as text."""
+    config = parse(changed({f"{RUN}.train.lr": yaml.safe_load(written)}))
+    assert config.experiments["digits_edm"].train.lr == value
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\xff\xfe", "when: 2001-13-45"])
+def test_files_that_are_no_yaml(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"bad\.yaml: not YAML") as caught:
+        load(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such config file"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path)
+
+
+# --- any small edit either parses or is refused -------------------------------------------------------------
+
+FULL = parse(changed({"extractors.inception": {"kind": "inception", "dims": 64}, f"{RUN}.train.clip": 1.0})).model_dump(
+    mode="json"
+)  # every key that there is
+
+
+def places(value: Any, where: Where = ()) -> Iterator[Where]:
+    """The path of every key and item."""
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, inner in steps:
+        yield (*where, step)
+        yield from places(inner, (*where, step))
+
+
+def at(raw: Any, where: Where) -> Any:
+    for step in where:
+        raw = raw[step]
+    return raw
+
+
+PLACES = list(places(FULL))
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates()
+KEYS = st.text(max_size=8) | st.integers() | st.booleans() | st.none() | st.sampled_from(["kind", "all", "unet"])
+JUNK = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3))
+
+
+@st.composite
+def edited(draw: st.DrawFn) -> dict[str, Any]:
+    """The full config after one or two edits."""
+    raw = copy.deepcopy(FULL)
+    for _ in range(draw(st.integers(1, 2))):
+        where = draw(st.sampled_from(list(places(raw))))
+        parent = at(raw, where[:-1])
+        match draw(st.sampled_from(["drop", "replace", "add"])):
+            case "drop":
+                del parent[where[-1]]
+            case "add" if isinstance(parent, dict):
+                parent[draw(KEYS)] = draw(JUNK)
+            case _:
+                parent[where[-1]] = draw(JUNK)
+        if not raw:
+            break
+    return raw
+
+
+@given(edited())
+@hypothesis_settings(max_examples=400, deadline=None)
+def test_any_edit_parses_or_is_refused(raw: dict[str, Any]) -> None:
+    try:
+        parse(raw)
+    except UserError as error:
+        assert all(line.startswith("config: ") for line in str(error).splitlines())
+
+
+NUMBERS = [where for where in PLACES if isinstance(at(FULL, where), int | float)]
+
+
+@pytest.mark.parametrize("where", NUMBERS, ids=lambda where: ".".join(map(str, where)))
+def test_no_number_may_be_a_boolean(where: Where) -> None:
+    """Holds for every field, so that a new one cannot forget it."""
+    raw = copy.deepcopy(FULL)
+    at(raw, where[:-1])[where[-1]] = True
+    assert f"{'.'.join(map(str, where))}: true is refused" in refusal(raw)
+
+
+def test_later_files_are_merged_over_earlier_ones(tmp_path: Path) -> None:
+    over = tmp_path / "mine.yaml"
+    over.write_text("experiments: {digits_edm: {train: {lr: 5e-4}}}\nresults: elsewhere\n")
+    plain, both = load(FOLDER / "config.yaml"), load(FOLDER / "config.yaml", over)
+    assert both.results == "elsewhere"
+    assert both.experiments["digits_edm"].train.lr == 5e-4
+    assert both.experiments["digits_edm"].network == plain.experiments["digits_edm"].network

@@ -1,0 +1,138 @@
+"""Sizes and costs, counted on the meta device: published numbers, and sums that must agree."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from sklearn.datasets import load_digits
+
+from diffprobe.config.layout import stages
+from diffprobe.config.load import load
+from diffprobe.config.models import Config, Dataset, SplitRule
+from diffprobe.data.splits import SPLITS, stratified
+from diffprobe.reporting.describe import as_json, cost, describe, on_meta, show, si, split_rows, whole_cost
+from diffprobe.runtime.errors import UserError
+
+CIFAR = (3, 32, 32)
+DDPM = {"kind": "unet", "channels": 128, "multipliers": [1, 2, 2, 2], "blocks": 2, "attention": [1]}
+DDPMPP = DDPM | {"multipliers": [2, 2, 2], "blocks": 4, "resample": "block"}
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load(Path(__file__).parents[1] / "config" / "config.yaml")
+
+
+@pytest.fixture(scope="module")
+def row(config: Config) -> dict[str, Any]:
+    return describe(config, "digits_edm")[0]
+
+
+@pytest.fixture(scope="module")
+def ddpm() -> dict[str, Any]:
+    return cost(DDPM, CIFAR)
+
+
+def test_ddpm_size_and_flops(ddpm: dict[str, Any]) -> None:
+    assert ddpm["parameters"] == ddpm["trainable"] == 35_746_307
+    assert ddpm["forward_flops"] == pytest.approx(12.44e9, rel=1e-3)
+    assert ddpm["training_flops"] == pytest.approx(37.32e9, rel=1e-3)
+
+
+def test_ddpmpp_size_and_flops() -> None:
+    found = whole_cost(*on_meta(DDPMPP, CIFAR))
+    assert found["parameters"] == 56_524_291
+    assert found["forward_flops"] == pytest.approx(42.98e9, rel=1e-3)
+    assert found["training_flops"] == pytest.approx(3 * 42.98e9, rel=1e-3)
+
+
+def test_ddpm_taps(ddpm: dict[str, Any]) -> None:
+    shapes = [[256, 4, 4]] * 3 + [[256, 8, 8]] * 3 + [[256, 16, 16]] * 3 + [[128, 32, 32]] * 3
+    decoder = [tap for tap in ddpm["taps"] if tap["tap"].startswith("out_")]
+    assert [tap["tap"] for tap in decoder] == [f"out_{i}" for i in range(1, 13)]
+    assert [tap["shape"] for tap in decoder] == shapes
+
+
+def test_cost_up_to_a_tap(ddpm: dict[str, Any]) -> None:
+    upto = {tap["tap"]: tap["flops"] for tap in ddpm["taps"]}
+    assert upto["out_6"] == pytest.approx(4.32e9, rel=2e-3)
+    assert list(upto.values()) == sorted(upto.values())
+    assert upto["out_12"] < ddpm["forward_flops"]
+
+
+def test_rows_come_from_the_split_rule() -> None:
+    """Within a row or two of each class, which the facts take to be of equal size."""
+    labels = load_digits().target
+    for select, test in ((0.15, 0.2), (0.3, 0.05)):
+        rule = SplitRule(select=select, test=test)
+        exact = np.bincount(stratified(labels, 0, select, test), minlength=3)
+        about = split_rows(Dataset(source="digits", split=rule))
+        assert sum(about.values()) == len(labels)
+        assert all(abs(about[name] - exact[i]) <= 10 for i, name in enumerate(SPLITS))
+
+
+def test_bytes_of_the_stores(row: dict[str, Any]) -> None:
+    weights, rows = 4 * row["network"]["parameters"], row["dataset"]["rows"]
+    channels = sum(tap["shape"][0] for tap in row["network"]["taps"])
+    assert row["bytes"] == {
+        "images": 1797 * 64,
+        "checkpoints": 3 * 2 * weights,
+        "states": 4 * weights,
+        "samples": 3 * 1000 * 64,
+        "features": 3 * 6 * 2 * (rows["train"] + rows["select"]) * channels * 2,
+        "total": sum(size for store, size in row["bytes"].items() if store != "total"),
+    }
+
+
+def test_keeping_all_states_costs_one_each(config: Config, row: dict[str, Any]) -> None:
+    keeping = config.model_copy(update={"state": config.state.model_copy(update={"keep": "all"})})
+    assert describe(keeping, "digits_edm")[0]["bytes"]["states"] == 3 * row["bytes"]["states"]
+
+
+def test_training_counts_whole_steps(row: dict[str, Any]) -> None:
+    images = row["training"]["images"]
+    assert images % 128 == 0
+    assert 108_000 <= images < 108_128
+    assert row["training"]["flops"] == images * row["network"]["training_flops"]
+
+
+def test_jobs_are_those_of_the_layout(config: Config, row: dict[str, Any]) -> None:
+    assert row["jobs"]["pretrain"] == row["jobs"]["features"] == 3
+    assert sum(row["jobs"].values()) == len(stages(config))
+
+
+def test_all_experiments_by_default(config: Config) -> None:
+    assert [row["experiment"] for row in describe(config, None)] == list(config.experiments)
+
+
+def test_unknown_experiment_is_refused(config: Config) -> None:
+    with pytest.raises(UserError, match="cifar: no such experiment; known: digits_edm"):
+        describe(config, "cifar")
+
+
+def test_shown_and_as_json(row: dict[str, Any]) -> None:
+    assert json.loads(as_json([row])) == [row]
+    console = Console(width=80, record=True, file=io.StringIO())
+    show([row], console)
+    text = console.export_text()
+    for fragment in ("digits_edm", "701,345 parameters", "out_4", "32x8x8", "features", "pretrain 3"):
+        assert fragment in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 "), (999, "999 "), (999.6, "1 k"), (12_443_713_536, "12.4 G"), (1e21, "1e+03 E")],
+)
+def test_decimal_prefixes(value: float, text: str) -> None:
+    assert si(value) == text
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    code = "import sys, diffprobe.reporting.describe; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

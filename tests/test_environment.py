@@ -1,0 +1,83 @@
+"""The pins agree: pyproject.toml, requirements.lock, envs/*.yaml, and what runs here."""
+
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]
+DEVELOPMENT = [Requirement(text) for text in PROJECT["optional-dependencies"]["dev"]]
+ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """The version of each package, by its normalised name; lines for other platforms are left out."""
+    requirements = [Requirement(line) for line in lines]
+    assert all(len(one.specifier) == 1 and str(one.specifier).startswith("==") for one in requirements)
+    here = [one for one in requirements if one.marker is None or one.marker.evaluate()]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in here}
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return pins([line for line in lines if line and not line.startswith("#")])
+
+
+def environment(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text())
+
+
+def pip_pins(path: Path) -> dict[str, str]:
+    """The pip section of a conda environment."""
+    (section,) = (entry["pip"] for entry in environment(path)["dependencies"] if isinstance(entry, dict))
+    return pins(section)
+
+
+@pytest.mark.parametrize("one", [*DIRECT, *DEVELOPMENT], ids=str)
+def test_lock_holds_what_the_project_asks_for(one: Requirement) -> None:
+    assert one.specifier.contains(locked()[canonicalize_name(one.name)])
+
+
+def test_both_environments_are_there() -> None:
+    assert [path.name for path in ENVIRONMENTS] == ["cpu.yaml", "cuda.yaml"]
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
+def test_environment_pins_are_those_of_the_lock(path: Path) -> None:
+    found = pip_pins(path)
+    assert found == {name: locked()[name] for name in found}
+    assert set(found) == {canonicalize_name(one.name) for one in DIRECT}
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
+def test_environment_is_one_that_conda_reads(path: Path) -> None:
+    found = environment(path)
+    assert found["name"] == f"diffprobe-{path.stem}"
+    assert found["channels"] == ["conda-forge", "nodefaults"]
+    assert {"python=3.11.*", "pip"} <= {entry for entry in found["dependencies"] if isinstance(entry, str)}
+    assert set(found) <= {"name", "channels", "dependencies", "variables"}
+
+
+def test_only_the_cpu_environment_hides_devices() -> None:
+    hidden = {path.stem: environment(path).get("variables") for path in ENVIRONMENTS}
+    assert hidden == {"cpu": {"CUDA_VISIBLE_DEVICES": "-1"}, "cuda": None}
+
+
+def test_what_runs_here_is_what_is_locked() -> None:
+    differing = {name: (installed(name), pin) for name, pin in locked().items() if installed(name) != pin}
+    assert not differing, "installed and locked versions differ"
+
+
+def installed(name: str) -> str | None:
+    """Without a local build tag such as +cu130."""
+    try:
+        return version(name).partition("+")[0]
+    except PackageNotFoundError:
+        return None

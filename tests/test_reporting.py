@@ -1,0 +1,253 @@
+"""Facts about pictures and tables: that what they show is what was measured."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.patches import Rectangle
+from PIL import Image
+from rich.console import Console
+
+from diffprobe.reporting import images, plots, tables
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import write_json, write_jsonl
+
+SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"
+TAPS = ["in_1", "in_2", "mid", "out_1", "out_2", "out_3", "out_4"]
+SIGMAS = [0.03, 0.07, 0.14, 0.3, 0.6, 1.2]
+OPTIONS = {"columns": 4, "rows": 2, "scale": 6, "dpi": 110}
+CHOICE = {"kimg": 72, "tap": "out_2", "level": "0.14", "sigma": 0.14, "accuracy": 0.97, "runner_up": None}
+ABOUT = {"experiment": "digits_edm", "dataset": "digits"}
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def result_rows() -> list[dict]:
+    """Three checkpoints: the last has the best distance, the middle one is chosen and tested."""
+    cell = {"tap": "out_2", "sigma": 0.14}
+    rows: list[dict] = []
+    for kimg, distance, linear in [(36, 9.0, 0.95), (72, 4.0, 0.97), (108, 3.0, 0.96)]:
+        samples = ABOUT | {"kimg": kimg, "split": "train+select", "sampler": "heun18", "images": 1000}
+        select = ABOUT | cell | {"kimg": kimg, "split": "select"}
+        rows += [samples | {"evaluator": "fd_classifier", "value": distance}]
+        rows += [samples | {"evaluator": "precision_classifier", "value": 0.7 + kimg / 1000}]
+        rows += [samples | {"evaluator": "recall_classifier", "value": 0.6 + kimg / 1000}]
+        rows += [select | {"evaluator": "linear", "value": linear, "spread": 0.004, "seeds": 3}]
+        rows += [select | {"evaluator": "knn", "value": linear - 0.01}]
+    test = ABOUT | cell | {"kimg": 72, "split": "test", "seeds": 3}
+    rows += [test | {"evaluator": "linear", "value": 0.9754, "spread": 0.0031}]
+    rows += [test | {"evaluator": "knn", "value": 0.9701, "spread": None}]
+    for dataset, value in (("digits", 0.962), ("other", 0.5)):
+        rows.append({"dataset": dataset, "evaluator": "pixels_logistic", "split": "test", "value": value})
+    return rows
+
+
+def grid_rows() -> pd.DataFrame:
+    """A grid in a scrambled order, with one best cell (out_2 at 0.14)."""
+    cells = [
+        {"tap": tap, "level": f"{sigma:g}", "sigma": sigma, "accuracy": 0.5 + i / 100 + j / 1000}
+        for i, tap in enumerate(TAPS)
+        for j, sigma in enumerate(SIGMAS)
+    ]
+    grid = pd.DataFrame(cells).sample(frac=1, random_state=0, ignore_index=True)
+    grid["log_snr"] = -2 * np.log(grid["sigma"])
+    grid.loc[(grid["tap"] == "out_2") & (grid["level"] == "0.14"), "accuracy"] = 0.97
+    return grid
+
+
+# --- images -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grid_shows_each_image_at_its_place(channels: int) -> None:
+    shown = noise(20, 8, 8, channels)
+    pixels = np.asarray(images.grid(shown, columns=4, rows=3, scale=5))
+    pixels = pixels.reshape(*pixels.shape[:2], channels)
+    pitch = 8 * 5 + images.GAP
+    assert pixels.shape == (3 * pitch - images.GAP, 4 * pitch - images.GAP, channels)
+    for i in range(12):
+        y, x = i // 4 * pitch, i % 4 * pitch
+        cell = pixels[y : y + 40, x : x + 40].reshape(8, 5, 8, 5, channels)
+        assert (cell == shown[i][:, None, :, None]).all()
+
+
+def test_grid_of_few_images_has_no_empty_rows() -> None:
+    picture = images.grid(noise(3, 8, 8, 1), columns=2, rows=8, scale=1)
+    assert picture.size == (2 * 8 + images.GAP, 2 * 8 + images.GAP)
+    assert (np.asarray(picture)[-8:, -8:] == 255).all()
+
+
+def test_strip_runs_from_the_first_step_to_the_last_pixel_for_pixel(tmp_path: Path) -> None:
+    frames, sigmas = noise(2, 19, 8, 8, 1), np.append(np.geomspace(80, 0.002, 18), 0)
+    figure = images.strip(frames, sigmas, scale=6)
+    figure.savefig(tmp_path / "strip.png")
+    pixels = np.asarray(Image.open(tmp_path / "strip.png").convert("L"))
+    shown = images.spread(19, images.COLUMNS)
+    assert len(shown) == images.COLUMNS and shown[0] == 0 and shown[-1] == 18
+    assert [text.get_text() for text in figure.texts] == ["σ =", *(images.short(sigmas[i]) for i in shown)]
+    canvas = images.tile(frames[:, shown], 6)[..., 0]
+    right, bottom = pixels.shape[1] - round(0.1 * 110), pixels.shape[0] - round(0.1 * 110)
+    assert (pixels[bottom - canvas.shape[0] : bottom, right - canvas.shape[1] : right] == canvas).all()
+
+
+@pytest.mark.parametrize(("sigma", "text"), [(80, "80"), (5.34, "5.3"), (0.0075, "0.0075"), (0, "0")])
+def test_noise_levels_are_short(sigma: float, text: str) -> None:
+    assert images.short(sigma) == text
+
+
+# --- plots --------------------------------------------------------------------------------------------------
+
+
+def test_heatmap_orders_taps_and_noise_and_frames_the_choice() -> None:
+    axes = plots.heatmap(grid_rows(), CHOICE, "title", TAPS).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == TAPS
+    assert [label.get_text().split("σ ")[1] for label in axes.get_xticklabels()] == [f"{s:g}" for s in SIGMAS]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first tap on top
+    numbers = {text.get_position(): text.get_text() for text in axes.texts}
+    assert numbers[2, TAPS.index("out_2")] == "97.0" and numbers[5, 0] == "50.5" and len(numbers) == 42
+    (frame,) = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert frame.get_xy() == (1.5, TAPS.index("out_2") - 0.5)
+
+
+def test_curves_show_distances_left_accuracies_right_and_the_choice() -> None:
+    left, right = plots.curves(result_rows(), CHOICE).axes
+    distance, chosen = left.lines
+    assert list(distance.get_xdata()) == [36, 72, 108] and list(distance.get_ydata()) == [9, 4, 3]
+    assert distance.get_label() == "fd_classifier" and "fd_classifier" in left.get_ylabel()
+    assert list(chosen.get_xdata()) == [72, 72]
+    ticks = {label.get_text() for label in left.get_xticklabels()}
+    assert ticks == {"36", "72\nchosen", "108"}
+    lines = {line.get_label(): list(line.get_ydata()) for line in right.lines}
+    assert lines["linear probe"] == pytest.approx([95, 97, 96])
+    assert lines["kNN"] == pytest.approx([94, 96, 95])
+
+
+def test_losses_count_thousands_of_images_and_are_smoothed() -> None:
+    rows = [{"step": i, "images": 1000 * i, "loss": 0.5 * 1.1 ** (-1) ** i} for i in range(1, 101)]
+    faint, bold = plots.losses({"run": rows}).axes[0].lines
+    assert list(faint.get_xdata()) == list(range(1, 101))
+    assert list(faint.get_ydata()) == [row["loss"] for row in rows]
+    assert np.allclose(bold.get_ydata()[5:-5], 0.5, rtol=0.03)
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+def test_summary_has_one_row_per_key() -> None:
+    frame = tables.summary(result_rows())
+    assert list(frame.columns[:5]) == ["experiment", "kimg", "evaluator", "split", "value"]
+    assert len(frame) == len(result_rows())
+    assert not frame.duplicated(["experiment", "dataset", "kimg", "evaluator", "split", "sampler"]).any()
+    assert frame["kimg"].dropna().unique().tolist() == [36, 72, 108]
+
+
+def test_summary_refuses_two_results_for_one_row() -> None:
+    with pytest.raises(ValueError, match="two results"):
+        tables.summary([*result_rows(), result_rows()[0] | {"value": 1.0}])
+
+
+def test_results_take_the_choice_for_test_and_the_best_checkpoint_for_the_distance() -> None:
+    (row,) = tables.results(result_rows(), {"digits_edm": CHOICE}).to_dict("records")
+    assert (row["chosen kimg"], row["tap"], row["sigma"]) == (72, "out_2", "0.14")
+    assert (row["linear test"], row["kNN test"]) == ("97.5 ± 0.3 %", "97.0 %")
+    assert row["raw pixels test"] == "96.2 %"  # of its own dataset
+    assert (row["fd_classifier (best)"], row["best kimg"]) == (3.0, 108)
+    assert (row["precision"], row["recall"]) == (0.808, 0.708)
+
+
+def test_results_keep_experiments_with_different_distances_apart() -> None:
+    rows, choices = result_rows(), {"digits_edm": CHOICE, "second": CHOICE}
+    second = [row | {"experiment": "second"} for row in rows if row.get("kimg")]
+    for row in second:
+        row["evaluator"] = row["evaluator"].replace("fd_classifier", "fid_inception_2048")
+    frame = tables.results([*second, *rows], choices).set_index("experiment")
+    assert list(frame.index) == list(choices)
+    assert frame.loc["second", "fid_inception_2048 (best)"] == 3
+    assert frame.loc["digits_edm", "fd_classifier (best)"] == 3
+    assert pd.isna(frame.loc["second", "fd_classifier (best)"])
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_show_prints_every_value_in_any_terminal(tmp_path: Path, width: int) -> None:
+    frame = tables.results(result_rows(), {"digits_edm": CHOICE})
+    frame.to_csv(tmp_path / "results.csv", index=False)
+    out = io.StringIO()
+    tables.show(tmp_path / "results.csv", Console(file=out, width=width))
+    for word in [*frame.columns, *map(str, frame.iloc[0])]:
+        assert word in out.getvalue()
+
+
+def test_show_without_results_is_a_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no results yet"):
+        tables.show(tmp_path / "results.csv")
+
+
+# --- scripts ------------------------------------------------------------------------------------------------
+
+
+def call(script: str, config: dict, inputs: dict[str, Path], outputs: dict[str, Path], folder: Path) -> None:
+    log = folder / "logs" / script / "log.log"
+    command = [sys.executable, str(SCRIPTS / f"{script}.py"), json.dumps(config), "--log", str(log)]
+    for flag, group in (("--in", inputs), ("--out", outputs)):
+        command += [flag, *(f"{name}={path}" for name, path in group.items())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + log.read_text()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the plots read."""
+    folder = tmp_path_factory.mktemp("made")
+    np.savez(folder / "samples.npz", arr_0=noise(10, 8, 8, 1))
+    np.savez(folder / "strip.npz", images=noise(3, 6, 8, 8, 1), sigmas=np.array([80.0, 20, 5, 1, 0.1, 0]))
+    for part, start in enumerate((1, 36)):
+        rows = [{"step": i, "images": 1000 * i, "lr": 1e-3, "loss": 1 / i} for i in range(start, start + 36)]
+        write_jsonl(folder / f"stats{part}.jsonl", rows)
+    grid_rows().to_csv(folder / "grid.csv", index=False)
+    write_json(folder / "select.json", {"rows": [ABOUT], "choice": CHOICE})
+    write_json(folder / "choice.json", CHOICE)
+    for part in range(2):
+        write_json(folder / f"results{part}.json", {"rows": result_rows()[part::2]})
+    return folder
+
+
+PLOTS = {
+    "plot_samples": ({}, {"samples": "samples.npz"}),
+    "plot_strip": ({}, {"strip": "strip.npz"}),
+    "plot_losses": ({"experiment": "digits_edm"}, {"stats.0": "stats0.jsonl", "stats.1": "stats1.jsonl"}),
+    "plot_curves": (
+        {},
+        {"results.0": "results0.json", "results.1": "results1.json"} | {"choice": "choice.json"},
+    ),
+    "plot_grid": ({"kimg": 72, "taps": TAPS}, {"grid": "grid.csv", "select": "select.json"}),
+}
+
+
+@pytest.mark.parametrize("script", PLOTS)
+def test_plot_scripts_make_pictures(script: str, made: Path, tmp_path: Path) -> None:
+    config, inputs = PLOTS[script]
+    paths = {name: made / file for name, file in inputs.items()}
+    call(script, OPTIONS | config, paths, {"plot": tmp_path / "plot.png"}, tmp_path)
+    picture = Image.open(tmp_path / "plot.png")
+    picture.load()
+    assert min(picture.size) >= 90 and max(picture.size) <= 1500
+    assert np.asarray(picture.convert("L")).std() > 5  # not an empty sheet
+    assert [path.name for path in tmp_path.glob("*.png")] == ["plot.png"]
+
+
+def test_summary_script_writes_both_tables_and_a_receipt(made: Path, tmp_path: Path) -> None:
+    inputs = {f"results.{i}": made / f"results{i}.json" for i in range(2)}
+    inputs["choice.0"] = made / "choice.json"
+    outputs = {name: tmp_path / name for name in ("summary", "table", "receipt")}
+    call("summary", {"experiments": ["digits_edm"]}, inputs, outputs, tmp_path)
+    assert len(pd.read_csv(outputs["summary"])) == len(result_rows())
+    assert pd.read_csv(outputs["table"])["linear test"].tolist() == ["97.5 ± 0.3 %"]
+    receipt = json.loads(outputs["receipt"].read_text())
+    assert "src/diffprobe/reporting/tables.py" in receipt["code"] and "torch" not in receipt["packages"]

@@ -1,0 +1,179 @@
+"""`status` says of each stage what its files say."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from diffprobe.config.layout import Stage, stages
+from diffprobe.config.load import parse
+from diffprobe.config.models import Config
+from diffprobe.reporting import status
+from diffprobe.runtime.files import write_json
+from diffprobe.runtime.receipts import ROOT, module_hash
+
+SOURCE = "src/diffprobe/runtime/files.py"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Two checkpoints of one experiment, and one run of another."""
+    network = {"kind": "unet", "channels": 32, "multipliers": [1, 2], "blocks": 1, "groups": 8}
+    experiment = {
+        "dataset": "digits",
+        "network": network,
+        "process": {"kind": "edm"},
+        "train": {"checkpoints": [36, 72]},
+        "sample": {"samplers": {"heun18": {"kind": "heun"}}},
+        "generation": {"extractor": "small"},
+        "probe": {"levels": [0.1]},
+    }
+    return parse(
+        {
+            "results": str(tmp_path / "results"),
+            "datasets": {"digits": {"source": "digits"}},
+            "extractors": {"small": {"kind": "classifier", "dataset": "digits"}},
+            "experiments": {"first": experiment, "second": experiment | {"train": {"checkpoints": [36]}}},
+        }
+    )
+
+
+def find(config: Config, rule: str, subject: str, kimg: int | None = None) -> Stage:
+    (stage,) = [s for s in stages(config) if (s.rule, s.subject, s.kimg) == (rule, subject, kimg)]
+    return stage
+
+
+def row(config: Config, stage: Stage) -> status.Row:
+    (found,) = [row for row in status.collect(config) if row.stage == stage]
+    return found
+
+
+def make(stage: Stage, code: dict[str, str] | None = None) -> None:
+    """All that the stage declares, as if just made."""
+    for file in stage.outputs:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    if stage.receipt:
+        write_json(stage.receipt, {"code": code or {}})
+
+
+def report(stage: Stage, state: str, pid: int, after: float = 1.0) -> None:
+    """A progress file as a job leaves it, `after` seconds from now."""
+    log = Path(stage.progress).parent / "job.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("".join(f"line {i}\n\n" for i in range(9)) + "error: no [red] disk left\n")
+    counts = {"done": 25, "total": 100, "unit": "images", "rate": 1234.5, "seconds_left": 65.0}
+    process = {"pid": pid, "host": socket.gethostname(), "started": 0, "updated": time.time() + after}
+    about = {"job": "x", "state": state, "note": "", "log": str(log)}
+    write_json(stage.progress, about | counts | process)
+
+
+def shown(config: Config) -> str:
+    out = io.StringIO()
+    status.show(config, console=Console(file=out, width=120))
+    return out.getvalue()
+
+
+@pytest.fixture
+def dead() -> int:
+    """The id of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_when_nothing_has_run_all_is_waiting(config: Config) -> None:
+    rows = status.collect(config)
+    assert [row.stage for row in rows] == stages(config)
+    assert {row.state for row in rows} == {"waiting"}
+    assert "waiting" in shown(config)
+
+
+def test_when_all_is_made_all_is_done(config: Config) -> None:
+    for stage in stages(config):
+        make(stage)
+    assert {row.state for row in status.collect(config)} == {"done"}
+    assert "waiting" not in shown(config)
+
+
+def test_a_deleted_output_is_waiting_again(config: Config) -> None:
+    stage = find(config, "sample", "first", 36)
+    make(stage)
+    report(stage, "done", os.getpid())
+    assert row(config, stage).state == "done"
+    Path(stage.outputs[1]).unlink()
+    assert row(config, stage).state == "waiting"
+
+
+def test_training_progress_belongs_to_the_first_unfinished_slice(config: Config) -> None:
+    first, second = (find(config, "pretrain", "first", kimg) for kimg in (36, 72))
+    report(first, "running", os.getpid())
+    assert (row(config, first).state, row(config, second).state) == ("running", "waiting")
+    make(first)
+    report(second, "running", os.getpid())
+    assert (row(config, first).state, row(config, second).state) == ("done", "running")
+    assert row(config, find(config, "pretrain", "second", 36)).state == "waiting"
+    text = shown(config)
+    assert "25%" in text and "1,23" in text and "images/s" in text and "1m05s" in text
+
+
+def test_a_vanished_process_is_killed_and_its_log_is_quoted(config: Config, dead: int) -> None:
+    stage = find(config, "features", "first", 36)
+    report(stage, "running", dead)
+    found = row(config, stage)
+    assert found.state == "killed"
+    assert found.tail == ("line 6", "line 7", "line 8", "error: no [red] disk left")
+    assert "killed: features first 36" in shown(config) and "error: no [red] disk left" in shown(config)
+
+
+@pytest.mark.parametrize(("after", "state"), [(1.0, "failed"), (-100.0, "done")])
+def test_a_failure_counts_where_it_is_younger_than_the_outputs(config: Config, after: float, state: str) -> None:
+    stage = find(config, "grid", "first", 36)
+    make(stage)
+    report(stage, "failed", os.getpid(), after)
+    assert row(config, stage).state == state
+
+
+def test_a_stopped_training_is_no_failure(config: Config) -> None:
+    stage = find(config, "pretrain", "first", 36)
+    report(stage, "stopped", os.getpid())
+    assert row(config, stage).state == "stopped"
+
+
+def test_older_code_is_named_and_present_code_is_not(config: Config) -> None:
+    stage, other = find(config, "grid", "first", 36), find(config, "grid", "first", 72)
+    make(stage, {SOURCE: "0" * 12, "src/diffprobe/gone.py": "0" * 12})
+    make(other, {SOURCE: module_hash(str(ROOT / SOURCE))})
+    assert row(config, stage).older == (SOURCE, "src/diffprobe/gone.py")
+    assert row(config, other).older == ()
+    assert row(config, other).state == row(config, stage).state == "done"
+    assert f"older code: {SOURCE} (in grid)" in shown(config)
+
+
+def test_a_source_being_edited_is_no_crash(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: dict) -> list[str]:
+        raise SyntaxError
+
+    monkeypatch.setattr(status, "changed_code", broken)
+    stage = find(config, "grid", "first", 36)
+    make(stage, {SOURCE: "0" * 12})
+    assert row(config, stage).older == (SOURCE,)
+
+
+def test_several_plots_are_counted_in_one_line(config: Config) -> None:
+    made = [stage for stage in stages(config) if stage.rule == "plot_samples" and stage.subject == "first"]
+    make(made[0])
+    (line,) = [line for line in shown(config).splitlines() if "plots" in line and "done" in line]
+    assert "1 done" in line
+
+
+def test_status_needs_none_of_the_heavy_packages() -> None:
+    heavy = ("torch", "pandas", "matplotlib", "snakemake", "sklearn")
+    code = f"import sys, diffprobe.reporting.status; sys.exit(any(m in sys.modules for m in {heavy}))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,20 @@
+"""Every figure in one table, and the small table of what came out. Config: experiments, one per choice."""
+
+from diffprobe.reporting.tables import results, summary
+from diffprobe.runtime.files import atomic, read_json
+from diffprobe.runtime.job import Job, run
+
+
+def main(job: Job) -> None:
+    rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
+    choices = dict(zip(job.config["experiments"], map(read_json, job.group("choice")), strict=True))
+    with atomic(job.output("summary")) as partial:
+        summary(rows).to_csv(partial, index=False)
+    with atomic(job.output("table")) as partial:
+        results(rows, choices).to_csv(partial, index=False)
+    if "receipt" in job.outputs:
+        job.write_receipt()
+
+
+if __name__ == "__main__":
+    run(main)
