@@ -35,7 +35,7 @@ class Options:
 
 def fresh(task: Task, options: Options) -> State:
     """The state of a run that has seen no image."""
-    optimizer = torch.optim.Adam(task.module.parameters(), lr=options.lr)
+    optimizer = torch.optim.Adam(task.module.parameters(), lr=options.lr, fused=True)
     return State(task.module, EMA(task.module), optimizer)
 
 

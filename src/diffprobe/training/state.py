@@ -74,7 +74,8 @@ def restore(path: Path, state: State) -> None:
     state.ema.module.load_state_dict(parts["ema"])
     for name, parameter in state.module.named_parameters():
         own = {moment: torch.zeros_like(parameter).copy_(parts[moment][name]) for moment in MOMENTS}
-        state.optimizer.state[parameter] = {"step": torch.tensor(float(meta["step"])), **own}
+        step = torch.tensor(float(meta["step"]), device=parameter.device)  # where the fused optimiser wants it
+        state.optimizer.state[parameter] = {"step": step, **own}
     device = next(state.module.parameters()).device
     state.sums = {name: value.to(device) for name, value in parts.get("sums", {}).items()}
     state.step, state.history, state.summed = meta["step"], meta["history"], meta["summed"]

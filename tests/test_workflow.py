@@ -1,0 +1,244 @@
+"""The whole chain, from images to tables, on a tiny config: what a user relies on when running it again."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from kills import KINDS, copy_project, disturbed, hashes, jobs_of, plain, run
+
+from diffprobe.config.layout import stages
+from diffprobe.config.load import load
+
+TINY = {
+    "results": "results",
+    "datasets": {"digits": {"source": "digits"}},
+    "extractors": {"small": {"kind": "classifier", "dataset": "digits", "channels": 8, "kimg": 2}},
+    "experiments": {
+        "tiny": {
+            "dataset": "digits",
+            "network": {
+                "kind": "unet",
+                "channels": 8,
+                "multipliers": [1, 2],
+                "blocks": 1,
+                "attention": [1],
+                "groups": 4,
+            },
+            "process": {"kind": "edm"},
+            "train": {"checkpoints": [3, 6], "batch": 64, "ema_kimg": 1},
+            "sample": {"samplers": {"heun5": {"kind": "heun", "steps": 5}}, "images": 40},
+            "generation": {"extractor": "small"},
+            "probe": {"levels": [0.1, 0.5], "seeds": [0, 1], "linear": {"epochs": 3}},
+        }
+    },
+    "state": {"autosave_seconds": 0.2},
+    "threads": {"train": 1},
+}
+
+
+def project_with(folder: Path, config: dict) -> Path:
+    project = copy_project(folder)
+    configure(project, config)
+    return project
+
+
+def configure(project: Path, config: dict) -> None:
+    (project / "config" / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def planned(project: Path, *more: str) -> dict[str, int]:
+    """How many jobs of each rule a dry run schedules."""
+    found = run(project, "-n", *more)
+    said = found.stdout + found.stderr
+    assert found.returncode == 0, said
+    table = re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)
+    assert bool(table) != ("Nothing to be done" in said), said
+    return {rule: int(count) for rule, count in table if rule not in ("all", "total")}
+
+
+def done(project: Path, *more: str) -> None:
+    found = run(project, *more)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose main job is done. Tests that change it work on a copy."""
+    project = project_with(tmp_path_factory.mktemp("flow") / "finished", TINY)
+    done(project)
+    return project
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A finished project of one's own."""
+    return shutil.copytree(finished, tmp_path / "project", copy_function=shutil.copy2)
+
+
+def test_a_second_run_has_nothing_to_do(finished: Path) -> None:
+    again = run(finished)
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_every_declared_file_is_kept_and_every_job_leaves_log_benchmark_and_receipt(finished: Path) -> None:
+    config = load(finished / "config" / "config.yaml")
+    for stage in stages(config):
+        for file in stage.files:
+            assert (finished / file).stat().st_size > 0, file
+        if stage.receipt:
+            receipt = json.loads((finished / stage.receipt).read_text())
+            assert {"config", "inputs", "code", "packages", "device", "seconds", "peak_memory_mib"} <= receipt.keys()
+            assert any(name.startswith("workflow/scripts") for name in receipt["code"])
+    jobs = len(stages(config))
+    assert len(list((finished / "results" / "logs").glob("*/*.log"))) == jobs
+    assert len(list((finished / "results" / "benchmarks").glob("*/*.jsonl"))) == jobs
+
+
+def test_summary_has_one_row_per_figure_and_test_is_read_for_the_choice_only(finished: Path) -> None:
+    summary = pd.read_csv(finished / "results" / "summary.csv")
+    assert not summary.duplicated(["experiment", "kimg", "evaluator", "split", "sampler"]).any()
+    choice = json.loads((finished / "results/runs/tiny/probe/choice.json").read_text())
+    test = summary[(summary.split == "test") & (summary.experiment == "tiny")]
+    assert set(test.evaluator) == {"linear", "knn"}
+    assert set(test.kimg) == {choice["kimg"]} and set(test.tap) == {choice["tap"]}
+    select = summary[(summary.split == "select") & (summary.evaluator == "linear")]
+    assert set(select.kimg) == {3, 6}
+    names = set(summary[summary.sampler.notna()].evaluator)
+    assert names == {"fd_classifier", "precision_classifier", "recall_classifier"}
+
+
+def test_what_changes_no_result_retrains_nothing(project: Path) -> None:
+    for script in (project / "workflow" / "scripts").glob("*.py"):
+        script.write_text(script.read_text() + "\n# a comment\n")
+    rules = project / "rules" / "training.smk"
+    rules.write_text(rules.read_text().replace('"job train', '"job  train'))
+    reordered = json.loads(json.dumps(TINY, sort_keys=True))
+    reordered["state"] = {"keep": "all", "autosave_seconds": 60}
+    configure(project, reordered)
+    assert planned(project) == {}
+
+
+def test_a_plot_option_redraws_and_nothing_else(project: Path) -> None:
+    configure(project, TINY | {"report": {"columns": 8}})
+    assert {rule for rule in planned(project) if not rule.startswith("plot_")} == set()
+    assert planned(project)["plot_samples"] == 2
+
+
+def test_another_experiment_leaves_the_first_alone(project: Path) -> None:
+    other = json.loads(json.dumps(TINY["experiments"]["tiny"]))
+    other["train"]["lr"] = 5e-4
+    configure(project, TINY | {"experiments": TINY["experiments"] | {"other": other}})
+    assert planned(project)["pretrain"] == 2
+    assert not re.search(r"experiment=tiny", run(project, "-n").stdout)
+
+
+def test_raising_the_last_checkpoint_trains_only_the_new_slice(project: Path) -> None:
+    raised = json.loads(json.dumps(TINY))
+    raised["experiments"]["tiny"]["train"]["checkpoints"] = [3, 6, 8]
+    configure(project, raised)
+    plan = planned(project)
+    assert (plan["pretrain"], plan["features"], plan["sample"]) == (1, 1, 1)
+    done(project, "--until", "pretrain")
+    receipt = json.loads((project / "results/runs/tiny/checkpoints/8/receipt.json").read_text())
+    assert (receipt["from_step"], receipt["to_step"]) == (94, 125)
+
+
+@pytest.mark.parametrize(
+    ("file", "rule"),
+    [
+        ("results/runs/tiny/checkpoints/3/ema.safetensors", "pretrain"),
+        ("results/runs/tiny/features/ema/6.zarr/zarr.json", "features"),
+        ("results/runs/tiny/probe/choice.json", "choice"),
+    ],
+)
+def test_a_deleted_output_is_made_again_and_comes_out_the_same(project: Path, file: str, rule: str) -> None:
+    before = hashes(project)
+    (project / file).unlink()
+    assert rule in planned(project)
+    done(project)
+    assert (project / file).exists()
+    assert hashes(project) == before
+    assert planned(project) == {}
+
+
+def test_every_rule_can_be_forced(finished: Path) -> None:
+    rules = dict.fromkeys(stage.rule for stage in stages(load(finished / "config" / "config.yaml")))
+    plan = planned(finished, "--forcerun", *rules)
+    assert set(plan) == set(rules)
+
+
+def test_kills_of_every_kind_change_nothing(finished: Path, tmp_path: Path) -> None:
+    """A job, the whole group, Snakemake alone (its jobs live on), the terminal: the plain command recovers."""
+    project = project_with(tmp_path / "killed", TINY)
+    killed = disturbed(project, list(KINDS), longest=9, seed=1)
+    assert len(killed) == len(KINDS)
+    done(project)
+    assert hashes(project) == hashes(finished)
+    assert not jobs_of(project)
+
+
+def test_two_trainers_never_share_a_folder(tmp_path: Path) -> None:
+    """A job started while an orphan still trains waits for it, then finds the work done."""
+    slow = json.loads(json.dumps(TINY))
+    slow["experiments"]["tiny"]["train"]["checkpoints"] = [12]
+    project = project_with(tmp_path / "twice", slow)
+    done(project, "results/data/digits/images.h5")
+    target = "results/runs/tiny/checkpoints/12/ema.safetensors"
+    printed = run(project, "-n", "-p", target)
+    line = re.search(r"job train .*", printed.stdout + printed.stderr)
+    assert line, printed.stdout + printed.stderr
+    command = line[0].replace("job train", f"{sys.executable} -P workflow/scripts/train.py", 1)
+    first = subprocess.Popen(["bash", "-c", command], cwd=project, stderr=subprocess.PIPE, text=True)
+    second = subprocess.Popen(["bash", "-c", command], cwd=project, stderr=subprocess.PIPE, text=True)
+    said = first.communicate()[1] + second.communicate()[1]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert "waits for process" in said
+    receipt = json.loads((project / "results/runs/tiny/checkpoints/12/receipt.json").read_text())
+    assert receipt["from_step"] == receipt["to_step"] == 188  # the second trained nothing
+
+
+def test_a_mistake_is_refused_before_any_job(project: Path) -> None:
+    wrong = json.loads(json.dumps(TINY))
+    wrong["experiments"]["tiny"]["probe"]["taps"] = ["out_9"]
+    configure(project, wrong)
+    found = run(project)
+    assert found.returncode != 0
+    assert "experiments.tiny.probe.taps" in found.stderr and "'out_9'" in found.stderr and "out_4" in found.stderr
+    assert "Traceback" not in found.stderr and "Finished" not in found.stderr
+
+
+def test_a_job_that_fails_says_why_in_one_line_and_leaves_nothing(project: Path) -> None:
+    store = project / "results/data/digits/images.h5"
+    store.write_bytes(b"damaged")
+    found = run(project, "--until", "baseline", "--keep-going")
+    assert found.returncode != 0
+    log = (project / "results/logs/baseline/digits.log").read_text()
+    assert re.fullmatch(r"error: .*images\.h5: not a readable image store .*\n", log)
+    assert not (project / "results/data/digits/baseline.json").exists()
+    assert json.loads((project / "results/logs/baseline/digits.json").read_text())["state"] == "failed"
+
+
+def test_report_is_made_offline(finished: Path, tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    found = run(finished, "--report", str(target))
+    assert found.returncode == 0, found.stderr
+    html = target.read_text()
+    for figure in ("samples/3.heun5.png", "strip/6.heun5.png", "grid/6.png", "losses.png", "curves.png", "results.csv"):
+        assert figure in html
+
+
+def test_rules_and_commands_load_no_torch(finished: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from snakemake.cli import main; main(sys.argv[1:])"
+    found = subprocess.run([sys.executable, "-c", code, *plain("-n")[3:]], cwd=finished, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    code = "import sys; sys.modules['torch'] = None; from diffprobe.__main__ import main; main(['status'])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=finished, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert "tiny" in found.stdout and "done" in found.stdout
