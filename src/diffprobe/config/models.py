@@ -164,9 +164,9 @@ class Generation(Strict):
 class Heads(Strict):
     """Linear heads on frozen features: Adam with a cosine, cross-entropy, standardised features."""
 
-    epochs: Positive = Field(60, description="Passes over the images.")
+    epochs: Positive = Field(100, description="Passes over the images.")
     batch: Positive = Field(128, description="Images per step.")
-    lr: Number = Field(1e-2, gt=0, description="Initial learning rate.")
+    lr: Number = Field(3e-2, gt=0, description="Initial learning rate.")
     weight_decay: Number = Field(0.0, ge=0, description="Decoupled weight decay.")
 
 
