@@ -97,13 +97,15 @@ def numbered(prefix: str, files) -> str:
 
 
 def extractor_weights(name: str) -> list[str]:
-    """The trained classifier's weights; an Inception brings its own."""
+    """The trained classifier's checkpoint, or the local file of an Inception that has one."""
     extractor = CONFIG.extractors[name]
-    return [L.classifier(name, extractor.kimg)] if extractor.kind == "classifier" else []
+    if extractor.kind == "classifier":
+        return [L.classifier(name, extractor.kimg)]
+    return [extractor.weights] if extractor.weights else []
 
 
 def weights_argument(wildcards, input) -> str:
-    return " ".join(f"weights={path}" for path in input.get("weights", []))
+    return " ".join(f"weights={quote(path)}" for path in input.get("weights", []))
 
 
 # --- reports

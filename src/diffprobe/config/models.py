@@ -167,7 +167,7 @@ class Heads(Strict):
     epochs: Positive = Field(100, description="Passes over the images.")
     batch: Positive = Field(128, description="Images per step.")
     lr: Number = Field(3e-2, gt=0, description="Initial learning rate.")
-    weight_decay: Number = Field(0.0, ge=0, description="Decoupled weight decay.")
+    weight_decay: Number = Field(1e-3, ge=0, description="L2 penalty on the weights.")
 
 
 class Probe(Strict):

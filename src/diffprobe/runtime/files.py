@@ -31,6 +31,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def clear_partials(path: str | Path) -> None:
+    """Remove what killed processes left half-written beside `path`; to be called by whoever holds its job's lock."""
+    path = Path(path)
+    for partial in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):
+        remove(partial)
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import write_json
+from diffprobe.runtime.files import clear_partials, write_json
 from diffprobe.runtime.leases import lease
 from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.progress import Console, Progress
@@ -100,6 +100,9 @@ def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
     orphan = exclusive(log_path.with_suffix(".lock"), lambda owner: print(waits.format(owner), file=sys.stderr))
     with orphan, log_path.open("w", buffering=1) as log:
         job = Job(arguments, log)
+        for path in map(Path, job.outputs.values()):
+            clear_partials(path)
+            clear_partials(path.parent)  # where the output marks a folder as complete
         try:
             main(job)
         except UserError as error:

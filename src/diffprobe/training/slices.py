@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffprobe.runtime.files import read_jsonl, write_jsonl
+from diffprobe.runtime.files import clear_partials, read_jsonl, write_jsonl
 from diffprobe.training import state as states
 from diffprobe.training.loop import Options, train
 from diffprobe.training.state import State
@@ -83,6 +83,8 @@ def run_slice(
 
     On SIGTERM or SIGINT the state is saved, then the process exits.
     """
+    for path in (part.autosave, part.state(part.kimg)):
+        clear_partials(path)
     begin = best_start(part)
     if begin is not None:
         states.restore(begin, state)

@@ -1,0 +1,135 @@
+"""Atomic files, locks, leases, receipts: what they promise when processes die or meet."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from diffprobe.runtime import receipts
+from diffprobe.runtime.files import atomic, canonical, clear_partials, write_json
+from diffprobe.runtime.locks import try_lock
+
+
+def python(code: str, **environment: str) -> subprocess.Popen:
+    """A process of its own that runs some lines and says when it is ready."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(RuntimeError), atomic(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    store = tmp_path / "store.zarr"
+    for name in ("first", "second"):
+        with atomic(store) as partial:
+            partial.mkdir()
+            (partial / name).write_text("")
+    assert [path.name for path in store.iterdir()] == ["second"]
+
+
+def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
+    writer = python(
+        f"""
+        import time
+        from diffprobe.runtime.files import atomic
+        with atomic({str(tmp_path / "a.npz")!r}) as partial:
+            partial.write_text("half")
+            print("ready", flush=True)
+            time.sleep(60)
+        """
+    )
+    assert writer.stdout.readline() == "ready\n"
+    writer.kill()
+    writer.wait()
+    (tmp_path / "b.npz").write_text("another")
+    assert len(list(tmp_path.iterdir())) == 2
+    clear_partials(tmp_path / "a.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["b.npz"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+def test_a_lock_dies_with_its_owner(tmp_path: Path, ending: signal.Signals) -> None:
+    path = tmp_path / "lock"
+    owner = python(
+        f"""
+        import subprocess, sys, time
+        from diffprobe.runtime.locks import try_lock
+        held = try_lock({str(path)!r})
+        child = subprocess.Popen(["sleep", "5"], close_fds=False)  # a child does not inherit it
+        print("ready", flush=True)
+        time.sleep(60)
+        """
+    )
+    assert owner.stdout.readline() == "ready\n"
+    assert try_lock(path) is None
+    assert path.read_text().startswith(f"{owner.pid}@")
+    owner.send_signal(ending)
+    owner.wait()
+    descriptor = try_lock(path)
+    assert descriptor is not None
+    os.close(descriptor)
+
+
+def test_jobs_lease_different_devices(tmp_path: Path) -> None:
+    """Two devices, three jobs: no device is had twice at a time, and a killed job's is free again."""
+    code = """
+        import time
+        from diffprobe.runtime.leases import lease
+        index, held = lease(2, poll=0.05)
+        print(index, flush=True)
+        time.sleep(60)
+        """
+    jobs = [python(code, DIFFPROBE_LEASES=str(tmp_path), CUDA_VISIBLE_DEVICES="") for _ in range(2)]
+    had = [job.stdout.readline() for job in jobs]
+    assert sorted(had) == ["0\n", "1\n"]
+    third = python(code, DIFFPROBE_LEASES=str(tmp_path), CUDA_VISIBLE_DEVICES="")
+    jobs[1].kill()
+    assert third.stdout.readline() == had[1]
+    for job in (*jobs, third):
+        job.kill()
+        job.wait()
+
+
+def test_code_hashes_see_what_code_does_and_nothing_else(tmp_path: Path) -> None:
+    versions = {
+        "plain": "def f(x):\n    return x + 1\n",
+        "dressed": '"""A page."""\n\n\ndef f(x):\n    """Adds."""\n    return (x + 1)  # one\n',
+        "other": "def f(x):\n    return x + 2\n",
+    }
+    hashes = {}
+    for name, text in versions.items():
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        hashes[name] = receipts.module_hash(str(path))
+    assert hashes["plain"] == hashes["dressed"] != hashes["other"]
+
+
+def test_changed_code_names_files_that_changed_or_vanished() -> None:
+    present = receipts.code_version()
+    assert "src/diffprobe/runtime/receipts.py" in present
+    assert receipts.changed_code(present) == []
+    recorded = present | {"src/diffprobe/runtime/files.py": "0", "src/diffprobe/gone.py": "0"}
+    assert receipts.changed_code(recorded) == ["src/diffprobe/runtime/files.py", "src/diffprobe/gone.py"]
+
+
+def test_equal_configs_have_equal_text() -> None:
+    assert canonical({"b": 1, "a": [1.0, "é"]}) == canonical({"a": [1.0, "é"], "b": 1})
+    with pytest.raises(ValueError):
+        canonical({"a": float("nan")})
