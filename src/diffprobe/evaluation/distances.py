@@ -20,7 +20,7 @@ BATCH = 256
 
 
 def make_extractor(config: dict, weights: Path | str | None, device: torch.device) -> Extractor:
-    """The extractor of a config subtree; `weights`: the trained classifier's checkpoint, or a local Inception's file."""
+    """The extractor of a config subtree; `weights`: the classifier's checkpoint, or a local Inception's file."""
     if config["kind"] == "inception":
         return inception(config["dims"], weights and str(weights), device)
     network, _ = checkpoints.load(Path(weights), device)
