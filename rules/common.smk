@@ -88,6 +88,21 @@ def before(wildcards) -> int:
     return max(earlier, default=0)
 
 
+def say_what_retrains(name: str) -> None:
+    """Where a checkpoint is to be remade whose predecessor's state was not kept: say from where it is trained."""
+    kept = [int(state.stem) for state in Path(L.state(L.run(name), 0)).parent.glob("*.safetensors")]
+    earlier = 0
+    for kimg in CONFIG.experiments[name].train.checkpoints:
+        nearest = max((k for k in kept if k <= kimg), default=0)
+        if not Path(L.ema(name, kimg)).exists() and nearest < earlier and Path(L.ema(name, earlier)).exists():
+            print(
+                f"{name}: checkpoint {kimg} is remade from {nearest} thousand images on, "
+                "the nearest kept state (state.keep: all keeps every one)",
+                file=sys.stderr,
+            )
+        earlier = kimg
+
+
 def numbered(prefix: str, files) -> str:
     """Several files of one kind on a command line: prefix.0=path prefix.1=path ..."""
     return " ".join(f"{prefix}.{i}={quote(str(file))}" for i, file in enumerate(files))
@@ -121,6 +136,11 @@ def every(path, wildcards) -> list[str]:
 def every_generation(wildcards) -> list[str]:
     e = experiment(wildcards)
     return [L.generation(wildcards.experiment, k, s) for k in e.train.checkpoints for s in e.sample.samplers]
+
+
+if workflow.is_main_process:
+    for name in CONFIG.experiments:
+        say_what_retrains(name)
 
 
 include: "recovery.smk"

@@ -81,17 +81,18 @@ def test_a_killed_slice_goes_on_bit_for_bit(tmp_path, step):
     assert rows == rows_again
 
 
-def test_sigterm_saves_then_stops(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_stop_saves_first(tmp_path, number):
     state = fresh(task(), OPTIONS)
 
     def report(state: State) -> None:
         if state.step == 5:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
     piece = part(tmp_path, 1, 0, 13)
     with pytest.raises(SystemExit) as stopped:
         run_slice(piece, Diffusion(state.module, EDM()), stream(), OPTIONS, state, 1e9, report)
-    assert stopped.value.code == 128 + signal.SIGTERM
+    assert stopped.value.code == 128 + number
     assert best_start(piece) == piece.autosave
     resumed, _ = go(piece)
     assert resumed.step == 13 and equal(resumed, go(part(tmp_path / "other", 1, 0, 13))[0])

@@ -168,6 +168,14 @@ def test_a_deleted_output_is_made_again_and_comes_out_the_same(project: Path, fi
     assert planned(project) == {}
 
 
+def test_a_dry_run_says_from_where_a_checkpoint_is_remade(project: Path) -> None:
+    states = project / "results/runs/tiny/states"
+    assert [path.name for path in states.iterdir()] == ["6.safetensors"]
+    (states / "6.safetensors").unlink()
+    (project / "results/runs/tiny/checkpoints/6/ema.safetensors").unlink()
+    assert "tiny: checkpoint 6 is remade from 0 thousand images on" in run(project, "-n").stderr
+
+
 def test_every_rule_can_be_forced(finished: Path) -> None:
     rules = dict.fromkeys(stage.rule for stage in stages(load(finished / "config" / "config.yaml")))
     plan = planned(finished, "--forcerun", *rules)

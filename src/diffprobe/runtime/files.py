@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+UMASK = os.umask(0o077)
+os.umask(UMASK)  # it can only be read by setting it
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -25,6 +28,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield partial
         if partial.is_dir() and path.is_dir():
             shutil.rmtree(path)
+        if partial.is_file():
+            partial.chmod(0o666 & ~UMASK)  # safetensors alone would keep it from the rest of the group
         partial.replace(path)
     except BaseException:
         remove(partial)

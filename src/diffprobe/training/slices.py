@@ -25,6 +25,8 @@ from diffprobe.training.state import State
 from diffprobe.training.stream import Stream
 from diffprobe.training.tasks import Task
 
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -81,7 +83,7 @@ def run_slice(
 ) -> list[dict]:
     """Train the slice (its lock is held by the caller) and return its rows of history.
 
-    On SIGTERM or SIGINT the state is saved, then the process exits.
+    On a signal to stop (SIGTERM, SIGINT, a closed terminal's SIGHUP) the state is saved, then the process exits.
     """
     for path in (part.autosave, part.state(part.kimg)):
         clear_partials(path)
@@ -132,12 +134,9 @@ def tidy(part: Slice, keep: str) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that holds the signal once SIGTERM or SIGINT has come."""
+    """A list that holds the signal once one has come."""
     seen: list[int] = []
-    before = {
-        number: signal.signal(number, lambda received, _: seen.append(received))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {number: signal.signal(number, lambda received, _: seen.append(received)) for number in STOPS}
     try:
         yield seen
     finally:
