@@ -33,10 +33,10 @@ lint: env
 	$(BIN)/snakemake --lint
 
 # Renew the lock from pyproject.toml (uv resolves for every platform at once).
-lock:
-	$(PYTHON) -m pip install --quiet uv
+lock: env
+	$(BIN)/python -m pip install --quiet uv
 	echo "# Every package that diffprobe runs with, pinned; made by: make lock" > requirements.lock.new
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header pyproject.toml >> requirements.lock.new
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header pyproject.toml >> requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean:

@@ -1,11 +1,13 @@
 # diffprobe: from images to a report. `snakemake --cores 2` makes everything that config/config.yaml asks for.
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.20")
 
 if not workflow.overwrite_configfiles:  # another --configfile takes the default's place
 
-    configfile: "config/config.yaml"
+    configfile: next(filter(os.path.exists, ["config/config.yaml"]), f"{workflow.basedir}/config/config.yaml")
 
 
 include: "rules/common.smk"

@@ -1,4 +1,5 @@
 # How an experiment becomes paths, params and resources. Nothing here imports torch.
+import re
 import sys
 from pathlib import Path
 from shlex import quote
@@ -8,7 +9,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
-from diffprobe.config.layout import EMA, Layout, features_receipt, receipt, stages
+from diffprobe.config.layout import Layout, features_receipt, receipt, stages
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
 from diffprobe.runtime.errors import UserError
@@ -34,15 +35,20 @@ L = Layout(CONFIG.results)
 SAVING = {"keep": CONFIG.state.keep, "autosave": str(CONFIG.state.autosave_seconds)}
 
 
+def any_of(names) -> str:
+    """A regular expression for these names alone, so that a target of another name is simply not known."""
+    return "|".join(map(re.escape, names))
+
+
 wildcard_constraints:
-    dataset=r"[\w-]+",
-    extractor=r"[\w-]+",
-    experiment=r"[\w-]+",
+    dataset=any_of(CONFIG.datasets),
+    extractor=any_of(CONFIG.extractors),
+    experiment=any_of(CONFIG.experiments),
     sampler=r"[\w-]+",
     kimg=r"\d+",
 
 
-# --- resources: the default profile runs without a GPU where there is none; a cluster's executor decides for itself
+# --- resources: no GPU where this machine runs the jobs and has none; on a cluster the nodes' GPUs are asked for
 
 LOCAL_GPUS = local_gpus()
 
@@ -52,7 +58,8 @@ def gpu(wildcards) -> int:
     return 1 if LOCAL_GPUS or workflow.non_local_exec else 0
 
 
-ENVIRONMENT = str(ROOT / "envs" / ("cuda.yaml" if LOCAL_GPUS else "cpu.yaml"))
+# For --sdm conda. Its packages run without a GPU too; a login node must not choose for the nodes behind it.
+ENVIRONMENT = str(ROOT / "envs" / "cuda.yaml")
 
 # --- an experiment's parts
 
@@ -90,7 +97,7 @@ def before(wildcards) -> int:
 
 def say_what_retrains(name: str) -> None:
     """Where a checkpoint is to be remade whose predecessor's state was not kept: say from where it is trained."""
-    kept = [int(state.stem) for state in Path(L.state(L.run(name), 0)).parent.glob("*.safetensors")]
+    kept = [int(state.stem) for state in Path(L.state(L.run(name), 0)).parent.glob("[0-9]*.safetensors")]
     earlier = 0
     for kimg in CONFIG.experiments[name].train.checkpoints:
         nearest = max((k for k in kept if k <= kimg), default=0)

@@ -130,7 +130,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {f"{RUN}.network.multipliers": [1, 1, 1, 1, 1]},
         [f"{RUN}.network.multipliers: [1, 1, 1, 1, 1]", "8 pixels"],
     ),
-    "groups that do not divide": ({f"{RUN}.network.groups": 5}, [f"{RUN}.network.groups: 5", "32, 64"]),
+    "groups that do not divide": ({f"{RUN}.network.groups": 5}, [f"{RUN}.network.groups: 5", "32, 96"]),
     "two levels with one name": (
         {f"{RUN}.probe.levels": [0.14, 0.14000001]},
         [f"{RUN}.probe.levels: [0.14, 0.14000001]", "six significant digits"],

@@ -92,7 +92,7 @@ def test_jobs_lease_different_devices(tmp_path: Path) -> None:
     code = """
         import time
         from diffprobe.runtime.leases import lease
-        index, held = lease(2, poll=0.05)
+        index, held = lease(2, lambda: None, poll=0.05)
         print(index, flush=True)
         time.sleep(60)
         """
@@ -127,6 +127,13 @@ def test_changed_code_names_files_that_changed_or_vanished() -> None:
     assert receipts.changed_code(present) == []
     recorded = present | {"src/diffprobe/runtime/files.py": "0", "src/diffprobe/gone.py": "0"}
     assert receipts.changed_code(recorded) == ["src/diffprobe/runtime/files.py", "src/diffprobe/gone.py"]
+
+
+def test_a_source_that_is_being_edited_or_gone_has_no_hash(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("def f(:")
+    assert receipts.present_hash(broken) is None
+    assert receipts.present_hash(tmp_path / "gone.py") is None
 
 
 def test_equal_configs_have_equal_text() -> None:

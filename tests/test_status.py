@@ -156,16 +156,6 @@ def test_older_code_is_named_and_present_code_is_not(config: Config) -> None:
     assert f"older code: {SOURCE} (in grid)" in shown(config)
 
 
-def test_a_source_being_edited_is_no_crash(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: dict) -> list[str]:
-        raise SyntaxError
-
-    monkeypatch.setattr(status, "changed_code", broken)
-    stage = find(config, "grid", "first", 36)
-    make(stage, {SOURCE: "0" * 12})
-    assert row(config, stage).older == (SOURCE,)
-
-
 def test_several_plots_are_counted_in_one_line(config: Config) -> None:
     made = [stage for stage in stages(config) if stage.rule == "plot_samples" and stage.subject == "first"]
     make(made[0])

@@ -15,7 +15,7 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.training import checkpoints
 from diffprobe.training.ema import decay
 from diffprobe.training.loop import Options, fresh, train
-from diffprobe.training.slices import Slice, best_start, run_slice, tidy
+from diffprobe.training.slices import Slice, best_start, run_slice, stop_signals, tidy
 from diffprobe.training.state import State
 from diffprobe.training.stream import Stream
 from diffprobe.training.tasks import Diffusion
@@ -96,6 +96,29 @@ def test_a_signal_to_stop_saves_first(tmp_path, number):
     assert best_start(piece) == piece.autosave
     resumed, _ = go(piece)
     assert resumed.step == 13 and equal(resumed, go(part(tmp_path / "other", 1, 0, 13))[0])
+
+
+def test_an_ignored_signal_stays_ignored():
+    """Under nohup a closed terminal stops nothing."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals() as stopped:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
+        assert stopped == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_save_that_was_cut_short_disturbs_nothing(tmp_path):
+    first, second = part(tmp_path, 1, 0, 7), part(tmp_path, 2, 7, 13)
+    go(first)
+    for name in (".1.99.part.safetensors", ".2.99.part.safetensors"):
+        (tmp_path / "states" / name).write_bytes(b"half")
+    expected, _ = go(second)
+    tidy(second, keep="last")
+    assert best_start(second) == second.state(2)
+    assert equal(expected, go(part(tmp_path / "other", 1, 0, 13))[0])
 
 
 def test_a_middle_checkpoint_is_remade_from_the_nearest_kept_state(tmp_path):

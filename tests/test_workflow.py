@@ -131,6 +131,37 @@ def test_a_plot_option_redraws_and_nothing_else(project: Path) -> None:
     assert planned(project)["plot_samples"] == 2
 
 
+def test_new_features_are_scored_anew_even_after_a_stop(project: Path) -> None:
+    """The store's mark differs with its content, so that Snakemake sees it."""
+    changed = json.loads(json.dumps(TINY))
+    changed["experiments"]["tiny"]["train"]["lr"] = 5e-4
+    configure(project, changed)
+    done(project, "--until", "features")
+    plan = planned(project)
+    assert (plan["grid"], plan["choice"], plan["test"]) == (2, 1, 1)
+
+
+def test_one_cell_one_checkpoint_and_one_seed_are_enough(project: Path) -> None:
+    smallest = json.loads(json.dumps(TINY))
+    smallest["experiments"]["tiny"]["train"]["checkpoints"] = [3]
+    smallest["experiments"]["tiny"]["probe"] |= {"levels": [0.1], "taps": ["mid"], "seeds": [0], "draws": 1}
+    configure(project, smallest)
+    done(project)
+    choice = json.loads((project / "results/runs/tiny/probe/choice.json").read_text())
+    assert choice["tap"] == "mid" and choice["runner_up"] is None
+
+
+def test_a_half_written_state_stops_no_start(project: Path) -> None:
+    (project / "results/runs/tiny/states/.3.99.part.safetensors").write_bytes(b"half")
+    assert planned(project) == {}
+
+
+def test_an_unknown_target_is_named_without_a_traceback(finished: Path) -> None:
+    found = run(finished, "results/runs/nope/probe/choice.json")
+    assert found.returncode != 0
+    assert "nope" in found.stderr and "Traceback" not in found.stderr and "KeyError" not in found.stderr
+
+
 def test_another_experiment_leaves_the_first_alone(project: Path) -> None:
     other = json.loads(json.dumps(TINY["experiments"]["tiny"]))
     other["train"]["lr"] = 5e-4

@@ -4,13 +4,19 @@ from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
 
 
+def rank(choice: dict) -> tuple[float, float]:
+    """Accuracy, of a checkpoint's best cell as the mean over seeds; of equals the one of the least log-loss."""
+    return choice.get("mean_accuracy", choice["accuracy"]), -choice["nll"]
+
+
 def main(job: Job) -> None:
     choices = [read_json(path)["choice"] for path in job.group("select")]
-    ranked = sorted(choices, key=lambda choice: (-choice["accuracy"], choice["nll"]))
-    # The runner-up is the best cell besides the choice, of the same checkpoint or another.
-    others = [*ranked[1:], ranked[0]["runner_up"] | {"kimg": ranked[0]["kimg"]}]
-    runner_up = min(others, key=lambda choice: (-choice["accuracy"], choice["nll"]))
-    best = ranked[0] | {"runner_up": {key: value for key, value in runner_up.items() if key != "runner_up"}}
+    best = max(choices, key=rank)
+    cells = [choice for choice in choices if choice is not best]
+    if best["runner_up"]:
+        cells.append(best["runner_up"] | {"kimg": best["kimg"]})
+    runner_up = max(cells, key=rank, default=None)
+    best["runner_up"] = runner_up and {key: value for key, value in runner_up.items() if key != "runner_up"}
     write_json(job.output("choice"), best)
     job.write_receipt()
 

@@ -1,50 +1,39 @@
 """Features of every tap at every level of one checkpoint, on `train` and `select`, into a zarr store."""
 
+import hashlib
+
 import zarr
 
 from diffprobe.data import images
 from diffprobe.evaluation import model
-from diffprobe.evaluation.features import create, extract
+from diffprobe.evaluation.features import extract, write
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.job import Job, run
+from diffprobe.runtime.keyed import Key
 
 
 def main(job: Job) -> None:
     device, config = job.device, job.config
     network, process, _ = model.load(job.input("ema"), device)
     data = {split: images.read(job.input("images"), [split]) for split in ("train", "select")}
-    passes = len(config["levels"]) * config["draws"]
-    job.progress.start(passes * sum(len(part.rows) for part in data.values()), "images")
-    done = 0
+    levels = [process.level(sigma) for sigma in config["levels"]]
+    job.progress.start(len(levels) * config["draws"] * sum(len(part.rows) for part in data.values()), "images")
+    content = hashlib.sha256()
     with atomic(job.output("store").parent) as store:
-        for level in map(process.level, config["levels"]):
+        for level in levels:
+            key = Key(config["noise_seed"], f"features/{level.name}")
             for split, part in data.items():
-                arrays: dict[str, zarr.Array] = {}
                 for draw in range(config["draws"]):
-                    for rows, found in extract(
-                        network,
-                        process,
-                        part,
-                        level,
-                        config["taps"],
-                        config["noise_seed"],
-                        draw,
-                        config["batch"],
-                        device,
-                    ):
-                        for tap, values in found.items():
-                            if tap not in arrays:
-                                shape = (config["draws"], len(part.rows), values.shape[1])
-                                arrays[tap] = create(store, level.name, split, tap, shape)
-                            arrays[tap][draw, rows] = values.half().cpu().numpy()
-                        done += rows.stop - rows.start
-                        job.progress.update(done, f"sigma {level.name}")
-        levels = {
-            level.name: {"sigma": level.sigma, "log_snr": level.log_snr}
-            for level in map(process.level, config["levels"])
-        }
-        zarr.create_group(str(store), attributes={"levels": levels, "taps": config["taps"], "config": config})
-    job.write_receipt(images=done, images_per_second=round(job.progress.rate, 1))
+                    options = {"draw": draw, "batch": config["batch"], "device": device}
+                    for rows, found in extract(network, process, part, level, config["taps"], key, **options):
+                        shape = (config["draws"], len(part.rows))
+                        content.update(write(store, level.name, split, found, shape, draw, rows))
+                        job.progress.update(job.progress.done + rows.stop - rows.start, f"sigma {level.name}")
+        # The hash makes this file, all that Snakemake sees of the store, differ whenever the features do.
+        marks = {"levels": {level.name: {"sigma": level.sigma, "log_snr": level.log_snr} for level in levels}}
+        marks |= {"taps": config["taps"], "config": config, "content": content.hexdigest()}
+        zarr.create_group(str(store), attributes=marks)
+    job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))
 
 
 if __name__ == "__main__":

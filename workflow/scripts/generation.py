@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from diffprobe.evaluation.distances import SPLITS, SUBSET, compare, make_extractor, measure
+from diffprobe.evaluation.distances import REFERENCE, SUBSET, compare, make_extractor, measure
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
@@ -15,7 +15,7 @@ def main(job: Job) -> None:
     samples = torch.from_numpy(np.load(job.input("samples"))["arr_0"])  # uint8 (N, H, W, C)
     job.progress.start(len(samples), "images")
     moments, features = measure(extractor, samples, SUBSET, job.device, job.progress.update)
-    common = {**config["row"], "split": "+".join(SPLITS), "images": moments.n}
+    common = {**config["row"], "split": "+".join(REFERENCE), "images": moments.n}
     figures = compare(extractor.name, reference, moments, features, config["neighbours"])
     rows = [{**common, "evaluator": name, "value": value} for name, value in figures.items()]
     write_json(job.output("rows"), {"rows": rows})

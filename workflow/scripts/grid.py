@@ -10,7 +10,7 @@ from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    config, _ = job.config, job.device
+    config, device = job.config, job.device
     store = job.input("store").parent
     levels = zarr.open_group(str(store), mode="r").attrs["levels"]
     labels = {split: images.read(job.input("images"), [split]).labels for split in ("train", "select")}
@@ -21,14 +21,18 @@ def main(job: Job) -> None:
 
     cells = [(tap, level) for tap in config["taps"] for level in levels]
     job.progress.start(len(cells), "cells")
-    grid = score_grid(cells, features, labels, classes, config["seeds"][:1], config["linear"], job.progress.update)
+    grid = score_grid(
+        cells, features, labels, classes, config["seeds"][:1], config["linear"], device, job.progress.update
+    )
     grid["sigma"] = [levels[level]["sigma"] for level in grid["level"]]
     grid["log_snr"] = [levels[level]["log_snr"] for level in grid["level"]]
     choice = {**config["row"], **best_cell(grid)}
     best = features(choice["level"], choice["tap"])
-    accuracy, spread = probe(best, labels, classes, config["seeds"], config["linear"], fit=["train"], read="select")
+    on_select = {"fit": ["train"], "read": "select", "device": device}
+    accuracy, spread = probe(best, labels, classes, config["seeds"], config["linear"], **on_select)
+    choice["mean_accuracy"] = accuracy  # over the seeds: what checkpoints are compared by
     common = {**config["row"], "split": "select", "tap": choice["tap"], "sigma": choice["sigma"]}
-    nearest = neighbours_accuracy(best, labels, classes, config["neighbours"], fit=["train"], read="select")
+    nearest = neighbours_accuracy(best, labels, classes, config["neighbours"], **on_select)
     rows = [
         {**common, "evaluator": "linear", "value": accuracy, "spread": spread, "seeds": len(config["seeds"])},
         {**common, "evaluator": "knn", "value": nearest},

@@ -16,8 +16,6 @@ def main(job: Job) -> None:
     figure = heatmap(grid, select["choice"], title, config["taps"], config["dpi"])
     with atomic(job.output("plot")) as partial:
         figure.savefig(partial)
-    if "receipt" in job.outputs:
-        job.write_receipt()
 
 
 if __name__ == "__main__":

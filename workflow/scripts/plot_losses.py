@@ -10,8 +10,6 @@ def main(job: Job) -> None:
     figure = losses({job.config["experiment"]: rows}, job.config["dpi"])
     with atomic(job.output("plot")) as partial:
         figure.savefig(partial)
-    if "receipt" in job.outputs:
-        job.write_receipt()
 
 
 if __name__ == "__main__":

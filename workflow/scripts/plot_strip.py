@@ -12,8 +12,6 @@ def main(job: Job) -> None:
     figure = strip(steps["images"], steps["sigmas"], job.config["scale"], job.config["dpi"])
     with atomic(job.output("plot")) as partial:
         figure.savefig(partial)
-    if "receipt" in job.outputs:
-        job.write_receipt()
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ def main(job: Job) -> None:
         summary(rows).to_csv(partial, index=False)
     with atomic(job.output("table")) as partial:
         results(rows, choices).to_csv(partial, index=False)
-    if "receipt" in job.outputs:
-        job.write_receipt()
 
 
 if __name__ == "__main__":

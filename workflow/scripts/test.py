@@ -5,13 +5,13 @@ import statistics
 import numpy as np
 
 from diffprobe.data import images
+from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation import model
 from diffprobe.evaluation.features import extract
 from diffprobe.evaluation.probes import neighbours_accuracy, probe
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
-
-SPLITS = ("train", "select", "test")
+from diffprobe.runtime.keyed import Key
 
 
 def main(job: Job) -> None:
@@ -25,25 +25,17 @@ def main(job: Job) -> None:
     level, tap, draws = process.level(choice["sigma"]), choice["tap"], config["draws"]
 
     def features(split: str, seed: int) -> np.ndarray:  # (draws, N, D)
-        noise_seed = config["noise_seed"] + 1 + seed  # never the noise that the choice was made with
-        parts = [
-            np.concatenate(
-                [
-                    found[tap].cpu().numpy()
-                    for _, found in extract(
-                        network, process, data[split], level, [tap], noise_seed, draw, config["batch"], device
-                    )
-                ]
-            )
-            for draw in range(draws)
-        ]
-        return np.stack(parts)
+        # A purpose of its own: never the noise that the choice was made with, and other noise for each seed.
+        noise = Key(config["noise_seed"], f"test/{seed}/{level.name}")
+        options = {"level": level, "taps": [tap], "key": noise, "batch": config["batch"], "device": device}
+        passes = [extract(network, process, data[split], draw=draw, **options) for draw in range(draws)]
+        return np.stack([np.concatenate([found[tap].cpu().numpy() for _, found in one]) for one in passes])
 
     linear, nearest = [], []
     job.progress.start(len(config["seeds"]), "seeds")
     for done, seed in enumerate(config["seeds"], start=1):
         found = {split: features(split, seed) for split in SPLITS}
-        fit = {"fit": ["train", "select"], "read": "test"}
+        fit = {"fit": ["train", "select"], "read": "test", "device": device}
         linear.append(probe(found, labels, classes, [seed], config["linear"], **fit)[0])
         nearest.append(neighbours_accuracy(found, labels, classes, config["neighbours"], **fit))
         job.progress.update(done)

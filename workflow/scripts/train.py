@@ -23,8 +23,7 @@ def make_task(config: dict, shape: dict, seed: int) -> Task:
     network = build(config["network"], **shape)
     if config["task"] == "classification":
         return Classification(network)
-    process = {key: value for key, value in config["process"].items() if key != "kind"}
-    return Diffusion(network, EDM(**process))
+    return Diffusion(network, EDM.of(config["process"]))
 
 
 def options(train: dict) -> Options:

@@ -25,7 +25,7 @@ def problems(config: Config) -> Iterator[Problem]:
         yield from of_network(f"{key}.network", experiment, dataset)
         yield from of_training(key, experiment)
         yield from of_probe(f"{key}.probe", experiment, dataset)
-        yield from of_generation(key, experiment, config)
+        yield from of_generation(key, experiment, dataset, config)
 
 
 def of_dataset(key: str, dataset: Dataset) -> Iterator[Problem]:
@@ -103,7 +103,7 @@ def of_probe(key: str, experiment: Experiment, dataset: Dataset) -> Iterator[Pro
         yield f"{key}.neighbours", probe.neighbours, f"at most the images of train (about {rows:,})"
 
 
-def of_generation(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
+def of_generation(key: str, experiment: Experiment, dataset: Dataset, config: Config) -> Iterator[Problem]:
     generation = experiment.generation
     if generation.extractor not in config.extractors:
         yield f"{key}.generation.extractor", generation.extractor, one_of(config.extractors)
@@ -115,12 +115,12 @@ def of_generation(key: str, experiment: Experiment, config: Config) -> Iterator[
             generation.extractor,
             f"a classifier of {experiment.dataset}, or an Inception",
         )
-    if experiment.sample.images <= max(generation.neighbours, 1):
-        yield (
-            f"{key}.sample.images",
-            experiment.sample.images,
-            f"more than generation.neighbours = {generation.neighbours}",
-        )
+    if experiment.sample.images <= generation.neighbours:
+        allowed = f"more than generation.neighbours = {generation.neighbours}"
+        yield f"{key}.sample.images", experiment.sample.images, allowed
+    seen = facts(dataset).images * (1 - dataset.split.test)  # the reference: train and select
+    if generation.neighbours >= max(int(seen), 2):
+        yield f"{key}.generation.neighbours", generation.neighbours, f"below the reference's {int(seen):,} images"
 
 
 def network_taps(experiment: Experiment) -> list[str]:

@@ -16,7 +16,6 @@ Integer = Annotated[int, BeforeValidator(no_switch)]
 Number = Annotated[float, BeforeValidator(no_switch)]
 Positive = Annotated[Integer, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-Split = Literal["train", "select", "test"]
 
 
 class Strict(BaseModel):
@@ -237,7 +236,7 @@ class Report(Strict):
 class Config(Strict):
     """The whole config."""
 
-    results: str = Field("results", min_length=1, description="Folder of everything that is made.")
+    results: str = Field("results", pattern=r"^[^{}]+$", description="Folder of everything that is made.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Datasets by name.")
     extractors: dict[Name, Extractor] = Field({}, description="Feature extractors of the distances, by name.")
     experiments: dict[Name, Experiment] = Field(min_length=1, description="Experiments by name.")

@@ -51,7 +51,8 @@ def extractor(config: Config, name: str) -> Subtree:
 
 
 def generation(config: Config, experiment: Experiment, row: Subtree) -> Subtree:
-    chosen = extractor(config, experiment.generation.extractor)
+    name = experiment.generation.extractor
+    chosen, row = extractor(config, name), row | {"extractor": name}
     return {"row": row, "extractor": chosen, "neighbours": experiment.generation.neighbours}
 
 

@@ -26,6 +26,11 @@ class EDM:
         self.sigma_data, self.p_mean, self.p_std = sigma_data, p_mean, p_std
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
+    @classmethod
+    def of(cls, config: dict) -> "EDM":
+        """The process of a config subtree."""
+        return cls(**{key: value for key, value in config.items() if key != "kind"})
+
     def level(self, sigma: float) -> Level:
         return Level(alpha=1.0, sigma=sigma, c_noise=math.log(sigma) / 4)
 

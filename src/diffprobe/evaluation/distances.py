@@ -14,7 +14,7 @@ from diffprobe.evaluation.statistics import Moments
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints
 
-SPLITS = ("train", "select")  # the reference: the images that generators may see
+REFERENCE = ("train", "select")  # the reference: the images that generators may see
 SUBSET = 10_000  # precision and recall compare at most this many images of each kind
 BATCH = 256
 

@@ -5,6 +5,7 @@ split's i-th image. The root's zarr.json, written last, is its mark of completen
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,16 @@ def pooled(
     rows: Tensor,
     level: Level,
     taps: Sequence[str],
-    seed: int,
+    key: Key,
     draw: int,
 ) -> dict[str, Tensor]:
     """Each tap's mean over positions, float32 (B, D).
 
-    images uint8 (B, H, W, C); rows (B,) their indices in the image store, which key the noise together with the
-    level, the seed and the draw: no batch size and no split changes a feature.
+    images uint8 (B, H, W, C); rows (B,) their indices in the image store, by which the noise is drawn from
+    `key` and `draw`: no batch size and no split changes a feature.
     """
     x = to_float(images)  # (B, C, H, W)
-    noise = normal(Key(seed, f"features/{level.name}"), rows, tuple(x.shape[1:]), draw)
+    noise = normal(key, rows, tuple(x.shape[1:]), draw)
     sigma = torch.full((len(x),), level.sigma, device=x.device)
     _, found = process.denoise(network, process.perturb(x, sigma, noise), sigma, taps, features_only=True)
     return {tap: h.float().mean(dim=(2, 3)) for tap, h in found.items()}
@@ -52,7 +53,7 @@ def extract(
     data: Images,
     level: Level,
     taps: Sequence[str],
-    seed: int,
+    key: Key,
     draw: int,
     batch: int,
     device: torch.device,
@@ -62,14 +63,33 @@ def extract(
         part = slice(start, min(start + batch, len(data.rows)))
         images = torch.from_numpy(data.images[part]).to(device)
         rows = torch.from_numpy(data.rows[part]).to(device)
-        yield part, pooled(network, process, images, rows, level, taps, seed, draw)
+        yield part, pooled(network, process, images, rows, level, taps, key, draw)
 
 
-def create(store: Path, level: str, split: str, tap: str, shape: tuple[int, int, int]) -> zarr.Array:
-    """An empty array (draws, N, D) of the store, its chunks checksummed."""
+def write(
+    store: Path, level: str, split: str, found: dict[str, Tensor], shape: tuple[int, int], draw: int, rows: slice
+) -> bytes:
+    """Write one batch, tap to (B, D), into arrays of `shape` (draws, N), made where they are not yet there.
+
+    Returns the bytes written, for a hash of the content.
+    """
+    written = b""
+    for tap, values in found.items():
+        array = array_of(store, level, split, tap, (*shape, values.shape[1]))
+        stored = values.half().cpu().numpy()
+        array[draw, rows] = stored
+        written += stored.tobytes()
+    return written
+
+
+@cache
+def array_of(store: Path, level: str, split: str, tap: str, shape: tuple[int, int, int]) -> zarr.Array:
+    """The array (draws, N, D) of a tap, its chunks checksummed."""
+    path = store / level / split / "identity" / tap
+    if path.exists():
+        return zarr.open_array(str(path), mode="r+")
     return zarr.create_array(
-        store=str(store / level / split / "identity"),
-        name=tap,
+        store=str(path),
         shape=shape,
         chunks=(1, min(ROWS, shape[1]), shape[2]),
         dtype="float16",

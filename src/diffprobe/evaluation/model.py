@@ -18,5 +18,4 @@ class Model(NamedTuple):
 
 def load(path: Path, device: torch.device) -> Model:
     network, header = checkpoints.load(path, device)
-    options = {key: value for key, value in header["process"].items() if key != "kind"}
-    return Model(network, EDM(**options), tuple(header["image"]))
+    return Model(network, EDM.of(header["process"]), tuple(header["image"]))

@@ -23,6 +23,7 @@ def score_grid(
     classes: int,
     seeds: Sequence[int],
     options: dict,
+    device: torch.device,
     report: Callable[[int], None],
 ) -> pd.DataFrame:
     """One row per cell (tap, level): accuracy and log-loss on `select` of heads fitted on `train`.
@@ -31,8 +32,11 @@ def score_grid(
     """
     rows: dict[tuple[str, str], dict] = {}
     for group in batches(cells, features):
-        stacked = {split: torch.stack([torch.from_numpy(f[split]) for _, f in group]) for split in ("train", "select")}
-        y = {split: torch.from_numpy(labels[split]) for split in stacked}
+        stacked = {
+            split: torch.stack([torch.from_numpy(f[split]) for _, f in group]).to(device)
+            for split in ("train", "select")
+        }
+        y = {split: torch.from_numpy(labels[split]).to(device) for split in stacked}
         per_seed = []
         for seed in seeds:
             heads = fit_linear(stacked["train"], y["train"], classes, [seed] * len(group), **options)
@@ -70,10 +74,11 @@ def best_cell(grid: pd.DataFrame) -> dict:
     return {**ranked[0], "runner_up": ranked[1] if len(ranked) > 1 else None}
 
 
-def join(features: Features, labels: Labels, splits: Sequence[str]) -> tuple[Tensor, Tensor]:
+def join(features: Features, labels: Labels, splits: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
     """Features (draws, N, D) and labels (N,) of several splits as one."""
     joined = np.concatenate([features[split] for split in splits], axis=1)
-    return torch.from_numpy(joined), torch.from_numpy(np.concatenate([labels[split] for split in splits]))
+    y = np.concatenate([labels[split] for split in splits])
+    return torch.from_numpy(joined).to(device), torch.from_numpy(y).to(device)
 
 
 def probe(
@@ -84,20 +89,27 @@ def probe(
     options: dict,
     fit: Sequence[str],
     read: str,
+    device: torch.device,
 ) -> tuple[float, float | None]:
     """Linear heads, one per seed, fitted on the splits `fit`: their mean accuracy on `read`, and its spread."""
-    train, y = join(features, labels, fit)
-    query, truth = join(features, labels, [read])
+    train, y = join(features, labels, fit, device)
+    query, truth = join(features, labels, [read], device)
     heads = fit_linear(train.expand(len(seeds), *train.shape), y, classes, seeds, **options)
     found = accuracy(heads.logits(query.expand(len(seeds), *query.shape)), truth).tolist()
     return statistics.mean(found), statistics.stdev(found) if len(found) > 1 else None
 
 
 def neighbours_accuracy(
-    features: Features, labels: Labels, classes: int, k: int, fit: Sequence[str], read: str
+    features: Features,
+    labels: Labels,
+    classes: int,
+    k: int,
+    fit: Sequence[str],
+    read: str,
+    device: torch.device,
 ) -> float:
     """Accuracy of kNN on `read` from the splits `fit`, on features averaged over their draws."""
-    train, y = join(features, labels, fit)
-    query, truth = join(features, labels, [read])
+    train, y = join(features, labels, fit, device)
+    query, truth = join(features, labels, [read], device)
     predicted = knn(train.float().mean(dim=0), y, query.float().mean(dim=0), classes, k)
     return float((predicted == truth).double().mean())

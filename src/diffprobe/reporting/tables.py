@@ -12,7 +12,7 @@ from diffprobe.config.names import level_name
 from diffprobe.runtime.errors import UserError
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
-COLUMNS += ["tap", "sigma", "sampler", "images", "dataset"]
+COLUMNS += ["tap", "sigma", "sampler", "extractor", "images", "dataset"]
 KEY = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler"]
 COUNTS, REALS = ("kimg", "seeds", "images"), ("value", "spread", "sigma")  # each may be missing
 NUMBERS = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(REALS, "float64")

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
@@ -53,7 +54,8 @@ class Job:
     def say(self, line: str) -> None:
         """One line to the log and, as an event worth it, to the console."""
         print(line, file=self.log, flush=True)
-        print(f"{self.progress.name}: {line}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal may be gone
+            print(f"{self.progress.name}: {line}", file=sys.stderr, flush=True)
 
     @cached_property
     def device(self) -> Any:
@@ -63,12 +65,12 @@ class Job:
         torch.set_num_threads(self.threads)
         if not torch.cuda.is_available():
             return torch.device("cpu")
-        index, self.lease = lease(torch.cuda.device_count())
+        index, self.lease = lease(torch.cuda.device_count(), lambda: self.say("waits for a free GPU"))
         return torch.device("cuda", index)
 
     def receipt(self, **more: Any) -> dict:
         """This job's receipt so far (see `receipts.receipt`)."""
-        return receipt(self.config, self.inputs, self.started, **more)
+        return receipt(self.config, self.inputs, self.started, threads=self.threads, **more)
 
     def write_receipt(self, **more: Any) -> None:
         write_json(self.output("receipt"), self.receipt(**more))

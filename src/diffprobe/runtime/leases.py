@@ -4,6 +4,7 @@ leases a device that no other has. A lease is a lock, so it ends with its proces
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from diffprobe.runtime.locks import try_lock
@@ -20,16 +21,22 @@ def folder() -> Path:
     return Path(os.environ.get("DIFFPROBE_LEASES", default))
 
 
-def lease(devices: int, poll: float = 0.5) -> tuple[int, int]:
+def lease(devices: int, waiting: Callable[[], None], poll: float = 0.5) -> tuple[int, int]:
     """Wait for a free one of `devices` GPUs: its index, and the lock's descriptor, to be kept open while it is used.
+
+    `waiting` is called once where none is free at first.
 
     Where CUDA_VISIBLE_DEVICES is set, indices count within it, and the lock names the device behind the index.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(i) for i in range(devices)]
+    said = False
     while True:
         for index in range(devices):
             descriptor = try_lock(folder() / f"{names[index]}.lock")
             if descriptor is not None:
                 return index, descriptor
+        if not said:
+            waiting()
+            said = True
         time.sleep(poll)

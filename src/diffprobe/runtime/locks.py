@@ -27,6 +27,18 @@ def try_lock(path: str | Path) -> int | None:
     return descriptor
 
 
+def held(path: str | Path) -> bool:
+    """Whether some process holds the lock at `path`, a file that exists."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextmanager
 def exclusive(path: str | Path, waiting: Callable[[str], None], poll: float = 0.5) -> Iterator[None]:
     """Hold the lock at `path`, waiting for its owner if there is one; `waiting(owner)` is called once then."""

@@ -4,11 +4,12 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from diffprobe.runtime.files import read_json, write_json
-from diffprobe.runtime.locks import try_lock
+from diffprobe.runtime.locks import held, try_lock
 
 FILE_SECONDS = 1.0  # how often progress.json is renewed
 LOG_SECONDS = 5.0  # how often the log gets a status line
@@ -25,22 +26,24 @@ class Console:
     """The terminal, for one job at a time: the first that takes the slot shows its status line, others only log."""
 
     def __init__(self, slot: Path) -> None:
-        self.slot = try_lock(slot)
+        self.path, self.slot = slot, try_lock(slot)
         self.live = sys.stderr.isatty()
 
     def show(self, line: str) -> None:
+        if self.slot is None:
+            self.slot = try_lock(self.path)  # the job that had it may have ended
         if self.slot is not None:
-            print(
-                f"\r\x1b[K{line}" if self.live else line,
-                end="" if self.live else "\n",
-                file=sys.stderr,
-                flush=True,
-            )
+            self.write(f"\r\x1b[K{line}" if self.live else f"{line}\n")
+
+    @staticmethod
+    def write(text: str) -> None:
+        with suppress(OSError):  # the terminal may be gone
+            print(text, end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self.slot is not None:
             if self.live:
-                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+                self.write("\r\x1b[K")
             os.close(self.slot)
             self.slot = None
 
@@ -115,6 +118,9 @@ def alive(progress: dict) -> bool:
     """Whether the process behind a progress file still runs: by its id here, by its last word elsewhere."""
     if progress["host"] != socket.gethostname():
         return time.time() - progress["updated"] < 600
+    lock = Path(progress["log"]).with_suffix(".lock")
+    if lock.exists() and not held(lock):  # a job holds it for life; its process id may be another's by now
+        return False
     try:
         os.kill(progress["pid"], 0)
     except ProcessLookupError:

@@ -13,17 +13,7 @@ from typing import Any
 
 from diffprobe.runtime.files import sha256
 
-PACKAGES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "h5py",
-    "zarr",
-    "safetensors",
-    "pytorch-fid",
-    "snakemake",
-)
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "zarr", "safetensors", "pytorch-fid")
 ROOT = Path(__file__).parents[3]
 
 

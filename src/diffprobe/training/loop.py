@@ -72,7 +72,7 @@ def tick(state: State, options: Options, lr: float) -> None:
     if not math.isfinite(means["loss"]):
         raise UserError(
             f"the loss is {means['loss']} at step {state.step} (learning rate {lr:g}); "
-            "lower train.lr or set train.clip, then run again: training goes on from the last saved state"
+            "lower train.lr or set train.clip; training then starts anew"
         )
     state.history.append({"step": state.step, "images": state.step * options.batch, "lr": lr, **means})
     state.sums, state.summed = {}, 0

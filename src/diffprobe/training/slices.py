@@ -25,6 +25,7 @@ from diffprobe.training.state import State
 from diffprobe.training.stream import Stream
 from diffprobe.training.tasks import Task
 
+STATS_SECONDS = 5.0  # how often stats.jsonl is renewed
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -51,6 +52,10 @@ class Slice:
     def state(self, kimg: int) -> Path:
         return self.run / "states" / f"{kimg}.safetensors"
 
+    def states(self) -> list[Path]:
+        """The finished states that are kept; half-written ones have a dot in front."""
+        return list((self.run / "states").glob("[0-9]*.safetensors"))
+
     @property
     def tags(self) -> dict[str, str]:
         return {"identity": self.identity, "code": self.code, "parent": self.parent}
@@ -59,7 +64,7 @@ class Slice:
 def best_start(part: Slice) -> Path | None:
     """The saved state nearest to the slice's end that it may start from, or None to start from nothing."""
     usable: list[tuple[int, Path]] = []
-    for path in [*(part.run / "states").glob("*.safetensors"), part.autosave]:
+    for path in [*part.states(), part.autosave]:
         meta = states.peek(path)
         if meta is None or meta["identity"] != part.identity or meta["step"] > part.stop:
             continue
@@ -93,20 +98,21 @@ def run_slice(
     earlier = earlier_rows(part, min(state.step, part.start))
     state.history = [row for row in state.history if row["step"] > part.start]
     next_save = time.monotonic() + autosave_seconds
-    rows = 0
+    next_stats = 0.0
     with stop_signals() as stopped:
 
         def after_step(state: State) -> None:
-            nonlocal next_save, rows
-            report(state)
-            if len(state.history) != rows:
-                rows = len(state.history)
-                write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history])
-            if stopped or time.monotonic() >= next_save:
+            nonlocal next_save, next_stats
+            now = time.monotonic()
+            if stopped or now >= next_save:  # before anything that a closed terminal could make fail
                 states.save(part.autosave, state, part.tags)
                 next_save = time.monotonic() + autosave_seconds
             if stopped:
                 sys.exit(128 + stopped[0])
+            if now >= next_stats:
+                write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history])
+                next_stats = now + STATS_SECONDS
+            report(state)
 
         report(state)
         # A row of history ends where the slice before ended, as it did when that one was trained.
@@ -127,16 +133,17 @@ def tidy(part: Slice, keep: str) -> None:
     """After the slice's outputs stand: drop its autosave and, where only the last state is kept, the earlier ones."""
     part.autosave.unlink(missing_ok=True)
     if keep == "last":
-        for path in (part.run / "states").glob("*.safetensors"):
+        for path in part.states():
             if int(path.stem) < part.kimg:
                 path.unlink()
 
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that holds the signal once one has come."""
+    """A list that holds the signal once one has come. Signals that are ignored, as under nohup, stay so."""
     seen: list[int] = []
-    before = {number: signal.signal(number, lambda received, _: seen.append(received)) for number in STOPS}
+    heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda received, _: seen.append(received)) for number in heard}
     try:
         yield seen
     finally:
