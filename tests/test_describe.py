@@ -77,7 +77,8 @@ def test_rows_come_from_the_split_rule() -> None:
         assert all(abs(about[name] - exact[i]) <= 10 for i, name in enumerate(SPLITS))
 
 
-def test_bytes_of_the_stores(row: dict[str, Any]) -> None:
+def test_bytes_of_the_stores(config: Config, row: dict[str, Any]) -> None:
+    probe = config.experiments["digits_edm"].probe
     weights, rows = 4 * row["network"]["parameters"], row["dataset"]["rows"]
     channels = sum(tap["shape"][0] for tap in row["network"]["taps"])
     assert row["bytes"] == {
@@ -85,7 +86,7 @@ def test_bytes_of_the_stores(row: dict[str, Any]) -> None:
         "checkpoints": 3 * 2 * weights,
         "states": 4 * weights,
         "samples": 3 * 1000 * 64,
-        "features": 3 * 6 * 2 * (rows["train"] + rows["select"]) * channels * 2,
+        "features": 3 * len(probe.levels) * probe.draws * (rows["train"] + rows["select"]) * channels * 2,
         "total": sum(size for store, size in row["bytes"].items() if store != "total"),
     }
 
@@ -95,10 +96,10 @@ def test_keeping_all_states_costs_one_each(config: Config, row: dict[str, Any]) 
     assert describe(keeping, "digits_edm")[0]["bytes"]["states"] == 3 * row["bytes"]["states"]
 
 
-def test_training_counts_whole_steps(row: dict[str, Any]) -> None:
-    images = row["training"]["images"]
-    assert images % 128 == 0
-    assert 108_000 <= images < 108_128
+def test_training_counts_whole_steps(config: Config, row: dict[str, Any]) -> None:
+    train, images = config.experiments["digits_edm"].train, row["training"]["images"]
+    assert images % train.batch == 0
+    assert 0 <= images - 1000 * train.checkpoints[-1] < train.batch
     assert row["training"]["flops"] == images * row["network"]["training_flops"]
 
 
@@ -121,7 +122,8 @@ def test_shown_and_as_json(row: dict[str, Any]) -> None:
     console = Console(width=80, record=True, file=io.StringIO())
     show([row], console)
     text = console.export_text()
-    for fragment in ("digits_edm", "701,345 parameters", "out_4", "32x8x8", "features", "pretrain 3"):
+    parameters = f"{row['network']['parameters']:,} parameters"
+    for fragment in ("digits_edm", parameters, "out_4", "32x8x8", "features", "pretrain 3"):
         assert fragment in text
 
 
