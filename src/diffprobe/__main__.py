@@ -11,6 +11,7 @@ DEFAULT = "config/config.yaml"
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run one command; a mistake of the user ends in its line and exit status 1."""
     parser = argparse.ArgumentParser(prog="diffprobe", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     status = commands.add_parser("status", help="what is done, runs, failed, or was made by older code")

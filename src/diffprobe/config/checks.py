@@ -44,6 +44,7 @@ def of_dataset(key: str, dataset: Dataset) -> Iterator[Problem]:
 
 
 def of_network(key: str, experiment: Experiment, dataset: Dataset) -> Iterator[Problem]:
+    """A network that cannot be built, or not for these images."""
     network, size = experiment.network, facts(dataset).size
     levels = len(network.multipliers)
     if size % 2 ** (levels - 1):
@@ -78,6 +79,7 @@ def of_training(key: str, experiment: Experiment) -> Iterator[Problem]:
 
 
 def of_probe(key: str, experiment: Experiment, dataset: Dataset) -> Iterator[Problem]:
+    """Levels, taps and heads that the model or the data do not have."""
     probe, process = experiment.probe, experiment.process
     for sigma in probe.levels:
         if not process.sigma_min <= sigma <= process.sigma_max:
@@ -104,6 +106,7 @@ def of_probe(key: str, experiment: Experiment, dataset: Dataset) -> Iterator[Pro
 
 
 def of_generation(key: str, experiment: Experiment, dataset: Dataset, config: Config) -> Iterator[Problem]:
+    """Samples and references too few for their figures, or of another dataset."""
     generation = experiment.generation
     if generation.extractor not in config.extractors:
         yield f"{key}.generation.extractor", generation.extractor, one_of(config.extractors)

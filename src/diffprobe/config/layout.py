@@ -159,6 +159,7 @@ def stages(config: Config) -> list[Stage]:
 
 
 def add_plots(add, layout: Layout, name: str, experiment: Experiment) -> None:
+    """What the report shows of one experiment."""
     last = experiment.train.checkpoints[-1]
     for kimg in experiment.train.checkpoints:
         for sampler in experiment.sample.samplers:

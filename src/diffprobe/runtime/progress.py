@@ -94,6 +94,7 @@ class Progress:
         return f"{self.name}  {counts}  {self.rate:,.0f} {self.unit}/s{left}  {note}".rstrip()
 
     def write(self, state: str, note: str = "") -> None:
+        """Renew the file; `state` is running, done, stopped or failed."""
         write_json(
             self.path,
             {
