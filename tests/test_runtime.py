@@ -92,14 +92,14 @@ def test_jobs_lease_different_devices(tmp_path: Path) -> None:
     code = """
         import time
         from diffprobe.runtime.leases import lease
-        index, held = lease(2, lambda: None, poll=0.05)
+        index, held = lease(["GPU-a", "GPU-b"], lambda: None, poll=0.05)
         print(index, flush=True)
         time.sleep(60)
         """
-    jobs = [python(code, DIFFPROBE_LEASES=str(tmp_path), CUDA_VISIBLE_DEVICES="") for _ in range(2)]
+    jobs = [python(code, DIFFPROBE_LEASES=str(tmp_path)) for _ in range(2)]
     had = [job.stdout.readline() for job in jobs]
     assert sorted(had) == ["0\n", "1\n"]
-    third = python(code, DIFFPROBE_LEASES=str(tmp_path), CUDA_VISIBLE_DEVICES="")
+    third = python(code, DIFFPROBE_LEASES=str(tmp_path))
     jobs[1].kill()
     assert third.stdout.readline() == had[1]
     for job in (*jobs, third):

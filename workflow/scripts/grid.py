@@ -22,7 +22,7 @@ def main(job: Job) -> None:
     cells = [(tap, level) for tap in config["taps"] for level in levels]
     job.progress.start(len(cells), "cells")
     grid = score_grid(
-        cells, features, labels, classes, config["seeds"][:1], config["linear"], device, job.progress.update
+        cells, features, labels, classes, config["seeds"][0], config["linear"], device, job.progress.update
     )
     grid["sigma"] = [levels[level]["sigma"] for level in grid["level"]]
     grid["log_snr"] = [levels[level]["log_snr"] for level in grid["level"]]

@@ -21,7 +21,7 @@ def score_grid(
     features: Callable[[str, str], Features],
     labels: Labels,
     classes: int,
-    seeds: Sequence[int],
+    seed: int,
     options: dict,
     device: torch.device,
     report: Callable[[int], None],
@@ -37,15 +37,11 @@ def score_grid(
             for split in ("train", "select")
         }
         y = {split: torch.from_numpy(labels[split]).to(device) for split in stacked}
-        per_seed = []
-        for seed in seeds:
-            heads = fit_linear(stacked["train"], y["train"], classes, [seed] * len(group), **options)
-            logits = heads.logits(stacked["select"])  # (K, N, classes)
-            per_seed.append((accuracy(logits, y["select"]), nll(logits, y["select"])))
-        for i, (cell, _) in enumerate(group):
-            scores = [(float(a[i]), float(b[i])) for a, b in per_seed]
-            mean = [statistics.mean(values) for values in zip(*scores, strict=True)]
-            rows[cell] = {"tap": cell[0], "level": cell[1], "accuracy": mean[0], "nll": mean[1]}
+        heads = fit_linear(stacked["train"], y["train"], classes, [seed] * len(group), **options)
+        logits = heads.logits(stacked["select"])  # (K, N, classes)
+        scores = zip(accuracy(logits, y["select"]).tolist(), nll(logits, y["select"]).tolist(), strict=True)
+        for (cell, _), (right, loss) in zip(group, scores, strict=True):
+            rows[cell] = {"tap": cell[0], "level": cell[1], "accuracy": right, "nll": loss}
         report(len(rows))
     return pd.DataFrame([rows[cell] for cell in cells])
 

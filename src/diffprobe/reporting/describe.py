@@ -29,6 +29,7 @@ def describe(config: Config, experiment: str | None = None) -> list[dict[str, An
 
 
 def described(config: Config, name: str) -> dict[str, Any]:
+    """The costs of one experiment: FLOPs per image, sizes in bytes, counts of images and jobs."""
     experiment = config.experiments[name]
     dataset = config.datasets[experiment.dataset]
     known = facts(dataset)

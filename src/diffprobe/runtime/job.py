@@ -65,7 +65,8 @@ class Job:
         torch.set_num_threads(self.threads)
         if not torch.cuda.is_available():
             return torch.device("cpu")
-        index, self.lease = lease(torch.cuda.device_count(), lambda: self.say("waits for a free GPU"))
+        names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
+        index, self.lease = lease(names, lambda: self.say("waits for a free GPU"))
         return torch.device("cuda", index)
 
     def receipt(self, **more: Any) -> dict:

@@ -4,7 +4,7 @@ leases a device that no other has. A lease is a lock, so it ends with its proces
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diffprobe.runtime.locks import try_lock
@@ -21,19 +21,16 @@ def folder() -> Path:
     return Path(os.environ.get("DIFFPROBE_LEASES", default))
 
 
-def lease(devices: int, waiting: Callable[[], None], poll: float = 0.5) -> tuple[int, int]:
-    """Wait for a free one of `devices` GPUs: its index, and the lock's descriptor, to be kept open while it is used.
+def lease(devices: Sequence[str], waiting: Callable[[], None], poll: float = 0.5) -> tuple[int, int]:
+    """Wait for a free one of `devices`: its index, and the lock's descriptor, to be kept open while it is used.
 
-    `waiting` is called once where none is free at first.
-
-    Where CUDA_VISIBLE_DEVICES is set, indices count within it, and the lock names the device behind the index.
+    Devices are named by what is theirs alone (a GPU's UUID), not by an index, which two jobs of a cluster may both
+    know as 0. `waiting` is called once where none is free at first.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = visible.split(",") if visible else [str(i) for i in range(devices)]
     said = False
     while True:
-        for index in range(devices):
-            descriptor = try_lock(folder() / f"{names[index]}.lock")
+        for index, name in enumerate(devices):
+            descriptor = try_lock(folder() / f"{name}.lock")
             if descriptor is not None:
                 return index, descriptor
         if not said:

@@ -91,7 +91,7 @@ def run_slice(
     On a signal to stop (SIGTERM, SIGINT, a closed terminal's SIGHUP) the state is saved, then the process exits.
     """
     for path in (part.autosave, part.state(part.kimg)):
-        clear_partials(path)
+        clear_partials(path)  # whoever wrote them is dead: this process holds the run's lock
     begin = best_start(part)
     if begin is not None:
         states.restore(begin, state)
