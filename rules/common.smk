@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from shlex import quote
 
+from snakemake.resources import Resource
+
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
@@ -51,6 +53,12 @@ wildcard_constraints:
 # --- resources: no GPU where this machine runs the jobs and has none; on a cluster the nodes' GPUs are asked for
 
 LOCAL_GPUS = local_gpus()
+
+
+# Here no more GPU jobs run at a time than there are GPUs, unless --resources gpu=N says how many. A cluster, to which
+# jobs are submitted (--jobs) and which has no cores of its own, sees to that itself.
+if LOCAL_GPUS and workflow.nodes is None and "gpu" not in workflow.global_resources:
+    workflow.global_resources["gpu"] = Resource("gpu", LOCAL_GPUS)
 
 
 def gpu(wildcards) -> int:
