@@ -1,5 +1,8 @@
 """The image store and its splits."""
 
+import hashlib
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -46,6 +49,62 @@ def test_store_round_trip_by_split(tmp_path):
     assert facts["content"] == images.content_hash(pixels, labels, split)
     with h5py.File(path) as file:
         assert file["labels"].dtype == np.int64 and file["images"].chunks[0] == images.CHUNK
+        assert file["images"].compression is None
+        chunks = [hashlib.sha256(pixels[i : i + 256].tobytes()).digest() for i in range(0, 1797, 256)]
+        assert file["hashes"][:].tobytes() == b"".join(chunks)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A store of 600 images, three chunks, and what it holds."""
+    path = tmp_path_factory.mktemp("store") / "images.h5"
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 5, 5, 3), dtype=np.uint8)
+    images.write(path, pixels, np.arange(600) % 3, np.repeat([0, 1, 2], [500, 60, 40]), classes=["a", "b", "c"])
+    return path, pixels
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.lists(st.integers(0, 599), max_size=40), batch=st.integers(1, 50))
+def test_any_rows_are_read_in_any_order(store, rows, batch):
+    found = list(images.batches(store[0], np.array(rows, np.int64), batch))
+    assert all(len(part) == batch for part in found[:-1]) and sum(map(len, found)) == len(rows)
+    assert not rows or np.array_equal(np.concatenate(found), store[1][rows])
+
+
+def test_a_small_split_reads_its_own_chunks_only(store, monkeypatch):
+    slices = []
+    original = h5py.Dataset.__getitem__
+    spy = lambda data, key: (data.ndim == 4 and slices.append(key)) or original(data, key)  # noqa: E731
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", spy)
+    assert np.array_equal(images.read(store[0], ["test"]).images, store[1][560:])
+    assert slices == [slice(560, 600)]
+
+
+@pytest.mark.parametrize(("row", "named"), [(0, "0 to 255"), (300, "256 to 511"), (599, "512 to 599")])
+def test_damage_is_found_by_rows(store, tmp_path, row, named):
+    path = tmp_path / "images.h5"
+    data = store[0].read_bytes()
+    at = data.index(store[1][row].tobytes())
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    assert images.check(store[0]) == []
+    assert images.check(path) == [f"{path}: images of rows {named} are damaged; delete the file and run again"]
+
+
+def test_damaged_labels_are_found(store, tmp_path):
+    path = tmp_path / "images.h5"
+    path.write_bytes(store[0].read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["labels"][3] += 1
+    assert len(images.check(path)) == 1 and "labels" in images.check(path)[0]
+
+
+def test_equal_content_makes_equal_bytes(store, tmp_path):
+    for name, labels in (("same", np.arange(600) % 3), ("other", np.arange(600) % 2)):
+        split = np.repeat([0, 1, 2], [500, 60, 40])
+        images.write(tmp_path / name, store[1], labels, split, classes=["a", "b", "c"])
+    assert (tmp_path / "same").read_bytes() == store[0].read_bytes()
+    contents = [images.describe(path)["content"] for path in (store[0], tmp_path / "same", tmp_path / "other")]
+    assert contents[0] == contents[1] != contents[2]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
@@ -55,8 +114,13 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unreadable_store_is_named(tmp_path):
+def test_an_unreadable_store_is_named(tmp_path, store):
     path = tmp_path / "images.h5"
-    path.write_bytes(b"not HDF5")
-    with pytest.raises(UserError, match=r"images\.h5.*delete it and run again"):
-        images.read(path, ["train"])
+    for broken in (b"not HDF5", store[0].read_bytes()[:-4000]):
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match=r"images\.h5.*delete it and run again"):
+            images.read(path, ["train"])
+    with h5py.File(path, "w") as file:
+        file["something"] = 1
+    with pytest.raises(UserError, match=r"no images\); delete it and run again"):
+        images.describe(path)

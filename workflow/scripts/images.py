@@ -1,25 +1,61 @@
-"""A dataset's images, labels and splits into one HDF5 store."""
+"""A dataset's images, labels and splits into one HDF5 store. Config: source, size, channels, resize, per_class, split.
 
-from diffprobe.data import digits, images
-from diffprobe.data.splits import stratified
+Inputs: the mark beside a downloaded source's archives. Decoding that a killed run has done is not done again.
+"""
+
+import numpy as np
+
+from diffprobe.config.models import Official, Stratified
+from diffprobe.data import images, sources, splits
+from diffprobe.data.downloads import FILES
+from diffprobe.data.listing import Listing
 from diffprobe.runtime.job import Job, run
 
 
+def listed(job: Job) -> Listing:
+    """The images that are asked for, not yet decoded."""
+    source, per_class = job.config["source"], job.config["per_class"]
+    folder = job.input("archives").parent if "archives" in job.inputs else None
+    archives = {archive.name: folder / archive.name for archive in FILES[source["kind"]]} if folder else {}
+    listing = sources.find(source, archives)
+    return listing.take(splits.limit(listing, per_class)) if per_class else listing
+
+
+def split_rule(rule: dict | None, listing: Listing) -> dict:
+    """The rule that the config names, else the source's own splits, else shares of each class."""
+    if rule:
+        return rule
+    default = Stratified(kind="stratified") if listing.official is None else Official(kind="official")
+    return default.model_dump(mode="json")
+
+
+def channels(asked: int | None, listing: Listing) -> int:
+    """As asked, else as the source has them; of files nobody knows before all are read, so 3."""
+    return asked or (listing.images.shape[3] if isinstance(listing.images, np.ndarray) else 3)
+
+
 def main(job: Job) -> None:
-    rule = job.config["split"]
-    pixels, labels = digits.load()
-    split = stratified(labels, rule["seed"], rule["select"], rule["test"])
-    images.write(
-        job.output("images"),
-        pixels,
-        labels,
+    config, path = job.config, job.output("images")
+    listing = listed(job)
+    rule = split_rule(config["split"], listing)
+    split = splits.assign(rule, listing.labels, listing.official, listing.classes)
+    job.progress.start(len(split), "images")
+    images.fill(
+        path,
+        listing.images,
+        listing.labels,
         split,
-        name="digits",
-        source="scikit-learn load_digits",
-        classes=[str(digit) for digit in range(10)],
-        split_rule={"kind": "stratified", **rule},
+        size=config["size"],
+        channels=channels(config["channels"], listing),
+        resize=config["resize"],
+        scratch=path.parent / "scratch",
+        workers=job.threads,
+        report=job.progress.update,
+        source=listing.origin,
+        classes=list(listing.classes),
+        split_rule=rule,
     )
-    job.write_receipt(store=images.describe(job.output("images")))
+    job.write_receipt(store=images.describe(path), images_per_second=round(job.progress.rate, 1))
 
 
 if __name__ == "__main__":

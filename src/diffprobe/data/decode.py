@@ -1,0 +1,230 @@
+"""Image files into the chunks of a store, by several processes at once, and on from where a killed run was.
+
+No pixel goes through a pipe: every chunk has its place in the file already, so a process decodes a chunk and writes
+it there itself. What is done is kept in a journal; a chunk of the journal stands if its source files still have
+their sizes and times, and its bytes on disk still have their hash.
+"""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import ZipFile
+
+import numpy as np
+
+from diffprobe.data.convert import REMEDY, pixels
+from diffprobe.data.listing import Files
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import digest
+
+PIECE = 1 << 24  # bytes read at once where a chunk is hashed anew
+
+Entry = tuple[int, str]  # index of the archive, name inside it
+Read = Callable[[Entry], bytes]
+
+
+class Chunk(NamedTuple):
+    """Images that follow one another in the store."""
+
+    index: int
+    offset: int  # of the first byte in the file
+    entries: list[Entry]
+
+
+class Done(NamedTuple):
+    """A chunk that is in its place, as the journal has it."""
+
+    index: int
+    stamp: str  # of the source files
+    sha256: str  # of the pixels
+    images: int
+
+
+class Work(NamedTuple):
+    """What holds for all chunks."""
+
+    archives: tuple[Path, ...]
+    target: Path  # the file that the pixels go to
+    shape: tuple[int, int, int]  # (H, W, C) of every image
+    size: int | None
+    resize: str
+
+
+Outcome = tuple[Chunk, Done | None]  # a chunk, and what the journal says of it
+
+
+def decode(
+    chunks: Iterable[Chunk], work: Work, journal: Path, workers: int, report: Callable[[int], object]
+) -> list[Done]:
+    """Bring every chunk to its place in `work.target`; what was done, by index.
+
+    `report` hears how many images are there, those of a killed run included. Raises UserError for an image that
+    cannot be decoded; the chunks finished until then stay in the journal.
+    """
+    before = recall(journal)
+    tasks = [(chunk, before.get(chunk.index)) for chunk in chunks]
+    results = together(tasks, work, workers) if min(workers, len(tasks)) > 1 else alone(tasks, work)
+    found: dict[int, Done] = {}
+    images = 0
+    with journal.open("a", buffering=1) as lines:
+        lines.write("\n")  # a kill may have torn the last line
+        for done in results:
+            found[done.index] = done
+            if done != before.get(done.index):
+                lines.write(f"{json.dumps(done)}\n")
+            images += done.images
+            report(images)
+    return [found[index] for index in sorted(found)]
+
+
+def recall(journal: Path) -> dict[int, Done]:
+    """The last word of a journal on each chunk; torn lines say nothing."""
+    found: dict[int, Done] = {}
+    for line in journal.read_text().splitlines() if journal.exists() else ():
+        with suppress(ValueError, TypeError):
+            done = Done(*json.loads(line))
+            found[done.index] = done
+    return found
+
+
+def alone(tasks: list[Outcome], work: Work) -> Iterator[Done]:
+    """The tasks, one after the other, in this process."""
+    with at_work(work) as (read, file):
+        for chunk, before in tasks:
+            yield fill(chunk, before, work, read, file)
+
+
+def together(tasks: list[Outcome], work: Work, workers: int) -> Iterator[Done]:
+    """The tasks, as they are finished by `workers` processes."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_enter, initargs=(work,)) as pool:
+        futures = [pool.submit(_fill, *task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            remedy = "finished chunks are kept: run again, with fewer cores if memory was short"
+            raise UserError(f"{work.target}: a decoding process was killed; {remedy}") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_open = ExitStack()  # what a worker process keeps open from chunk to chunk
+_process: dict[str, Any] = {}
+
+
+def _enter(work: Work) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C too, and ends the pool
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF and the like, to nobody who could act on it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    read, file = _open.enter_context(at_work(work))
+    _process.update(work=work, read=read, file=file)
+
+
+def _end_with_parent() -> None:
+    """A pool's workers outlive a killed parent otherwise, and would write into the file of the next run."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _fill(chunk: Chunk, before: Done | None) -> Done:
+    return fill(chunk, before, **_process)
+
+
+@contextmanager
+def at_work(work: Work) -> Iterator[tuple[Read, int]]:
+    """The reader of the sources and the descriptor of the target."""
+    file = os.open(work.target, os.O_RDWR)
+    try:
+        with reading(work.archives) as read:
+            yield read, file
+    finally:
+        os.close(file)
+
+
+def fill(chunk: Chunk, before: Done | None, work: Work, read: Read, file: int) -> Done:
+    """Decode one chunk into its place, unless what was done before still stands."""
+    mark, count = stamp(work.archives, chunk.entries), len(chunk.entries)
+    if before is not None and before == Done(chunk.index, mark, before.sha256, count):
+        length = count * int(np.prod(work.shape))
+        if before.sha256 == hash_range(file, chunk.offset, length):
+            return before
+    offset, hashed = chunk.offset, hashlib.sha256()
+    for entry in chunk.entries:
+        data = np.ascontiguousarray(image(entry, work, read))  # (H, W, C)
+        hashed.update(data)
+        if os.pwrite(file, data, offset) != data.nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        offset += data.nbytes
+    return Done(chunk.index, mark, hashed.hexdigest(), count)
+
+
+def image(entry: Entry, work: Work, read: Read) -> np.ndarray:
+    """One image, uint8 (H, W, C). Raises UserError where it cannot be had or has another shape."""
+    name = called(work.archives, entry)
+    found = pixels(read(entry), name, work.size, work.shape[2], work.resize)
+    if found.shape != work.shape:
+        height, width = found.shape[:2]
+        raise UserError(f"{name} is {width} x {height}, the first image {work.shape[1]} x {work.shape[0]}; set `size`")
+    return found
+
+
+def first(files: Files, size: int | None, channels: int, resize: str) -> np.ndarray:
+    """The first image, uint8 (H, W, C); all others are to have its shape."""
+    with reading(files.archives) as read:
+        entry = files.entries[0]
+        return pixels(read(entry), called(files.archives, entry), size, channels, resize)
+
+
+def stamp(archives: tuple[Path, ...], entries: Iterable[Entry]) -> str:
+    """A digest of names, sizes and times of the files that the entries are in."""
+    paths = dict.fromkeys(archives[i] if archives[i].is_file() else archives[i] / name for i, name in entries)
+    facts = [path.stat() if path.exists() else None for path in paths]
+    return digest([list(entries), [fact and (fact.st_size, fact.st_mtime_ns) for fact in facts]])
+
+
+def hash_range(file: int, offset: int, length: int) -> str:
+    """sha256 of `length` bytes of an open file."""
+    hashed = hashlib.sha256()
+    for start in range(0, length, PIECE):
+        hashed.update(os.pread(file, min(PIECE, length - start), offset + start))
+    return hashed.hexdigest()
+
+
+def called(archives: tuple[Path, ...], entry: Entry) -> str:
+    """What errors call a file: one line, whatever is in its name."""
+    return f"{entry[1]!r} in {archives[entry[0]]}"
+
+
+@contextmanager
+def reading(archives: tuple[Path, ...]) -> Iterator[Read]:
+    """A function from an entry to its bytes; a zip stays open until the block ends. It raises UserError."""
+    with ExitStack() as stack:
+        zips: dict[int, ZipFile] = {}
+
+        def read(entry: Entry) -> bytes:
+            index, name = entry
+            try:
+                if index not in zips and archives[index].is_dir():
+                    return (archives[index] / name).read_bytes()
+                if index not in zips:
+                    zips[index] = stack.enter_context(ZipFile(archives[index]))
+                return zips[index].read(name)
+            except Exception as error:  # zipfile raises a dozen kinds over a damaged archive
+                why = " ".join(str(error).split())
+                raise UserError(f"{called(archives, entry)} cannot be read ({why}); {REMEDY}") from None
+
+        yield read

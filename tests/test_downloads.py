@@ -1,0 +1,190 @@
+"""Archives come whole and right, over a bad network too, or not at all."""
+
+import hashlib
+import http.server
+import importlib.util
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffprobe.data import downloads
+from diffprobe.data.downloads import Archive, fetch
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.job import run
+
+CONTENT = np.random.default_rng(0).bytes(3 * downloads.CHUNK + 17)
+NAME = "archive.tar.gz"
+ROOT = Path(__file__).parents[1]
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves CONTENT under any name, in the way that the next of `moods` says (the last one for ever)."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.moods: list[str] = []
+        self.asked: list[tuple[str, str | None]] = []  # (path, range) of each request
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/files"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        moods, asked = self.server.moods, self.headers["Range"]
+        self.server.asked.append((self.path, asked))
+        mood = moods.pop(0) if len(moods) > 1 else moods[0]
+        if mood.isdigit():
+            return self.send_error(int(mood))
+        content = b"<html>" if mood == "page" else CONTENT
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and mood != "no ranges" else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start : start + downloads.CHUNK + 5 if mood == "break" else None])
+        return None
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(downloads, "WAITS", (0.0, 0.0))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def archive(url: str = "http://127.0.0.1:9/nowhere", content: bytes = CONTENT) -> Archive:
+    return Archive(NAME, url, hashlib.sha256(content).hexdigest(), len(content))
+
+
+def refused(message: str, wanted: Archive, target: Path, mirror: str | None) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        fetch(wanted, target, mirror, lambda _: None)
+    assert "\n" not in str(error.value)
+    assert not target.exists() or target.read_bytes() != CONTENT
+    assert not list(target.parent.rglob("*.part*")), "a broken download is left behind"
+
+
+@pytest.mark.parametrize(
+    ("moods", "ranges"),
+    [
+        (["whole"], [None]),
+        (["break", "break", "whole"], [None, f"bytes={downloads.CHUNK + 5}-", f"bytes={2 * downloads.CHUNK + 10}-"]),
+        (["503", "429", "whole"], [None, None, None]),
+        (["break", "no ranges"], [None, f"bytes={downloads.CHUNK + 5}-"]),
+    ],
+)
+def test_a_file_arrives_whole(moods: list[str], ranges: list, server: Server, tmp_path: Path) -> None:
+    server.moods = moods
+    target, told = tmp_path / "new" / NAME, []
+    fetch(archive(f"{server.url}/{NAME}"), target, None, told.append)
+    assert target.read_bytes() == CONTENT and list(target.parent.iterdir()) == [target]
+    assert told[-1] == len(CONTENT) and max(told) == len(CONTENT)
+    assert server.asked == [(f"/files/{NAME}", asked) for asked in ranges]
+    fetch(archive(), target, None, told.append)  # right already: no network is needed
+
+
+def test_a_wrong_file_is_replaced_and_a_mirror_may_be_an_address(server: Server, tmp_path: Path) -> None:
+    server.moods = ["whole"]
+    (tmp_path / NAME).write_bytes(b"wrong")
+    fetch(archive(), tmp_path / NAME, server.url + "/", lambda _: None)
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert server.asked == [(f"/files/{NAME}", None)]
+
+
+@pytest.mark.parametrize(
+    ("mood", "message", "tries"),
+    [
+        ("page", f"another file than expected .SHA-256 {hashlib.sha256(b'<html>').hexdigest()}, expected", 1),
+        ("404", "the server answers 404 Not Found; try again, or name a folder that holds the file in `mirror`", 1),
+        ("503", "the server answers 503", 3),
+    ],
+)
+def test_a_server_that_fails(mood: str, message: str, tries: int, server: Server, tmp_path: Path) -> None:
+    server.moods = [mood]
+    refused(f"^{server.url}/{NAME}: {message}", archive(f"{server.url}/{NAME}"), tmp_path / NAME, None)
+    assert len(server.asked) == tries and not list(tmp_path.iterdir())
+
+
+def test_a_connection_that_always_breaks(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "WAITS", (0.0,))
+    server.moods = ["break"]
+    refused("the connection broke|IncompleteRead", archive(f"{server.url}/{NAME}"), tmp_path / NAME, None)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://host.invalid", "http://a b"])
+def test_no_network_names_the_address_and_the_remedy(url: str, tmp_path: Path) -> None:
+    refused(f"^{url}/{NAME}: .*`mirror`", archive(), tmp_path / NAME, url)
+
+
+def test_a_folder_as_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror, target = tmp_path / "mirror", tmp_path / "results" / NAME
+    mirror.mkdir()
+    refused(f"mirror/{NAME}: no such file; put", archive(), target, str(mirror))
+    held = mirror / NAME
+    held.write_bytes(CONTENT)
+    held.chmod(0o400)
+    before = held.stat()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fetch(archive(), target, "~/mirror", lambda _: None)
+    assert target.samefile(held) and held.stat().st_mode == before.st_mode
+    target.unlink()
+
+    def other_file_system(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", other_file_system)
+    fetch(archive(), target, str(mirror), lambda _: None)
+    assert target.read_bytes() == CONTENT and not target.samefile(held)
+
+
+def test_a_wrong_file_in_a_mirror_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    held = tmp_path / "mirror" / NAME
+    held.write_bytes(b"wrong")
+    target = tmp_path / "results" / NAME
+    refused(f"mirror/{NAME}: another file than expected", archive(), target, str(held.parent))
+    assert held.read_bytes() == b"wrong" and not target.exists()
+
+
+def test_a_full_disk_is_said(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(downloads, "stream", full)
+    refused(r"No space left on device \(it needs [\d,]+ bytes\)", archive(), tmp_path / NAME, server.url)
+
+
+def test_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = (archive(), archive(content=b"second")._replace(name="second"))
+    monkeypatch.setitem(downloads.FILES, "mnist", parts)
+    (tmp_path / NAME).write_bytes(CONTENT)
+    (tmp_path / "second").write_bytes(b"second")
+    spec = importlib.util.spec_from_file_location("download", ROOT / "workflow" / "scripts" / "download.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    (tmp_path / "logs" / "x").mkdir(parents=True)
+    outputs = [f"archives={tmp_path}/out/archives.json", f"receipt={tmp_path}/out/receipt.json"]
+    config, mirror = json.dumps({"kind": "mnist"}), f"mirror={tmp_path}"
+    log = tmp_path / "logs" / "x" / "download.log"
+    run(script.main, [config, "--out", *outputs, "--with", mirror, "--log", str(log)])
+    assert (tmp_path / "out" / NAME).read_bytes() == CONTENT
+    assert (tmp_path / "out" / "second").read_bytes() == b"second"
+    receipt = json.loads((tmp_path / "out" / "receipt.json").read_text())
+    assert receipt["files"] == {part.name: part.sha256 for part in parts}
+    progress = json.loads(log.with_suffix(".json").read_text())
+    assert (progress["state"], progress["done"], progress["unit"]) == ("done", len(CONTENT) + 6, "bytes")

@@ -1,0 +1,519 @@
+"""Where images come from: every kind of source against an independent reader, and what is refused, in one line."""
+
+import gzip
+import json
+import os
+import pickle
+import tarfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torchvision.datasets as reference
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from diffprobe.data import downloads, sources
+from diffprobe.data.listing import Files, Listing
+from diffprobe.data.sources.cifar import FORMS
+from diffprobe.data.splits import SPLITS, assign, limit
+from diffprobe.runtime.errors import UserError
+
+RNG = np.random.default_rng(0)
+TRAIN, SELECT, TEST = range(3)
+
+
+def grow(root: Path, names: list[str]) -> Path:
+    """A folder with these files, and with these folders where a name ends in `/`."""
+    for name in names:
+        path = root / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_bytes(b"not decoded here")
+    root.mkdir(exist_ok=True)
+    return root
+
+
+def pack(path: Path, names: list[str], manifest: object = None) -> Path:
+    """A zip with these entries and, if there is one, this dataset.json (as JSON, or as the bytes given)."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"not decoded here")
+        if manifest is not None:
+            archive.writestr("dataset.json", manifest if isinstance(manifest, bytes) else json.dumps(manifest))
+    return path
+
+
+def folder(path: Path, labels: bool = True) -> Listing:
+    return sources.find({"kind": "folder", "path": str(path), "labels": labels}, {})
+
+
+def zips(*paths: Path, labels: bool = True) -> Listing:
+    return sources.find({"kind": "zip", "paths": [str(path) for path in paths], "labels": labels}, {})
+
+
+def rows(listing: Listing) -> list[tuple[str, int, int | None]]:
+    """(name, label, split or none) of each image."""
+    assert isinstance(listing.images, Files)
+    official = [None] * len(listing.labels) if listing.official is None else listing.official.tolist()
+    names = [name for _, name in listing.images.entries]
+    return list(zip(names, listing.labels.tolist(), official, strict=True))
+
+
+def refused(message: str, call, *arguments: object, **options: object) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        call(*arguments, **options)
+    assert "\n" not in str(error.value)
+    str(error.value).encode()  # it can be printed
+
+
+# Archives in their true forms, read by torchvision and by us.
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()))
+
+
+@pytest.fixture
+def mnist(tmp_path: Path) -> dict[str, Path]:
+    files = {archive.name: tmp_path / archive.name for archive in downloads.FILES["mnist"]}
+    for part, count in (("train", 7), ("t10k", 5)):
+        write_idx(files[f"{part}-images-idx3-ubyte.gz"], RNG.integers(0, 256, (count, 28, 28), np.uint8))
+        write_idx(files[f"{part}-labels-idx1-ubyte.gz"], RNG.integers(0, 10, count, np.uint8))
+    return files
+
+
+def test_mnist_as_torchvision_reads_it(mnist: dict[str, Path], tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, path in mnist.items():
+        (raw / name.removesuffix(".gz")).write_bytes(gzip.decompress(path.read_bytes()))
+    found = sources.find({"kind": "mnist", "mirror": None}, mnist)
+    for split, train in ((TRAIN, True), (TEST, False)):
+        expected, here = reference.MNIST(tmp_path, train=train), found.official == split
+        assert np.array_equal(found.images[here][..., 0], expected.data.numpy())
+        assert np.array_equal(found.labels[here], expected.targets.numpy())
+    assert (found.images.dtype, found.labels.dtype, found.official.dtype) == (np.uint8, np.int64, np.uint8)
+
+
+def test_damaged_mnist_is_named(mnist: dict[str, Path]) -> None:
+    path = mnist["t10k-images-idx3-ubyte.gz"]
+    whole = path.read_bytes()
+    for cut in (0, 3, 40, len(whole) - 9, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        refused("t10k-images.*fetch it again", sources.find, {"kind": "mnist"}, mnist)
+    write_idx(path, np.zeros((4, 28, 28), np.uint8))
+    refused("4 images but 5 labels", sources.find, {"kind": "mnist"}, mnist)
+
+
+def write_cifar(folder: Path, kind: str) -> Path:
+    """A tiny archive of the true form, and its extracted files beside it."""
+    form = FORMS[kind]
+    base = folder / form.archive.replace("python.tar.gz", "batches-py" if kind == "cifar10" else "python")
+    base.mkdir()
+    for i, name in enumerate((*form.train, form.test)):
+        ids = RNG.integers(0, 3, 2 + i).tolist()
+        batch = {
+            "data": RNG.integers(0, 256, (2 + i, 3072), np.uint8),
+            form.labels: ids,
+            "coarse_labels": [0] * len(ids),
+        }
+        (base / name).write_bytes(pickle.dumps(batch, protocol=3))
+    (base / form.meta).write_bytes(pickle.dumps({form.classes: ["ant", "bee", "cat"]}, protocol=3))
+    with tarfile.open(folder / form.archive, "w:gz") as tar:
+        tar.add(base, base.name)
+    return folder / form.archive
+
+
+@pytest.mark.parametrize(("kind", "reader"), [("cifar10", reference.CIFAR10), ("cifar100", reference.CIFAR100)])
+def test_cifar_as_torchvision_reads_it(kind: str, reader: type, tmp_path: Path) -> None:
+    lists = {part: [[name, None] for name, _ in getattr(reader, part)] for part in ("train_list", "test_list")}
+    unchecked = type("Unchecked", (reader,), lists | {"meta": reader.meta | {"md5": None}})
+
+    path = write_cifar(tmp_path, kind)
+    found = sources.find({"kind": kind, "mirror": None}, {path.name: path})
+    for split, train in ((TRAIN, True), (TEST, False)):
+        expected, here = unchecked(tmp_path, train=train), found.official == split
+        assert np.array_equal(found.images[here], expected.data)
+        assert np.array_equal(found.labels[here], expected.targets)
+        assert list(found.classes) == expected.classes
+    assert found.images.shape[1:] == (32, 32, 3)
+
+
+class Harmful:
+    """Pickled, it is an order to make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_damaged_and_harmful_cifar_is_refused(tmp_path: Path) -> None:
+    path = write_cifar(tmp_path, "cifar10")
+    whole = path.read_bytes()
+    for cut in (0, 100, len(whole) // 2):
+        path.write_bytes(whole[:cut])
+        refused("cifar-10-python.tar.gz.*fetch it again", sources.find, {"kind": "cifar10"}, {path.name: path})
+    (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(Harmful(tmp_path / "harm")))
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
+    refused("refers to pathlib", sources.find, {"kind": "cifar10"}, {path.name: path})
+    assert not (tmp_path / "harm").exists()
+
+
+def test_every_download_has_its_reader() -> None:
+    for kind, archives in downloads.FILES.items():
+        with pytest.raises((UserError, KeyError)) as error:  # the first file that the reader asks for
+            sources.find({"kind": kind}, {archive.name: Path("/nowhere") / archive.name for archive in archives})
+        assert error.type is UserError, f"{kind} asks for {error.value}"
+        assert all(len(bytes.fromhex(archive.sha256)) == 32 for archive in archives)
+
+
+TINY = {
+    "words.txt": "n02\tcrane\nn01\tgoldfish, Carassius auratus\nn03\tcrane\nn09\tunused\n",
+    "val/val_annotations.txt": "val_0.JPEG\tn03\t0\t0\t9\t9\nval_1.JPEG\tn01\t0\t0\t9\t9\n",
+}
+TINY_IMAGES = ["val/images/val_1.JPEG", "val/images/val_0.JPEG", "test/images/test_0.JPEG"]
+TINY_IMAGES += [f"train/n0{i}/images/n0{i}_{j}.JPEG" for i in (3, 1, 2) for j in (10, 9)]
+
+
+def tiny(path: Path, texts: dict[str, str], images: list[str]) -> Listing:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in [*texts.items(), *((image, "") for image in images)]:
+            archive.writestr(f"tiny-imagenet-200/{name}", text)
+    return sources.find({"kind": "tiny_imagenet", "mirror": None}, {path.name: path})
+
+
+def test_tiny_imagenet(tmp_path: Path) -> None:
+    path = tmp_path / "tiny-imagenet-200.zip"
+    found = tiny(path, TINY, TINY_IMAGES)
+    assert found.classes == ("goldfish, Carassius auratus", "crane (n02)", "crane (n03)")
+    assert [(name.rpartition("/")[2], *rest) for name, *rest in rows(found)] == [
+        *((f"n0{i}_{j}.JPEG", i - 1, TRAIN) for i in (1, 2, 3) for j in (10, 9)),
+        ("val_0.JPEG", 2, TEST),
+        ("val_1.JPEG", 0, TEST),
+    ]
+    with zipfile.ZipFile(path) as archive:
+        assert all(name in archive.namelist() for _, name in found.images.entries)
+    refused("lacks .*val_annotations", tiny, path, {"words.txt": ""}, TINY_IMAGES)
+    refused("no line for val_1.JPEG", tiny, path, TINY | {"val/val_annotations.txt": "val_0.JPEG\tn01"}, TINY_IMAGES)
+    refused("names val_0.JPEG, which is not there", tiny, path, TINY, [*TINY_IMAGES[:1], *TINY_IMAGES[2:]])
+    refused("n03 has no folder in train", tiny, path, TINY, [name for name in TINY_IMAGES if "n03" not in name])
+
+
+def test_imagenet_as_folders_and_as_kaggle_ships_it(tmp_path: Path) -> None:
+    train = ["train/n02/b.JPEG", "train/n01/n01_10.JPEG", "train/n01/n01_9.JPEG"]
+    plain = grow(tmp_path / "plain", [*train, "val/n02/v1.JPEG", "val/n01/v2.JPEG"])
+    kaggle = grow(
+        tmp_path / "kaggle", [f"ILSVRC/Data/CLS-LOC/{name}" for name in [*train, "val/v1.JPEG", "val/v2.JPEG"]]
+    )
+    solution = kaggle / "LOC_val_solution.csv"
+    source = {"kind": "imagenet", "path": str(kaggle)}
+    refused(r"LOC_val_solution.csv.*missing", sources.find, source, {})
+    solution.write_text("ImageId,PredictionString\nv2,n01 1 2 3 4 n01 5 6 7 8 \nv1,n02 1 2 3 4 \n")
+    (kaggle / "LOC_synset_mapping.txt").write_text("n01 tench, Tinca tinca\nn02 goldfish\n")
+    found = sources.find(source, {}), sources.find({"kind": "imagenet", "path": str(plain)}, {})
+    facts = [sorted((Path(name).name, label, split) for name, label, split in rows(each)) for each in found]
+    assert facts[0] == facts[1] == [
+        ("b.JPEG", 1, TRAIN), ("n01_10.JPEG", 0, TRAIN), ("n01_9.JPEG", 0, TRAIN),
+        ("v1.JPEG", 1, TEST), ("v2.JPEG", 0, TEST),
+    ]  # fmt: skip
+    assert found[0].classes == ("tench, Tinca tinca", "goldfish") and found[1].classes == ("n01", "n02")
+    for each in found:
+        assert all((each.images.archives[i] / name).is_file() for i, name in each.images.entries)
+    solution.write_text("ImageId,PredictionString\nv2,n01 1 2 3 4\n")
+    refused("LOC_val_solution.csv: has no line for v1", sources.find, source, {})
+    refused("holds no folder train", sources.find, {"kind": "imagenet", "path": str(plain / "val")}, {})
+    (plain / "train" / "n03").mkdir()
+    refused("folder n03 holds no image", sources.find, {"kind": "imagenet", "path": str(plain)}, {})
+
+
+def test_celebahq_in_numeric_order_with_an_attribute(tmp_path: Path) -> None:
+    masks = "CelebAMask-HQ-mask-anno/0/00000_hair.png"
+    root = grow(tmp_path / "CelebAMask-HQ", [masks, *(f"CelebA-HQ-img/{i}.jpg" for i in (10, 9, 0))])
+    for path in (root, root / "CelebA-HQ-img"):
+        found = sources.find({"kind": "celebahq", "path": str(path), "attribute": None}, {})
+        assert rows(found) == [("0.jpg", -1, None), ("9.jpg", -1, None), ("10.jpg", -1, None)]
+        assert found.classes == () and found.images.archives == (root / "CelebA-HQ-img",)
+    source = {"kind": "celebahq", "path": str(root), "attribute": "Smiling"}
+    refused("holds no CelebAMask-HQ-attribute-anno.txt", sources.find, source, {})
+    table = root / "CelebAMask-HQ-attribute-anno.txt"
+    table.write_text("3\nMale Smiling\n0.jpg  1 -1\n9.jpg  1 1\n10.jpg  -1 -1\n")
+    found = sources.find(source, {})
+    assert found.labels.tolist() == [0, 1, 0] and found.classes == ("not Smiling", "Smiling")
+    refused("no attribute Hat; it has Male Smiling", sources.find, source | {"attribute": "Hat"}, {})
+    table.write_text("3\nMale Smiling\n0.jpg  1 -1\n9.jpg  1 1\n10.jpg  -1\n")
+    refused("no whole line for 10.jpg", sources.find, source, {})
+
+
+def test_real_zips() -> None:
+    data = os.environ.get("DIFFPROBE_TEST_DATA")
+    if not data:
+        pytest.skip("DIFFPROBE_TEST_DATA is not set: no CIFAR-10 zips here")
+    found = zips(*(Path(data) / "data" / f"cifar10-{part}.zip" for part in "ab"))
+    assert found.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # frog, truck, truck, deer, automobile, ...
+    assert Counter(found.labels.tolist()) == dict.fromkeys(range(10), 5000)
+    assert found.classes[:3] == ("airplane", "automobile", "bird") and found.official is None
+    assert found.images.entries[25_000] == (1, "00025/img00025000.webp")
+    split = assign({"kind": "last", "select": 5000, "test": 5000}, found.labels, None, found.classes)
+    assert np.array_equal(np.flatnonzero(split == SELECT), np.arange(40_000, 45_000))
+    assert np.array_equal(np.flatnonzero(split == TEST), np.arange(45_000, 50_000))
+
+
+# Folders and zips.
+
+TREES = {
+    "classes": (["b/2.png", "b/1.PNG", "a/x/y.jpeg", "a/3.jpg"], [1, 1, 0, 0], None),
+    "flat": (["2.png", "1.webp"], [-1, -1], None),
+    "train and val": (["train/a/1.png", "train/b/1.png", "val/b/2.png"], [0, 1, 1], [TRAIN, TRAIN, TEST]),
+    "train and test": (["train/1.png", "test/1.png"], [-1, -1], [TRAIN, TEST]),
+    "all three": (
+        ["train/a/1.png", "train/c/1.png", "Valid/a/1.png", "test/b/2.png"],
+        [0, 2, 0, 1],
+        [TRAIN, TRAIN, SELECT, TEST],
+    ),
+    "a class called train": (["train/1.png", "tram/1.png"], [0, 1], None),
+    "bytes, not words": (["B/1.png", "a/1.png", "Ä/1.png", "a-b/1.png"], [0, 1, 3, 2], None),
+    "what systems leave": (
+        ["a/1.png", "a/._1.png", ".b/1.png", "__MACOSX/a/1.png", "Thumbs.db", "a/notes.txt"],
+        [0],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TREES)
+def test_what_folders_tell(case: str, tmp_path: Path) -> None:
+    names, labels, official = TREES[case]
+    expected = sorted(
+        zip(names, labels, official or [None] * len(labels), strict=False), key=lambda row: row[0].encode()
+    )
+    inside, packed = folder(grow(tmp_path / "tree", names)), zips(pack(tmp_path / "tree.zip", names))
+    assert rows(inside) == rows(packed) == expected
+    assert inside.classes == packed.classes and len(inside.classes) == max(labels) + 1
+    assert rows(folder(tmp_path / "tree", labels=False)) == [(name, -1, split) for name, _, split in expected]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(st.characters(blacklist_characters="/\\\0.:", codec="utf-8"), min_size=1, max_size=20),
+        st.sets(st.integers(0, 9), min_size=1, max_size=3),
+        min_size=1,
+        max_size=5,
+    )
+)
+@example({"new\nline": {1}, "'quoted\"": {2}, "日本": {3}, "a b": {4}, "-": {5}})
+def test_a_folder_is_read_as_torchvisions_imagefolder(tmp_path_factory, tree: dict[str, set[int]]) -> None:
+    root = grow(tmp_path_factory.mktemp("tree"), [f"{name}/{i}.png" for name, ids in tree.items() for i in ids])
+    expected, found = reference.ImageFolder(str(root)), folder(root)
+    assert list(found.classes) == expected.classes
+    # The order of labels is that of classes; of rows, that of whole names.
+    assert Counter((str(root / name), label) for name, label, _ in rows(found)) == Counter(expected.samples)
+    assert [name for name, _, _ in rows(found)] == sorted(name for name, _, _ in rows(found))
+
+
+def test_names_that_are_no_utf8_links_and_loops(tmp_path: Path) -> None:
+    root, odd = grow(tmp_path / "tree", ["a/1.png"]), os.fsdecode(b"caf\xe9 \xff")
+    grow(root, [f"{odd}/{odd}\n.png"])
+    (root / "a" / "loop").symlink_to(root)
+    (root / "linked").symlink_to(grow(tmp_path / "elsewhere", ["2.png"]))
+    (root / "a" / "3.png").symlink_to(tmp_path / "elsewhere" / "2.png")
+    found = folder(root)
+    assert rows(found) == [("a/1.png", 0, None), ("a/3.png", 0, None), (f"{odd}/{odd}\n.png", 1, None),
+                           ("linked/2.png", 2, None)]  # fmt: skip
+    assert all((root / name).is_file() for _, name in found.images.entries)
+    json.dumps(found.classes).encode()
+    "".join([*found.classes, folder(root / odd, labels=False).origin]).encode()  # can be stored and printed
+    (root / "gone").symlink_to(tmp_path / "nowhere")
+    refused("tree/gone: a link that leads nowhere", folder, root)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], r"tree: holds no image \(.png .jpg"),
+        (["notes.txt", ".hidden.png"], r"tree: holds no image"),
+        (["a/1.png", "b/"], "folder b holds no image; add some"),
+        (["train/a/1.png", "test/a/1.png", "test/b/"], "folder test/b holds no image"),
+        (["1.png", "a/1.png"], r"beside class folders \(1.png\) and in them \(a/1.png\).*labels: false"),
+        (["train/a/1.png", "test/1.png"], r"beside class folders \(test/1.png\)"),
+        (["train/a/1.png", "test/a/1.png", "more/a/1.png"], "folder more lies beside split folders"),
+        (["train/1.png", "val/1.png", "valid/1.png"], "train, val, valid are the same split"),
+        (["data/a/1.png", "data/b/1.png"], "one folder, data, is around all others"),
+        (["a\nb/1.png", "c\nd/"], r"folder 'c\\nd' holds no image"),
+    ],
+)
+def test_folders_and_zips_that_contradict_themselves(names: list[str], message: str, tmp_path: Path) -> None:
+    refused(message, folder, grow(tmp_path / "tree", names))
+    refused(message.replace("tree", "tree.zip"), zips, pack(tmp_path / "tree.zip", names))
+
+
+def test_missing_folders_and_zips(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    refused("nowhere: no such folder; check `path`", folder, tmp_path / "nowhere")
+    refused("file: not a folder", folder, tmp_path / "file")
+    refused("nowhere.zip: no such zip", zips, tmp_path / "nowhere.zip")
+    refused("file: no whole zip", zips, tmp_path / "file")
+    refused("no whole zip", zips, tmp_path)
+
+
+def test_any_cut_of_a_zip_is_noticed(tmp_path: Path) -> None:
+    whole = pack(tmp_path / "whole.zip", ["a/1.png", "b/2.png"]).read_bytes()
+    cut = tmp_path / "cut.zip"
+    for size in range(len(whole)):
+        cut.write_bytes(whole[:size])
+        refused(r"cut.zip: no whole zip \(.*\); fetch or make it again", zips, cut)
+    cut.write_bytes(whole[7:])
+    refused("cut.zip: no whole zip", zips, cut)
+
+
+@pytest.mark.parametrize("name", ["/etc/1.png", "../1.png", "a/../../1.png", "C:1.png", "c:/1.png", "a\\..\\1.png"])
+def test_zip_entries_that_would_write_elsewhere(name: str, tmp_path: Path) -> None:
+    refused("tree.zip: entry .* would leave the folder", zips, pack(tmp_path / "tree.zip", ["a/1.png", name]))
+
+
+def test_encrypted_packed_unknowably_and_doubled_entries(tmp_path: Path) -> None:
+    path = pack(tmp_path / "tree.zip", ["1.png"])
+    whole = path.read_bytes()
+    entry = whole.index(b"PK\1\2")  # in the central directory: flags at 8, method at 10
+    path.write_bytes(whole[: entry + 8] + b"\1" + whole[entry + 9 :])
+    refused("entry 1.png is encrypted", zips, path)
+    path.write_bytes(whole[: entry + 10] + b"\x09" + whole[entry + 11 :])
+    refused("entry 1.png is packed in an unknown way", zips, path)
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        pack(path, ["1.png", "1.png"])
+    refused("holds 1.png twice", zips, path)
+
+
+IMAGES = ["00000/img0.png", "00000/img1.png"]
+BOTH = [[IMAGES[0], 1], [IMAGES[1], 0]]
+
+
+def test_dataset_json_tells_labels(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.zip", IMAGES[::-1], {"labels": BOTH})
+    assert rows(zips(path)) == [(IMAGES[0], 1, None), (IMAGES[1], 0, None)]
+    assert zips(path).classes == ("0", "1")
+    other = pack(tmp_path / "b.zip", ["0.png", "train/9.png"], {"labels": [["0.png", 2], ["train/9.png", 0]]})
+    named = pack(tmp_path / "c.zip", ["0.png"], {"labels": [["0.png", 1]], "classes": ["ant", "bee", "cat"]})
+    found = zips(path, other, named)
+    assert found.labels.tolist() == [1, 0, 2, 0, 1] and found.classes == ("ant", "bee", "cat")
+    assert found.images.entries[1:4] == [(0, IMAGES[1]), (1, "0.png"), (1, "train/9.png")]
+    assert found.origin == "a.zip + b.zip + c.zip"
+    for content in ({"labels": None}, {}):  # EDM's way to say that its folders are no classes
+        assert zips(pack(tmp_path / "d.zip", IMAGES, content)).labels.tolist() == [-1, -1]
+    assert zips(path, labels=False).labels.tolist() == [-1, -1]
+    assert zips(pack(tmp_path / "e.zip", IMAGES, b"no JSON"), labels=False).classes == ()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        (b"{", r"a.zip: dataset.json: no JSON \(.*\); write it as"),
+        (b"\xff", "no JSON"),
+        ([], "not in the form"),
+        ({"labels": {}}, "not in the form"),
+        ({"labels": [BOTH[0]]}, "no label to 00000/img1.png"),
+        ({"labels": [*BOTH, ["x\n.png", 0]]}, r"a label to 'x\\n.png', which is no image"),
+        ({"labels": [*BOTH, BOTH[0]]}, "gives 00000/img0.png a label twice"),
+        ({"labels": [[IMAGES[0], 1.0], BOTH[1]]}, "label 1.0; class ids are whole"),
+        ({"labels": [[IMAGES[0], True], BOTH[1]]}, "label true; class ids are whole"),
+        ({"labels": [[IMAGES[0], -1], BOTH[1]]}, "label -1; class ids are whole"),
+        ({"labels": [[IMAGES[0]], BOTH[1]]}, r"in labels is not \[name, class id\]"),
+        ({"labels": BOTH, "classes": ["ant"]}, "label 1, but there are only 1 classes"),
+        ({"labels": BOTH, "classes": ["ant", "ant"]}, "no list of distinct names"),
+        ({"labels": BOTH, "classes": ["ant", "bee", "cat"]}, r"class cat \(id 2\) has no image"),
+        ({"labels": [[IMAGES[0], 3], BOTH[1]]}, r"class 1 \(id 1\) has no image"),
+    ],
+)
+def test_dataset_json_that_contradicts_itself(manifest: object, message: str, tmp_path: Path) -> None:
+    refused(message, zips, pack(tmp_path / "a.zip", IMAGES, manifest))
+
+
+def test_zips_of_one_dataset_agree(tmp_path: Path) -> None:
+    labelled = pack(tmp_path / "a.zip", IMAGES, {"labels": BOTH, "classes": ["ant", "bee"]})
+    others = {
+        "no labels": pack(tmp_path / "b.zip", ["1.png"]),
+        "class folders": pack(tmp_path / "c.zip", ["ant/1.png"]),
+    }
+    for way, path in others.items():
+        refused(rf"a.zip has labels in dataset.json, \S*{path.name} has {way}; all", zips, labelled, path)
+    renamed = pack(tmp_path / "d.zip", IMAGES, {"labels": BOTH, "classes": ["bee", "ant"]})
+    refused("name different classes", zips, labelled, renamed)
+
+
+# Splits.
+
+SHARES = {"kind": "stratified", "seed": 0, "select": 0.1, "test": 0.1}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(3, 30), min_size=1, max_size=5), st.floats(0.001, 0.9), st.floats(0.001, 0.9))
+def test_every_class_of_three_is_in_every_split(counts: list[int], select: float, test: float) -> None:
+    labels = np.repeat(np.arange(len(counts)) - 1, counts)
+    split = assign(SHARES | {"select": select, "test": test}, labels, None, [str(i) for i in range(len(counts))])
+    assert {(label, part) for label, part in zip(labels, split, strict=True)} == {
+        (label, part) for label in np.unique(labels) for part in range(3)
+    }
+
+
+def test_too_few_images() -> None:
+    labels = np.array([0] * 9 + [1] + [2] * 2)
+    message = r"class 'cat' has 1 image \(and 1 more such classes\); every class needs one in train, select and test"
+    refused(message, assign, SHARES, labels, None, ("ant", "cat", "dog"))
+    refused("the dataset has 2 images", assign, SHARES, np.array([-1, -1]), None, ())
+
+
+def test_official_splits_keep_test_and_take_select_from_the_end() -> None:
+    rule, official = {"kind": "official", "select": 0.25}, np.repeat([TRAIN, TEST], [16, 4]).astype(np.uint8)
+    mixed, risen = np.arange(20) % 4, np.repeat(np.arange(4), 5)
+    split = assign(rule, mixed, official, "abcd")
+    assert np.flatnonzero(split == SELECT).tolist() == [12, 13, 14, 15]
+    grouped = np.concatenate([np.repeat(np.arange(4), 4), np.arange(4)])
+    split = assign(rule, grouped, official, "abcd")
+    assert np.flatnonzero(split == SELECT).tolist() == [3, 7, 11, 15]
+    assert np.array_equal(split == TEST, official == TEST)
+    three = np.array([TRAIN, SELECT, TEST] * 4, dtype=np.uint8)
+    assert np.array_equal(assign(rule, np.zeros(12, int), three, "a"), three)
+    refused("no splits of its own; use kind: stratified", assign, rule, risen, None, "abcd")
+    refused("class 'd' in train", assign, rule, risen, np.repeat([TRAIN, TEST], [15, 5]).astype(np.uint8), "abcd")
+    refused("no image of 20 for test", assign, rule, mixed, np.zeros(20, np.uint8), "abcd")
+
+
+def test_last_rows() -> None:
+    split = assign({"kind": "last", "select": 2, "test": 3}, np.zeros(10, int), None, "a")
+    assert split.tolist() == [TRAIN] * 5 + [SELECT] * 2 + [TEST] * 3 and split.dtype == np.uint8
+    refused(
+        "last leaves no image of 5 for train", assign, {"kind": "last", "select": 2, "test": 3}, split[:5], None, "a"
+    )
+    labels = np.repeat([0, 1], 5)
+    refused("class 'b' in train", assign, {"kind": "last", "select": 2, "test": 3}, labels, None, "ab")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 2)), min_size=1, max_size=40), st.integers(1, 5))
+def test_limit_takes_the_first_of_each_class(pairs: list[tuple[int, int]], per_class: int) -> None:
+    labels, official = (np.array(column) for column in zip(*pairs, strict=True))
+    files = Files((Path("x"),), [(0, str(i)) for i in range(len(pairs))])
+    for splits in (official.astype(np.uint8), None):
+        listing = Listing(labels, tuple("abcd"), splits, "", files)
+        seen: Counter = Counter()
+        expected = []
+        for row, (label, split) in enumerate(pairs):
+            group = (label, split if splits is not None else 0)
+            seen[group] += 1
+            if seen[group] <= per_class:
+                expected.append(row)
+        kept = listing.take(limit(listing, per_class))
+        assert [name for _, name in kept.images.entries] == [str(row) for row in expected]
+        assert np.array_equal(kept.labels, labels[expected])
+        assert splits is None or np.array_equal(kept.official, splits[expected])
+
+
+def test_splits_have_their_names() -> None:
+    assert SPLITS == ("train", "select", "test")

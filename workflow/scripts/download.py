@@ -1,0 +1,25 @@
+"""The public archives of one kind of source, checked, beside a mark that names them. Config: kind. With: mirror."""
+
+from diffprobe.data.downloads import FILES, fetch
+from diffprobe.runtime.files import write_json
+from diffprobe.runtime.job import Job, run
+
+
+def main(job: Job) -> None:
+    archives, mark = FILES[job.config["kind"]], job.output("archives")
+    job.progress.start(sum(archive.bytes for archive in archives), "bytes")
+    before = 0
+    for archive in archives:
+
+        def report(done: int, before: int = before) -> None:
+            job.progress.update(before + done)
+
+        fetch(archive, mark.parent / archive.name, job.options["mirror"] or None, report)
+        before += archive.bytes
+    files = {archive.name: archive.sha256 for archive in archives}
+    write_json(mark, files)
+    job.write_receipt(files=files)
+
+
+if __name__ == "__main__":
+    run(main)
