@@ -49,7 +49,7 @@ def test_preconditioning_gives_the_network_unit_variance():
         noisy = PROCESS.perturb(x, sigma, torch.randn_like(x))
         seen = {}
 
-        def network(inputs, c_noise, taps, features_only, seen=seen):
+        def network(inputs, c_noise, cond, taps, features_only, seen=seen):
             seen["input"] = inputs
             return torch.zeros_like(inputs), {}
 

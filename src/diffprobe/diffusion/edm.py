@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.diffusion.levels import Level
+from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
 Network = Callable[..., tuple[Tensor | None, dict[str, Tensor]]]
@@ -43,6 +44,7 @@ class EDM:
         network: Network,
         x: Tensor,
         sigma: Tensor,
+        cond: Condition = NOTHING,
         taps: Sequence[str] = (),
         features_only: bool = False,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
@@ -54,17 +56,17 @@ class EDM:
         c_skip = d**2 / (s**2 + d**2)
         c_out = s * d / (s**2 + d**2).sqrt()
         c_in = 1 / (s**2 + d**2).sqrt()
-        out, found = network(c_in * x, sigma.log() / 4, taps, features_only)
+        out, found = network(c_in * x, sigma.log() / 4, cond, taps, features_only)
         return (None if out is None else c_skip * x + c_out * out), found
 
-    def loss(self, network: Network, x: Tensor, draws: Draws) -> Tensor:
+    def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """lambda(sigma) (D(x + sigma n; sigma) - x)^2 with ln sigma ~ N(p_mean, p_std^2) (eq. 2, table 1).
 
         The mean over elements where the paper sums over an image: a constant factor, to which Adam is blind.
         """
         sigma = (self.p_mean + self.p_std * draws.normal("sigma")).exp()  # (B,)
         noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
-        denoised, _ = self.denoise(network, self.perturb(x, sigma, noise), sigma)
+        denoised, _ = self.denoise(network, self.perturb(x, sigma, noise), sigma, cond)
         weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2  # (B,)
         return (weight[:, None, None, None] * (denoised - x) ** 2).mean()
 

@@ -1,1 +1,1 @@
-"""Networks: `forward(x, c_noise, taps, features_only)` to an output and named activations."""
+"""Networks: `forward(x, c_noise, cond, taps, features_only)` to an output and named activations."""

@@ -2,13 +2,16 @@
 
 from torch import nn
 
+from diffprobe.networks.autoencoder import autoencoder_kl
 from diffprobe.networks.classifier import SmallClassifier
+from diffprobe.networks.dit import DiT
 from diffprobe.networks.unet import UNet
 
-KINDS = {"unet": UNet, "classifier": SmallClassifier}
+KINDS = {"unet": UNet, "dit": DiT, "classifier": SmallClassifier, "autoencoder_kl": autoencoder_kl}
+USE = ("kind", "conditional", "augment", "label_dropout")  # keys of a config that tell how its network is used
 
 
 def build(config: dict, **shape: int) -> nn.Module:
     """The network of a config subtree with a `kind`; `shape` holds what follows from the data."""
-    options = {key: value for key, value in config.items() if key != "kind"}
+    options = {key: value for key, value in config.items() if key not in USE}
     return KINDS[config["kind"]](**options, **shape)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprobe.config.names import unet_taps
+from diffprobe.networks.condition import NOTHING, Condition
 
 
 def sinusoid(c_noise: Tensor, dim: int) -> Tensor:
@@ -154,7 +155,12 @@ class UNet(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, c_noise: Tensor, taps: Sequence[str] = (), features_only: bool = False
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        cond: Condition = NOTHING,
+        taps: Sequence[str] = (),
+        features_only: bool = False,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """The output (B, image_channels, H, W) and the tapped activations by name.
 

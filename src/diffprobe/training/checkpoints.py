@@ -20,7 +20,9 @@ def write(path: Path, module: nn.Module, header: dict) -> None:
 
 
 def header(path: Path) -> dict:
-    """The header: `network` (config), `shape` (what follows from the data), `process`, `images` seen, `identity`."""
+    """The header: `network` (config), `shape` (what of the network follows from the data), `images` seen, `identity`;
+    `image`, the shape of what it sees, and what its kind of training adds (workflow/scripts/train.py).
+    """
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["diffprobe"])
 

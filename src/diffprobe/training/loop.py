@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from diffprobe.data.batch import Batches
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws, Key, torch_seed
 from diffprobe.training.ema import EMA, decay
 from diffprobe.training.state import State
-from diffprobe.training.stream import Stream
 from diffprobe.training.tasks import Task
 
 
@@ -26,6 +26,7 @@ class Options:
     ema_half_life: float = 500_000.0
     ema_ramp: float = 0.05
     clip: float | None = None
+    weight_decay: float = 0.0
 
     @property
     def tick(self) -> int:
@@ -35,12 +36,13 @@ class Options:
 
 def fresh(task: Task, options: Options) -> State:
     """The state of a run that has seen no image."""
-    optimizer = torch.optim.Adam(task.module.parameters(), lr=options.lr, fused=True)
+    decay = {"lr": options.lr, "weight_decay": options.weight_decay}
+    optimizer = torch.optim.AdamW(task.module.parameters(), fused=True, **decay)  # without decay it is Adam
     return State(task.module, EMA(task.module), optimizer)
 
 
 def train(
-    task: Task, stream: Stream, options: Options, state: State, stop: int, after_step: Callable[[State], None]
+    task: Task, stream: Batches, options: Options, state: State, stop: int, after_step: Callable[[State], None]
 ) -> None:
     """Take the state from its step to step `stop`, in place. Raises UserError when the loss is no longer finite."""
     parameters = list(task.module.parameters())

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffprobe.data.batch import Batches
 from diffprobe.runtime.files import clear_partials, read_jsonl, write_jsonl
 from diffprobe.training import state as states
 from diffprobe.training.loop import Options, train
 from diffprobe.training.state import State
-from diffprobe.training.stream import Stream
 from diffprobe.training.tasks import Task
 
 STATS_SECONDS = 5.0  # how often stats.jsonl is renewed
@@ -80,7 +80,7 @@ def best_start(part: Slice) -> Path | None:
 def run_slice(
     part: Slice,
     task: Task,
-    stream: Stream,
+    stream: Batches,
     options: Options,
     state: State,
     autosave_seconds: float,

@@ -1,18 +1,11 @@
 """The endless stream of training images: position p is image p mod N of epoch p div N, in that epoch's own order."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from diffprobe.data.batch import Batch as Batch  # here for those who know the stream only
 from diffprobe.diffusion.samplers import to_float
 from diffprobe.runtime.keyed import Key, permutation
-
-
-class Batch(NamedTuple):
-    images: Tensor  # (B, C, H, W) in [-1, 1]
-    labels: Tensor  # (B,)
-    positions: Tensor  # (B,) in the stream: what every draw of training is keyed by
 
 
 class Stream:

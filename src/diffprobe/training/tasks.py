@@ -5,9 +5,11 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprobe.data.batch import Batch
 from diffprobe.diffusion.edm import EDM
+from diffprobe.networks.autoencoder import Codec, posterior
+from diffprobe.networks.condition import Condition
 from diffprobe.runtime.keyed import Draws
-from diffprobe.training.stream import Batch
 
 
 class Task(Protocol):
@@ -19,13 +21,35 @@ class Task(Protocol):
 
 
 class Diffusion:
-    """A network learns to denoise."""
+    """A network learns to denoise; if it is told labels, a share `label_dropout` of them is hidden."""
 
-    def __init__(self, network: nn.Module, process: EDM) -> None:
-        self.module, self.process = network, process
+    def __init__(self, network: nn.Module, process: EDM, label_dropout: float = 0.0) -> None:
+        self.module, self.process, self.label_dropout = network, process, label_dropout
 
     def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        return {"loss": self.process.loss(self.module, batch.images, draws)}
+        return {"loss": self.process.loss(self.module, batch.images, draws, self.condition(batch, draws))}
+
+    def condition(self, batch: Batch, draws: Draws) -> Condition:
+        hidden = draws.uniform("label") < self.label_dropout  # (B,)
+        return Condition(label=batch.labels.masked_fill(hidden, -1), augment=batch.augment)
+
+
+class Autoencoding:
+    """An autoencoder learns to give images back: mean squared error, plus `kl_weight` times the KL divergence of its
+    posterior to the normal distribution, in nats per image (Kingma & Welling 2014, eq. 10; Rombach et al. 2022).
+    """
+
+    def __init__(self, codec: Codec, kl_weight: float) -> None:
+        self.module, self.codec, self.kl_weight = codec.network, codec, kl_weight
+
+    def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        x = self.codec.fitted(batch.images)  # (B, C, S, S)
+        moments = self.codec.moments(batch.images)  # (B, 2c, h, w)
+        mean, logvar = moments.chunk(2, dim=1)
+        noise = draws.normal("posterior", tuple(mean.shape[1:]))
+        mse = (self.codec.decode(posterior(moments, noise)) - x).square().mean()
+        kl = (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(dim=1).mean() / 2
+        return {"loss": mse + self.kl_weight * kl, "mse": mse, "kl": kl}
 
 
 class Classification:

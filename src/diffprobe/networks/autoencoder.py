@@ -1,0 +1,92 @@
+"""Autoencoders between images and latents: diffusers' AutoencoderKL (Rombach et al., High-resolution image synthesis
+with latent diffusion models, 2022), and the codec that fits it to a dataset's images.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LOGVAR = (-30.0, 20.0)  # where log-variances are cut, as AutoencoderKL does
+
+
+def autoencoder_kl(
+    channels: int, latent_channels: int, widths: list[int], blocks: int, groups: int, attention: bool
+) -> nn.Module:
+    """An AutoencoderKL of one level per width, each but the first halving the resolution."""
+    from diffusers import AutoencoderKL
+
+    levels = len(widths)
+    return AutoencoderKL(
+        in_channels=channels,
+        out_channels=channels,
+        latent_channels=latent_channels,
+        block_out_channels=tuple(widths),
+        layers_per_block=blocks,
+        norm_num_groups=groups,
+        mid_block_add_attention=attention,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+    )
+
+
+def posterior(moments: Tensor, noise: Tensor | None) -> Tensor:
+    """A latent from its posterior: mean + exp(logvar / 2) noise (Kingma & Welling 2014, section 2.4); without noise
+    the mean.
+
+    moments (B, 2C, h, w): means, then log-variances; noise (B, C, h, w).
+    """
+    mean, logvar = moments.chunk(2, dim=1)
+    return mean if noise is None else mean + (logvar / 2).exp() * noise
+
+
+@dataclass(frozen=True)
+class Codec:
+    """An autoencoder of `channels` x `size` x `size` images, for a dataset's images (C, H, H) in [-1, 1].
+
+    `resize` is `bilinear` (with antialiasing), or `repeat`: each pixel repeated, which no resizing back can blur.
+    """
+
+    network: Any  # AutoencoderKL
+    size: int
+    channels: int
+    image: tuple[int, int, int]  # (C, H, W) of the dataset
+    resize: str = "bilinear"
+
+    def fitted(self, x: Tensor) -> Tensor:
+        """The dataset's images (B, C, H, W) as the autoencoder takes them: grey repeated, resized."""
+        x = x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x
+        return resized(x, self.size, self.resize)
+
+    def moments(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to the posterior's mean and log-variance (B, 2c, h, w)."""
+        encoded = self.network.quant_conv(self.network.encoder(self.fitted(x)))
+        mean, logvar = encoded.chunk(2, dim=1)
+        return torch.cat([mean, logvar.clamp(*LOGVAR)], dim=1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (B, c, h, w) to images as the autoencoder makes them, (B, channels, size, size)."""
+        return self.network.decoder(self.network.post_quant_conv(z))
+
+    def images(self, z: Tensor) -> Tensor:
+        """Latents (B, c, h, w) to images as the dataset has them, (B, C, H, W): the reverse of `fitted`."""
+        x = self.decode(z)
+        x = x.mean(dim=1, keepdim=True) if self.image[0] == 1 else x
+        return resized(x, self.image[1], self.resize)
+
+
+def resized(x: Tensor, size: int, resize: str) -> Tensor:
+    """Square images (B, C, H, H) at size x size; `repeat` repeats pixels, or takes the mean of those repeated."""
+    if x.shape[2] == size:
+        return x
+    if resize == "repeat":
+        return F.interpolate(x, size=(size, size), mode="nearest" if size > x.shape[2] else "area")
+    return F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of images (B, ...) in [-1, 1], one for each: 10 log10(2^2 / MSE)."""
+    mse = (a - b).square().flatten(1).mean(dim=1).clamp(min=1e-10)
+    return 10 * torch.log10(4 / mse)

@@ -1,0 +1,78 @@
+"""The autoencoder between images and latents, its codec and its training task; guidance."""
+
+import math
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from diffprobe.data.batch import Batch
+from diffprobe.diffusion.guidance import guided
+from diffprobe.networks.autoencoder import Codec, autoencoder_kl, posterior, psnr, resized
+from diffprobe.runtime.keyed import Draws
+from diffprobe.training.tasks import Autoencoding
+
+IMAGE = (1, 8, 8)
+
+
+def small(size: int = 16, resize: str = "repeat") -> Codec:
+    torch.manual_seed(0)
+    network = autoencoder_kl(channels=3, latent_channels=4, widths=[8, 16], blocks=1, groups=4, attention=True)
+    return Codec(network.eval(), size, 3, IMAGE, resize)
+
+
+@torch.no_grad()
+def test_moments_and_decoding_are_diffusers_own() -> None:
+    codec, x = small(), torch.rand(2, 1, 8, 8) * 2 - 1
+    network: AutoencoderKL = codec.network
+    own = network.encode(codec.fitted(x)).latent_dist
+    mean, logvar = codec.moments(x).chunk(2, dim=1)
+    assert mean.shape == (2, 4, 8, 8)
+    torch.testing.assert_close(mean, own.mean)
+    torch.testing.assert_close(logvar, own.logvar)
+    torch.testing.assert_close(codec.decode(mean), network.decode(own.mean).sample)
+    task = Autoencoding(codec, kl_weight=0.5)
+    batch = Batch(x, torch.zeros(2, dtype=torch.long), torch.arange(2))
+    losses = task.losses(batch, Draws(0, batch.positions))
+    torch.testing.assert_close(losses["kl"], own.kl().mean())
+    torch.testing.assert_close(losses["loss"], losses["mse"] + 0.5 * losses["kl"])
+
+
+@pytest.mark.parametrize("resize", ["repeat", "bilinear"])
+def test_images_come_back_as_they_went(resize: str) -> None:
+    """Grey through three channels; repeating pixels is undone exactly, interpolating is not."""
+    x = torch.rand(3, *IMAGE) * 2 - 1
+    codec = small(resize=resize)
+    assert codec.fitted(x).shape == (3, 3, 16, 16)
+    back = resized(codec.fitted(x).mean(dim=1, keepdim=True), 8, resize)
+    assert torch.allclose(back, x, atol=1e-6) == (resize == "repeat")
+    flat = torch.full((1, *IMAGE), 0.25)
+    torch.testing.assert_close(resized(codec.fitted(flat), 8, resize)[:, :1], flat)
+
+
+def test_posterior_has_the_moments_that_it_is_drawn_from() -> None:
+    torch.manual_seed(0)
+    moments = torch.tensor([2.0, math.log(0.25)])[None, :, None, None].expand(100_000, 2, 1, 1)
+    drawn = posterior(moments, torch.randn(100_000, 1, 1, 1))
+    assert drawn.mean() == pytest.approx(2, abs=0.01) and drawn.std() == pytest.approx(0.5, abs=0.01)
+    assert torch.equal(posterior(moments, None), moments[:, :1])
+
+
+def test_psnr_is_that_of_eight_bit_images() -> None:
+    a, b = torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 2 / 255)  # one grey level apart
+    assert psnr(a, b).item() == pytest.approx(48.13, abs=0.01)
+
+
+def test_guidance_moves_from_no_label_towards_the_label() -> None:
+    """On a model whose estimate is its label the guided estimate is none + scale (label - none)."""
+    calls = []
+
+    def denoise(x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
+        calls.append(len(x))
+        return label[:, None, None, None].expand_as(x).float()
+
+    x, sigma, label = torch.zeros(2, 1, 2, 2), torch.ones(2), torch.tensor([3, 7])
+    for scale, expected, cost in ((0, [-1, -1], 2), (1, [3, 7], 2), (2.5, [9, 19], 4), (0.5, [1, 3], 4)):
+        assert guided(denoise, label, scale)(x, sigma)[:, 0, 0, 0].tolist() == expected
+        assert calls[-1] == cost
