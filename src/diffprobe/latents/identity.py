@@ -1,0 +1,45 @@
+"""What a latent store is made from: told when it is made, and asked for when it is read."""
+
+from pathlib import Path
+from typing import Any
+
+from diffprobe.data import images
+from diffprobe.data.splits import SPLITS
+from diffprobe.data.views import expand
+from diffprobe.latents.parts import Store
+from diffprobe.runtime.files import sha256
+
+PLAIN = [{"kind": "identity"}]
+
+
+def planned(config: dict, path: Path, image_store: Path, codec: dict, autoencoder: Path) -> Store:
+    """The store at `path` that the config's `views`, `seed` and `shard_chunks` ask for.
+
+    `codec` is the autoencoder's (size, resize, channels). train is stored in all views, the other splits as they are.
+    """
+    found = images.describe(image_store)
+    counts = {split: found[split] for split in SPLITS if found[split]}
+    identity = {"dataset": found["content"], "autoencoder": sha256(autoencoder), "codec": codec, "dtype": "float32"}
+    return Store(path, identity, config["seed"], counts, views(config, counts), config["shard_chunks"])
+
+
+def views(config: dict, counts: dict[str, int]) -> dict[str, list[dict]]:
+    return {split: expand(config["views"] if split == "train" else PLAIN) for split in counts}
+
+
+def scaling(config: dict) -> str | dict[str, float]:
+    """`measured`, or a number as scale with no shift."""
+    return config["scale"] if config["scale"] == "measured" else {"scale": config["scale"], "shift": 0.0}
+
+
+def expected(config: dict, image_store: Path, autoencoder: Path) -> dict[str, Any]:
+    """The identity that a store must have to be read for this config, these images and this autoencoder."""
+    found = images.describe(image_store)
+    counts = {split: found[split] for split in SPLITS if found[split]}
+    return {
+        "dataset": found["content"],
+        "autoencoder": sha256(autoencoder),
+        "seed": config["seed"],
+        "views": views(config, counts),
+        "scale": scaling(config),
+    }

@@ -1,0 +1,225 @@
+"""The latent store: finished by one job, opened by any.
+
+latents.zarr, zarr v3:
+  zarr.json          attributes: format, identity (with seed, views, scale rule), counts, shape, shard_chunks,
+                     scale and shift per channel, content (a hash of every byte of the data), checksum (of these)
+  {split}/moments    float16 (views, N, 2C, h, w): mean, then log-variance of the posterior
+  {split}/labels     int64 (N,)
+  {split}/rows       int64 (N,): the images' indices in the image store
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from torch import Tensor
+from zarr.codecs import BytesCodec, Crc32cCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
+
+from diffprobe.data.views import View
+from diffprobe.latents.parts import CHUNK, ROOT, Store, made, missing, moments_array, receipts, write_bytes, writing
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import canonical, digest, read_json, remove, write_json
+
+FORMAT = "diffprobe latents 1"
+ARRAYS = ("moments", "labels", "rows")
+LOST = np.iinfo(np.int64).min  # what a lost chunk of labels or rows reads as
+REMEDY = "verify and repair the store, or delete it, and run again"
+Scale = str | dict[str, float | list[float]]  # "measured", or {"scale": ..., "shift": ...}
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A finished store. z in model scale is (z - shift) * scale, per channel."""
+
+    path: Path
+    identity: dict[str, Any]
+    counts: dict[str, int]
+    views: dict[str, list[View]]
+    shape: tuple[int, int, int]  # (C, h, w) of a latent
+    scale: np.ndarray  # float32 (C,)
+    shift: np.ndarray  # float32 (C,)
+    content: str  # a hash of all that it holds
+    arrays: dict[str, dict[str, zarr.Array]]  # by split and name
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.counts)
+
+    def labels(self, split: str) -> np.ndarray:
+        """int64 (N,)"""
+        return read_whole(self.arrays[split]["labels"], slice(None))
+
+    def rows(self, split: str) -> np.ndarray:
+        """int64 (N,): the images' indices in the image store."""
+        return read_whole(self.arrays[split]["rows"], slice(None))
+
+    def moments(self, split: str, view: int, start: int, stop: int) -> np.ndarray:
+        """float16 (stop - start, 2C, h, w): mean, then log-variance. Whole chunks of 256 are read: ask for such."""
+        return read_whole(self.arrays[split]["moments"], (view, slice(start, stop)))
+
+    def to_model(self, z: Tensor) -> Tensor:
+        """Latents (B, C, h, w) of the autoencoder in model scale."""
+        scale, shift = (torch.from_numpy(x).to(z.device)[:, None, None] for x in (self.scale, self.shift))
+        return (z - shift) * scale
+
+
+def read_whole(array: zarr.Array, selection: Any) -> np.ndarray:
+    """A selection of an array; UserError where a checksum is wrong or a chunk is gone."""
+    try:
+        values = np.asarray(array[selection])
+        first = values[(slice(None), *(0,) * (values.ndim - 1))]  # (n,): a lost chunk is lost with every row
+        if (np.isnan(first) if values.dtype == np.float16 else first == LOST).any():
+            raise ValueError("chunks are missing")
+    except (ValueError, OSError) as error:
+        path = str(array.store_path).removeprefix("file://")
+        raise UserError(f"{path}: cannot be read whole ({error}); {REMEDY}") from None
+    return values
+
+
+def finish(store: Store, labels: dict[str, np.ndarray], rows: dict[str, np.ndarray], scale: Scale) -> None:
+    """Complete a store whose parts are all made: labels and rows int64 (N,) by split, and last the root's mark.
+
+    Raises UserError where a part is missing.
+    """
+    if left := missing(store):
+        raise UserError(f"{store.path}: {len(left)} parts are missing, the first is {left[0].name}; run again")
+    written = [made(store, part) for part in store.parts]
+    shape = tuple(written[0]["shape"])  # (2C, h, w)
+    with writing(store.path):
+        prune(store)
+        for split in store.counts:
+            write_split(store, split, shape, labels[split], rows[split])
+        scaling = measure(store, shape[0] // 2) if scale == "measured" else fixed(scale, shape[0] // 2)
+        attributes = {
+            "format": FORMAT,
+            "identity": {**store.identity, "seed": store.seed, "views": store.views, "scale": scale},
+            "counts": store.counts,
+            "shape": (shape[0] // 2, *shape[1:]),
+            "shard_chunks": store.shard_chunks,
+            **scaling,
+            "content": content([receipt["sha256"] for receipt in written], labels, rows),
+        }
+        attributes["checksum"] = digest(attributes)
+        write_json(store.path / ROOT, {"zarr_format": 3, "node_type": "group", "attributes": attributes})
+
+
+def content(parts: list[str], labels: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> str:
+    """A hash that changes with any byte of the data; `parts` holds the shards' hashes, in order."""
+    hashed = hashlib.sha256("".join(parts).encode())
+    for split, values in labels.items():
+        hashed.update(values.tobytes() + rows[split].tobytes())
+    return hashed.hexdigest()
+
+
+def prune(store: Store) -> None:
+    """Remove shards and receipts of an earlier plan: of more views, or of shorter shards."""
+    planned = {part.name for part in store.parts}
+    for receipt in receipts(store.path).glob("[a-z]*.[0-9]*.[0-9]*.json"):
+        if receipt.stem not in planned:
+            split, view, index = receipt.stem.rsplit(".", 2)
+            remove(store.path / split / "moments" / "c" / view / index)
+            receipt.unlink()
+
+
+def write_split(store: Store, split: str, shape: tuple[int, ...], labels: np.ndarray, rows: np.ndarray) -> None:
+    """A split's group: its labels, rows, and the metadata of its moments, whose shards are there."""
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files))
+    for name, values in (("labels", labels), ("rows", rows)):
+        if len(values) != store.counts[split]:
+            raise ValueError(f"{split}: {len(values)} {name} for {store.counts[split]} images")
+        array = group.create_array(name, shape=values.shape, chunks=(max(1, min(len(values), 2**16)),), dtype="int64",
+                                   fill_value=LOST, serializer=BytesCodec(), compressors=[Crc32cCodec()])  # fmt: skip
+        array[:] = values
+    metadata: dict[str, Buffer] = {}
+    moments_array(metadata, store, split, shape)
+    files["moments/zarr.json"] = metadata["zarr.json"]
+    for key, buffer in files.items():
+        write_bytes(store.path / split / key, buffer.to_bytes())
+
+
+def measure(store: Store, channels: int) -> dict[str, list[float]]:
+    """Shift and scale that give samples of train's first view mean 0 and variance 1 in each channel.
+
+    A sample's variance is that of the means plus the mean of the posterior's variances.
+    """
+    sums = np.zeros((3, channels))  # of mean, mean squared, variance
+    values = 0
+    for chunk in chunks(store, "train"):
+        mean, logvar = np.split(chunk.astype(np.float64), 2, axis=1)  # (n, C, h, w) each
+        sums += [x.sum(axis=(0, 2, 3)) for x in (mean, mean**2, np.exp(logvar))]
+        values += mean[:, 0].size
+    shift, square, variance = sums / values
+    scale = 1 / np.sqrt(square - shift**2 + variance)
+    return {"scale": scale.tolist(), "shift": shift.tolist()}
+
+
+def chunks(store: Store, split: str) -> Iterator[np.ndarray]:
+    """The first view's moments of a split whose store is not yet finished, float16 (256 or fewer, 2C, h, w)."""
+    array = zarr.open_array(str(store.path / split / "moments"), mode="r")
+    for start in range(0, store.counts[split], CHUNK):
+        yield read_whole(array, (0, slice(start, start + CHUNK)))
+
+
+def fixed(scale: Any, channels: int) -> dict[str, list[float]]:
+    """Configured numbers, one for all channels or one for each."""
+    return {name: np.broadcast_to(np.float64(scale[name]), channels).tolist() for name in ("scale", "shift")}
+
+
+def attributes(path: Path) -> dict[str, Any]:
+    """The root's attributes; UserError where there is no finished latent store."""
+    try:
+        found = read_json(path / ROOT)["attributes"]
+        foreign = found.pop("checksum") != digest(found) or found["format"] != FORMAT
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: no finished latent store (no {ROOT}); run the workflow again") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        foreign = True
+    if foreign:
+        raise UserError(f"{path / ROOT}: is damaged or no latent store's ({FORMAT}); delete it and run again")
+    return found
+
+
+def open_store(path: Path, expected: dict[str, Any] | None = None) -> Latents:
+    """A finished store, of the `expected` identity (any of its keys) if one is given.
+
+    Raises UserError for an unfinished or foreign store, and for the first key that differs.
+    """
+    found = attributes(path)
+    if difference := first_difference(found["identity"], expected or {}):
+        key, has, wanted = difference
+        raise UserError(f"{path}: {key} is {has}, but {wanted} is wanted; delete it and run again")
+    try:
+        arrays = {split: open_arrays(path / split) for split in found["counts"]}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path}: cannot be opened ({error}); {REMEDY}") from None
+    return Latents(
+        path=path,
+        identity=found["identity"],
+        counts=found["counts"],
+        views=found["identity"]["views"],
+        shape=tuple(found["shape"]),
+        scale=np.array(found["scale"], np.float32),
+        shift=np.array(found["shift"], np.float32),
+        content=found["content"],
+        arrays=arrays,
+    )
+
+
+def open_arrays(split: Path) -> dict[str, zarr.Array]:
+    return {name: zarr.open_array(str(split / name), mode="r") for name in ARRAYS}
+
+
+def first_difference(has: Any, wanted: Any, key: str = "") -> tuple[str, str, str] | None:
+    """The first key of `wanted`, dotted, whose value in `has` is another one, and both as JSON."""
+    if isinstance(has, dict) and isinstance(wanted, dict):
+        pairs = ((f"{key}.{name}".lstrip("."), has.get(name), value) for name, value in wanted.items())
+        return next((found for name, a, b in pairs if (found := first_difference(a, b, name))), None)
+    return (key, canonical(has), canonical(wanted)) if canonical(has) != canonical(wanted) else None

@@ -1,0 +1,74 @@
+"""A small latent store whose moments anyone can compute; what the tests of the store share."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diffprobe.data import images, views
+from diffprobe.data.splits import SPLITS
+from diffprobe.latents.encoding import encode, split_arrays
+from diffprobe.latents.parts import Store
+from diffprobe.latents.store import finish
+from diffprobe.runtime.errors import UserError
+
+COUNTS = {"train": 700, "select": 300, "test": 20}
+IDENTITY = {"autoencoder": {"name": "toy", "sha256": "a" * 64}, "dataset": "d" * 64, "size": 4, "dtype": "float32"}
+VIEWS = {
+    "train": views.expand([{"kind": "identity"}, {"kind": "crop", "pad": 1}]),
+    "select": views.expand([{"kind": "identity"}]),
+    "test": views.expand([{"kind": "identity"}]),
+}
+MEASURED = "measured"
+
+
+def toy_moments(pixels: Tensor) -> Tensor:
+    """uint8 (B, 4, 4, 1) to moments (B, 4, 2, 2): an affine map of pixels; log-variances from -33 to 2."""
+    x = pixels.float().reshape(-1, 1, 2, 2, 2, 2) / 255  # (B, 1, 2, 2, 2, 2)
+    return torch.cat([3 * x[..., 0, 0], 5 + x[..., 0, 1], -x[..., 1, 0], 2 - 35 * x[..., 1, 1]], dim=1)
+
+
+def write_images(path: Path) -> Path:
+    """An image store, its splits mixed."""
+    rng = np.random.default_rng(0)
+    n = sum(COUNTS.values())
+    split = rng.permutation(np.repeat([SPLITS.index(name) for name in COUNTS], list(COUNTS.values())))
+    pixels = rng.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8)
+    images.write(path, pixels, rng.integers(0, 10, n), split, classes=[str(i) for i in range(10)])
+    return path
+
+
+def planned(folder: Path, **changes: object) -> Store:
+    return replace(Store(folder / "latents.zarr", IDENTITY, 3, COUNTS, VIEWS, shard_chunks=1), **changes)
+
+
+def complete(store: Store, pictures: Path, scale: object = MEASURED) -> list[str]:
+    """Run what is missing; the keys of the shards that were written."""
+    before = shards(store.path)
+    encode(store, pictures, toy_moments, batch=64)
+    finish(store, *split_arrays(pictures, list(COUNTS)), scale)
+    return sorted(key for key, mark in shards(store.path).items() if before.get(key) != mark)
+
+
+def shards(path: Path) -> dict[str, tuple[int, int]]:
+    found = {str(file.relative_to(path)): file.stat() for file in path.glob("*/moments/c/**/*") if file.is_file()}
+    return {key: (stat.st_ino, stat.st_mtime_ns) for key, stat in found.items()}
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def copied(store: Path, folder: Path) -> Path:
+    """A copy of a store and of its receipts."""
+    shutil.copytree(store.parent, folder / "copy")
+    return folder / "copy" / store.name
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
