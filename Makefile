@@ -8,9 +8,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := demo
 
 demo: env
-	$(BIN)/snakemake --cores $(CORES)
-	$(BIN)/snakemake --report results/report.html --quiet
-	@$(BIN)/diffprobe results
+	@$(BIN)/diffprobe run config/config.yaml --cores $(CORES)
 
 test: env
 	$(BIN)/python -m pytest

@@ -13,6 +13,7 @@ if not workflow.overwrite_configfiles:  # another --configfile takes the default
 include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/training.smk"
+include: "rules/latents.smk"
 include: "rules/sampling.smk"
 include: "rules/generation.smk"
 include: "rules/features.smk"

@@ -11,11 +11,20 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
-from diffprobe.config.layout import Layout, features_receipt, receipt, stages
+from diffprobe.config.layout import (
+    DOWNLOADS,
+    Layout,
+    probed_datasets,
+    receipt,
+    stages,
+    store_receipt,
+    used_latents,
+)
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
+from diffprobe.data.fingerprint import fingerprint
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import canonical
+from diffprobe.runtime.files import canonical, read_json
 from diffprobe.runtime.leases import local_gpus
 
 # `job NAME ...` in a rule's shell runs workflow/scripts/NAME.py, with this interpreter and its packages or with those
@@ -39,11 +48,14 @@ SAVING = {"keep": CONFIG.state.keep, "autosave": str(CONFIG.state.autosave_secon
 
 def any_of(names) -> str:
     """A regular expression for these names alone, so that a target of another name is simply not known."""
-    return "|".join(map(re.escape, names))
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 wildcard_constraints:
     dataset=any_of(CONFIG.datasets),
+    archives=any_of(DOWNLOADS),
+    autoencoder=any_of(CONFIG.autoencoders),
+    latents=any_of(CONFIG.latents),
     extractor=any_of(CONFIG.extractors),
     experiment=any_of(CONFIG.experiments),
     sampler=r"[\w-]+",
@@ -69,6 +81,44 @@ def gpu(wildcards) -> int:
 # For --sdm conda. Its packages run without a GPU too; a login node must not choose for the nodes behind it.
 ENVIRONMENT = str(ROOT / "envs" / "cuda.yaml")
 
+# --- datasets and latents
+
+
+def source_state(name: str) -> str | None:
+    """What tells that a local source has changed; of one that is gone now, what was recorded when it was read."""
+    source = CONFIG.datasets[name].source
+    paths = [source.path] if hasattr(source, "path") else getattr(source, "paths", [])
+    recorded = Path(receipt(L.images(name)))
+    if all(Path(path).exists() for path in paths) or not recorded.exists():
+        return fingerprint(paths)
+    return read_json(recorded)["config"].get("state")
+
+
+def archives(wildcards) -> list[str]:
+    """What a downloaded dataset is read from."""
+    kind = CONFIG.datasets[wildcards.dataset].source.kind
+    return [L.archives(kind)] if kind in DOWNLOADS else []
+
+
+def mirror(wildcards) -> str | None:
+    """The first that any dataset of this kind names."""
+    sources = [dataset.source for dataset in CONFIG.datasets.values()]
+    named = [source.mirror for source in sources if source.kind == wildcards.archives and source.mirror]
+    return next(iter(named), None)
+
+
+def latents_images(wildcards) -> str:
+    return L.images(CONFIG.latents[wildcards.latents].dataset)
+
+
+def weights_of(autoencoder: str) -> str:
+    return L.autoencoder_weights(autoencoder, CONFIG.autoencoders[autoencoder].train.kimg)
+
+
+def latents_autoencoder(wildcards) -> str:
+    return weights_of(CONFIG.latents[wildcards.latents].autoencoder)
+
+
 # --- an experiment's parts
 
 
@@ -81,8 +131,34 @@ def of_experiment(part):
     return lambda wildcards: canonical(part(experiment(wildcards), wildcards))
 
 
+def params_of(part):
+    """The same for what is no experiment's."""
+    return lambda wildcards: canonical(part(wildcards))
+
+
 def experiment_images(wildcards) -> str:
     return L.images(experiment(wildcards).dataset)
+
+
+def experiment_latents(wildcards) -> list[str]:
+    """The store that its network sees, where that is not pixels."""
+    name = experiment(wildcards).latents
+    return [] if name is None else [L.latents(name)]
+
+
+def experiment_autoencoder(wildcards) -> list[str]:
+    name = experiment(wildcards).latents
+    return [] if name is None else [weights_of(CONFIG.latents[name].autoencoder)]
+
+
+def experiment_data(wildcards) -> str:
+    """What its features are computed from."""
+    return next(iter(experiment_latents(wildcards)), experiment_images(wildcards))
+
+
+def given(input, *names) -> str:
+    """Those of the named inputs that there are, as name=path on a command line."""
+    return " ".join(f"{name}={quote(str(input[name]))}" for name in names if input.get(name))
 
 
 def row(wildcards) -> dict:
@@ -134,8 +210,9 @@ def extractor_weights(name: str) -> list[str]:
     return [extractor.weights] if extractor.weights else []
 
 
-def weights_argument(wildcards, input) -> str:
-    return " ".join(f"weights={quote(path)}" for path in input.get("weights", []))
+def optional(*names):
+    """A params function: `given` of these names."""
+    return lambda wildcards, input: given(input, *names)
 
 
 # --- reports
@@ -148,9 +225,27 @@ def every(path, wildcards) -> list[str]:
     return [path(wildcards.experiment, kimg) for kimg in experiment(wildcards).train.checkpoints]
 
 
+def every_select(wildcards) -> list[str]:
+    return every(L.select, wildcards) if experiment(wildcards).probe else []
+
+
+def every_choice(wildcards) -> list[str]:
+    return [L.choice(wildcards.experiment)] if experiment(wildcards).probe else []
+
+
 def every_generation(wildcards) -> list[str]:
     e = experiment(wildcards)
+    if e.generation is None:
+        return []
     return [L.generation(wildcards.experiment, k, s) for k in e.train.checkpoints for s in e.sample.samplers]
+
+
+PROBED = [name for name, e in CONFIG.experiments.items() if e.probe]
+FIGURES = ("baseline", "reconstruct", "generation", "grid", "test")  # the rules whose rows come into the tables
+SUMMARISED = {
+    "results": [file for s in stages(CONFIG) if s.rule in FIGURES for file in s.outputs if file.endswith(".json")],
+    "choice": [L.choice(name) for name in PROBED],
+}
 
 
 if workflow.is_main_process:

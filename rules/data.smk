@@ -1,7 +1,32 @@
 # Images of each dataset in one store, with their splits.
 
 
+rule download:
+    output:
+        archives=L.archives("{archives}"),
+        receipt=receipt(L.archives("{archives}")),
+    log:
+        L.log("download", "{archives}"),
+    benchmark:
+        L.benchmark("download", "{archives}")
+    retries: 2
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=240,
+        mirror=lambda wildcards: mirror(wildcards) or "",
+    params:
+        config=params_of(lambda w: {"kind": w.archives}),
+    shell:
+        "job download {params.config:q} --out archives={output.archives:q} receipt={output.receipt:q}"
+        " --with mirror={resources.mirror:q} --log {log:q} --name download.{wildcards.archives}"
+
+
 rule images:
+    input:
+        archives=archives,
     output:
         images=L.images("{dataset}"),
         receipt=receipt(L.images("{dataset}")),
@@ -11,14 +36,15 @@ rule images:
         L.benchmark("images", "{dataset}")
     conda:
         ENVIRONMENT
-    threads: CONFIG.threads.evaluate
+    threads: CONFIG.threads.decode
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=4000,
+        runtime=720,
     params:
-        config=lambda wildcards: canonical(subtrees.dump(CONFIG.datasets[wildcards.dataset])),
+        config=params_of(lambda w: subtrees.images(CONFIG.datasets[w.dataset], source_state(w.dataset))),
+        archives=optional("archives"),
     shell:
-        "job images {params.config:q} --out images={output.images:q} receipt={output.receipt:q}"
+        "job images {params.config:q} --in {params.archives} --out images={output.images:q} receipt={output.receipt:q}"
         " --log {log:q} --threads {threads} --name images.{wildcards.dataset}"
 
 

@@ -4,10 +4,10 @@
 rule features:
     input:
         ema=L.ema("{experiment}", "{kimg}"),
-        images=experiment_images,
+        data=experiment_data,
     output:
         store=L.features("{experiment}", "{kimg}"),
-        receipt=features_receipt(L, "{experiment}", "{kimg}"),
+        receipt=store_receipt(L.features("{experiment}", "{kimg}")),
     log:
         L.log("features", "{experiment}", "{kimg}"),
     benchmark:
@@ -22,6 +22,6 @@ rule features:
     params:
         config=of_experiment(lambda e, _: subtrees.features(e)),
     shell:
-        "job features {params.config:q} --in ema={input.ema:q} images={input.images:q}"
+        "job features {params.config:q} --in ema={input.ema:q} data={input.data:q}"
         " --out store={output.store:q} receipt={output.receipt:q}"
         " --log {log:q} --threads {threads} --name features.{wildcards.experiment}.{wildcards.kimg}"

@@ -21,7 +21,7 @@ rule reference:
         runtime=120,
     params:
         config=lambda wildcards: canonical(subtrees.extractor(CONFIG, wildcards.extractor)),
-        weights=weights_argument,
+        weights=optional("weights"),
     shell:
         "job reference {params.config:q} --in images={input.images:q} {params.weights}"
         " --out reference={output.reference:q} receipt={output.receipt:q}"
@@ -51,7 +51,7 @@ rule generation:
         runtime=120,
     params:
         config=of_experiment(lambda e, w: subtrees.generation(CONFIG, e, row(w))),
-        weights=weights_argument,
+        weights=optional("weights"),
     shell:
         "job generation {params.config:q}"
         " --in samples={input.samples:q} reference={input.reference:q} {params.weights}"

@@ -55,6 +55,7 @@ rule test:
     input:
         choice=L.choice("{experiment}"),
         images=experiment_images,
+        data=experiment_data,
         ema=lambda wildcards: [L.ema(wildcards.experiment, k) for k in experiment(wildcards).train.checkpoints],
     output:
         rows=L.test("{experiment}"),
@@ -74,6 +75,6 @@ rule test:
         config=of_experiment(lambda e, w: subtrees.test(e, row(w))),
         ema=lambda wildcards, input: numbered("ema", input.ema),
     shell:
-        "job test {params.config:q} --in choice={input.choice:q} images={input.images:q} {params.ema}"
+        "job test {params.config:q} --in choice={input.choice:q} images={input.images:q} data={input.data:q} {params.ema}"
         " --out rows={output.rows:q} receipt={output.receipt:q}"
         " --log {log:q} --threads {threads} --name test.{wildcards.experiment}"

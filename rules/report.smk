@@ -121,8 +121,8 @@ rule plot_losses:
 rule plot_curves:
     input:
         generation=every_generation,
-        select=lambda wildcards: every(L.select, wildcards),
-        choice=L.choice("{experiment}"),
+        select=every_select,
+        choice=every_choice,
     output:
         plot=report(
             L.plot("{experiment}", "curves"),
@@ -144,23 +144,42 @@ rule plot_curves:
     params:
         config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment}),
         results=lambda wildcards, input: numbered("results", [*input.generation, *input.select]),
+        choice=optional("choice"),
     shell:
-        "job plot_curves {params.config:q} --in {params.results} choice={input.choice:q}"
+        "job plot_curves {params.config:q} --in {params.results} {params.choice}"
         " --out plot={output.plot:q} --log {log:q} --name plot_curves.{wildcards.experiment}"
+
+
+rule plot_reconstruction:
+    input:
+        pairs=L.pairs("{latents}"),
+    output:
+        plot=report(
+            L.latents_plot("{latents}"),
+            caption="../workflow/report/reconstruction.rst",
+            category="latents",
+            labels={"figure": "reconstructions", "latents": "{latents}"},
+        ),
+    log:
+        L.log("plot_reconstruction", "{latents}"),
+    benchmark:
+        L.benchmark("plot_reconstruction", "{latents}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=canonical(REPORT),
+    shell:
+        "job plot_reconstruction {params.config:q} --in pairs={input.pairs:q} --out plot={output.plot:q}"
+        " --log {log:q} --name plot_reconstruction.{wildcards.latents}"
 
 
 rule summary:
     input:
-        baseline=[L.baseline(dataset) for dataset in CONFIG.datasets],
-        generation=[
-            L.generation(name, kimg, sampler)
-            for name, e in CONFIG.experiments.items()
-            for kimg in e.train.checkpoints
-            for sampler in e.sample.samplers
-        ],
-        select=[L.select(name, kimg) for name, e in CONFIG.experiments.items() for kimg in e.train.checkpoints],
-        test=[L.test(name) for name in CONFIG.experiments],
-        choice=[L.choice(name) for name in CONFIG.experiments],
+        **SUMMARISED,
     output:
         summary=report(
             L.summary(),
@@ -185,10 +204,8 @@ rule summary:
         mem_mb=1000,
         runtime=10,
     params:
-        config=canonical({"experiments": list(CONFIG.experiments)}),
-        results=lambda wildcards, input: numbered(
-            "results", [*input.baseline, *input.generation, *input.select, *input.test]
-        ),
+        config=canonical(subtrees.summary(CONFIG)),
+        results=lambda wildcards, input: numbered("results", input.results),
         choices=lambda wildcards, input: numbered("choice", input.choice),
     shell:
         "job summary {params.config:q} --in {params.results} {params.choices}"

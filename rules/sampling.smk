@@ -4,6 +4,7 @@
 rule sample:
     input:
         ema=L.ema("{experiment}", "{kimg}"),
+        autoencoder=experiment_autoencoder,
     output:
         samples=L.samples("{experiment}", "{kimg}", "{sampler}"),
         strip=L.strip("{experiment}", "{kimg}", "{sampler}"),
@@ -21,8 +22,9 @@ rule sample:
         runtime=240,
     params:
         config=of_experiment(lambda e, w: subtrees.sample(e, w.sampler)),
+        autoencoder=optional("autoencoder"),
     shell:
-        "job sample {params.config:q} --in ema={input.ema:q}"
+        "job sample {params.config:q} --in ema={input.ema:q} {params.autoencoder}"
         " --out samples={output.samples:q} strip={output.strip:q} receipt={output.receipt:q}"
         " --log {log:q} --threads {threads}"
         " --name sample.{wildcards.experiment}.{wildcards.kimg}.{wildcards.sampler}"

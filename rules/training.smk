@@ -1,5 +1,5 @@
 # Training runs, a slice from checkpoint to checkpoint: each rule's job continues from what the slice before left in
-# the run's folder (training/slices.py). The latent experiments' autoencoder will be one more rule of this kind.
+# the run's folder (training/slices.py).
 
 
 rule classifier:
@@ -35,9 +35,46 @@ rule classifier:
         " --name classifier.{wildcards.extractor}"
 
 
+rule autoencoder:
+    input:
+        images=lambda wildcards: L.images(CONFIG.autoencoders[wildcards.autoencoder].dataset),
+    output:
+        ema=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "ema.safetensors"),
+        raw=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "raw.safetensors"),
+        stats=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "stats.jsonl"),
+        receipt=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "receipt.json"),
+    log:
+        L.log("autoencoder", "{autoencoder}", "{kimg}"),
+    benchmark:
+        L.benchmark("autoencoder", "{autoencoder}", "{kimg}")
+    priority: 30  # a whole experiment waits for it
+    conda:
+        ENVIRONMENT
+    threads: CONFIG.threads.train
+    resources:
+        **SAVING,
+        gpu=gpu,
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        config=params_of(lambda w: subtrees.autoencoder(CONFIG.autoencoders[w.autoencoder])),
+        stop=lambda wildcards: checkpoint_steps(
+            int(wildcards.kimg), CONFIG.autoencoders[wildcards.autoencoder].train.batch
+        ),
+        run=L.autoencoder("{autoencoder}"),
+    shell:
+        "job train {params.config:q} --in images={input.images:q}"
+        " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
+        " --with kimg={wildcards.kimg} start=0 stop={params.stop} keep={resources.keep} autosave={resources.autosave}"
+        " --progress {params.run:q}/progress.json --log {log:q} --threads {threads}"
+        " --name autoencoder.{wildcards.autoencoder}"
+
+
 rule pretrain:
     input:
         images=experiment_images,
+        latents=experiment_latents,
+        autoencoder=experiment_autoencoder,
         before=lambda wildcards: (L.ema(wildcards.experiment, before(wildcards)) if before(wildcards) else []),
     output:
         ema=L.ema("{experiment}", "{kimg}"),
@@ -58,13 +95,13 @@ rule pretrain:
         mem_mb=4000,
         runtime=1440,
     params:
-        config=of_experiment(lambda e, _: subtrees.pretrain(e)),
+        config=of_experiment(lambda e, _: subtrees.pretrain(CONFIG, e)),
         start=lambda wildcards: checkpoint_steps(before(wildcards), experiment(wildcards).train.batch),
         stop=lambda wildcards: checkpoint_steps(int(wildcards.kimg), experiment(wildcards).train.batch),
-        before=lambda wildcards, input: f"before={input.before}" if input.before else "",
+        more=optional("latents", "autoencoder", "before"),
         run=L.run("{experiment}"),
     shell:
-        "job train {params.config:q} --in images={input.images:q} {params.before:q}"
+        "job train {params.config:q} --in images={input.images:q} {params.more}"
         " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
         " --with kimg={wildcards.kimg} start={params.start} stop={params.stop}"
         " keep={resources.keep} autosave={resources.autosave}"

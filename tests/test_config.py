@@ -22,6 +22,7 @@ from diffprobe.runtime.errors import UserError
 FOLDER = Path(__file__).parents[1] / "config"
 RAW = yaml.safe_load((FOLDER / "config.yaml").read_text())
 RUN = "experiments.digits_edm"
+LATENT = "experiments.digits_dit"
 Where = tuple[str | int, ...]
 
 
@@ -68,7 +69,8 @@ def test_docs_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.name)
-def test_shipped_configs_load(path: Path) -> None:
+def test_shipped_configs_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR10_ZIP", "~/cifar10.zip")
     assert load(path).experiments
 
 
@@ -105,7 +107,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "text for a list of taps": ({f"{RUN}.probe.taps": "out_1"}, [f"{RUN}.probe.taps: 'out_1'", "or `all`"]),
     "number for a tap": ({f"{RUN}.probe.taps": ["mid", 3]}, [f"{RUN}.probe.taps.1: 3", "text"]),
     "not a number": ({f"{RUN}.train.lr": float("nan")}, [f"{RUN}.train.lr: nan", "positive number"]),
-    "name with a slash": ({"datasets.a/b": {"source": "digits"}}, ["datasets.a/b", "letters, digits"]),
+    "name with a slash": ({"datasets.a/b": {"source": {"kind": "digits"}}}, ["datasets.a/b", "letters, digits"]),
     "number for a name": ({f"{RUN}.dataset": 3}, [f"{RUN}.dataset: 3", "name of an entry"]),
     # out of range
     "negative bound": ({f"{RUN}.train.clip": -1}, [f"{RUN}.train.clip: -1", "positive number, or `null`"]),
@@ -136,8 +138,34 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         [f"{RUN}.probe.levels: [0.14, 0.14000001]", "six significant digits"],
     ),
     "classifier of another dataset": (
-        {"datasets.other": {"source": "digits"}, f"{RUN}.dataset": "other"},
+        {"datasets.other": {"source": {"kind": "digits"}}, f"{RUN}.dataset": "other"},
         [f"{RUN}.generation.extractor: 'digits_classifier'", "a classifier of other"],
+    ),
+    "unset variable": (
+        {"datasets.mine": {"source": {"kind": "folder", "path": "$NOT_THERE/x"}, "size": 32}},
+        ["datasets.mine.source.path: '$NOT_THERE/x'", "$NOT_THERE is not set"],
+    ),
+    "folder without a size": (
+        {"datasets.mine": {"source": {"kind": "folder", "path": "photos"}}},
+        ["datasets.mine.size: null", "height and width"],
+    ),
+    "official split where there is none": (
+        {"datasets.digits.split": {"kind": "official"}},
+        ["datasets.digits.split.kind: 'official'", "stratified or last"],
+    ),
+    "unknown latents": ({f"{LATENT}.latents": "cifar"}, [f"{LATENT}.latents: 'cifar'", "latents of digits: digits_16"]),
+    "unknown autoencoder": ({"latents.digits_16.autoencoder": "sd"}, ["autoencoder: 'sd'", "allowed: digits_vae"]),
+    "no identity first": (
+        {"latents.digits_16.views": [{"kind": "mirror"}]},
+        ["latents.digits_16.views: 'mirror'", "identity as the first"],
+    ),
+    "batch that cuts chunks": ({"latents.digits_16.batch": 100}, ["latents.digits_16.batch: 100", "divisor of 256"]),
+    "repeating by a fraction": ({"autoencoders.digits_vae.size": 12}, ["autoencoders.digits_vae.resize", "8 pixels"]),
+    "patch that does not divide": ({f"{LATENT}.network.patch": 3}, [f"{LATENT}.network.patch: 3", "divisor of 8"]),
+    "heads that do not divide": ({f"{LATENT}.network.heads": 3}, [f"{LATENT}.network.heads: 3", "128"]),
+    "guidance without labels": (
+        {f"{LATENT}.network.conditional": False},
+        [f"{LATENT}.sample.samplers.heun18.guidance: 1.5", "told no label"],
     ),
     # booleans, which pydantic takes for numbers
     "true for an integer": ({f"{RUN}.train.batch": True}, [f"{RUN}.train.batch: true", "positive integer"]),
@@ -237,7 +265,7 @@ def test_any_edit_parses_or_is_refused(raw: dict[str, Any]) -> None:
         assert all(line.startswith("config: ") for line in str(error).splitlines())
 
 
-NUMBERS = [where for where in PLACES if isinstance(at(FULL, where), int | float)]
+NUMBERS = [where for where in PLACES if type(at(FULL, where)) in (int, float)]
 
 
 @pytest.mark.parametrize("where", NUMBERS, ids=lambda where: ".".join(map(str, where)))

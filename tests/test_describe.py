@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 from sklearn.datasets import load_digits
 
+from diffprobe.config.facts import split_rows
 from diffprobe.config.layout import stages
 from diffprobe.config.load import load
-from diffprobe.config.models import Config, Dataset, SplitRule
+from diffprobe.config.models import Config, Dataset
 from diffprobe.data.splits import SPLITS, stratified
-from diffprobe.reporting.describe import as_json, cost, describe, on_meta, show, si, split_rows, whole_cost
+from diffprobe.reporting.describe import as_json, cost, describe, on_meta, show, si, whole_cost
 from diffprobe.runtime.errors import UserError
 
 CIFAR = (3, 32, 32)
@@ -46,7 +47,7 @@ def test_ddpm_size_and_flops(ddpm: dict[str, Any]) -> None:
 
 
 def test_ddpmpp_size_and_flops() -> None:
-    found = whole_cost(*on_meta(DDPMPP, CIFAR))
+    found = whole_cost(*on_meta(DDPMPP, CIFAR, 0))
     assert found["parameters"] == 56_524_291
     assert found["forward_flops"] == pytest.approx(42.98e9, rel=1e-3)
     assert found["training_flops"] == pytest.approx(3 * 42.98e9, rel=1e-3)
@@ -70,9 +71,9 @@ def test_rows_come_from_the_split_rule() -> None:
     """Within a row or two of each class, which the facts take to be of equal size."""
     labels = load_digits().target
     for select, test in ((0.15, 0.2), (0.3, 0.05)):
-        rule = SplitRule(select=select, test=test)
+        rule = {"kind": "stratified", "select": select, "test": test}
         exact = np.bincount(stratified(labels, 0, select, test), minlength=3)
-        about = split_rows(Dataset(source="digits", split=rule))
+        about = split_rows(Dataset(source={"kind": "digits"}, split=rule))
         assert sum(about.values()) == len(labels)
         assert all(abs(about[name] - exact[i]) <= 10 for i, name in enumerate(SPLITS))
 
@@ -105,7 +106,10 @@ def test_training_counts_whole_steps(config: Config, row: dict[str, Any]) -> Non
 
 def test_jobs_are_those_of_the_layout(config: Config, row: dict[str, Any]) -> None:
     assert row["jobs"]["pretrain"] == row["jobs"]["features"] == 3
-    assert sum(row["jobs"].values()) == len(stages(config))
+    both = describe(config)
+    shared = {"images", "baseline", "classifier", "reference", "summary"}
+    jobs = sum(sum(row["jobs"].values()) for row in both) - len(shared)
+    assert jobs == len(stages(config))
 
 
 def test_all_experiments_by_default(config: Config) -> None:

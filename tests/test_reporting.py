@@ -246,6 +246,6 @@ def test_summary_script_writes_both_tables(made: Path, tmp_path: Path) -> None:
     inputs = {f"results.{i}": made / f"results{i}.json" for i in range(2)}
     inputs["choice.0"] = made / "choice.json"
     outputs = {name: tmp_path / name for name in ("summary", "table")}
-    call("summary", {"experiments": ["digits_edm"]}, inputs, outputs, tmp_path)
+    call("summary", {"experiments": ["digits_edm"], "probed": ["digits_edm"]}, inputs, outputs, tmp_path)
     assert len(pd.read_csv(outputs["summary"])) == len(result_rows())
     assert pd.read_csv(outputs["table"])["linear test"].tolist() == ["97.5 ± 0.3 %"]

@@ -37,7 +37,7 @@ def config(tmp_path: Path) -> Config:
     return parse(
         {
             "results": str(tmp_path / "results"),
-            "datasets": {"digits": {"source": "digits"}},
+            "datasets": {"digits": {"source": {"kind": "digits"}}},
             "extractors": {"small": {"kind": "classifier", "dataset": "digits"}},
             "experiments": {"first": experiment, "second": experiment | {"train": {"checkpoints": [36]}}},
         }

@@ -17,7 +17,7 @@ from diffprobe.config.load import load
 
 TINY = {
     "results": "results",
-    "datasets": {"digits": {"source": "digits"}},
+    "datasets": {"digits": {"source": {"kind": "digits"}}},
     "extractors": {"small": {"kind": "classifier", "dataset": "digits", "channels": 8, "kimg": 2}},
     "experiments": {
         "tiny": {

@@ -1,6 +1,7 @@
-"""`python -m diffprobe`: look at a config and at what it has made. The work itself is done by `snakemake`."""
+"""`python -m diffprobe`: run a config, look at it and at what it has made. The work itself is done by `snakemake`."""
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,22 +15,47 @@ def main(argv: list[str] | None = None) -> None:
     """Run one command; a mistake of the user ends in its line and exit status 1."""
     parser = argparse.ArgumentParser(prog="diffprobe", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
+    run = commands.add_parser(
+        "run", help="a config, or a folder or zip of images, to a report and the table of results"
+    )
+    run.set_defaults(function=_run)
+    run.add_argument("what", type=Path, nargs="?", default=Path(DEFAULT), help=f"default: {DEFAULT}")
+    run.add_argument("--cores", type=int, default=2, help="default: 2")
+    run.add_argument("--name", help="of the dataset and its config, for images (default: the folder's)")
     status = commands.add_parser("status", help="what is done, runs, failed, or was made by older code")
     describe = commands.add_parser("describe", help="parameters, taps, FLOPs, bytes and jobs, without running anything")
     results = commands.add_parser("results", help="the table of results")
+    verify = commands.add_parser(
+        "verify", help="read every byte of the image and latent stores and name what is damaged"
+    )
     docs = commands.add_parser("docs", help="renew config/schema.json and config/README.md")
-    for command, function in ((status, _status), (describe, _describe), (results, _results), (docs, _docs)):
+    named = {status: _status, describe: _describe, results: _results, verify: _verify, docs: _docs}
+    for command, function in named.items():
         command.set_defaults(function=function)
         command.add_argument("--configfile", nargs="+", default=[DEFAULT], help=f"default: {DEFAULT}")
     status.add_argument("--watch", action="store_true", help="again every second")
     describe.add_argument("experiment", nargs="?", help="default: all")
     describe.add_argument("--json", action="store_true", help="as data")
+    verify.add_argument("--repair", action="store_true", help="remove what is damaged, for the next run to make again")
     arguments = parser.parse_args(argv)
     try:
         arguments.function(arguments)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from diffprobe.config.layout import Layout
+    from diffprobe.config.starter import config_for
+
+    configfile = str(config_for(arguments.what, arguments.name, Path(DEFAULT).parent))
+    layout = Layout(load(configfile).results)
+    snakemake = [sys.executable, "-m", "snakemake", "--configfile", configfile]
+    for more in (["--cores", str(arguments.cores)], ["--report", layout.report(), "--quiet"]):
+        if status := subprocess.run([*snakemake, *more], check=False).returncode:
+            sys.exit(status)
+    _results(argparse.Namespace(configfile=[configfile]))
 
 
 def _status(arguments: argparse.Namespace) -> None:
@@ -53,6 +79,12 @@ def _results(arguments: argparse.Namespace) -> None:
     tables.show(layout.results_table())
     if Path(layout.report()).exists():
         print(f"report: {layout.report()}")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from diffprobe.reporting.verify import verify
+
+    verify(load(*arguments.configfile), arguments.repair)
 
 
 def _docs(arguments: argparse.Namespace) -> None:

@@ -4,9 +4,9 @@ import hashlib
 
 import zarr
 
-from diffprobe.data import images
 from diffprobe.evaluation import model
 from diffprobe.evaluation.features import extract, write
+from diffprobe.evaluation.inputs import open_inputs
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.keyed import Key
@@ -14,8 +14,9 @@ from diffprobe.runtime.keyed import Key
 
 def main(job: Job) -> None:
     device, config = job.device, job.config
-    network, process, _ = model.load(job.input("ema"), device)
-    data = {split: images.read(job.input("images"), [split]) for split in ("train", "select")}
+    trained = model.load(job.input("ema"), device)
+    network, process = trained.network, trained.process
+    data = open_inputs(job.input("data"), ["train", "select"], config["noise_seed"], device)
     levels = [process.level(sigma) for sigma in config["levels"]]
     job.progress.start(len(levels) * config["draws"] * sum(len(part.rows) for part in data.values()), "images")
     content = hashlib.sha256()

@@ -13,7 +13,7 @@ def main(job: Job) -> None:
     config, device = job.config, job.device
     store = job.input("store").parent
     levels = zarr.open_group(str(store), mode="r").attrs["levels"]
-    labels = {split: images.read(job.input("images"), [split]).labels for split in ("train", "select")}
+    labels = {split: images.labels(job.input("images"), split) for split in ("train", "select")}
     classes = len(images.describe(job.input("images"))["classes"])
 
     def features(level: str, tap: str) -> dict:

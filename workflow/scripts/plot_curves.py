@@ -7,7 +7,8 @@ from diffprobe.runtime.job import Job, run
 
 def main(job: Job) -> None:
     rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
-    figure = curves(rows, read_json(job.input("choice")), job.config["dpi"])
+    choice = read_json(job.input("choice")) if "choice" in job.inputs else None
+    figure = curves(rows, choice, job.config["dpi"])
     with atomic(job.output("plot")) as partial:
         figure.savefig(partial)
 

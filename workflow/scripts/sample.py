@@ -1,4 +1,9 @@
-"""Images drawn from one checkpoint by one sampler, and a strip that shows how some of them come about."""
+"""Images drawn from one checkpoint by one sampler, and a strip that shows how some of them come about.
+
+Config: images, batch, seed, sampler. Inputs: ema, and autoencoder where the model sees latents.
+"""
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,23 +18,24 @@ STRIP = 8  # images in the strip
 
 def main(job: Job) -> None:
     device, config = job.device, job.config
-    network, process, shape = model.load(job.input("ema"), device)
-    options = {"seed": config["seed"], "steps": config["sampler"]["steps"], "rho": config["sampler"]["rho"]}
+    autoencoder = job.inputs.get("autoencoder")
+    trained = model.load(job.input("ema"), device, autoencoder and Path(autoencoder))
+    options = {"seed": config["seed"], **{key: config["sampler"][key] for key in ("steps", "rho", "guidance")}}
     n, batch = config["images"], config["batch"]
     job.progress.start(n, "images")
     parts = []
     for start in range(0, n, batch):
         rows = torch.arange(start, min(start + batch, n), device=device)
-        parts.append(draw(network, process, rows, shape, **options).cpu())
+        parts.append(draw(trained, rows, **options).cpu())
         job.progress.update(int(rows[-1]) + 1)
     with atomic(job.output("samples")) as partial:
         np.savez(partial, arr_0=torch.cat(parts).numpy())  # ADM's form: uint8 (N, H, W, C)
-    frames = strip(network, process, torch.arange(min(STRIP, n), device=device), shape, **options)
+    frames = strip(trained, torch.arange(min(STRIP, n), device=device), **options)
     with atomic(job.output("strip")) as partial:
         np.savez(
             partial,
             images=frames.cpu().numpy(),
-            sigmas=process.schedule(options["steps"], options["rho"]).numpy(),
+            sigmas=trained.process.schedule(options["steps"], options["rho"]).numpy(),
         )
     job.write_receipt(images=n, images_per_second=round(job.progress.rate, 1))
 

@@ -1,4 +1,4 @@
-"""Every figure in one table, and the small table of what came out. Config: experiments, one per choice."""
+"""Every figure in one table, and the small table of what came out. Config: experiments; probed, one per choice."""
 
 from diffprobe.reporting.tables import results, summary
 from diffprobe.runtime.files import atomic, read_json
@@ -7,7 +7,8 @@ from diffprobe.runtime.job import Job, run
 
 def main(job: Job) -> None:
     rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
-    choices = dict(zip(job.config["experiments"], map(read_json, job.group("choice")), strict=True))
+    probed = dict(zip(job.config["probed"], map(read_json, job.group("choice")), strict=True))
+    choices = {name: probed.get(name) for name in job.config["experiments"]}
     with atomic(job.output("summary")) as partial:
         summary(rows).to_csv(partial, index=False)
     with atomic(job.output("table")) as partial:

@@ -8,6 +8,7 @@ from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation import model
 from diffprobe.evaluation.features import extract
+from diffprobe.evaluation.inputs import open_inputs
 from diffprobe.evaluation.probes import neighbours_accuracy, probe
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
@@ -18,13 +19,14 @@ def main(job: Job) -> None:
     device, config = job.device, job.config
     choice = read_json(job.input("choice"))
     checkpoints = dict(zip(config["checkpoints"], job.group("ema"), strict=True))
-    network, process, _ = model.load(checkpoints[choice["kimg"]], device)
-    data = {split: images.read(job.input("images"), [split]) for split in SPLITS}
-    labels = {split: part.labels for split, part in data.items()}
+    trained = model.load(checkpoints[choice["kimg"]], device)
+    network, process = trained.network, trained.process
+    labels = {split: images.labels(job.input("images"), split) for split in SPLITS}
     classes = len(images.describe(job.input("images"))["classes"])
     level, tap, draws = process.level(choice["sigma"]), choice["tap"], config["draws"]
 
     def features(split: str, seed: int) -> np.ndarray:  # (draws, N, D)
+        data = open_inputs(job.input("data"), [split], seed, device)
         # A purpose of its own: never the noise that the choice was made with, and other noise for each seed.
         noise = Key(config["noise_seed"], f"test/{seed}/{level.name}")
         options = {"level": level, "taps": [tap], "key": noise, "batch": config["batch"], "device": device}

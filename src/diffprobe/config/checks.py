@@ -2,9 +2,20 @@
 
 from collections.abc import Iterator
 
-from diffprobe.config.facts import facts
-from diffprobe.config.models import Config, Dataset, Experiment
-from diffprobe.config.names import level_name, unet_taps
+from diffprobe.config.facts import conditional, facts, model_space, split_rows
+from diffprobe.config.models import (
+    Autoencoder,
+    Config,
+    Dataset,
+    DiT,
+    Experiment,
+    Generation,
+    Latents,
+    Probe,
+    Stratified,
+    UNet,
+)
+from diffprobe.config.names import dit_taps, level_name, unet_taps
 
 Problem = tuple[str, object, str]  # the key, its value, what is allowed
 
@@ -13,39 +24,118 @@ def problems(config: Config) -> Iterator[Problem]:
     """Every impossible combination in the config."""
     for name, dataset in config.datasets.items():
         yield from of_dataset(f"datasets.{name}", dataset)
+    for name, autoencoder in config.autoencoders.items():
+        yield from of_autoencoder(f"autoencoders.{name}", autoencoder, config)
+    for name, latents in config.latents.items():
+        yield from of_latents(f"latents.{name}", latents, config)
     for name, extractor in config.extractors.items():
-        if extractor.kind == "classifier" and extractor.dataset not in config.datasets:
-            yield f"extractors.{name}.dataset", extractor.dataset, one_of(config.datasets)
+        if extractor.kind == "classifier":
+            yield from of_classifier(f"extractors.{name}.dataset", extractor.dataset, config)
     for name, experiment in config.experiments.items():
-        key = f"experiments.{name}"
-        if experiment.dataset not in config.datasets:
-            yield f"{key}.dataset", experiment.dataset, one_of(config.datasets)
-            continue
-        dataset = config.datasets[experiment.dataset]
-        yield from of_network(f"{key}.network", experiment, dataset)
-        yield from of_training(key, experiment)
-        yield from of_probe(f"{key}.probe", experiment, dataset)
-        yield from of_generation(key, experiment, dataset, config)
+        yield from of_experiment(f"experiments.{name}", experiment, config)
 
 
 def of_dataset(key: str, dataset: Dataset) -> Iterator[Problem]:
-    split = dataset.split
+    known, split = facts(dataset), dataset.split
+    if known.size is None:
+        yield f"{key}.size", dataset.size, f"the height and width to bring the images of a {dataset.source.kind} to"
+    if split is None:
+        return
+    if split.kind == "official" and known.official == 0:
+        yield f"{key}.split.kind", split.kind, f"stratified or last ({dataset.source.kind} has no test of its own)"
+    if split.kind == "last" and known.images and split.select + split.test >= known.images:
+        yield f"{key}.split.test", split.test, f"a number that leaves some of {known.images:,} images for train"
+    if split.kind == "stratified":
+        yield from of_shares(f"{key}.split", split, known.smallest)
+
+
+def of_shares(key: str, split: Stratified, smallest: int | None) -> Iterator[Problem]:
     if split.select + split.test >= 1:
-        yield (
-            f"{key}.split.test",
-            split.test,
-            f"a share that leaves some for train beside select = {split.select:g}",
-        )
+        yield f"{key}.test", split.test, f"a share that leaves some for train beside select = {split.select:g}"
         return
     for part in ("select", "test"):
         share = getattr(split, part)
-        if round(share * facts(dataset).smallest) < 1:
-            yield f"{key}.split.{part}", share, "a share that holds an image of every class"
+        if smallest is not None and round(share * smallest) < 1:
+            yield f"{key}.{part}", share, "a share that holds an image of every class"
 
 
-def of_network(key: str, experiment: Experiment, dataset: Dataset) -> Iterator[Problem]:
+def of_autoencoder(key: str, autoencoder: Autoencoder, config: Config) -> Iterator[Problem]:
+    network = autoencoder.network
+    if autoencoder.dataset not in config.datasets:
+        yield f"{key}.dataset", autoencoder.dataset, one_of(config.datasets)
+        return
+    known = facts(config.datasets[autoencoder.dataset])
+    if autoencoder.size % 2 ** (len(network.widths) - 1):
+        yield f"{key}.size", autoencoder.size, f"a multiple of {2 ** (len(network.widths) - 1)}, for the widths' levels"
+    if any(width % network.groups for width in network.widths):
+        yield f"{key}.network.groups", network.groups, f"a divisor of every width ({listed(network.widths)})"
+    if known.channels not in (1, network.channels):
+        yield f"{key}.network.channels", network.channels, f"{known.channels}, as the images have"
+    if autoencoder.resize == "repeat" and known.size and autoencoder.size % known.size:
+        yield f"{key}.resize", "repeat", f"bilinear, or a size that is a multiple of the images' {known.size} pixels"
+
+
+def of_latents(key: str, latents: Latents, config: Config) -> Iterator[Problem]:
+    if latents.dataset not in config.datasets:
+        yield f"{key}.dataset", latents.dataset, one_of(config.datasets)
+        return
+    if latents.autoencoder not in config.autoencoders:
+        yield f"{key}.autoencoder", latents.autoencoder, one_of(config.autoencoders)
+        return
+    known = facts(config.datasets[latents.dataset])
+    seen = facts(config.datasets[config.autoencoders[latents.autoencoder].dataset])
+    if seen.channels != known.channels:
+        yield f"{key}.autoencoder", latents.autoencoder, f"an autoencoder of images with {known.channels} channels"
+    if latents.views[0].kind != "identity":
+        yield f"{key}.views", latents.views[0].kind, "identity as the first (features are taken from it)"
+    if 256 % latents.batch:
+        yield f"{key}.batch", latents.batch, "a divisor of 256, the images of a chunk"
+    if isinstance(latents.scale, float) and latents.scale <= 0:
+        yield f"{key}.scale", latents.scale, "measured, or a number above 0"
+
+
+def of_classifier(key: str, dataset: str, config: Config) -> Iterator[Problem]:
+    if dataset not in config.datasets:
+        yield key, dataset, one_of(config.datasets)
+    elif facts(config.datasets[dataset]).classes == 0:
+        yield key, dataset, "a dataset with labels"
+
+
+def of_experiment(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
+    if experiment.dataset not in config.datasets:
+        yield f"{key}.dataset", experiment.dataset, one_of(config.datasets)
+        return
+    if experiment.latents is not None:
+        own = [name for name, latents in config.latents.items() if latents.dataset == experiment.dataset]
+        if experiment.latents not in own:
+            yield f"{key}.latents", experiment.latents, f"latents of {experiment.dataset}: {one_of(own)}"
+            return
+        if config.latents[experiment.latents].autoencoder not in config.autoencoders:
+            return  # said where the latents are
+    dataset = config.datasets[experiment.dataset]
+    _, size = model_space(config, experiment)
+    if size is not None:  # else said where the dataset is
+        of_network = of_dit if experiment.network.kind == "dit" else of_unet
+        yield from of_network(f"{key}.network", experiment.network, size)
+    yield from of_training(key, experiment)
+    yield from of_sampling(f"{key}.sample.samplers", experiment, conditional(config, experiment))
+    if experiment.probe:
+        yield from of_probe(f"{key}.probe", experiment, experiment.probe, dataset)
+    if experiment.generation:
+        yield from of_generation(key, experiment, experiment.generation, dataset, config)
+
+
+def of_dit(key: str, network: DiT, size: int) -> Iterator[Problem]:
+    if size % network.patch:
+        yield f"{key}.patch", network.patch, f"a divisor of {size}, the height and width of what it sees"
+    if network.width % network.heads:
+        yield f"{key}.heads", network.heads, f"a divisor of the width {network.width}"
+    if network.width % 4:
+        yield f"{key}.width", network.width, "a multiple of 4 (sines and cosines of rows and columns)"
+
+
+def of_unet(key: str, network: UNet, size: int) -> Iterator[Problem]:
     """A network that cannot be built, or not for these images."""
-    network, size = experiment.network, facts(dataset).size
     levels = len(network.multipliers)
     if size % 2 ** (levels - 1):
         yield f"{key}.multipliers", network.multipliers, f"levels that halve {size} pixels without rest"
@@ -65,6 +155,14 @@ def of_network(key: str, experiment: Experiment, dataset: Dataset) -> Iterator[P
         yield f"{key}.channels", network.channels, "an even number from 4"
 
 
+def of_sampling(key: str, experiment: Experiment, conditional: bool) -> Iterator[Problem]:
+    for name, sampler in experiment.sample.samplers.items():
+        if sampler.guidance != 1 and not conditional:
+            yield f"{key}.{name}.guidance", sampler.guidance, "1, since this network is told no label"
+        elif sampler.guidance != 1 and experiment.network.label_dropout == 0:
+            yield f"{key}.{name}.guidance", sampler.guidance, "1, or a network.label_dropout above 0"
+
+
 def of_training(key: str, experiment: Experiment) -> Iterator[Problem]:
     train, process = experiment.train, experiment.process
     if train.checkpoints != sorted(set(train.checkpoints)):
@@ -78,9 +176,11 @@ def of_training(key: str, experiment: Experiment) -> Iterator[Problem]:
         yield f"{key}.process.sigma_min", process.sigma_min, f"below sigma_max = {process.sigma_max:g}"
 
 
-def of_probe(key: str, experiment: Experiment, dataset: Dataset) -> Iterator[Problem]:
+def of_probe(key: str, experiment: Experiment, probe: Probe, dataset: Dataset) -> Iterator[Problem]:
     """Levels, taps and heads that the model or the data do not have."""
-    probe, process = experiment.probe, experiment.process
+    process = experiment.process
+    if facts(dataset).classes == 0:
+        yield key, "a probe", f"null, since {experiment.dataset} has no labels"
     for sigma in probe.levels:
         if not process.sigma_min <= sigma <= process.sigma_max:
             yield (
@@ -100,14 +200,15 @@ def of_probe(key: str, experiment: Experiment, dataset: Dataset) -> Iterator[Pro
             yield f"{key}.taps", probe.taps, "at least one tap, each once"
     if len(set(probe.seeds)) < len(probe.seeds):
         yield f"{key}.seeds", probe.seeds, "each seed once"
-    rows = int(facts(dataset).images * (1 - dataset.split.select - dataset.split.test))
-    if probe.neighbours > max(rows, 1):  # where none are left, the split's own line says so
-        yield f"{key}.neighbours", probe.neighbours, f"at most the images of train (about {rows:,})"
+    rows = split_rows(dataset)
+    if rows and probe.neighbours > max(rows["train"], 1):  # where none are left, the split's own line says so
+        yield f"{key}.neighbours", probe.neighbours, f"at most the images of train (about {rows['train']:,})"
 
 
-def of_generation(key: str, experiment: Experiment, dataset: Dataset, config: Config) -> Iterator[Problem]:
+def of_generation(
+    key: str, experiment: Experiment, generation: Generation, dataset: Dataset, config: Config
+) -> Iterator[Problem]:
     """Samples and references too few for their figures, or of another dataset."""
-    generation = experiment.generation
     if generation.extractor not in config.extractors:
         yield f"{key}.generation.extractor", generation.extractor, one_of(config.extractors)
         return
@@ -121,13 +222,16 @@ def of_generation(key: str, experiment: Experiment, dataset: Dataset, config: Co
     if experiment.sample.images <= generation.neighbours:
         allowed = f"more than generation.neighbours = {generation.neighbours}"
         yield f"{key}.sample.images", experiment.sample.images, allowed
-    seen = facts(dataset).images * (1 - dataset.split.test)  # the reference: train and select
-    if generation.neighbours >= max(int(seen), 2):
-        yield f"{key}.generation.neighbours", generation.neighbours, f"below the reference's {int(seen):,} images"
+    rows = split_rows(dataset)
+    seen = rows and rows["train"] + rows["select"]  # the reference
+    if seen is not None and generation.neighbours >= max(seen, 2):
+        yield f"{key}.generation.neighbours", generation.neighbours, f"below the reference's {seen:,} images"
 
 
 def network_taps(experiment: Experiment) -> list[str]:
     """The taps of an experiment's network, in the order of computation."""
+    if experiment.network.kind == "dit":
+        return dit_taps(experiment.network.depth)
     return unet_taps(len(experiment.network.multipliers), experiment.network.blocks)
 
 

@@ -5,10 +5,12 @@ Arguments may be Snakemake wildcards ("{experiment}") or values.
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import get_args
 
-from diffprobe.config.models import Config, Experiment
+from diffprobe.config.models import Autoencoder, Config, Download, Experiment, Latents
 
 EMA = "ema"  # the weights that are evaluated: the moving average
+DOWNLOADS = get_args(Download.model_fields["kind"].annotation)  # the sources that are downloaded
 
 
 def receipt(path: str) -> str:
@@ -21,6 +23,10 @@ class Layout:
     root: str
 
     # --- data
+    def archives(self, kind: str) -> str:
+        """The mark that a public dataset's files lie beside it and are right."""
+        return f"{self.root}/archives/{kind}/archives.json"
+
     def images(self, dataset: str) -> str:
         return f"{self.root}/data/{dataset}/images.h5"
 
@@ -29,6 +35,24 @@ class Layout:
 
     def reference(self, dataset: str, extractor: str) -> str:
         return f"{self.root}/data/{dataset}/reference/{extractor}.npz"
+
+    # --- latents
+    def autoencoder(self, autoencoder: str) -> str:
+        return f"{self.root}/autoencoders/{autoencoder}"
+
+    def autoencoder_weights(self, autoencoder: str, kimg: int | str) -> str:
+        return self.checkpoint(self.autoencoder(autoencoder), kimg, "ema.safetensors")
+
+    def reconstruction(self, latents: str) -> str:
+        return f"{self.root}/latents/{latents}/reconstruction.json"
+
+    def pairs(self, latents: str) -> str:
+        """Some images and their reconstructions, for the plot."""
+        return f"{self.root}/latents/{latents}/reconstruction.npz"
+
+    def latents(self, latents: str) -> str:
+        """The store's mark of completeness, written last."""
+        return f"{self.root}/latents/{latents}/latents.zarr/zarr.json"
 
     # --- training runs
     def run(self, experiment: str) -> str:
@@ -80,6 +104,9 @@ class Layout:
     def plot(self, experiment: str, name: str) -> str:
         return f"{self.run(experiment)}/plots/{name}.png"
 
+    def latents_plot(self, latents: str) -> str:
+        return f"{self.root}/latents/{latents}/reconstruction.png"
+
     def summary(self) -> str:
         return f"{self.root}/summary.csv"
 
@@ -127,60 +154,68 @@ def stages(config: Config) -> list[Stage]:
         progress = more.get("progress", layout.progress(rule, *names))
         out.append(Stage(rule, subject, outputs, more.get("receipt", receipt(outputs[0])), progress, of))
 
-    for name in config.datasets:
+    for name, dataset in config.datasets.items():
+        if dataset.source.kind in DOWNLOADS:
+            add("download", dataset.source.kind, layout.archives(dataset.source.kind))
         add("images", name, layout.images(name))
-        add("baseline", name, layout.baseline(name))
+        if name in probed_datasets(config):
+            add("baseline", name, layout.baseline(name))
+    for name, latents in used_latents(config).items():
+        add_autoencoder(add, layout, latents.autoencoder, config.autoencoders[latents.autoencoder])
+        add("encode", name, layout.latents(name), receipt=store_receipt(layout.latents(name)))
+        add("reconstruct", name, layout.reconstruction(name), layout.pairs(name))
+        add("plot_reconstruction", name, layout.latents_plot(name), receipt="")
     for name, extractor in used_extractors(config).items():
         if extractor.kind == "classifier":
             add_training(add, layout, "classifier", name, layout.extractor(name), extractor.kimg)
-    for dataset, extractor in sorted({(e.dataset, e.generation.extractor) for e in config.experiments.values()}):
+    for dataset, extractor in references(config):
         add("reference", dataset, layout.reference(dataset, extractor), names=(extractor,))
     for name, experiment in config.experiments.items():
-        for kimg in experiment.train.checkpoints:
-            add_training(add, layout, "pretrain", name, layout.run(name), kimg)
-            for sampler in experiment.sample.samplers:
-                files = layout.samples(name, kimg, sampler), layout.strip(name, kimg, sampler)
-                add("sample", name, *files, of=kimg, names=(kimg, sampler))
+        add_experiment(add, layout, name, experiment)
+    add("summary", "", layout.summary(), layout.results_table(), receipt="")
+    return list(dict.fromkeys(out))  # stores may share an autoencoder, datasets a download
+
+
+def add_autoencoder(add, layout: Layout, name: str, autoencoder: Autoencoder) -> None:
+    add_training(add, layout, "autoencoder", name, layout.autoencoder(name), autoencoder.train.kimg)
+
+
+def add_experiment(add, layout: Layout, name: str, experiment: Experiment) -> None:
+    """Training, and at each checkpoint samples, their quality, features and the grid; then the outcome."""
+    for kimg in experiment.train.checkpoints:
+        add_training(add, layout, "pretrain", name, layout.run(name), kimg)
+        for sampler in experiment.sample.samplers:
+            files = layout.samples(name, kimg, sampler), layout.strip(name, kimg, sampler)
+            add("sample", name, *files, of=kimg, names=(kimg, sampler))
+            if experiment.generation:
                 add("generation", name, layout.generation(name, kimg, sampler), of=kimg, names=(kimg, sampler))
-            add(
-                "features",
-                name,
-                layout.features(name, kimg),
-                of=kimg,
-                names=(kimg,),
-                receipt=features_receipt(layout, name, kimg),
-            )
+        if experiment.probe:
+            store = layout.features(name, kimg)
+            add("features", name, store, of=kimg, names=(kimg,), receipt=store_receipt(store))
             add("grid", name, layout.grid(name, kimg), layout.select(name, kimg), of=kimg, names=(kimg,))
+    if experiment.probe:
         add("choice", name, layout.choice(name))
         add("test", name, layout.test(name))
-        add_plots(add, layout, name, experiment)
-    add("summary", "", layout.summary(), layout.results_table(), receipt="")
-    return out
+    add_plots(add, layout, name, experiment)
 
 
 def add_plots(add, layout: Layout, name: str, experiment: Experiment) -> None:
     """What the report shows of one experiment."""
-    last = experiment.train.checkpoints[-1]
-    for kimg in experiment.train.checkpoints:
-        for sampler in experiment.sample.samplers:
-            add(
-                "plot_samples",
-                name,
-                layout.plot(name, f"samples/{kimg}.{sampler}"),
-                names=(kimg, sampler),
-                receipt="",
-            )
-        add("plot_grid", name, layout.plot(name, f"grid/{kimg}"), names=(kimg,), receipt="")
-    for sampler in experiment.sample.samplers:
-        add(
-            "plot_strip",
-            name,
-            layout.plot(name, f"strip/{last}.{sampler}"),
-            names=(last, sampler),
-            receipt="",
-        )
-    add("plot_losses", name, layout.plot(name, "losses"), receipt="")
-    add("plot_curves", name, layout.plot(name, "curves"), receipt="")
+
+    def plot(rule: str, file: str, *names: int | str) -> None:
+        add(rule, name, layout.plot(name, file), names=names, receipt="")
+
+    checkpoints, samplers = experiment.train.checkpoints, experiment.sample.samplers
+    for kimg in checkpoints:
+        for sampler in samplers:
+            plot("plot_samples", f"samples/{kimg}.{sampler}", kimg, sampler)
+        if experiment.probe:
+            plot("plot_grid", f"grid/{kimg}", kimg)
+    for sampler in samplers:
+        plot("plot_strip", f"strip/{checkpoints[-1]}.{sampler}", checkpoints[-1], sampler)
+    plot("plot_losses", "losses")
+    if experiment.generation or experiment.probe:
+        plot("plot_curves", "curves")
 
 
 def add_training(add, layout: Layout, rule: str, subject: str, run: str, kimg: int) -> None:
@@ -189,12 +224,28 @@ def add_training(add, layout: Layout, rule: str, subject: str, run: str, kimg: i
     add(rule, subject, *files, of=kimg, names=(kimg,), **paper)
 
 
-def features_receipt(layout: Layout, experiment: str, kimg: int | str) -> str:
+def store_receipt(mark: str) -> str:
     """A store is a folder, so its receipt lies beside the folder."""
-    return str(PurePosixPath(layout.features(experiment, kimg)).parent) + ".receipt.json"
+    return str(PurePosixPath(mark).parent) + ".receipt.json"
+
+
+def probed_datasets(config: Config) -> set[str]:
+    return {experiment.dataset for experiment in config.experiments.values() if experiment.probe}
+
+
+def used_latents(config: Config) -> dict[str, Latents]:
+    """The stores of latents that some experiment asks for."""
+    names = {experiment.latents for experiment in config.experiments.values()}
+    return {name: latents for name, latents in config.latents.items() if name in names}
+
+
+def references(config: Config) -> list[tuple[str, str]]:
+    """Each dataset and extractor by which some experiment's samples are measured."""
+    measured = [experiment for experiment in config.experiments.values() if experiment.generation]
+    return sorted({(experiment.dataset, experiment.generation.extractor) for experiment in measured})
 
 
 def used_extractors(config: Config) -> dict:
     """The extractors that some experiment asks for."""
-    names = {experiment.generation.extractor for experiment in config.experiments.values()}
+    names = {extractor for _, extractor in references(config)}
     return {name: extractor for name, extractor in config.extractors.items() if name in names}

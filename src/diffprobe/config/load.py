@@ -84,6 +84,8 @@ def reworded(key: Key, kind: Any, detail: Any) -> tuple[Key, str]:
             near = get_close_matches(str(key[-1]), known, 1)
             hint = f" (perhaps {near[0]} is meant)" if near else ""
             return key, f"{shown(value)} is refused, the key is unknown{hint}; allowed keys: {listed(known)}"
+        case "unset_variable":
+            return key, f"{shown(value)} is refused, since {detail['msg']}; set it, or write the path"
         case "invalid_key":
             return key, "this key is refused; allowed: text"
         case "union_tag_not_found":

@@ -1,8 +1,11 @@
 """What may be asked for, as typed models; `config/schema.json` and `config/README.md` are made from them."""
 
+import os
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 
 def no_switch(value: Any) -> Any:
@@ -12,9 +15,18 @@ def no_switch(value: Any) -> Any:
     return value
 
 
+def expanded(path: str) -> str:
+    """`~` and `$VARIABLE` as in a shell; a variable that is not set is an error."""
+    path = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 (may be a URL)
+    if unset := re.search(r"\$\w+|\$\{\w+\}", path):
+        raise PydanticCustomError("unset_variable", "the environment variable {name} is not set", {"name": unset[0]})
+    return path
+
+
 Integer = Annotated[int, BeforeValidator(no_switch)]
 Number = Annotated[float, BeforeValidator(no_switch)]
 Positive = Annotated[Integer, Field(gt=0)]
+Path = Annotated[str, AfterValidator(expanded), Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -24,12 +36,66 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-# --- data ---------------------------------------------------------------------------------------------------
+# --- data: where images come from --------------------------------------------------------------------------
 
 
-class SplitRule(Strict):
-    """How images are split where the dataset has no official test: by class, in an order keyed by a seed."""
+class Digits(Strict):
+    """The 1,797 handwritten digits (8x8, grey) that ship inside scikit-learn."""
 
+    kind: Literal["digits"]
+
+
+class Download(Strict):
+    """A public dataset, downloaded from its own address and checked by sha256."""
+
+    kind: Literal["mnist", "cifar10", "cifar100", "tiny_imagenet"]
+    mirror: Path | None = Field(
+        None,
+        description="A folder that holds the files as they are published, or the beginning of a URL "
+        "under which they lie; the same checks. Null: their own address.",
+    )
+
+
+class CelebAHQ(Strict):
+    """CelebA-HQ as people have it: the folder `CelebAMask-HQ`, or the folder of its images."""
+
+    kind: Literal["celebahq"]
+    path: Path = Field(description="The folder.")
+    attribute: str | None = Field(
+        None, description="A column of `CelebAMask-HQ-attribute-anno.txt` to serve as label; null: no labels."
+    )
+
+
+class ImageNet(Strict):
+    """ImageNet-1k as people have it: `train` and `val` with a folder per class, or as Kaggle ships it."""
+
+    kind: Literal["imagenet"]
+    path: Path = Field(description="The folder.")
+
+
+class Folder(Strict):
+    """Any folder of images: one sub-folder per class, or none, or `train`, `val`, `test` above them."""
+
+    kind: Literal["folder"]
+    path: Path = Field(description="The folder.")
+    labels: bool = Field(True, description="Whether sub-folders are classes; `false` takes the images without.")
+
+
+class Zip(Strict):
+    """Any zip of images, with the labels of a `dataset.json` (EDM's convention) or a folder per class inside."""
+
+    kind: Literal["zip"]
+    paths: list[Path] = Field(min_length=1, description="The zip, or several that make one dataset, in order.")
+    labels: bool = Field(True, description="Whether labels are read; `false` takes the images without.")
+
+
+Source = Annotated[Digits | Download | CelebAHQ | ImageNet | Folder | Zip, Field(discriminator="kind")]
+
+
+class Stratified(Strict):
+    """Shares of each class, in an order keyed by a seed."""
+
+    kind: Literal["stratified"]
     seed: Integer = Field(0, description="Seed of the order from which the splits are cut.")
     select: Number = Field(
         0.15, gt=0, lt=1, description="Share of each class on which layer, level and checkpoint are chosen."
@@ -37,13 +103,137 @@ class SplitRule(Strict):
     test: Number = Field(0.2, gt=0, lt=1, description="Share of each class that is read once, for the chosen row.")
 
 
-class Dataset(Strict):
-    """Images with labels."""
+class Official(Strict):
+    """The dataset's own `test`; `select` is its own, or the last share of its train (of each class, if sorted)."""
 
-    source: Literal["digits"] = Field(
-        description="`digits`: the 1,797 handwritten digits (8x8, grey) that ship inside scikit-learn."
+    kind: Literal["official"]
+    select: Number = Field(0.1, gt=0, lt=1, description="Share of train, where the dataset has no such split.")
+
+
+class Last(Strict):
+    """The last images: `test` at the very end, `select` before it."""
+
+    kind: Literal["last"]
+    select: Positive = Field(description="How many images.")
+    test: Positive = Field(description="How many images.")
+
+
+Split = Annotated[Stratified | Official | Last, Field(discriminator="kind")]
+
+
+class Dataset(Strict):
+    """Images, with or without labels."""
+
+    source: Source = Field(description="Where they come from.")
+    size: Positive | None = Field(
+        None, description="Height and width in pixels; null: the dataset's own (`folder`, `zip` and photos need one)."
     )
-    split: SplitRule = Field(default_factory=SplitRule, description="The splits and their shares.")
+    channels: Literal[1, 3] | None = Field(
+        None, description="1 grey, 3 colour; null: the dataset's own, 3 for folders and zips."
+    )
+    resize: Literal["crop", "plain"] = Field(
+        "crop", description="`crop`: ADM's centre crop (halving, then bicubic). `plain`: the whole image, bicubic."
+    )
+    per_class: Positive | None = Field(None, description="Only the first so many images of each class; null: all.")
+    split: Split | None = Field(
+        None, description="The splits; null: `official` where the dataset has a test of its own, else `stratified`."
+    )
+
+
+# --- autoencoders, and the latents that they make -----------------------------------------------------------
+
+
+class AutoencoderKL(Strict):
+    """diffusers' AutoencoderKL: a Gaussian posterior per latent pixel (Rombach et al. 2022)."""
+
+    kind: Literal["autoencoder_kl"]
+    channels: Positive = Field(3, description="Channels of its images; grey ones are repeated.")
+    latent_channels: Positive = Field(4, description="Channels of the latents.")
+    widths: list[Positive] = Field(
+        [128, 256, 512, 512],
+        min_length=1,
+        description="Width of each level; each but the first halves the resolution.",
+    )
+    blocks: Positive = Field(2, description="Residual blocks per level.")
+    groups: Positive = Field(32, description="Groups of the group norms; must divide every width.")
+    attention: bool = Field(True, description="Self-attention in the middle.")
+
+
+class AutoencoderTraining(Strict):
+    """Training of an autoencoder: mean squared error plus the KL divergence to the normal distribution."""
+
+    kimg: Positive = Field(description="Length, in thousands of images.")
+    batch: Positive = Field(32, description="Images per step.")
+    lr: Number = Field(1e-4, gt=0, description="Learning rate of Adam.")
+    warmup_kimg: Number = Field(0, ge=0, description="Linear warm-up, in thousands of images.")
+    kl_weight: Number = Field(1e-6, ge=0, description="Weight of the KL divergence (summed over a latent).")
+    ema_kimg: Number = Field(10, gt=0, description="Half-life of the moving average, in thousands of images.")
+    ema_ramp: Number = Field(0.1, gt=0, description="The half-life is at most this share of the images seen so far.")
+    clip: Number | None = Field(None, gt=0, description="Bound on the norm of the gradient; null for none.")
+    seed: Integer = Field(0, description="Seed of weights, order and noise.")
+    splits: list[Literal["train", "select"]] = Field(
+        ["train", "select"], min_length=1, description="The images that it may see."
+    )
+
+
+class Autoencoder(Strict):
+    """An autoencoder that the workflow trains."""
+
+    dataset: Name = Field(description="An entry of `datasets`: what it is trained on.")
+    size: Positive = Field(description="Height and width of the images that it takes; the dataset's are resized.")
+    resize: Literal["bilinear", "repeat"] = Field(
+        "bilinear",
+        description="How the dataset's images come to that size: `bilinear` (with antialiasing, the published way), or "
+        "`repeat` (each pixel repeated a whole number of times, which resizing back does not blur).",
+    )
+    network: AutoencoderKL = Field(description="The network.")
+    train: AutoencoderTraining = Field(description="Its training.")
+
+
+class Identity(Strict):
+    """The image as it is."""
+
+    kind: Literal["identity"]
+
+
+class Mirror(Strict):
+    """Left and right exchanged."""
+
+    kind: Literal["mirror"]
+
+
+class Crop(Strict):
+    """A random crop of the padded image at its own size, drawn anew for each image and view."""
+
+    kind: Literal["crop"]
+    count: Positive = Field(1, description="So many views.")
+    pad: Positive = Field(4, description="Pixels of padding on each side.")
+    fill: Literal["zero", "edge"] = Field("zero", description="What the padding holds: black, or the border repeated.")
+    flip: bool = Field(True, description="Half of the views are mirrored first.")
+
+
+View = Annotated[Identity | Mirror | Crop, Field(discriminator="kind")]
+
+
+class Latents(Strict):
+    """A store of latents: a dataset as an autoencoder's posterior moments, in several views."""
+
+    dataset: Name = Field(description="An entry of `datasets`.")
+    autoencoder: Name = Field(description="An entry of `autoencoders`.")
+    views: list[View] = Field(
+        [{"kind": "identity"}],
+        min_length=1,
+        validate_default=True,
+        description="Views of `train` (select and test have the identity alone); the identity comes first.",
+    )
+    scale: Literal["measured"] | Number = Field(
+        "measured",
+        description="Factor that brings latents to unit deviation: measured per channel (with the mean as shift), "
+        "or a number (and no shift), such as 0.18215.",
+    )
+    seed: Integer = Field(0, description="Seed of the views.")
+    batch: Positive = Field(64, description="Images per pass of the autoencoder; a divisor of 256.")
+    shard_chunks: Positive = Field(16, description="Chunks of 256 images per file.")
 
 
 # --- extractors: networks whose features the distances compare ----------------------------------------------
@@ -97,6 +287,29 @@ class UNet(Strict):
     )
 
 
+class DiT(Strict):
+    """The diffusion transformer (Peebles & Xie 2023). Taps: `block_0`.. (the residual stream after each block)."""
+
+    kind: Literal["dit"]
+    width: Positive = Field(384, description="Width of the tokens.")
+    depth: Positive = Field(12, description="Blocks.")
+    heads: Positive = Field(6, description="Heads of the attention; must divide the width.")
+    patch: Positive = Field(2, description="Height and width of a token's patch.")
+    mlp_ratio: Number = Field(4.0, gt=0, description="Width of the MLPs, in widths.")
+    time_scale: Number = Field(
+        1.0, gt=0, description="Factor on the noise level's input before its sinusoids, made for values up to 1000."
+    )
+    conditional: bool = Field(True, description="Whether it is told the label (where there are labels).")
+    augment: bool = Field(
+        True,
+        description="Whether it is told what a view has done to the image, so that it draws images as they are.",
+    )
+    label_dropout: Number = Field(0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance.")
+
+
+Network = Annotated[UNet | DiT, Field(discriminator="kind")]
+
+
 class EDM(Strict):
     """The EDM objective (Karras et al. 2022): preconditioning, log-normal noise levels in training."""
 
@@ -113,7 +326,7 @@ class EDM(Strict):
 
 
 class Training(Strict):
-    """The one training loop: Adam, images as clock, a checkpoint at each listed count."""
+    """The one training loop: Adam or AdamW, images as clock, a checkpoint at each listed count."""
 
     checkpoints: list[Positive] = Field(
         min_length=1,
@@ -122,6 +335,7 @@ class Training(Strict):
     )
     batch: Positive = Field(128, description="Images per step.")
     lr: Number = Field(1e-3, gt=0, description="Learning rate, constant after the warm-up.")
+    weight_decay: Number = Field(0.0, ge=0, description="Decoupled weight decay (AdamW); 0 is Adam.")
     warmup_kimg: Number = Field(0, ge=0, description="Linear warm-up, in thousands of images.")
     ema_kimg: Number = Field(
         500, gt=0, description="Half-life of the moving average of the weights, in thousands of images."
@@ -140,6 +354,12 @@ class Sampler(Strict):
     kind: Literal["heun"]
     steps: Integer = Field(18, ge=2, description="Noise levels; 2 * steps - 1 evaluations of the network per image.")
     rho: Number = Field(7.0, gt=0, description="How the levels crowd near zero.")
+    guidance: Number = Field(
+        1.0,
+        ge=0,
+        description="Classifier-free guidance of a conditional network: 0 ignores the label, 1 follows it, more "
+        "exaggerates it (at twice the evaluations).",
+    )
 
 
 class Sampling(Strict):
@@ -194,13 +414,15 @@ class Experiment(Strict):
     """One model: a dataset, a network, an objective, its training, and what is asked of it."""
 
     dataset: Name = Field(description="An entry of `datasets`.")
-    space: Literal["pixels"] = Field("pixels", description="Where the diffusion runs.")
-    network: UNet = Field(description="The network.")
+    latents: Name | None = Field(
+        None, description="An entry of `latents`, where the diffusion runs there; null: in pixels."
+    )
+    network: Network = Field(description="The network.")
     process: EDM = Field(description="The diffusion process.")
     train: Training = Field(description="Its training.")
     sample: Sampling = Field(description="Its samples.")
-    generation: Generation = Field(description="Their quality.")
-    probe: Probe = Field(description="Its features and what they tell.")
+    generation: Generation | None = Field(None, description="Their quality; null: not measured.")
+    probe: Probe | None = Field(None, description="Its features and what they tell (needs labels); null: not asked.")
 
 
 # --- the run ------------------------------------------------------------------------------------------------
@@ -222,6 +444,7 @@ class Threads(Strict):
 
     train: Positive = Field(2, description="Training jobs.")
     evaluate: Positive = Field(1, description="All others.")
+    decode: Positive = Field(2, description="Reading a dataset: processes that decode images; changes no byte.")
 
 
 class Report(Strict):
@@ -238,6 +461,8 @@ class Config(Strict):
 
     results: str = Field("results", pattern=r"^[^{}]+$", description="Folder of everything that is made.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Datasets by name.")
+    autoencoders: dict[Name, Autoencoder] = Field({}, description="Autoencoders by name.")
+    latents: dict[Name, Latents] = Field({}, description="Stores of latents by name.")
     extractors: dict[Name, Extractor] = Field({}, description="Feature extractors of the distances, by name.")
     experiments: dict[Name, Experiment] = Field(min_length=1, description="Experiments by name.")
     state: State = Field(default_factory=State, description="Keeping of training states.")

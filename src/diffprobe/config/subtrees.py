@@ -5,8 +5,10 @@ What is left out here retrains and re-evaluates nothing when it changes.
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from diffprobe.config.checks import network_taps
-from diffprobe.config.models import ClassifierExtractor, Config, Experiment
+from diffprobe.config.models import Autoencoder, ClassifierExtractor, Config, Dataset, Experiment
 
 Subtree = dict[str, Any]
 
@@ -15,11 +17,47 @@ def dump(model: Any) -> Subtree:
     return model.model_dump(mode="json")
 
 
-def pretrain(experiment: Experiment) -> Subtree:
+def images(dataset: Dataset, state: str | None) -> Subtree:
+    """`state` tells whether a local source has changed. Without the mirror: the same bytes may come from anywhere."""
+    return dataset.model_dump(mode="json", exclude={"source": {"mirror"}}) | {"state": state}
+
+
+def training(train: BaseModel, *without: str) -> Subtree:
+    """The loop's options, with the loop's own defaults for those that this kind of training does not have."""
+    return {"weight_decay": 0.0, "clip": None} | train.model_dump(mode="json", exclude=set(without))
+
+
+def pretrain(config: Config, experiment: Experiment) -> Subtree:
     """Without the list of checkpoints: raising it must not retrain what stands."""
-    train = experiment.train.model_dump(mode="json", exclude={"checkpoints"})
-    process = dump(experiment.process)
-    return {"task": "diffusion", "network": dump(experiment.network), "process": process, "train": train}
+    found = {"task": "diffusion", "network": dump(experiment.network), "process": dump(experiment.process)}
+    found["train"] = training(experiment.train, "checkpoints")
+    if experiment.latents is not None:
+        found["latents"] = latents(config, experiment.latents)
+    return found
+
+
+def autoencoder(autoencoder: Autoencoder) -> Subtree:
+    return {"task": "autoencoding", **codec(autoencoder), "train": training(autoencoder.train, "kimg")}
+
+
+def codec(autoencoder: Autoencoder) -> Subtree:
+    return autoencoder.model_dump(mode="json", include={"network", "size", "resize"})
+
+
+def latents(config: Config, name: str) -> Subtree:
+    """What a store is made with, besides the images and the autoencoder's weights; changes no byte: the batch."""
+    found = config.latents[name]
+    return found.model_dump(mode="json", include={"views", "scale", "seed"})
+
+
+def encode(config: Config, name: str) -> Subtree:
+    found = config.latents[name]
+    return latents(config, name) | {"batch": found.batch, "shard_chunks": found.shard_chunks}
+
+
+def reconstruct(config: Config, name: str) -> Subtree:
+    found = config.latents[name]
+    return found.model_dump(mode="json", include={"dataset", "autoencoder", "batch"})
 
 
 def classifier(extractor: ClassifierExtractor) -> Subtree:
@@ -30,6 +68,7 @@ def classifier(extractor: ClassifierExtractor) -> Subtree:
         "seed": extractor.seed,
         "splits": ["train"],
         "clip": None,
+        "weight_decay": 0.0,
     }
     train |= {"warmup_kimg": 0, "ema_kimg": 2.0, "ema_ramp": 0.1}
     return {
@@ -58,7 +97,7 @@ def generation(config: Config, experiment: Experiment, row: Subtree) -> Subtree:
 
 def taps(experiment: Experiment) -> list[str]:
     """The taps asked for, in the order of computation."""
-    known, asked = network_taps(experiment), experiment.probe.taps
+    known, asked = network_taps(experiment), experiment.probe.taps if experiment.probe else []
     return known if asked == "all" else [tap for tap in known if tap in asked]
 
 
@@ -77,6 +116,12 @@ def grid(experiment: Experiment, row: Subtree) -> Subtree:
     probe = experiment.probe
     heads = {"seeds": probe.seeds, "linear": dump(probe.linear), "neighbours": probe.neighbours}
     return {"row": row, "taps": taps(experiment)} | heads
+
+
+def summary(config: Config) -> Subtree:
+    """The experiments, and those of them that have a choice, in order."""
+    probed = [name for name, experiment in config.experiments.items() if experiment.probe]
+    return {"experiments": list(config.experiments), "probed": probed}
 
 
 def test(experiment: Experiment, row: Subtree) -> Subtree:

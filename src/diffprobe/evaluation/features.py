@@ -14,10 +14,9 @@ import zarr
 from torch import Tensor, nn
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
-from diffprobe.data.images import Images
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.levels import Level
-from diffprobe.diffusion.samplers import to_float
+from diffprobe.evaluation.inputs import Inputs
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
@@ -28,7 +27,7 @@ ROWS = 256  # rows per chunk of the store
 def pooled(
     network: nn.Module,
     process: EDM,
-    images: Tensor,
+    x: Tensor,
     rows: Tensor,
     level: Level,
     taps: Sequence[str],
@@ -37,20 +36,19 @@ def pooled(
 ) -> dict[str, Tensor]:
     """Each tap's mean over positions, float32 (B, D).
 
-    images uint8 (B, H, W, C); rows (B,) their indices in the image store, by which the noise is drawn from
-    `key` and `draw`: no batch size and no split changes a feature.
+    x (B, C, H, W) in the model's space; rows (B,) its images' indices in the image store, by which the noise is drawn
+    from `key` and `draw`: no batch size and no split changes a feature. A conditional network is told no label.
     """
-    x = to_float(images)  # (B, C, H, W)
     noise = normal(key, rows, tuple(x.shape[1:]), draw)
     sigma = torch.full((len(x),), level.sigma, device=x.device)
-    _, found = process.denoise(network, process.perturb(x, sigma, noise), sigma, taps, features_only=True)
+    _, found = process.denoise(network, process.perturb(x, sigma, noise), sigma, taps=taps, features_only=True)
     return {tap: h.float().mean(dim=(2, 3)) for tap, h in found.items()}
 
 
 def extract(
     network: nn.Module,
     process: EDM,
-    data: Images,
+    data: Inputs,
     level: Level,
     taps: Sequence[str],
     key: Key,
@@ -61,9 +59,8 @@ def extract(
     """The pooled features of all images, batch by batch: (rows of the split, tap to (B, D))."""
     for start in range(0, len(data.rows), batch):
         part = slice(start, min(start + batch, len(data.rows)))
-        images = torch.from_numpy(data.images[part]).to(device)
         rows = torch.from_numpy(data.rows[part]).to(device)
-        yield part, pooled(network, process, images, rows, level, taps, key, draw)
+        yield part, pooled(network, process, data.read(part, draw), rows, level, taps, key, draw)
 
 
 def write(

@@ -1,21 +1,40 @@
-"""A checkpoint as evaluations see it: the network and its process."""
+"""A checkpoint as evaluations see it: the network, its process, and the way back from its space to images."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffprobe.diffusion.edm import EDM
+from diffprobe.networks.autoencoder import Codec
 from diffprobe.training import checkpoints
 
 
 class Model(NamedTuple):
     network: nn.Module
     process: EDM
-    shape: tuple[int, int, int]  # (C, H, W) of an image
+    shape: tuple[int, int, int]  # (C, H, W) of what the network sees
+    classes: int  # labels that it knows; 0 where it is told none
+    to_images: Callable[[Tensor], Tensor]  # from its space (B, C, H, W) to the dataset's images in about [-1, 1]
 
 
-def load(path: Path, device: torch.device) -> Model:
+def load(path: Path, device: torch.device, autoencoder: Path | None = None) -> Model:
+    """The model of a checkpoint; `autoencoder` is the checkpoint of that whose latents it sees, for samples."""
     network, header = checkpoints.load(path, device)
-    return Model(network, EDM.of(header["process"]), tuple(header["image"]))
+    decode = latent_decoder(header["latents"], autoencoder, device) if autoencoder else lambda x: x
+    return Model(network, EDM.of(header["process"]), tuple(header["image"]), header["shape"].get("classes", 0), decode)
+
+
+def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) -> tuple[Codec, dict]:
+    """The codec of an autoencoder's checkpoint for images of shape (C, H, W), and the checkpoint's header."""
+    network, header = checkpoints.load(path, device)
+    return Codec(network, **header["codec"], image=image), header
+
+
+def latent_decoder(latents: dict, autoencoder: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """From latents in model scale, (z - shift) scale, to images; `latents` is the part of a checkpoint's header."""
+    codec, _ = load_codec(autoencoder, device, tuple(latents["image"]))
+    scale, shift = (torch.tensor(latents[name], device=device)[:, None, None] for name in ("scale", "shift"))
+    return lambda z: codec.images(z / scale + shift)

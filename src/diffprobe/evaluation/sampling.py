@@ -3,36 +3,43 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffprobe.diffusion.edm import EDM
+from diffprobe.diffusion.guidance import guided
 from diffprobe.diffusion.samplers import heun, to_uint8
+from diffprobe.evaluation.model import Model
+from diffprobe.networks.condition import Condition
 from diffprobe.runtime.keyed import Key, normal
 
 
 @torch.inference_mode()
 def draw(
-    network: nn.Module,
-    process: EDM,
+    model: Model,
     rows: Tensor,
-    shape: tuple[int, int, int],
     seed: int,
     steps: int,
     rho: float,
+    guidance: float = 1.0,
     watch: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
-    """The images numbered `rows` (B,), uint8 (B, H, W, C), of shape (C, H, W); `watch` as in `samplers.heun`."""
-    sigmas = process.schedule(steps, rho)
-    start = normal(Key(seed, "sample"), rows, shape) * float(sigmas[0])  # (B, C, H, W)
+    """The images numbered `rows` (B,), uint8 (B, H, W, C); `watch` as in `samplers.heun`.
 
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        return process.denoise(network, x.contiguous(memory_format=torch.channels_last), sigma)[0]
+    A conditional network is told the label i mod K for image i, so that every class comes equally often.
+    """
+    sigmas = model.process.schedule(steps, rho)
+    start = normal(Key(seed, "sample"), rows, model.shape) * float(sigmas[0])  # (B, C, H, W)
+    label = rows % model.classes if model.classes else torch.full_like(rows, -1)  # (B,)
 
-    return to_uint8(heun(denoise, start, sigmas, watch))
+    def denoise(x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        return model.process.denoise(model.network, x, sigma, Condition(label))[0]
+
+    return to_uint8(model.to_images(heun(guided(denoise, label, guidance), start, sigmas, watch)))
 
 
-def strip(network: nn.Module, process: EDM, rows: Tensor, shape: tuple[int, int, int], **options) -> Tensor:
+@torch.inference_mode()
+def strip(model: Model, rows: Tensor, **options) -> Tensor:
     """How images come about: the denoised estimate at each step, then the image; uint8 (B, steps + 1, H, W, C)."""
     seen: list[Tensor] = []
-    final = draw(network, process, rows, shape, watch=lambda x: seen.append(to_uint8(x)), **options)
+    final = draw(model, rows, watch=lambda x: seen.append(to_uint8(model.to_images(x))), **options)
     return torch.stack([*seen, final], dim=1)

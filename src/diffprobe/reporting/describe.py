@@ -8,14 +8,17 @@ command line must start fast.
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from diffprobe.config.checks import checkpoint_steps
-from diffprobe.config.facts import facts
-from diffprobe.config.layout import stages
-from diffprobe.config.models import Config, Dataset, Experiment
-from diffprobe.config.subtrees import taps
+from diffprobe.config.facts import conditional, facts, model_space, split_rows
+from diffprobe.config.layout import Layout, receipt, stages
+from diffprobe.config.models import Config, Experiment
+from diffprobe.config.subtrees import dump, taps
+from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import read_json
 
 FLOAT32, FLOAT16, UINT8 = 4, 2, 1  # bytes
 STATE_COPIES = 4  # of every weight in a training state: raw, average, two moments of Adam
@@ -32,35 +35,53 @@ def described(config: Config, name: str) -> dict[str, Any]:
     """The costs of one experiment: FLOPs per image, sizes in bytes, counts of images and jobs."""
     experiment = config.experiments[name]
     dataset = config.datasets[experiment.dataset]
-    known = facts(dataset)
-    image = (known.channels, known.size, known.size)
-    network = cost(experiment.network.model_dump(mode="json"), image)
+    channels, size = model_space(config, experiment)
+    rows, classes = counts(config, experiment.dataset)
+    network = cost(dump(experiment.network), (channels, size, size), classes if conditional(config, experiment) else 0)
     images = checkpoint_steps(experiment.train.checkpoints[-1], experiment.train.batch) * experiment.train.batch
     return {
         "experiment": name,
-        "dataset": {"name": experiment.dataset, "image": list(image), "rows": split_rows(dataset)},
+        "dataset": {
+            "name": experiment.dataset,
+            "image": [facts(dataset).channels, *2 * [facts(dataset).size]],
+            "rows": rows,
+        },
+        "latents": experiment.latents and {"name": experiment.latents, "shape": [channels, size, size]},
         "network": network,
         "probed": taps(experiment),
         "training": {"images": images, "flops": images * network["training_flops"]},
-        "bytes": store_bytes(experiment, dataset, network, config.state.keep),
+        "bytes": store_bytes(config, experiment, rows, network),
         "jobs": jobs(config, name),
     }
 
 
-def cost(network: dict[str, Any], image: tuple[int, int, int]) -> dict[str, Any]:
+def counts(config: Config, dataset: str) -> tuple[dict[str, int] | None, int]:
+    """Rows of each split and the number of classes, as known or as found when the images were read; else None, 10."""
+    rows, classes = split_rows(config.datasets[dataset]), facts(config.datasets[dataset]).classes
+    if rows is None or classes is None:
+        path = Path(receipt(Layout(config.results).images(dataset)))
+        if not path.exists():
+            return rows, 10 if classes is None else classes
+        store = read_json(path)["store"]
+        rows, classes = {split: store[split] for split in SPLITS}, len(store["classes"])
+    return rows, classes
+
+
+def cost(network: dict[str, Any], image: tuple[int, int, int], classes: int = 0) -> dict[str, Any]:
     """Size and FLOPs of a network (a config subtree) on an image (C, H, W); shape and price of each tap."""
-    module, inputs = on_meta(network, image)
+    module, inputs = on_meta(network, image, classes)
     return {**whole_cost(module, inputs), "taps": tap_costs(module, inputs)}
 
 
-def on_meta(network: dict[str, Any], image: tuple[int, int, int]) -> tuple[Any, tuple]:
+def on_meta(network: dict[str, Any], image: tuple[int, int, int], classes: int) -> tuple[Any, tuple]:
     """The network, and its inputs for one image: x (1, C, H, W) and c_noise (1,)."""
     import torch
 
     from diffprobe.networks.build import build
 
+    labels = {"classes": classes} if classes else {}
     with torch.device("meta"):
-        return build(network, image_channels=image[0]), (torch.zeros(1, *image), torch.zeros(1))
+        return build(network, image_channels=image[0], **labels), (torch.zeros(1, *image), torch.zeros(1))
 
 
 def whole_cost(module: Any, inputs: tuple) -> dict[str, int]:
@@ -74,12 +95,12 @@ def whole_cost(module: Any, inputs: tuple) -> dict[str, int]:
 
 def tap_costs(module: Any, inputs: tuple) -> list[dict[str, Any]]:
     """Each tap's shape (C, H, W), and the FLOPs when nothing after it is computed."""
-    found = module(*inputs, module.taps)[1]
+    found = module(*inputs, taps=module.taps)[1]
     return [
         {
             "tap": tap,
             "shape": list(found[tap].shape[1:]),
-            "flops": flops(lambda tap=tap: module(*inputs, [tap], features_only=True)),
+            "flops": flops(lambda tap=tap: module(*inputs, taps=[tap], features_only=True)),
         }
         for tap in module.taps
     ]
@@ -94,32 +115,40 @@ def flops(run: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def split_rows(dataset: Dataset) -> dict[str, int]:
-    """Rows of each split by the split rule, right to a few: classes are taken to be of equal size."""
-    known, rule = facts(dataset), dataset.split
-    sizes = [known.images // known.classes + (i < known.images % known.classes) for i in range(known.classes)]
-    test = sum(round(rule.test * size) for size in sizes)
-    select = sum(round(rule.select * size) for size in sizes)
-    return {"train": known.images - select - test, "select": select, "test": test}
-
-
-def store_bytes(experiment: Experiment, dataset: Dataset, network: dict, keep: str) -> dict[str, int]:
-    """Bytes of each store that the experiment fills, and of all."""
-    known, rows, probe = facts(dataset), split_rows(dataset), experiment.probe
+def store_bytes(config: Config, experiment: Experiment, rows: dict[str, int] | None, network: dict) -> dict[str, int]:
+    """Bytes of each store that the experiment fills, and of all; without those that hang on an unknown dataset."""
+    known = facts(config.datasets[experiment.dataset])
     pixels = known.channels * known.size**2 * UINT8
     weights = network["parameters"] * FLOAT32
     checkpoints = len(experiment.train.checkpoints)
-    asked = taps(experiment)
+    found = {
+        "checkpoints": checkpoints * 2 * weights,  # average and raw
+        "states": (checkpoints if config.state.keep == "all" else 1) * STATE_COPIES * weights,
+        "samples": checkpoints * len(experiment.sample.samplers) * experiment.sample.images * pixels,
+    }
+    if rows:
+        found = {"images": sum(rows.values()) * pixels} | latent_bytes(config, experiment, rows) | found
+        found |= feature_bytes(experiment, rows, network)
+    return {**found, "total": sum(found.values())}
+
+
+def latent_bytes(config: Config, experiment: Experiment, rows: dict[str, int]) -> dict[str, int]:
+    """Mean and log-variance of every view of train, and of the other splits as they are."""
+    if experiment.latents is None:
+        return {}
+    channels, size = model_space(config, experiment)
+    views = sum(getattr(view, "count", 1) for view in config.latents[experiment.latents].views)
+    images = views * rows["train"] + rows["select"] + rows["test"]
+    return {"latents": images * 2 * channels * size**2 * FLOAT16}
+
+
+def feature_bytes(experiment: Experiment, rows: dict[str, int], network: dict) -> dict[str, int]:
+    probe, asked = experiment.probe, taps(experiment)
+    if probe is None:
+        return {}
     channels = sum(tap["shape"][0] for tap in network["taps"] if tap["tap"] in asked)  # pooled over positions
     table = probe.draws * (rows["train"] + rows["select"]) * channels * FLOAT16  # of one level
-    found = {
-        "images": known.images * pixels,
-        "checkpoints": checkpoints * 2 * weights,  # average and raw
-        "states": (checkpoints if keep == "all" else 1) * STATE_COPIES * weights,
-        "samples": checkpoints * len(experiment.sample.samplers) * experiment.sample.images * pixels,
-        "features": checkpoints * len(probe.levels) * table,
-    }
-    return {**found, "total": sum(found.values())}
+    return {"features": len(experiment.train.checkpoints) * len(probe.levels) * table}
 
 
 def jobs(config: Config, name: str) -> dict[str, int]:
@@ -146,10 +175,13 @@ def show(rows: list[dict[str, Any]], console: Any = None) -> None:
 
 def head(row: dict[str, Any]) -> str:
     dataset, network, training = row["dataset"], row["network"], row["training"]
-    rows = ", ".join(f"about {count:,} {split}" for split, count in dataset["rows"].items())
+    counted = ", ".join(f"about {count:,} {split}" for split, count in (dataset["rows"] or {}).items())
+    rows = counted or "how many is known once they are read"
+    latents = row["latents"] and f"latents   {row['latents']['name']}, {by(row['latents']['shape'])}\n"
     return (
         f"[bold]{row['experiment']}[/bold]\n"
         f"data      {dataset['name']}, {by(dataset['image'])}; {rows}\n"
+        f"{latents or ''}"
         f"network   {network['parameters']:,} parameters, {network['trainable']:,} trainable\n"
         f"one image {si(network['forward_flops'])}FLOP forward, "
         f"{si(network['training_flops'])}FLOP forward and backward\n"

@@ -20,6 +20,14 @@ def grid(images: np.ndarray, columns: int, rows: int, scale: int) -> Image.Image
     return Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas)
 
 
+def pairs(originals: np.ndarray, others: np.ndarray, columns: int, scale: int) -> Image.Image:
+    """Rows of originals uint8 (N, H, W, C), each with a row of what became of them right below."""
+    n = len(originals)
+    rows = [part[start : start + columns] for start in range(0, n, columns) for part in (originals, others)]
+    blank = np.full((columns, *originals.shape[1:]), 255, np.uint8)  # what is left over stays white
+    return grid(np.concatenate([np.concatenate([row, blank[len(row) :]]) for row in rows]), columns, len(rows), scale)
+
+
 def strip(images: np.ndarray, sigmas: np.ndarray, scale: int, dpi: int = 110) -> Figure:
     """Each row one image on its way to the sample, under the noise level of each step.
 

@@ -91,15 +91,22 @@ def smooth(values: pd.Series) -> pd.Series:
 
 
 def curves(rows: Rows, choice: dict | None = None, dpi: int = 110) -> Figure:
-    """Distance of samples (left) and accuracy of features on `select` (right) against training images."""
+    """Distance of samples (left) and accuracy of features on `select` (right) against training images.
+
+    An axis for which there are no rows is left out.
+    """
     frame = pd.DataFrame(rows).dropna(subset=["kimg"]).sort_values("kimg", kind="stable")
     figure, left = canvas(6.4, 3.8, dpi)
     right = left.twinx()
     plain(right)
     names, lines = draw_distances(left, frame[frame["evaluator"].str.startswith(DISTANCES)])
-    lines += draw_probes(right, frame[frame["split"] == "select"])
+    probes = draw_probes(right, frame[frame["split"] == "select"])
+    right.yaxis.set_visible(bool(probes))
+    left.yaxis.set_visible(bool(names))
+    lines += probes
     left.set(xlabel="training images (thousands)", ylabel=f"{', '.join(names)} (lower is better)")
-    scale_distances(left)
+    if names:
+        scale_distances(left)
     left.yaxis.label.set_color(BLUE)
     left.tick_params(axis="y", colors=BLUE)
     left.spines["left"].set_color(BLUE)
@@ -138,6 +145,8 @@ def draw_probes(axes: Axes, frame: pd.DataFrame) -> list[Artist]:
     lines: list[Artist] = []
     for evaluator, (label, colour, marker) in PROBES.items():
         part = frame[frame["evaluator"] == evaluator]
+        if part.empty:
+            continue
         kimg, accuracy = part["kimg"], 100 * part["value"]
         if "spread" in part and part["spread"].notna().any():
             bars = 100 * part["spread"].astype(float)

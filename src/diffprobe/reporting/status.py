@@ -19,7 +19,8 @@ from diffprobe.runtime.files import read_json
 from diffprobe.runtime.progress import clock, read
 from diffprobe.runtime.receipts import changed_code, module_hash
 
-SHARED = ("images", "baseline", "classifier", "reference")  # rules that serve several experiments
+SHARED = ("download", "images", "baseline", "autoencoder", "encode", "reconstruct", "plot_reconstruction")
+SHARED += ("classifier", "reference")  # rules that serve several experiments
 TAIL = 4  # lines shown of a log that ended badly
 STYLES = {"done": "green", "running": "bold blue", "waiting": "dim", "stopped": "yellow"}
 BAD = "bold red"
@@ -107,7 +108,7 @@ def show(config: Config, watch: bool = False, console: Console | None = None) ->
 def render(rows: list[Row]) -> Group:
     """A table for what experiments share, one for each experiment, then what needs attention."""
     shared = [row for row in rows if row.stage.rule in SHARED]
-    parts = [table("data and extractors", shared, lambda row: row.stage.subject)]
+    parts = [table("data, latents and extractors", shared, lambda row: row.stage.subject)]
     own = [row for row in rows if row.stage.rule not in SHARED]
     for subject in dict.fromkeys(row.stage.subject for row in own if row.stage.subject):
         parts.append(experiment(subject, [row for row in own if row.stage.subject == subject]))

@@ -12,8 +12,8 @@ from diffprobe.config.names import level_name
 from diffprobe.runtime.errors import UserError
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
-COLUMNS += ["tap", "sigma", "sampler", "extractor", "images", "dataset"]
-KEY = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler"]
+COLUMNS += ["tap", "sigma", "sampler", "extractor", "images", "dataset", "autoencoder"]
+KEY = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "autoencoder"]
 COUNTS, REALS = ("kimg", "seeds", "images"), ("value", "spread", "sigma")  # each may be missing
 NUMBERS = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(REALS, "float64")
 DISTANCES = ("fd_", "fid_")  # how the names of distances begin; the rest names the extractor
@@ -32,27 +32,29 @@ def summary(rows: Iterable[dict]) -> pd.DataFrame:
     return frame.sort_values(KEY, ignore_index=True)
 
 
-def results(rows: Iterable[dict], choices: dict[str, dict]) -> pd.DataFrame:
-    """What came out, one row per experiment in the order of `choices` (its name to its choice)."""
+def results(rows: Iterable[dict], choices: dict[str, dict | None]) -> pd.DataFrame:
+    """What came out, one row per experiment in the order of `choices` (its name to its choice, None if not probed)."""
     frame = summary(rows)
     distances = [name for name in frame["evaluator"].unique() if name.startswith(DISTANCES)]
-    return pd.DataFrame([outcome(frame, name, choice, distances) for name, choice in choices.items()])
+    found = []
+    for name, choice in choices.items():
+        mine = frame[frame["experiment"] == name]
+        probed = outcome(frame, mine, choice) if choice else {}
+        found.append({"experiment": name, **probed, **best_distances(mine, distances)})
+    return pd.DataFrame(found)
 
 
-def outcome(frame: pd.DataFrame, experiment: str, choice: dict, distances: list[str]) -> dict:
-    """The row of one experiment: test accuracies at the choice, the best distance of any checkpoint."""
-    mine = frame[frame["experiment"] == experiment]
+def outcome(frame: pd.DataFrame, mine: pd.DataFrame, choice: dict) -> dict:
+    """Test accuracies of one experiment's choice, beside those of its dataset's pixels."""
     chosen = mine[(mine["kimg"] == choice["kimg"]) & (mine["split"] == "test")]
     pixels = frame[(frame["evaluator"] == "pixels_logistic") & (frame["dataset"] == mine["dataset"].iloc[0])]
     return {
-        "experiment": experiment,
         "chosen kimg": choice["kimg"],
         "tap": choice["tap"],
         "sigma": "clean" if choice["sigma"] is None else level_name(choice["sigma"]),
         "linear test": accuracy(chosen[chosen["evaluator"] == "linear"]),
         "kNN test": accuracy(chosen[chosen["evaluator"] == "knn"]),
         "raw pixels test": accuracy(pixels[pixels["split"] == "test"]),
-        **best_distances(mine, distances),
     }
 
 

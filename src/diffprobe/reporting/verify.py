@@ -1,0 +1,43 @@
+"""Every byte of the stores read and compared with what was written; what is damaged is named, and removed if asked."""
+
+from pathlib import Path
+
+from diffprobe.config.layout import Layout, used_latents
+from diffprobe.config.models import Config
+from diffprobe.data import images
+from diffprobe.latents import verify as latents
+from diffprobe.runtime.errors import UserError
+
+
+def verify(config: Config, repair: bool) -> None:
+    """Print a line for each store. Raises UserError with a line for each damage."""
+    layout = Layout(config.results)
+    damage = [line for name in config.datasets for line in of_images(Path(layout.images(name)), repair)]
+    damage += [line for name in used_latents(config) for line in of_latents(Path(layout.latents(name)), repair)]
+    if damage:
+        remedy = "removed; run the workflow again" if repair else "to have it made again: diffprobe verify --repair"
+        raise UserError("\n".join([*damage, remedy]))
+
+
+def of_images(store: Path, repair: bool) -> list[str]:
+    if not store.exists():
+        return []
+    damage = images.check(store)
+    if damage and repair:
+        store.unlink()
+    return told(store, damage)
+
+
+def of_latents(mark: Path, repair: bool) -> list[str]:
+    if not mark.exists():
+        return []
+    problems = latents.verify(mark.parent)
+    if repair:
+        latents.repair(mark.parent, problems)
+    return told(mark.parent, [problem.text for problem in problems])
+
+
+def told(store: Path, damage: list[str]) -> list[str]:
+    if not damage:
+        print(f"{store}: every byte is as it was written")
+    return [line if line.startswith(str(store)) else f"{store}: {line}" for line in damage]
