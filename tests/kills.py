@@ -22,7 +22,8 @@ import psutil
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "rules", "workflow", "src", "config", "profiles", "envs")
 KINDS = ("job", "group", "snakemake", "terminal")
-COMPARED = ("results.csv", "summary.csv", "**/ema.safetensors", "**/stats.jsonl", "**/samples/**/*.npz", "**/grid.csv")
+COMPARED = ("results.csv", "summary.csv", "**/ema.safetensors", "**/checkpoints/*/stats.jsonl", "**/samples/**/*.npz")
+COMPARED += ("**/grid.csv", "**/images.h5", "**/moments/c/**/0", "**/reconstruction.json")
 
 
 def copy_project(folder: Path) -> Path:
@@ -118,11 +119,8 @@ def main_kill(process: psutil.Process, terminal: int) -> None:
 def hashes(project: Path) -> dict[str, str]:
     """Content hashes of what must not depend on kills."""
     files = {path for pattern in COMPARED for path in (project / "results").glob(pattern)}
-    return {
-        str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(files)
-        if len(path.relative_to(project).parts) != 4  # a run's live stats.jsonl
-    }
+    files = sorted(path for path in files if path.is_file())
+    return {str(path.relative_to(project)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def main() -> None:

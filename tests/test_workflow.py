@@ -18,6 +18,23 @@ from diffprobe.config.load import load
 TINY = {
     "results": "results",
     "datasets": {"digits": {"source": {"kind": "digits"}}},
+    "autoencoders": {
+        "vae": {
+            "dataset": "digits",
+            "size": 16,
+            "resize": "repeat",
+            "network": {"kind": "autoencoder_kl", "widths": [4, 8], "blocks": 1, "groups": 4, "attention": False},
+            "train": {"kimg": 1, "batch": 64, "ema_kimg": 1},
+        }
+    },
+    "latents": {
+        "views": {
+            "dataset": "digits",
+            "autoencoder": "vae",
+            "views": [{"kind": "identity"}, {"kind": "crop", "pad": 1, "flip": False}],
+            "shard_chunks": 2,
+        }
+    },
     "extractors": {"small": {"kind": "classifier", "dataset": "digits", "channels": 8, "kimg": 2}},
     "experiments": {
         "tiny": {
@@ -35,7 +52,16 @@ TINY = {
             "sample": {"samplers": {"heun5": {"kind": "heun", "steps": 5}}, "images": 40},
             "generation": {"extractor": "small"},
             "probe": {"levels": [0.1, 0.5], "seeds": [0, 1], "linear": {"epochs": 3}},
-        }
+        },
+        "latent": {
+            "dataset": "digits",
+            "latents": "views",
+            "network": {"kind": "dit", "width": 16, "depth": 2, "heads": 2, "patch": 4},
+            "process": {"kind": "edm", "sigma_data": 1.0},
+            "train": {"checkpoints": [2], "batch": 64, "ema_kimg": 1},
+            "sample": {"samplers": {"guided": {"kind": "heun", "steps": 3, "guidance": 2}}, "images": 20},
+            "probe": {"levels": [0.2], "taps": ["block_1"], "seeds": [0], "linear": {"epochs": 3}},
+        },
     },
     "state": {"autosave_seconds": 0.2},
     "threads": {"train": 1},
@@ -109,7 +135,9 @@ def test_summary_has_one_row_per_figure_and_test_is_read_for_the_choice_only(fin
     assert set(test.evaluator) == {"linear", "knn"}
     assert set(test.kimg) == {choice["kimg"]} and set(test.tap) == {choice["tap"]}
     select = summary[(summary.split == "select") & (summary.evaluator == "linear")]
-    assert set(select.kimg) == {3, 6}
+    assert set(select[select.experiment == "tiny"].kimg) == {3, 6}
+    assert set(summary[summary.experiment == "latent"].evaluator) == {"linear", "knn"}
+    assert set(summary[summary.evaluator == "psnr"].autoencoder) == {"vae"}
     names = set(summary[summary.sampler.notna()].evaluator)
     assert names == {"fd_classifier", "precision_classifier", "recall_classifier"}
 
@@ -128,7 +156,7 @@ def test_what_changes_no_result_retrains_nothing(project: Path) -> None:
 def test_a_plot_option_redraws_and_nothing_else(project: Path) -> None:
     configure(project, TINY | {"report": {"columns": 8}})
     assert {rule for rule in planned(project) if not rule.startswith("plot_")} == set()
-    assert planned(project)["plot_samples"] == 2
+    assert planned(project)["plot_samples"] == 3
 
 
 def test_new_features_are_scored_anew_even_after_a_stop(project: Path) -> None:
@@ -187,6 +215,8 @@ def test_raising_the_last_checkpoint_trains_only_the_new_slice(project: Path) ->
         ("results/runs/tiny/checkpoints/3/ema.safetensors", "pretrain"),
         ("results/runs/tiny/features/ema/6.zarr/zarr.json", "features"),
         ("results/runs/tiny/probe/choice.json", "choice"),
+        ("results/latents/views/latents.zarr/zarr.json", "encode"),
+        ("results/autoencoders/vae/checkpoints/1/ema.safetensors", "autoencoder"),
     ],
 )
 def test_a_deleted_output_is_made_again_and_comes_out_the_same(project: Path, file: str, rule: str) -> None:
