@@ -162,10 +162,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "batch that cuts chunks": ({"latents.digits_16.batch": 100}, ["latents.digits_16.batch: 100", "divisor of 256"]),
     "repeating by a fraction": ({"autoencoders.digits_vae.size": 12}, ["autoencoders.digits_vae.resize", "8 pixels"]),
     "patch that does not divide": ({f"{LATENT}.network.patch": 3}, [f"{LATENT}.network.patch: 3", "divisor of 8"]),
-    "heads that do not divide": ({f"{LATENT}.network.heads": 3}, [f"{LATENT}.network.heads: 3", "128"]),
+    "heads that do not divide": ({f"{LATENT}.network.heads": 3}, [f"{LATENT}.network.heads: 3", "160"]),
     "guidance without labels": (
         {f"{LATENT}.network.conditional": False},
-        [f"{LATENT}.sample.samplers.heun18.guidance: 1.5", "told no label"],
+        [f"{LATENT}.sample.samplers.heun10.guidance: 1.5", "told no label"],
     ),
     # booleans, which pydantic takes for numbers
     "true for an integer": ({f"{RUN}.train.batch": True}, [f"{RUN}.train.batch: true", "positive integer"]),
