@@ -5,7 +5,7 @@ Inputs: the mark beside a downloaded source's archives. Decoding that a killed r
 
 import numpy as np
 
-from diffprobe.config.models import Official, Stratified
+from diffprobe.config.datasets import Official, Stratified
 from diffprobe.data import images, sources, splits
 from diffprobe.data.downloads import FILES
 from diffprobe.data.listing import Listing

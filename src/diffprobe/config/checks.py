@@ -2,19 +2,10 @@
 
 from collections.abc import Iterator
 
+from diffprobe.config.datasets import Dataset, Stratified
 from diffprobe.config.facts import conditional, facts, model_space, split_rows
-from diffprobe.config.models import (
-    Autoencoder,
-    Config,
-    Dataset,
-    DiT,
-    Experiment,
-    Generation,
-    Latents,
-    Probe,
-    Stratified,
-    UNet,
-)
+from diffprobe.config.latents import Autoencoder, Latents
+from diffprobe.config.models import Config, DiT, Experiment, Generation, Probe, UNet
 from diffprobe.config.names import dit_taps, level_name, unet_taps
 
 Problem = tuple[str, object, str]  # the key, its value, what is allowed

@@ -17,7 +17,7 @@ INTRO = """# The config
 
 A YAML file says which datasets, extractors and experiments there are; `config.yaml` in this folder is used
 when no other is named. A key that is left out takes the default given below, which comes from the typed
-models in `src/diffprobe/config/models.py`; a key marked **required** has none. Unknown keys and impossible
+models in `src/diffprobe/config/`; a key marked **required** has none. Unknown keys and impossible
 combinations are refused before any job starts.
 
 To change a few keys, put them alone into a file of your own and name it after this one:

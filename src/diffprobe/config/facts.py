@@ -5,7 +5,8 @@ Of folders and zips little is known; None stands for what only reading will tell
 
 from typing import NamedTuple
 
-from diffprobe.config.models import CelebAHQ, Config, Dataset, Experiment, Official, Stratified
+from diffprobe.config.datasets import CelebAHQ, Dataset, Official, Stratified
+from diffprobe.config.models import Config, Experiment
 
 
 class Facts(NamedTuple):

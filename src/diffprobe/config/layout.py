@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import get_args
 
-from diffprobe.config.models import Autoencoder, Config, Download, Experiment, Latents
+from diffprobe.config.datasets import Download
+from diffprobe.config.latents import Autoencoder, Latents
+from diffprobe.config.models import Config, Experiment
 
 EMA = "ema"  # the weights that are evaluated: the moving average
 DOWNLOADS = get_args(Download.model_fields["kind"].annotation)  # the sources that are downloaded

@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from diffprobe.config.checks import network_taps
-from diffprobe.config.models import Autoencoder, ClassifierExtractor, Config, Dataset, Experiment
+from diffprobe.config.datasets import Dataset
+from diffprobe.config.latents import Autoencoder
+from diffprobe.config.models import ClassifierExtractor, Config, Experiment
 
 Subtree = dict[str, Any]
 

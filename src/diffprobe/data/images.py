@@ -21,7 +21,8 @@ from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, read_json, write_json
 
-__all__ = ["CHUNK", "Images", "batches", "check", "content_hash", "describe", "fill", "labels", "open_store", "read", "write"]
+__all__ = ["CHUNK", "Images", "batches", "check", "content_hash", "describe", "fill", "labels", "open_store"]
+__all__ += ["read", "write"]
 
 
 class Images(NamedTuple):
