@@ -20,13 +20,11 @@ from toy_latents import (
     MEASURED,
     VIEWS,
     complete,
-    copied,
     one_line,
     planned,
     shards,
     toy_moments,
     tree,
-    write_images,
 )
 
 from diffprobe.data import images, views
@@ -37,23 +35,7 @@ from diffprobe.latents.store import finish, open_store
 from diffprobe.latents.verify import verify
 from diffprobe.runtime.errors import UserError
 
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("images") / "images.h5")
-
-
-@pytest.fixture(scope="module")
-def original(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store made by one writer, undisturbed."""
-    store = planned(tmp_path_factory.mktemp("original"))
-    complete(store, pictures)
-    return store.path
-
-
-@pytest.fixture
-def copy(original: Path, tmp_path: Path) -> Path:
-    return copied(original, tmp_path)
+pytest_plugins = ["toy_latents"]  # its fixtures
 
 
 def test_zarr_alone_reads_what_the_autoencoder_said(original: Path, pictures: Path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from toy_latents import complete, copied, one_line, planned, toy_moments, tree, write_images
+from toy_latents import complete, one_line, planned, toy_moments, tree
 
 from diffprobe.latents.encoding import encode
 from diffprobe.latents.parts import missing, receipts
@@ -17,23 +17,7 @@ from diffprobe.latents.store import open_store
 from diffprobe.latents.verify import repair, verify
 from diffprobe.runtime.errors import UserError
 
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("images") / "images.h5")
-
-
-@pytest.fixture(scope="module")
-def original(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store made by one writer, undisturbed."""
-    store = planned(tmp_path_factory.mktemp("original"))
-    complete(store, pictures)
-    return store.path
-
-
-@pytest.fixture
-def copy(original: Path, tmp_path: Path) -> Path:
-    return copied(original, tmp_path)
+pytest_plugins = ["toy_latents"]  # its fixtures
 
 
 def flip(path: Path, at: int) -> None:

@@ -72,3 +72,21 @@ def copied(store: Path, folder: Path) -> Path:
 def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("images") / "images.h5")
+
+
+@pytest.fixture(scope="module")
+def original(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store made by one writer, undisturbed."""
+    store = planned(tmp_path_factory.mktemp("original"))
+    complete(store, pictures)
+    return store.path
+
+
+@pytest.fixture
+def copy(original: Path, tmp_path: Path) -> Path:
+    return copied(original, tmp_path)
