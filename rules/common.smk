@@ -1,6 +1,7 @@
 # How an experiment becomes paths, params and resources. Nothing here imports torch.
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from shlex import quote
 
@@ -11,6 +12,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
+from diffprobe.config.facts import asking_labels
 from diffprobe.config.layout import (
     DOWNLOADS,
     Layout,
@@ -23,6 +25,7 @@ from diffprobe.config.layout import (
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
 from diffprobe.data.fingerprint import fingerprint
+from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical, read_json
 from diffprobe.runtime.leases import local_gpus
@@ -84,14 +87,40 @@ ENVIRONMENT = str(ROOT / "envs" / "cuda.yaml")
 # --- datasets and latents
 
 
+def recorded(dataset: str) -> dict:
+    """The receipt of the images as they were read last, {} where they were not."""
+    path = Path(receipt(L.images(dataset)))
+    return read_json(path) if path.exists() else {}
+
+
+def source_paths(source: dict) -> list[str]:
+    return [source["path"]] if "path" in source else source.get("paths", [])
+
+
+@cache
 def source_state(name: str) -> str | None:
     """What tells that a local source has changed; of one that is gone now, what was recorded when it was read."""
-    source = CONFIG.datasets[name].source
-    paths = [source.path] if hasattr(source, "path") else getattr(source, "paths", [])
-    recorded = Path(receipt(L.images(name)))
-    if all(Path(path).exists() for path in paths) or not recorded.exists():
+    paths = source_paths(subtrees.dump(CONFIG.datasets[name].source))
+    if all(Path(path).exists() for path in paths) or not recorded(name):
         return fingerprint(paths)
-    return read_json(recorded)["config"].get("state")
+    return recorded(name)["config"].get("state")
+
+
+def refuse_lost_sources() -> None:
+    """Another path that leads nowhere would cost the images that were read from the one before."""
+    for name, dataset in CONFIG.datasets.items():
+        paths = source_paths(subtrees.dump(dataset.source))
+        before = recorded(name).get("config", {}).get("source", {})
+        for path in paths:
+            if before and paths != source_paths(before) and not Path(path).exists():
+                raise UserError(f"datasets.{name}.source: {path}: no such file or folder; the images read before stay")
+
+
+def refuse_missing_labels() -> None:
+    """Of datasets whose images were read; of others the job that reads them sees to it."""
+    for name in CONFIG.datasets:
+        if store := recorded(name).get("store"):
+            refuse_unlabelled(name, store["classes"], asking_labels(CONFIG, name))
 
 
 def archives(wildcards) -> list[str]:
@@ -249,6 +278,11 @@ SUMMARISED = {
 
 
 if workflow.is_main_process:
+    try:
+        refuse_lost_sources()
+        refuse_missing_labels()
+    except UserError as error:
+        sys.exit(str(error))
     for name in CONFIG.experiments:
         say_what_retrains(name)
 

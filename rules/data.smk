@@ -9,7 +9,6 @@ rule download:
         L.log("download", "{archives}"),
     benchmark:
         L.benchmark("download", "{archives}")
-    retries: 2
     conda:
         ENVIRONMENT
     threads: 1
@@ -40,12 +39,13 @@ rule images:
     resources:
         mem_mb=4000,
         runtime=720,
+        asking=lambda wildcards: ",".join(asking_labels(CONFIG, wildcards.dataset)),
     params:
         config=params_of(lambda w: subtrees.images(CONFIG.datasets[w.dataset], source_state(w.dataset))),
         archives=optional("archives"),
     shell:
         "job images {params.config:q} --in {params.archives} --out images={output.images:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name images.{wildcards.dataset}"
+        " --with dataset={wildcards.dataset} asking={resources.asking:q} --log {log:q} --threads {threads} --name images.{wildcards.dataset}"
 
 
 rule baseline:

@@ -1,6 +1,7 @@
 """The image store and its splits."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import h5py
@@ -77,7 +78,7 @@ def test_a_small_split_reads_its_own_chunks_only(store, monkeypatch):
     spy = lambda data, key: (data.ndim == 4 and slices.append(key)) or original(data, key)  # noqa: E731
     monkeypatch.setattr(h5py.Dataset, "__getitem__", spy)
     assert np.array_equal(images.read(store[0], ["test"]).images, store[1][560:])
-    assert slices == [slice(560, 600)]
+    assert slices == [slice(512, 768)]  # the chunk, whose hash is compared
 
 
 @pytest.mark.parametrize(("row", "named"), [(0, "0 to 255"), (300, "256 to 511"), (599, "512 to 599")])
@@ -87,7 +88,10 @@ def test_damage_is_found_by_rows(store, tmp_path, row, named):
     at = data.index(store[1][row].tobytes())
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     assert images.check(store[0]) == []
-    assert images.check(path) == [f"{path}: images of rows {named} are damaged; delete the file and run again"]
+    line = f"{path}: images of rows {named} are damaged; delete the file and run again"
+    assert images.check(path) == [line]
+    with pytest.raises(UserError, match=re.escape(line)):  # what is read is as it was written
+        images.read(path, ["train", "select", "test"])
 
 
 def test_damaged_labels_are_found(store, tmp_path):

@@ -345,7 +345,6 @@ def test_names_that_are_no_utf8_links_and_loops(tmp_path: Path) -> None:
         (["train/a/1.png", "test/1.png"], r"beside class folders \(test/1.png\)"),
         (["train/a/1.png", "test/a/1.png", "more/a/1.png"], "folder more lies beside split folders"),
         (["train/1.png", "val/1.png", "valid/1.png"], "train, val, valid are the same split"),
-        (["data/a/1.png", "data/b/1.png"], "one folder, data, is around all others"),
         (["a\nb/1.png", "c\nd/"], r"folder 'c\\nd' holds no image"),
     ],
 )
@@ -445,3 +444,12 @@ def test_zips_of_one_dataset_agree(tmp_path: Path) -> None:
         refused(rf"a.zip has labels in dataset.json, \S*{path.name} has {way}; all", zips, labelled, path)
     renamed = pack(tmp_path / "d.zip", IMAGES, {"labels": BOTH, "classes": ["bee", "ant"]})
     refused("name different classes", zips, labelled, renamed)
+
+
+def test_a_folder_around_all_others_tells_nothing(tmp_path: Path) -> None:
+    """As in a zip that someone made of a folder."""
+    names = ["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/2.png"]
+    plain, wrapped = pack(tmp_path / "plain.zip", names), pack(tmp_path / "w.zip", [f"x/my data/{n}" for n in names])
+    assert [row[1:] for row in rows(zips(plain))] == [row[1:] for row in rows(zips(wrapped))]
+    flat = zips(pack(tmp_path / "flat.zip", ["photos/1.png", "photos/2.png"]))
+    assert flat.classes == ("photos",)

@@ -137,7 +137,7 @@ def test_summary_has_one_row_per_figure_and_test_is_read_for_the_choice_only(fin
     select = summary[(summary.split == "select") & (summary.evaluator == "linear")]
     assert set(select[select.experiment == "tiny"].kimg) == {3, 6}
     assert set(summary[summary.experiment == "tiny_dit"].evaluator) == {"linear", "knn"}
-    assert set(summary[summary.evaluator == "psnr"].autoencoder) == {"vae"}
+    assert set(summary[summary.evaluator == "psnr"].latents) == {"views"}
     names = set(summary[summary.sampler.notna()].evaluator)
     assert names == {"fd_classifier", "precision_classifier", "recall_classifier"}
 

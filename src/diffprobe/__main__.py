@@ -47,8 +47,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from diffprobe.config.layout import Layout
-    from diffprobe.config.starter import config_for
+    from diffprobe.starter import config_for
 
+    if not Path("Snakefile").exists():
+        raise UserError("no Snakefile here; run this in the folder of the workflow (the clone)")
     configfile = str(config_for(arguments.what, arguments.name, Path(DEFAULT).parent))
     layout = Layout(load(configfile).results)
     snakemake = [sys.executable, "-m", "snakemake", "--configfile", configfile]

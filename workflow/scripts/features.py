@@ -16,7 +16,9 @@ def main(job: Job) -> None:
     device, config = job.device, job.config
     trained = model.load(job.input("ema"), device)
     network, process = trained.network, trained.process
-    data = open_inputs(job.input("data"), ["train", "select"], config["noise_seed"], device)
+    data = open_inputs(
+        job.input("data"), ["train", "select"], Key(config["noise_seed"], "features/posterior"), device, trained.latents
+    )
     levels = [process.level(sigma) for sigma in config["levels"]]
     job.progress.start(len(levels) * config["draws"] * sum(len(part.rows) for part in data.values()), "images")
     content = hashlib.sha256()

@@ -8,6 +8,7 @@ import numpy as np
 from diffprobe.config.datasets import Official, Stratified
 from diffprobe.data import images, sources, splits
 from diffprobe.data.downloads import FILES
+from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.data.listing import Listing
 from diffprobe.runtime.job import Job, run
 
@@ -37,6 +38,8 @@ def channels(asked: int | None, listing: Listing) -> int:
 def main(job: Job) -> None:
     config, path = job.config, job.output("images")
     listing = listed(job)
+    asking = job.options.get("asking", "")
+    refuse_unlabelled(job.options.get("dataset", ""), listing.classes, asking.split(",") if asking else [])
     rule = split_rule(config["split"], listing)
     split = splits.assign(rule, listing.labels, listing.official, listing.classes)
     job.progress.start(len(split), "images")

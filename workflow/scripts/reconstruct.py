@@ -1,6 +1,6 @@
 """How well an autoencoder gives back images that it has not seen: PSNR on `test`, and some pairs for the eye.
 
-Config: dataset, batch. The posterior's mean is decoded; PSNR is that of images at the autoencoder's own size.
+Config: latents, dataset, batch. The posterior's mean is decoded; PSNR is that of images at the autoencoder's own size.
 """
 
 import statistics
@@ -34,7 +34,8 @@ def main(job: Job) -> None:
             pairs.append(torch.stack([to_uint8(original), to_uint8(decoded)]).cpu())
         job.progress.update(len(found))
     row = {"dataset": config["dataset"], "evaluator": "psnr", "split": "test", "images": len(found)}
-    row |= {"autoencoder": config["autoencoder"], "value": statistics.mean(found), "spread": statistics.stdev(found)}
+    row |= {"latents": config["latents"], "value": statistics.mean(found)}
+    row["spread"] = statistics.stdev(found) if len(found) > 1 else None  # over images
     with atomic(job.output("pairs")) as partial:
         np.savez(partial, images=torch.cat(pairs, dim=1)[:, :SHOWN].numpy())  # uint8 (2, n, S, S, C)
     write_json(job.output("rows"), {"rows": [row]})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from diffprobe.config.datasets import Dataset, Stratified
+from diffprobe.config.datasets import Dataset, Download, Stratified
 from diffprobe.config.facts import conditional, facts, model_space, split_rows
 from diffprobe.config.latents import Autoencoder, Latents
 from diffprobe.config.models import Config, DiT, Experiment, Generation, Probe, UNet
@@ -15,6 +15,7 @@ def problems(config: Config) -> Iterator[Problem]:
     """Every impossible combination in the config."""
     for name, dataset in config.datasets.items():
         yield from of_dataset(f"datasets.{name}", dataset)
+    yield from of_mirrors(config.datasets)
     for name, autoencoder in config.autoencoders.items():
         yield from of_autoencoder(f"autoencoders.{name}", autoencoder, config)
     for name, latents in config.latents.items():
@@ -38,6 +39,16 @@ def of_dataset(key: str, dataset: Dataset) -> Iterator[Problem]:
         yield f"{key}.split.test", split.test, f"a number that leaves some of {known.images:,} images for train"
     if split.kind == "stratified":
         yield from of_shares(f"{key}.split", split, known.smallest)
+
+
+def of_mirrors(datasets: dict[str, Dataset]) -> Iterator[Problem]:
+    """A public dataset is downloaded once, so from one place."""
+    named: dict[str, str | None] = {}
+    for name, dataset in datasets.items():
+        if isinstance(dataset.source, Download):
+            mirror = named.setdefault(dataset.source.kind, dataset.source.mirror)
+            if mirror != dataset.source.mirror:
+                yield f"datasets.{name}.source.mirror", dataset.source.mirror, f"{mirror}, as in the dataset before"
 
 
 def of_shares(key: str, split: Stratified, smallest: int | None) -> Iterator[Problem]:
@@ -73,8 +84,21 @@ def of_latents(key: str, latents: Latents, config: Config) -> Iterator[Problem]:
     if latents.autoencoder not in config.autoencoders:
         yield f"{key}.autoencoder", latents.autoencoder, one_of(config.autoencoders)
         return
-    known = facts(config.datasets[latents.dataset])
-    seen = facts(config.datasets[config.autoencoders[latents.autoencoder].dataset])
+    autoencoder = config.autoencoders[latents.autoencoder]
+    if autoencoder.dataset not in config.datasets:
+        return  # said where the autoencoder is
+    dataset, other = config.datasets[latents.dataset], config.datasets[autoencoder.dataset]
+    known, seen = facts(dataset), facts(other)
+    fitting = autoencoder.dataset == latents.dataset or not known.size or autoencoder.size % known.size == 0
+    if autoencoder.resize == "repeat" and not fitting:
+        yield (
+            f"{key}.autoencoder",
+            latents.autoencoder,
+            f"one whose size is a multiple of the images' {known.size} pixels",
+        )
+    if other.source == dataset.source and (other.split, other.per_class) != (dataset.split, dataset.per_class):
+        allowed = f"an autoencoder of {latents.dataset}: {autoencoder.dataset} splits the same images otherwise"
+        yield f"{key}.autoencoder", latents.autoencoder, f"{allowed}, so it has seen some of this test"
     if seen.channels != known.channels:
         yield f"{key}.autoencoder", latents.autoencoder, f"an autoencoder of images with {known.channels} channels"
     if latents.views[0].kind != "identity":

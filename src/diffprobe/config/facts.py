@@ -92,6 +92,22 @@ def model_space(config: Config, experiment: Experiment) -> tuple[int, int]:
     return autoencoder.network.latent_channels, autoencoder.size // 2**halvings
 
 
+def asking_labels(config: Config, dataset: str) -> list[str]:
+    """The keys of the config that need labels of a dataset."""
+    keys = [
+        f"extractors.{name}.dataset"
+        for name, extractor in config.extractors.items()
+        if extractor.kind == "classifier" and extractor.dataset == dataset
+    ]
+    for name, experiment in config.experiments.items():
+        if experiment.dataset == dataset and experiment.probe:
+            keys.append(f"experiments.{name}.probe")
+        if experiment.dataset == dataset and conditional(config, experiment):
+            guided = (sampler for sampler, found in experiment.sample.samplers.items() if found.guidance != 1)
+            keys += [f"experiments.{name}.sample.samplers.{sampler}.guidance" for sampler in guided]
+    return keys
+
+
 def conditional(config: Config, experiment: Experiment) -> bool:
     """Whether the experiment's network is told labels; where only reading tells whether there are any, it is."""
     return getattr(experiment.network, "conditional", False) and facts(config.datasets[experiment.dataset]).classes != 0

@@ -59,7 +59,7 @@ def encode(config: Config, name: str) -> Subtree:
 
 def reconstruct(config: Config, name: str) -> Subtree:
     found = config.latents[name]
-    return found.model_dump(mode="json", include={"dataset", "autoencoder", "batch"})
+    return {"latents": name, "dataset": found.dataset, "batch": found.batch}
 
 
 def classifier(extractor: ClassifierExtractor) -> Subtree:

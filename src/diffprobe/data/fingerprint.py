@@ -1,29 +1,42 @@
-"""Whether a local source has changed, told without reading it."""
+"""Whether a local source has changed, told without reading its images."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
+from diffprobe.data.sources.names import is_hidden, is_image
 from diffprobe.runtime.files import digest
 
-DEPTH = 2  # folders below a source that are looked at: splits, and classes within them
+FILES = 20_000  # images of a folder that are looked at one by one; of larger ones only the folders are
 
 
 def fingerprint(paths: Iterable[str]) -> str | None:
-    """A digest of the names and times of zips, or of folders and those in them; None where there is no local source.
+    """A digest of the names, sizes and times of zips and of the images in folders; None where there is no such source.
 
-    A folder's time changes when a file in it comes, goes or is replaced, so no file needs to be looked at.
+    Of a folder with more than FILES images it holds the folders' times alone, which change when a file comes or goes
+    but not when one is written over in place.
     """
-    seen = [
-        [str(path.relative_to(top)), path.stat().st_mtime_ns] for top in map(Path, paths) for path in looked_at(top)
-    ]
-    return digest(seen) if seen else None
+    seen = [entry for top in map(Path, paths) if top.exists() for entry in looked_at(top)]
+    return digest(sorted(seen)) if seen else None
 
 
-def looked_at(top: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """A path and, of a folder, the folders in it, in order of their names."""
-    if not top.exists():
-        return
-    yield top
-    if top.is_dir() and depth:
-        for below in sorted(path for path in top.iterdir() if path.is_dir()):
-            yield from looked_at(below, depth - 1)
+def looked_at(top: Path) -> list[list]:
+    if top.is_file():
+        return [stamp(top, top.name)]
+    images = list(islice((path for path in below(top) if is_image(path.name)), FILES + 1))
+    chosen = images if len(images) <= FILES else [top, *(path for path in below(top) if path.is_dir())]
+    return [stamp(path, ascii(str(path.relative_to(top)))) for path in chosen]
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """All that is below a folder, except what is hidden; links to folders are not followed."""
+    for path in folder.iterdir():
+        if not is_hidden(path.name):
+            yield path
+            if path.is_dir() and not path.is_symlink():
+                yield from below(path)
+
+
+def stamp(path: Path, name: str) -> list:
+    status = path.stat()
+    return [name, status.st_size if path.is_file() else 0, status.st_mtime_ns]

@@ -5,7 +5,7 @@ labels  int64 (N,), -1 for none
 split   uint8 (N,), an index into data.splits.SPLITS
 hashes  uint8 (chunks, 32), the sha256 of each chunk's images
 
-attributes: name, source, classes (names), split_rule (JSON); content, a sha256 over shape, hashes, labels and split
+attributes: source, classes (names), split_rule (JSON); content, a sha256 over shape, hashes, labels and split
 """
 
 import errno
@@ -24,6 +24,7 @@ from h5py import h5d, h5p, h5s, h5t
 from diffprobe.runtime.errors import UserError
 
 CHUNK = 256  # images per chunk
+LABELS_DAMAGED = "labels, split or hashes are damaged; delete the file and run again"
 ARRAYS = ("images", "labels", "split", "hashes")
 
 
@@ -77,8 +78,11 @@ def finish(path: Path, hashes: Sequence[bytes]) -> None:
         os.fsync(opened.fileno())
 
 
-def open_store(path: Path) -> h5py.File:
-    """Open a store for reading. Raises UserError where it is none."""
+def open_store(path: Path, sound: bool = True) -> h5py.File:
+    """Open a store for reading. Raises UserError where it is none or, if it is to be `sound`, not as it was written.
+
+    Pixels are compared when they are read (`sound_chunk`).
+    """
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -87,18 +91,33 @@ def open_store(path: Path) -> h5py.File:
     if missing:
         file.close()
         raise UserError(f"{path}: not an image store of this version (no {missing[0]}); delete it and run again")
+    if sound and content_of(file) != file.attrs["content"].decode():
+        file.close()
+        raise UserError(f"{path}: {LABELS_DAMAGED}")
     return file
 
 
 def damage(file: h5py.File) -> Iterator[str]:
     """What is wrong in a store, one line each."""
-    images, hashes = file["images"], file["hashes"][:]  # (N, H, W, C), (chunks, 32)
-    for index, expected in enumerate(hashes):
-        start, stop = index * CHUNK, min((index + 1) * CHUNK, len(images))
-        if chunk_hashes(images[start:stop]) != [expected.tobytes()]:
-            yield f"images of rows {start} to {stop - 1} are damaged"
+    for index in range(len(file["hashes"])):
+        try:
+            sound_chunk(file, index)
+        except UserError as error:
+            yield str(error)
     if content_of(file) != file.attrs["content"].decode():
-        yield "labels, split or hashes are damaged"
+        yield f"{file.filename}: {LABELS_DAMAGED}"
+
+
+def sound_chunk(file: h5py.File, index: int) -> np.ndarray:
+    """A chunk of images, uint8 (up to 256, H, W, C), as it was written. Raises UserError where it is not."""
+    start = index * CHUNK
+    images = file["images"][start : start + CHUNK]
+    if chunk_hashes(images) != [file["hashes"][index].tobytes()]:
+        raise UserError(
+            f"{file.filename}: images of rows {start} to {start + len(images) - 1} are damaged; "
+            "delete the file and run again"
+        )
+    return images
 
 
 def chunk_hashes(images: np.ndarray) -> list[bytes]:

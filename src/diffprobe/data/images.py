@@ -37,7 +37,7 @@ def read(path: Path, splits: Sequence[str]) -> Images:
     """The rows of the named splits, in the order of the store."""
     with open_store(path) as file:
         rows = np.flatnonzero(np.isin(file["split"][:], [SPLITS.index(split) for split in splits]))
-        return Images(gather(file["images"], rows), file["labels"][:][rows], rows)
+        return Images(gather(file, rows), file["labels"][:][rows], rows)
 
 
 def labels(path: Path, split: str) -> np.ndarray:
@@ -50,17 +50,20 @@ def batches(path: Path, rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
     """The images of `rows`, int64 (M,) in any order, as uint8 (up to `batch`, H, W, C); one batch is in memory."""
     with open_store(path) as file:
         for start in range(0, len(rows), batch):
-            yield gather(file["images"], rows[start : start + batch])
+            yield gather(file, rows[start : start + batch])
 
 
-def gather(images: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
-    """The images of `rows`, int64 (M,), as uint8 (M, H, W, C), without reading chunks that hold none of them."""
-    found = np.empty((len(rows), *images.shape[1:]), np.uint8)
+def gather(file: h5py.File, rows: np.ndarray) -> np.ndarray:
+    """The images of `rows`, int64 (M,), as uint8 (M, H, W, C), without reading chunks that hold none of them.
+
+    Raises UserError where a chunk is not what was written.
+    """
+    found = np.empty((len(rows), *file["images"].shape[1:]), np.uint8)
     order = np.argsort(rows, kind="stable")
     borders = np.flatnonzero(np.diff(rows[order] // CHUNK)) + 1
     for part in np.split(order, borders) if len(rows) else ():
-        start, stop = rows[part[0]], rows[part[-1]] + 1
-        found[part] = images[start:stop][rows[part] - start]
+        chunk = int(rows[part[0]]) // CHUNK
+        found[part] = hdf5.sound_chunk(file, chunk)[rows[part] - chunk * CHUNK]
     return found
 
 
@@ -76,8 +79,8 @@ def describe(path: Path) -> dict:
 
 def check(path: Path) -> list[str]:
     """Every damage in a store, by rows, one line each. Raises UserError where it cannot be opened."""
-    with open_store(path) as file:
-        return [f"{path}: {line}; delete the file and run again" for line in hdf5.damage(file)]
+    with open_store(path, sound=False) as file:
+        return list(hdf5.damage(file))
 
 
 def write(path: Path, images: np.ndarray, labels: np.ndarray, split: np.ndarray, **attributes: object) -> None:

@@ -12,6 +12,7 @@ from diffprobe.data import images
 from diffprobe.diffusion.samplers import to_float
 from diffprobe.latents.store import Latents, open_store
 from diffprobe.networks.autoencoder import posterior
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
 
@@ -20,15 +21,20 @@ class Inputs(NamedTuple):
     read: Callable[[slice, int], Tensor]  # (images of the split, draw) to x (B, C, H, W) in the model's space
 
 
-def open_inputs(store: Path, splits: list[str], seed: int, device: torch.device) -> dict[str, Inputs]:
+def open_inputs(
+    store: Path, splits: list[str], key: Key, device: torch.device, content: str | None
+) -> dict[str, Inputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
 
-    A latent is a sample of its posterior, drawn by (seed, image, draw).
+    A latent is a sample of its posterior, drawn by (key, image, draw). `content` is that of the latents which the
+    model was trained on. Raises UserError where the store holds others.
     """
     if store.suffix == ".h5":
         return {split: of_pixels(images.read(store, [split]), device) for split in splits}
     latents = open_store(store.parent)
-    return {split: of_latents(latents, split, Key(seed, "posterior"), device) for split in splits}
+    if latents.content != content:
+        raise UserError(f"{store.parent}: not the latents that this model was trained on; run the workflow again")
+    return {split: of_latents(latents, split, key, device) for split in splits}
 
 
 def of_pixels(data: images.Images, device: torch.device) -> Inputs:

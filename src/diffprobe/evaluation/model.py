@@ -17,6 +17,7 @@ class Model(NamedTuple):
     process: EDM
     shape: tuple[int, int, int]  # (C, H, W) of what the network sees
     classes: int  # labels that it knows; 0 where it is told none
+    latents: str | None  # the content of the latents that it was trained on, where it was
     to_images: Callable[[Tensor], Tensor]  # from its space (B, C, H, W) to the dataset's images in about [-1, 1]
 
 
@@ -24,7 +25,9 @@ def load(path: Path, device: torch.device, autoencoder: Path | None = None) -> M
     """The model of a checkpoint; `autoencoder` is the checkpoint of that whose latents it sees, for samples."""
     network, header = checkpoints.load(path, device)
     decode = latent_decoder(header["latents"], autoencoder, device) if autoencoder else lambda x: x
-    return Model(network, EDM.of(header["process"]), tuple(header["image"]), header["shape"].get("classes", 0), decode)
+    shape, classes = tuple(header["image"]), header["shape"].get("classes", 0)
+    latents = header["latents"]["content"] if "latents" in header else None
+    return Model(network, EDM.of(header["process"]), shape, classes, latents, decode)
 
 
 def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) -> tuple[Codec, dict]:

@@ -12,8 +12,8 @@ from diffprobe.config.names import level_name
 from diffprobe.runtime.errors import UserError
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
-COLUMNS += ["tap", "sigma", "sampler", "extractor", "images", "dataset", "autoencoder"]
-KEY = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "autoencoder"]
+COLUMNS += ["tap", "sigma", "sampler", "extractor", "images", "dataset", "latents"]
+KEY = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]
 COUNTS, REALS = ("kimg", "seeds", "images"), ("value", "spread", "sigma")  # each may be missing
 NUMBERS = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(REALS, "float64")
 DISTANCES = ("fd_", "fid_")  # how the names of distances begin; the rest names the extractor

@@ -21,7 +21,7 @@ def verify(config: Config, repair: bool) -> None:
 
 def of_images(store: Path, repair: bool) -> list[str]:
     if not store.exists():
-        return []
+        return told(store, None)
     damage = images.check(store)
     if damage and repair:
         store.unlink()
@@ -30,14 +30,16 @@ def of_images(store: Path, repair: bool) -> list[str]:
 
 def of_latents(mark: Path, repair: bool) -> list[str]:
     if not mark.exists():
-        return []
+        return told(mark.parent, None)
     problems = latents.verify(mark.parent)
     if repair:
         latents.repair(mark.parent, problems)
     return told(mark.parent, [problem.text for problem in problems])
 
 
-def told(store: Path, damage: list[str]) -> list[str]:
+def told(store: Path, damage: list[str] | None) -> list[str]:
+    """The lines of a store's damage; what is whole, or not there (None), is printed."""
     if not damage:
-        print(f"{store}: every byte is as it was written")
+        print(f"{store}: {'not made yet' if damage is None else 'every byte is as it was written'}")
+        return []
     return [line if line.startswith(str(store)) else f"{store}: {line}" for line in damage]

@@ -70,10 +70,13 @@ def arrange(names: Sequence[str], folders: Collection[str], where: str, labels: 
 
     `names` are the images, `folders` all folders, empty ones included; both relative, with `/`.
 
+    A folder around all others, as a zip of a folder has it, tells nothing.
+
     Raises:
         UserError: images both in class folders and beside them, a class folder without images, split folders
-            beside other folders, one folder around all class folders.
+            beside other folders.
     """
+    names, folders = unwrapped(names, folders)
     splits = split_folders(names, where)
     official = official_splits(names, splits)
     inner = [below(name, splits) for name in names]
@@ -83,10 +86,19 @@ def arrange(names: Sequence[str], folders: Collection[str], where: str, labels: 
     refuse_empty(names, folders, 2 if splits else 1, where)
     found = [top(name) for name in inner]
     classes = in_order(set(found))
-    refuse_no_class(classes, inner, where)
+    refuse_no_class(classes, where)
     index = {name: i for i, name in enumerate(classes)}
     ids = np.array([index[name] for name in found], dtype=np.int64)
     return Tree(ids, tuple(printable(name) for name in classes), official)
+
+
+def unwrapped(names: Sequence[str], folders: Collection[str]) -> tuple[Sequence[str], Collection[str]]:
+    """Names without the folder around all others, where there is one (or one in another)."""
+    while len({top(name) for name in names}) == 1 and all(name.count("/") > 1 for name in names):
+        around = f"{top(names[0])}/"
+        names = [name.removeprefix(around) for name in names]
+        folders = [folder.removeprefix(around) for folder in folders if folder.startswith(around)]
+    return names, folders
 
 
 def refuse_stray(names: Sequence[str], inner: Sequence[str], where: str) -> None:
@@ -108,17 +120,12 @@ def refuse_empty(names: Sequence[str], folders: Collection[str], depth: int, whe
             raise UserError(f"{where}: folder {shown(folder)} holds no image; add some, remove it or set labels: false")
 
 
-def refuse_no_class(classes: Sequence[str], inner: Sequence[str], where: str) -> None:
-    """Folders that cannot be meant as classes: split folders beside others, one folder around all."""
+def refuse_no_class(classes: Sequence[str], where: str) -> None:
+    """Folders that cannot be meant as classes: split folders beside others."""
     roles = {ROLES[folder.lower()] for folder in classes if folder.lower() in ROLES}
     others = [folder for folder in classes if folder.lower() not in ROLES]
     if "train" in roles and len(roles) > 1 and others:
         raise UserError(
             f"{where}: folder {shown(others[0])} lies beside split folders such as train; "
             "move it away or set labels: false"
-        )
-    if len(classes) == 1 and all(name.count("/") > 1 for name in inner):
-        raise UserError(
-            f"{where}: one folder, {shown(classes[0])}, is around all others and would be the only class; "
-            "take it away or set labels: false"
         )

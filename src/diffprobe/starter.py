@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from diffprobe.config.load import parse
+from diffprobe.config.datasets import Source
+from diffprobe.config.load import load, parse
 from diffprobe.data import sources
 from diffprobe.data.listing import Listing
 from diffprobe.runtime.errors import UserError
@@ -30,7 +31,7 @@ def starter(path: Path, name: str) -> str:
     source = {"kind": kind, **({"paths": [str(path)]} if kind == "zip" else {"path": str(path)})}
     listing = sources.find(source | {"labels": True}, {})
     smallest = min(Counter(listing.labels.tolist()).values())
-    labelled = bool(listing.classes) and smallest >= FEWEST
+    labelled = len(listing.classes) > 1 and smallest >= FEWEST
     if listing.classes and not labelled:
         source["labels"] = False
     raw = config(source, name, len(listing.labels), labelled)
@@ -45,7 +46,10 @@ def found(listing: Listing, labelled: bool, path: Path) -> str:
     counted = f"{len(listing.labels):,} images of {str(path)!a}"
     if labelled:
         return f"{counted} in {len(listing.classes)} classes."
-    return f"{counted}, without labels{f' (a class has fewer than {FEWEST})' if listing.classes else ''}: no probe."
+    why = ""
+    if listing.classes:
+        why = " (one class only)" if len(listing.classes) == 1 else f" (a class has fewer than {FEWEST})"
+    return f"{counted}, without labels{why}: no probe."
 
 
 def config(source: dict, name: str, images: int, labelled: bool) -> dict:
@@ -87,13 +91,21 @@ def config_for(what: Path, name: str | None, folder: Path) -> Path:
         return what
     name = name or re.sub(r"[^A-Za-z0-9]+", "_", what.expanduser().absolute().stem).strip("_") or "mine"
     target = folder / f"{name}.yaml"
-    path = str(what.expanduser().absolute())
+    path = what.expanduser().absolute()
+    if "$" in str(path):
+        raise UserError(f"{str(path)!a}: a config takes `$` for the begin of a variable; give it another name")
     if target.exists():
-        if path not in target.read_text():
-            raise UserError(f"{target}: is a config for something else than {path}; give another --name")
+        sources = [dataset.source for dataset in load(target).datasets.values()]
+        if str(path) not in [place for source in sources for place in places(source)]:
+            raise UserError(f"{target}: is a config for something else than {str(path)!a}; give another --name")
         return target
-    text = starter(Path(path), name)
+    text = starter(path, name)
     with atomic(target) as partial:
         partial.write_text(text)
-    print(f"{target}: written for {path}; edit it and run again to go further", file=sys.stderr)
+    print(f"{target}: written for {str(path)!a}; edit it and run again to go further", file=sys.stderr)
     return target
+
+
+def places(source: Source) -> list[str]:
+    """Where a source lies on this machine."""
+    return [source.path] if hasattr(source, "path") else getattr(source, "paths", [])
