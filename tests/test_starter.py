@@ -1,6 +1,5 @@
 """From a folder or zip of images to a first config; what tells that a folder has changed; who asks for labels."""
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def test_a_config_of_other_images_is_not_taken(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "same.zip", "w") as archive:
         archive.write(folder / "0.png", "0.png")
     config_for(tmp_path / "same.zip", None, tmp_path)
-    with pytest.raises(UserError, match="something else than .*give another --name"):
+    with pytest.raises(UserError, match=r"something else than .*give another --name"):
         config_for(folder, None, tmp_path)
     with pytest.raises(UserError, match="another name"):
         config_for(tmp_path / "$HOME x", None, tmp_path)
@@ -68,7 +67,7 @@ def test_a_folder_tells_that_it_has_changed(tmp_path: Path) -> None:
     assert changed()
     (folder / "dog" / "deep" / "deeper" / "9.png").write_bytes(b"new")
     assert changed()
-    os.rename(folder / "cat" / "1.png", folder / "cat" / "8.png")
+    (folder / "cat" / "1.png").rename(folder / "cat" / "8.png")
     assert changed()
     assert fingerprint([str(tmp_path / "gone")]) is None
 
