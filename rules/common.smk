@@ -13,15 +13,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import asking_labels
-from diffprobe.config.layout import (
-    DOWNLOADS,
-    Layout,
-    probed_datasets,
-    receipt,
-    stages,
-    store_receipt,
-    used_latents,
-)
+from diffprobe.config.layout import DOWNLOADS, Layout, receipt, stages, store_receipt
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
 from diffprobe.data.fingerprint import fingerprint

@@ -35,8 +35,6 @@ from diffprobe.latents.store import finish, open_store
 from diffprobe.latents.verify import verify
 from diffprobe.runtime.errors import UserError
 
-pytest_plugins = ["toy_latents"]  # its fixtures
-
 
 def test_zarr_alone_reads_what_the_autoencoder_said(original: Path, pictures: Path):
     group = zarr.open_group(str(original), mode="r")

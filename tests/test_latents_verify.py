@@ -17,8 +17,6 @@ from diffprobe.latents.store import open_store
 from diffprobe.latents.verify import repair, verify
 from diffprobe.runtime.errors import UserError
 
-pytest_plugins = ["toy_latents"]  # its fixtures
-
 
 def flip(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
