@@ -109,10 +109,10 @@ def refuse_lost_sources() -> None:
 
 
 def refuse_missing_labels() -> None:
-    """Of datasets whose images were read; of others the job that reads them sees to it."""
-    for name in CONFIG.datasets:
-        if store := recorded(name).get("store"):
-            refuse_unlabelled(name, store["classes"], asking_labels(CONFIG, name))
+    """Of datasets whose images were read and stay; of others the job that reads them sees to it."""
+    for name, dataset in CONFIG.datasets.items():
+        if recorded(name).get("config") == subtrees.images(dataset, source_state(name)):
+            refuse_unlabelled(name, recorded(name)["store"]["classes"], asking_labels(CONFIG, name))
 
 
 def archives(wildcards) -> list[str]:

@@ -310,3 +310,37 @@ def test_rules_and_commands_load_no_torch(finished: Path) -> None:
     found = subprocess.run([sys.executable, "-c", code], cwd=finished, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert "tiny" in found.stdout and "done" in found.stdout
+
+
+def test_sources_that_are_lost_or_have_no_labels_cost_nothing(tmp_path: Path) -> None:
+    """A folder read, then gone, mistyped, asked for labels that it lacks, and at last given them."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(12):
+        (photos / f"{i}.ppm").write_bytes(b"P6 8 8 255\n" + bytes([i]) * 192)
+    config = json.loads(json.dumps(TINY))
+    config["datasets"]["mine"] = {"source": {"kind": "folder", "path": str(photos)}, "size": 8}
+    project = project_with(tmp_path / "project", config)
+    store = "results/data/mine/images.h5"
+    done(project, store)
+
+    def refused(*fragments: str) -> None:
+        configure(project, config)
+        found = run(project, store)
+        assert found.returncode != 0 and (project / store).exists()
+        assert "Traceback" not in found.stderr
+        assert all(fragment in found.stderr for fragment in fragments), found.stderr
+
+    photos.rename(tmp_path / "elsewhere")
+    assert planned(project, store) == {}
+    config["datasets"]["mine"]["source"]["path"] = str(tmp_path / "mistyped")
+    refused("datasets.mine.source", "mistyped", "no such file or folder")
+    (tmp_path / "elsewhere").rename(photos)
+    config["datasets"]["mine"]["source"]["path"] = str(photos)
+    config["extractors"]["other"] = {"kind": "classifier", "dataset": "mine"}
+    refused("datasets.mine: no labels", "extractors.other.dataset")
+    for name, part in (("a", range(6)), ("b", range(6, 12))):
+        (photos / name).mkdir()
+        for i in part:
+            (photos / f"{i}.ppm").rename(photos / name / f"{i}.ppm")
+    assert planned(project, store) == {"images": 1}

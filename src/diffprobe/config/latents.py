@@ -88,8 +88,8 @@ class Latents(Strict):
         [{"kind": "identity"}],
         min_length=1,
         validate_default=True,
-        description="Views of `train` (select and test have the identity alone); the identity comes first. A DiT is told "
-        "what a view has done and draws images as they are; a U-Net is not, so its samples come in all views.",
+        description="Views of `train` (select and test have the identity alone); the identity comes first. A DiT is "
+        "told what a view has done and draws images as they are; a U-Net is not, so its samples come in all views.",
     )
     scale: Literal["measured"] | Number = Field(
         "measured",
