@@ -12,7 +12,7 @@ def main(job: Job) -> None:
     grid = pd.read_csv(job.input("grid"), dtype={"level": str})
     select = read_json(job.input("select"))
     name = select["rows"][0]["experiment"]
-    title = f"{name} at {config['kimg']} thousand images: linear accuracy on select (%)"
+    title = f"{name} at {config['kimg']} thousand images:\nlinear accuracy on select (%)"
     figure = heatmap(grid, select["choice"], title, config["taps"], config["dpi"])
     with atomic(job.output("plot")) as partial:
         figure.savefig(partial)

@@ -177,7 +177,7 @@ def heatmap(grid: pd.DataFrame, choice: dict, title: str = "", taps: Sequence[st
     known = [tap for tap in taps if tap in set(grid["tap"])] or list(grid["tap"].unique())
     cells = 100 * grid.pivot(index="tap", columns="level", values="accuracy").loc[known, levels["level"]]
     rows, columns = cells.shape
-    figure, axes = canvas(max(1.1 + 0.68 * columns, 3.6), 1.15 + 0.34 * rows, dpi)
+    figure, axes = canvas(max(1.1 + 0.68 * columns, 4.2), 1.35 + 0.34 * rows, dpi)
     error = (100 - cells).clip(lower=0.1)  # on a logarithmic scale, lest bad cells take all the colours
     write_cells(axes, axes.imshow(error, cmap="YlGnBu_r", norm=LogNorm(), aspect="auto"), cells.to_numpy())
     axes.set_xticks(range(columns), [level_label(row) for row in levels.itertuples()])
