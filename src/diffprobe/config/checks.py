@@ -78,6 +78,7 @@ def of_autoencoder(key: str, autoencoder: Autoencoder, config: Config) -> Iterat
 
 
 def of_latents(key: str, latents: Latents, config: Config) -> Iterator[Problem]:
+    """Images that the autoencoder does not fit or has seen the test of, and views, scales, batches that cannot be."""
     if latents.dataset not in config.datasets:
         yield f"{key}.dataset", latents.dataset, one_of(config.datasets)
         return
@@ -117,6 +118,7 @@ def of_classifier(key: str, dataset: str, config: Config) -> Iterator[Problem]:
 
 
 def of_experiment(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
+    """What an experiment names that is not there, and what of it does not fit together."""
     if experiment.dataset not in config.datasets:
         yield f"{key}.dataset", experiment.dataset, one_of(config.datasets)
         return

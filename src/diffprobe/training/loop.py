@@ -70,7 +70,8 @@ def train(
 
 def tick(state: State, options: Options, lr: float) -> None:
     """Turn the sums since the last tick into a row of the history."""
-    means = {name: float(value) / state.summed for name, value in state.sums.items()}
+    # Sorted, since a restored state has its sums in that order: a row is the same text after a stop.
+    means = {name: float(value) / state.summed for name, value in sorted(state.sums.items())}
     if not math.isfinite(means["loss"]):
         raise UserError(
             f"the loss is {means['loss']} at step {state.step} (learning rate {lr:g}); "
