@@ -16,9 +16,8 @@ def main(job: Job) -> None:
     device, config = job.device, job.config
     trained = model.load(job.input("ema"), device)
     network, process = trained.network, trained.process
-    data = open_inputs(
-        job.input("data"), ["train", "select"], Key(config["noise_seed"], "features/posterior"), device, trained.latents
-    )
+    data = open_inputs(job.input("data"), ["train", "select"], device, trained.latents)
+    posterior = Key(config["noise_seed"], "features/posterior")
     levels = [process.level(sigma) for sigma in config["levels"]]
     job.progress.start(len(levels) * config["draws"] * sum(len(part.rows) for part in data.values()), "images")
     content = hashlib.sha256()
@@ -27,7 +26,7 @@ def main(job: Job) -> None:
             key = Key(config["noise_seed"], f"features/{level.name}")
             for split, part in data.items():
                 for draw in range(config["draws"]):
-                    options = {"draw": draw, "batch": config["batch"], "device": device}
+                    options = {"posterior": posterior, "draw": draw, "batch": config["batch"], "device": device}
                     for rows, found in extract(network, process, part, level, config["taps"], key, **options):
                         shape = (config["draws"], len(part.rows))
                         content.update(write(store, level.name, split, found, shape, draw, rows))

@@ -25,11 +25,13 @@ def main(job: Job) -> None:
     classes = len(images.describe(job.input("images"))["classes"])
     level, tap, draws = process.level(choice["sigma"]), choice["tap"], config["draws"]
 
+    data = open_inputs(job.input("data"), SPLITS, device, trained.latents)
+
     def features(split: str, seed: int) -> np.ndarray:  # (draws, N, D)
         # A purpose of its own: never the noise that the choice was made with, and other noise for each seed.
         noise, drawn = (Key(config["noise_seed"], f"test/{seed}/{name}") for name in (level.name, "posterior"))
-        data = open_inputs(job.input("data"), [split], drawn, device, trained.latents)
-        options = {"level": level, "taps": [tap], "key": noise, "batch": config["batch"], "device": device}
+        options = {"level": level, "taps": [tap], "key": noise, "posterior": drawn}
+        options |= {"batch": config["batch"], "device": device}
         passes = [extract(network, process, data[split], draw=draw, **options) for draw in range(draws)]
         return np.stack([np.concatenate([found[tap].cpu().numpy() for _, found in one]) for one in passes])
 

@@ -52,15 +52,19 @@ def extract(
     level: Level,
     taps: Sequence[str],
     key: Key,
+    posterior: Key,
     draw: int,
     batch: int,
     device: torch.device,
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    """The pooled features of all images, batch by batch: (rows of the split, tap to (B, D))."""
+    """The pooled features of all images, batch by batch: (rows of the split, tap to (B, D)).
+
+    Noise is drawn by `key`, latents from their posteriors by `posterior`.
+    """
     for start in range(0, len(data.rows), batch):
         part = slice(start, min(start + batch, len(data.rows)))
         rows = torch.from_numpy(data.rows[part]).to(device)
-        yield part, pooled(network, process, data.read(part, draw), rows, level, taps, key, draw)
+        yield part, pooled(network, process, data.read(part, posterior, draw), rows, level, taps, key, draw)
 
 
 def write(

@@ -17,9 +17,8 @@ def planned(config: dict, path: Path, image_store: Path, codec: dict, autoencode
 
     `codec` is the autoencoder's (size, resize, channels). train is stored in all views, the other splits as they are.
     """
-    found = images.describe(image_store)
-    counts = {split: found[split] for split in SPLITS if found[split]}
-    identity = {"dataset": found["content"], "autoencoder": sha256(autoencoder), "codec": codec, "dtype": "float32"}
+    counts, origin = made_from(image_store, autoencoder)
+    identity = {**origin, "codec": codec, "dtype": "float32"}
     return Store(path, identity, config["seed"], counts, views(config, counts), config["shard_chunks"])
 
 
@@ -34,12 +33,12 @@ def scaling(config: dict) -> str | dict[str, float]:
 
 def expected(config: dict, image_store: Path, autoencoder: Path) -> dict[str, Any]:
     """The identity that a store must have to be read for this config, these images and this autoencoder."""
+    counts, origin = made_from(image_store, autoencoder)
+    return {**origin, "seed": config["seed"], "views": views(config, counts), "scale": scaling(config)}
+
+
+def made_from(image_store: Path, autoencoder: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """The images of each split that has any, and the hashes of images and autoencoder."""
     found = images.describe(image_store)
     counts = {split: found[split] for split in SPLITS if found[split]}
-    return {
-        "dataset": found["content"],
-        "autoencoder": sha256(autoencoder),
-        "seed": config["seed"],
-        "views": views(config, counts),
-        "scale": scaling(config),
-    }
+    return counts, {"dataset": found["content"], "autoencoder": sha256(autoencoder)}
