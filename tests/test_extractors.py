@@ -111,19 +111,19 @@ def test_folded_and_unfolded_files_give_pytorch_fids_features(
     assert expected.std(0).mean() > 0.02 * expected.mean()  # what `close` allows is far below the signal
     for path in (unfolded, folded):
         extractor = inception(768, str(path), "cpu")
-        features = extractor.apply(images())
+        features = extractor.apply(images()).pooled
         assert (extractor.name, extractor.dim, extractor.weights) == ("inception_768", 768, sha256(path))
         assert features.dtype == torch.float32
         assert features.shape == (2, 768)
         assert close(features, expected)
-    assert close(inception(64, str(unfolded), "cpu").apply(images()), functional_64(state, images()))
+    assert close(inception(64, str(unfolded), "cpu").apply(images()).pooled, functional_64(state, images()))
 
 
 def test_real_file_gives_pytorch_fids_features(real_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = safetensors.torch.load_file(real_weights)
     extractor = inception(768, str(real_weights), "cpu")
-    assert close(extractor.apply(images()), pytorch_fid(state, images(), monkeypatch))
-    assert close(inception(64, str(real_weights), "cpu").apply(images()), functional_64(state, images()))
+    assert close(extractor.apply(images()).pooled, pytorch_fid(state, images(), monkeypatch))
+    assert close(inception(64, str(real_weights), "cpu").apply(images()).pooled, functional_64(state, images()))
     with pytest.raises(UserError, match=r"lack Mixed_7a.branch3x3_1.conv.weight") as error:
         inception(2048, str(real_weights), "cpu")
     assert "\n" not in str(error.value)
@@ -135,7 +135,7 @@ def test_gray_is_repeated_and_a_partial_file_serves_only_its_dims(unfolded: Path
     safetensors.torch.save_file({name: state[name] for name in state if "Mixed" not in name}, path)
     apply = inception(192, str(path), "cpu").apply
     gray = images(channels=1)
-    assert torch.equal(apply(gray), apply(gray.expand(-1, -1, -1, 3)))
+    assert torch.equal(apply(gray).pooled, apply(gray.expand(-1, -1, -1, 3)).pooled)
     for dims, missing in ((768, "Mixed_5b.branch1x1.conv.weight"), (2048, "Mixed_5b.branch1x1.conv.weight")):
         with pytest.raises(UserError, match=f"dims {dims} lack {missing}"):
             inception(dims, str(path), "cpu")
@@ -177,6 +177,10 @@ class Means(nn.Module):
 
     dim = 3
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
     def features(self, x: Tensor) -> Tensor:
         return x.mean((2, 3)) * (not self.training)
 
@@ -185,4 +189,4 @@ def test_classifier_gets_images_from_minus_one_to_one() -> None:
     white_and_black = torch.stack([torch.full((4, 4, 3), 255), torch.zeros(4, 4, 3)]).to(torch.uint8)
     extractor = classifier(Means(), "hash", "cpu")
     assert (extractor.name, extractor.dim, extractor.weights) == ("classifier", 3, "hash")
-    assert torch.equal(extractor.apply(white_and_black), torch.tensor([[1.0] * 3, [-1.0] * 3]))
+    assert torch.equal(extractor.apply(white_and_black).pooled, torch.tensor([[1.0] * 3, [-1.0] * 3]))

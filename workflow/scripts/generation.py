@@ -3,14 +3,15 @@
 import numpy as np
 import torch
 
-from diffprobe.evaluation.distances import REFERENCE, SUBSET, compare, make_extractor, measure
+from diffprobe.evaluation import extractors
+from diffprobe.evaluation.distances import REFERENCE, SUBSET, compare, measure
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
     config = job.config
-    extractor = make_extractor(config["extractor"], job.inputs.get("weights"), job.device)
+    extractor = extractors.make(config["extractor"], job.inputs.get("weights"), job.device)
     reference = np.load(job.input("reference"))
     samples = torch.from_numpy(np.load(job.input("samples"))["arr_0"])  # uint8 (N, H, W, C)
     job.progress.start(len(samples), "images")

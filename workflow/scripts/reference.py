@@ -4,13 +4,14 @@ import numpy as np
 import torch
 
 from diffprobe.data import images
-from diffprobe.evaluation.distances import REFERENCE, SUBSET, make_extractor, measure
+from diffprobe.evaluation import extractors
+from diffprobe.evaluation.distances import REFERENCE, SUBSET, measure
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    extractor = make_extractor(job.config, job.inputs.get("weights"), job.device)
+    extractor = extractors.make(job.config, job.inputs.get("weights"), job.device)
     data = images.read(job.input("images"), REFERENCE)
     job.progress.start(len(data.images), "images")
     moments, features = measure(extractor, torch.from_numpy(data.images), SUBSET, job.device, job.progress.update)

@@ -1,30 +1,19 @@
 """From images to the figures of generation: one pass through an extractor, then distance, precision and recall."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffprobe.evaluation.extractors import Extractor, classifier, inception
+from diffprobe.evaluation.extractors import Extractor
 from diffprobe.evaluation.frechet import frechet_distance
 from diffprobe.evaluation.manifold import precision_recall
 from diffprobe.evaluation.statistics import Moments
-from diffprobe.runtime.files import sha256
-from diffprobe.training import checkpoints
 
 REFERENCE = ("train", "select")  # the reference: the images that generators may see
 SUBSET = 10_000  # precision and recall compare at most this many images of each kind
 BATCH = 256
-
-
-def make_extractor(config: dict, weights: Path | str | None, device: torch.device) -> Extractor:
-    """The extractor of a config subtree; `weights`: the classifier's checkpoint, or a local Inception's file."""
-    if config["kind"] == "inception":
-        return inception(config["dims"], weights and str(weights), device)
-    network, _ = checkpoints.load(Path(weights), device)
-    return classifier(network, sha256(weights), device)
 
 
 def measure(
@@ -33,7 +22,7 @@ def measure(
     """Moments over all images uint8 (N, H, W, C), and the features of the first `subset`, float32 (n, D)."""
     moments, kept = Moments(extractor.dim), []
     for start in range(0, len(images), BATCH):
-        features = extractor.apply(images[start : start + BATCH].to(device))  # (B, D)
+        features = extractor.apply(images[start : start + BATCH].to(device)).pooled  # (B, D)
         moments.update(features)
         kept.append(features[: max(subset - start, 0)].cpu())
         report(moments.n)

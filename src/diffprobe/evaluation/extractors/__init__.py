@@ -1,0 +1,28 @@
+"""Feature extractors of the distances, one module per kind behind one interface (`base.Extractor`)."""
+
+from pathlib import Path
+
+import torch
+
+from diffprobe.evaluation.extractors.base import Extractor, Features
+from diffprobe.evaluation.extractors.classifier import classifier
+from diffprobe.evaluation.extractors.inception import inception
+from diffprobe.runtime.files import sha256
+from diffprobe.training import checkpoints
+
+__all__ = ["Extractor", "Features", "classifier", "inception", "make"]
+
+
+def make(config: dict, weights: Path | str | None, device: torch.device) -> Extractor:
+    """The extractor of a config subtree; `weights` is the trained classifier's checkpoint, or a local file.
+
+    Raises UserError where weights are not to be had.
+    """
+    file = None if weights is None else str(weights)
+    match config["kind"]:
+        case "inception":
+            return inception(config["dims"], file, device)
+        case "classifier":
+            network, _ = checkpoints.load(Path(weights), device)
+            return classifier(network, sha256(weights), device)
+    raise ValueError(f"no extractor of kind {config['kind']}")

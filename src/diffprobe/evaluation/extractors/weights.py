@@ -1,0 +1,57 @@
+"""Weights that were published elsewhere: downloaded once, read without running code, checked tensor by tensor."""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from diffprobe.runtime.errors import UserError
+
+SUFFIXES = (".safetensors", ".pth")
+
+
+def downloaded(url: str, what: str, hash_prefix: str | None = None) -> Path:
+    """The file of a public address in torch.hub's cache, downloaded now if it is not there.
+
+    `what` begins the line of the UserError that says how to provide the file where it cannot be had.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"no {what}: {url} cannot be had ({one_line(error)}); "
+                f"put that file at {path}, or name a local one under `weights:`"
+            ) from None
+    return path
+
+
+def read(path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file by name, on the CPU; a .pth may hold nothing but data.
+
+    Raises UserError, which begins with `what` and the path.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{what} {path}: expected a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # each format has its own kinds for a missing, cut or foreign file
+        raise UserError(f"{what} {path} cannot be read: {one_line(error)}") from None
+
+
+def checked(state: dict[str, Tensor], name: str, shape: torch.Size, what: str) -> Tensor:
+    """state[name] if it is there and has this shape, else a UserError that begins with `what`."""
+    if name not in state:
+        raise UserError(f"{what} lack {name}: choose smaller dims or a complete file")
+    if state[name].shape != shape:
+        raise UserError(f"{what}: {name} has shape {tuple(state[name].shape)}, expected {tuple(shape)}")
+    return state[name]
+
+
+def one_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
