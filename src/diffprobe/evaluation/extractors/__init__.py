@@ -6,11 +6,13 @@ import torch
 
 from diffprobe.evaluation.extractors.base import Extractor, Features
 from diffprobe.evaluation.extractors.classifier import classifier
+from diffprobe.evaluation.extractors.dinov2 import dinov2
 from diffprobe.evaluation.extractors.inception import inception
+from diffprobe.evaluation.extractors.torchscript import torchscript
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints
 
-__all__ = ["Extractor", "Features", "classifier", "inception", "make"]
+__all__ = ["Extractor", "Features", "classifier", "dinov2", "inception", "make", "torchscript"]
 
 
 def make(config: dict, weights: Path | str | None, device: torch.device) -> Extractor:
@@ -22,6 +24,10 @@ def make(config: dict, weights: Path | str | None, device: torch.device) -> Extr
     match config["kind"]:
         case "inception":
             return inception(config["dims"], file, device)
+        case "dinov2":
+            return dinov2(config["size"], file, device)
+        case "torchscript":
+            return torchscript(config if file is None else config | {"weights": file}, device)
         case "classifier":
             network, _ = checkpoints.load(Path(weights), device)
             return classifier(network, sha256(weights), device)
