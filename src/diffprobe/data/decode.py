@@ -10,8 +10,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,6 +25,7 @@ from diffprobe.data.convert import REMEDY, pixels
 from diffprobe.data.listing import Files
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import digest
+from diffprobe.runtime.workers import end_with_parent
 
 PIECE = 1 << 24  # bytes read at once where a chunk is hashed anew
 
@@ -125,19 +124,10 @@ _process: dict[str, Any] = {}
 
 
 def _enter(work: Work) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C too, and ends the pool
+    end_with_parent()  # or it would write into the file of the next run
     warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF and the like, to nobody who could act on it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     read, file = _open.enter_context(at_work(work))
     _process.update(work=work, read=read, file=file)
-
-
-def _end_with_parent() -> None:
-    """A pool's workers outlive a killed parent otherwise, and would write into the file of the next run."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _fill(chunk: Chunk, before: Done | None) -> Done:

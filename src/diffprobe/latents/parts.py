@@ -25,7 +25,7 @@ from zarr.storage import MemoryStore
 
 from diffprobe.data.views import View
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic, clear_partials, digest, read_json, write_json
+from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes, write_json
 from diffprobe.runtime.locks import try_lock
 
 CHUNK = 256  # rows per inner chunk
@@ -200,10 +200,3 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); {remedy} and run again, finished parts are kept"
         ) from None
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    with atomic(path) as partial, partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())  # a network disk says only now that it is full

@@ -23,9 +23,9 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from diffprobe.data.views import View
-from diffprobe.latents.parts import CHUNK, ROOT, Store, made, missing, moments_array, receipts, write_bytes, writing
+from diffprobe.latents.parts import CHUNK, ROOT, Store, made, missing, moments_array, receipts, writing
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import canonical, digest, read_json, remove, write_json
+from diffprobe.runtime.files import canonical, digest, read_json, remove, write_bytes, write_json
 
 FORMAT = "diffprobe latents 1"
 ARRAYS = ("moments", "labels", "rows")

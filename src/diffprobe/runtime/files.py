@@ -62,8 +62,21 @@ def digest(value: Any) -> str:
 
 
 def sha256(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
+    """Of a file's bytes; of a folder, of the names and bytes of all files in it."""
+    path = Path(path)
+    if path.is_dir():
+        inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        return hashlib.sha256("".join(f"{file}\0{sha256(path / file)}\n" for file in inside).encode()).hexdigest()
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Whole, and on the disk: a crash leaves no half of it, and a network disk says at once that it is full."""
+    with atomic(path) as partial, partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -44,12 +44,21 @@ class Job:
     def input(self, name: str) -> Path:
         return Path(self.inputs[name])
 
+    def optional(self, name: str) -> Path | None:
+        """An input that may not be there."""
+        return self.input(name) if name in self.inputs else None
+
     def output(self, name: str) -> Path:
         return Path(self.outputs[name])
 
     def group(self, prefix: str) -> list[Path]:
         """The inputs named prefix.0, prefix.1, ... in order."""
         return [Path(path) for name, path in self.inputs.items() if name.startswith(f"{prefix}.")]
+
+    def named(self, prefix: str) -> dict[str, Path]:
+        """The inputs named prefix.NAME, by NAME."""
+        known = {name: Path(path) for name, path in self.inputs.items() if name.startswith(f"{prefix}.")}
+        return {name.partition(".")[2]: path for name, path in known.items()}
 
     def say(self, line: str) -> None:
         """One line to the log and, as an event worth it, to the console."""
@@ -73,8 +82,8 @@ class Job:
         """This job's receipt so far (see `receipts.receipt`)."""
         return receipt(self.config, self.inputs, self.started, threads=self.threads, **more)
 
-    def write_receipt(self, **more: Any) -> None:
-        write_json(self.output("receipt"), self.receipt(**more))
+    def write_receipt(self, output: str = "receipt", **more: Any) -> None:
+        write_json(self.output(output), self.receipt(**more))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

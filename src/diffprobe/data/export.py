@@ -1,0 +1,73 @@
+"""Images into the forms that other people's tools read: ADM's .npz, a folder of PNGs. Streams, whole or not at all."""
+
+import math
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from zipfile import ZipFile, ZipInfo
+
+import numpy as np
+from imagecodecs import png_encode
+from numpy.lib import format as npy
+
+from diffprobe.data.images import full_disk_named
+from diffprobe.data.imagesets import BLOCK, KEY, THREADS, ImageSet, batches
+from diffprobe.data.sources.names import shown
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import atomic, remove
+
+DIGITS = 6  # of a PNG's name, at least
+OURS = re.compile(r"\d{6,}\.png")
+
+
+def to_npz(images: ImageSet, path: Path, colour: bool = True) -> None:
+    """Write the images as the evaluation suite of ADM (Dhariwal & Nichol 2021) reads them.
+
+    An uncompressed zip with the one member arr_0.npy, uint8 (N, H, W, 3). Its Inception graph takes RGB, so grey
+    images are repeated to three channels; without `colour` they stay (N, H, W, 1). Equal images make equal bytes.
+    Raises UserError for a full disk and for images that cannot be read.
+    """
+    shape = (images.n, *images.shape[:2], 3 if colour else images.shape[2])
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    member = ZipInfo(KEY, date_time=(1980, 1, 1, 0, 0, 0))  # the time of writing must not change a byte
+    member.create_system = 3  # nor the system
+    with (
+        full_disk_named(path, math.prod(shape)),
+        atomic(path) as partial,
+        ZipFile(partial, "w") as archive,
+        archive.open(member, "w", force_zip64=True) as file,
+    ):
+        npy.write_array_header_1_0(file, header)
+        for block in batches(images, BLOCK):
+            file.write(np.broadcast_to(block, (len(block), *shape[1:])).tobytes())  # (B, H, W, C)
+
+
+def to_png(images: ImageSet, folder: Path) -> None:
+    """Write the images as 000000.png and so on, with more digits where there are more images; nothing is lost.
+
+    An older export at `folder` makes way. Raises UserError for a folder of anything else, for a full disk and for
+    images that cannot be read.
+    """
+    refuse_foreign(folder)
+    digits = max(DIGITS, len(str(images.n - 1)))
+    with full_disk_named(folder, images.n * math.prod(images.shape)), atomic(folder) as partial:
+        remove(partial)
+        partial.mkdir()
+        with ThreadPoolExecutor(THREADS) as pool:
+            for number, block in enumerate(batches(images, BLOCK)):
+                names = (partial / f"{number * BLOCK + row:0{digits}}.png" for row in range(len(block)))
+                list(pool.map(write_png, names, block))
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """One image uint8 (H, W, C); fast rather than small."""
+    path.write_bytes(png_encode(image[..., 0].copy() if image.shape[2] == 1 else image, level=1))
+
+
+def refuse_foreign(folder: Path) -> None:
+    """What is replaced must be an export: people also name folders that hold other things."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{shown(folder)}: is no folder; choose another name or remove it")
+    for file in folder.iterdir() if folder.exists() else ():
+        if not OURS.fullmatch(file.name):
+            raise UserError(f"{shown(folder)}: holds {shown(file.name)}, no exported image; choose a new folder")
