@@ -1,4 +1,6 @@
-"""Precision and recall of generated samples by k-nearest-neighbour manifolds (Kynkäänniemi et al. 2019)."""
+"""Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020) of generated samples."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,6 +10,15 @@ from diffprobe.runtime.errors import UserError
 ROUNDING = 1e-12  # squared distances below this part of the squared norms are those of equal rows
 
 
+class Manifold(NamedTuple):
+    """How two sets lie in each other's k-nearest-neighbour balls; all but density within [0, 1]."""
+
+    precision: float  # the part of fake in any ball of real (2019, eq. 2)
+    recall: float  # the part of real in any ball of fake
+    density: float  # in how many of real's balls a fake lies, over k (2020, eq. 4)
+    coverage: float  # the part of real's balls with a fake in them (2020, eq. 5)
+
+
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances (A, B) of rows (A, D) to rows (B, D), float64; exactly 0 for equal rows."""
     norms = a.square().sum(1)[:, None] + b.square().sum(1)  # (A, B)
@@ -15,34 +26,43 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return squared.masked_fill_(squared < ROUNDING * norms, 0.0)
 
 
-def squared_radii(rows: Tensor, k: int, chunk: int) -> Tensor:
-    """The squared distance of each row (N, D) to its k-th nearest other row, (N,)."""
-    # The row itself is among its neighbours, at distance 0: hence k + 1.
-    parts = [squared_distances(part, rows).topk(k + 1, largest=False).values[:, -1] for part in rows.split(chunk)]
-    return torch.cat(parts)
+def squared_radii(rows: Tensor, neighbours: tuple[int, ...], chunk: int) -> list[Tensor]:
+    """The squared distance of each row (N, D) to its k-th nearest other row, (N,), for each k."""
+    # The row itself is among its neighbours, at distance 0: hence k + 1 of them, the k-th at place k.
+    parts = [
+        squared_distances(part, rows).topk(max(neighbours) + 1, largest=False).values for part in rows.split(chunk)
+    ]
+    return [torch.cat([part[:, k] for part in parts]) for k in neighbours]
 
 
-def covered(points: Tensor, centres: Tensor, radii: Tensor, chunk: int) -> float:
-    """The part of points (M, D) in any ball about centres (N, D) of squared radii (N,) (eq. 1 and 2)."""
-    inside = [(squared_distances(part, centres) <= radii).any(1) for part in points.split(chunk)]
-    return torch.cat(inside).double().mean().item()
+def manifold(real: Tensor, fake: Tensor, k: int = 3, wide: int = 5, chunk: int = 1024) -> Manifold:
+    """Precision and recall with balls that reach to the k-th nearest other row, density and coverage to the `wide`-th.
 
-
-def precision_recall(real: Tensor, fake: Tensor, k: int = 3, chunk: int = 1024) -> tuple[float, float]:
-    """Precision, the part of fake within real's manifold, and recall, the reverse (eq. 1 and 2), in [0, 1].
-
-    real (N, D), fake (M, D) features, any floating type. A set's manifold is the union of balls about its
-    rows that reach to the k-th nearest other row. Distances are float64; (chunk, max(N, M)) of them are held
-    at once. UserError if a set has not more than k rows.
+    real (N, D), fake (M, D) features, any floating type. Distances are float64; a few of (chunk, max(N, M)) are held
+    at once. UserError if a set has not more than k rows, or the real one not more than `wide`.
     """
-    if k >= min(len(real), len(fake)):
-        raise UserError(
-            f"precision and recall with k = {k} need more than {k} images, here are {len(real)} real and "
-            f"{len(fake)} generated: ask for more images or a smaller k"
-        )
+    refuse_few(len(real), len(fake), k, wide)
     real, fake = real.double(), fake.to(real.device).double()
     centre = real.mean(0)  # distances by norms and products lose digits far from the origin
     real, fake = real - centre, fake - centre
-    precision = covered(fake, real, squared_radii(real, k, chunk), chunk)
-    recall = covered(real, fake, squared_radii(fake, k, chunk), chunk)
-    return precision, recall
+    near, far = squared_radii(real, (k, wide), chunk)  # (N,)
+    (own,) = squared_radii(fake, (k,), chunk)  # (M,)
+    precise = inside = 0
+    recalled, covered = (torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
+    for part, radii in zip(fake.split(chunk), own.split(chunk), strict=True):
+        squared = squared_distances(part, real)  # (chunk, N)
+        precise += int((squared <= near).any(1).sum())
+        recalled |= (squared <= radii[:, None]).any(0)
+        within = squared <= far
+        inside += int(within.sum())
+        covered |= within.any(0)
+    recall, coverage = (found.double().mean().item() for found in (recalled, covered))
+    return Manifold(precise / len(fake), recall, inside / (wide * len(fake)), coverage)
+
+
+def refuse_few(real: int, fake: int, k: int, wide: int) -> None:
+    if k >= min(real, fake) or wide >= real:
+        raise UserError(
+            f"precision and recall with k = {k}, density and coverage with k = {wide} need more images than that, "
+            f"here are {real} real and {fake} generated: ask for more images or a smaller k"
+        )

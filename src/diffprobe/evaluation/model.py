@@ -16,6 +16,7 @@ class Model(NamedTuple):
     network: nn.Module
     process: EDM
     shape: tuple[int, int, int]  # (C, H, W) of what the network sees
+    image: tuple[int, int, int]  # (H, W, C) of the images that come of it
     classes: int  # labels that it knows; 0 where it is told none
     latents: str | None  # the content of the latents that it was trained on, where it was
     to_images: Callable[[Tensor], Tensor]  # from its space (B, C, H, W) to the dataset's images in about [-1, 1]
@@ -27,7 +28,8 @@ def load(path: Path, device: torch.device, autoencoder: Path | None = None) -> M
     decode = latent_decoder(header["latents"], autoencoder, device) if autoencoder else lambda x: x
     shape, classes = tuple(header["image"]), header["shape"].get("classes", 0)
     latents = header["latents"]["content"] if "latents" in header else None
-    return Model(network, EDM.of(header["process"]), shape, classes, latents, decode)
+    channels, height, width = header["latents"]["image"] if "latents" in header else shape
+    return Model(network, EDM.of(header["process"]), shape, (height, width, channels), classes, latents, decode)
 
 
 def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) -> tuple[Codec, dict]:

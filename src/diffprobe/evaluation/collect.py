@@ -1,0 +1,58 @@
+"""One pass over images through one or several extractors, by one process or by several."""
+
+from collections.abc import Callable, Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from diffprobe.data.imagesets import ImageSet, batches
+from diffprobe.evaluation.extractors import Extractor
+from diffprobe.evaluation.statistics import Plan, Statistics
+
+BATCH = 64
+
+
+def begin(extractors: Mapping[str, Extractor], plan: Plan, figures: Collection[str]) -> dict[str, Statistics]:
+    """Empty statistics for each extractor, by its name in the config."""
+    return {name: Statistics(plan, extractor, figures) for name, extractor in extractors.items()}
+
+
+def take(
+    found: Mapping[str, Statistics],
+    extractors: Mapping[str, Extractor],
+    start: int,
+    images: Tensor,
+    device: torch.device,
+    batch: int = BATCH,
+) -> None:
+    """Take in images start, start + 1, ..., uint8 (B, H, W, C), under every extractor; `batch` of them in a pass."""
+    for part in images.split(batch):
+        on_device = part.to(device)
+        for name, extractor in extractors.items():
+            found[name].update(start, extractor.apply(on_device))
+        start += len(part)
+
+
+def collect(
+    extractors: Mapping[str, Extractor],
+    images: ImageSet,
+    plan: Plan,
+    figures: Collection[str],
+    device: torch.device,
+    *,
+    batch: int = BATCH,
+    start: int = 0,
+    stop: int | None = None,
+    report: Callable[[int], object] = lambda done: None,
+) -> dict[str, Statistics]:
+    """Statistics of images start..stop, read once. `plan` is of all the images; `batch` changes nothing.
+
+    `report` hears how many images are done.
+    """
+    found = begin(extractors, plan, figures)
+    row = start
+    for part in batches(images, batch, start, stop):
+        take(found, extractors, row, torch.from_numpy(part), device)
+        row += len(part)
+        report(row - start)
+    return found

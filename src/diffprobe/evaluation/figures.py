@@ -1,0 +1,144 @@
+"""From the statistics of two sets of images to the figures of generation. A name always says over how many images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diffprobe.config.names import OF_SUBSET, asked_figure, count_name, figure_name
+from diffprobe.evaluation.extractors import Extractor
+from diffprobe.evaluation.frechet import frechet_distance
+from diffprobe.evaluation.kernel import kernel_distance, subset_size
+from diffprobe.evaluation.manifold import manifold
+from diffprobe.evaluation.reference import Reference
+from diffprobe.evaluation.statistics import Plan, Statistics
+from diffprobe.runtime.errors import UserError
+
+FID = "inception_2048"  # FID is the Frechet distance of these features and of nothing else
+MANIFOLD = ("precision", "recall", "density", "coverage")
+ALL = ("fd", "sfid", "kid", "is", *MANIFOLD)  # `all`: as far as extractor and reference can tell
+
+Asked = Sequence[str] | str  # [fid50k, kid] or "all"
+Options = Mapping[str, int]  # neighbours (precision, recall) and wide_neighbours (density, coverage)
+Found = tuple[float, float | None]  # a value, its spread where it has one
+
+
+def wanted(asked: Asked) -> tuple[str, ...]:
+    """The figures that a config asks for, without the numbers of images that it may state."""
+    return ALL if asked == "all" else tuple(dict.fromkeys(asked_figure(text)[0] for text in asked))
+
+
+def figures(
+    asked: Asked,
+    extractors: Mapping[str, Extractor],
+    references: Mapping[str, Reference],
+    samples: Mapping[str, Statistics],
+    options: Options,
+) -> list[dict[str, Any]]:
+    """Rows of results (extractor, evaluator, value, spread, images): each figure that each extractor can tell.
+
+    Extractors, references and statistics go by the extractors' names in the config. Raises UserError where a figure is
+    asked for by name that none can tell, or over another number of images than there are.
+    """
+    for found in samples.values():
+        refuse_other_numbers(asked, found.plan)
+    refuse_untold(asked, extractors, references)
+    rows = []
+    for name, extractor in extractors.items():
+        told = [figure for figure in wanted(asked) if not lacking(figure, extractor, references[name])]
+        rows += [{"extractor": name} | row for row in of_one(told, extractor, references[name], samples[name], options)]
+    return rows
+
+
+def refuse_untold(asked: Asked, extractors: Mapping[str, Extractor], references: Mapping[str, Reference]) -> None:
+    """A figure that is asked for by name must be told by one extractor at least; references may be yet to come."""
+    for figure in wanted(asked) if asked != "all" else ():
+        why = [lacking(figure, extractor, references.get(name)) for name, extractor in extractors.items()]
+        if all(why):
+            raise UserError(f"{figure} cannot be told: {'; '.join(why)}")
+
+
+def of_one(
+    told: Sequence[str], extractor: Extractor, reference: Reference, samples: Statistics, options: Options
+) -> list[dict[str, Any]]:
+    """The rows of one extractor, each name once."""
+    found: dict[str, Found] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    for figure in told:
+        if figure not in found:
+            found |= computed(figure, reference, samples, options)
+        (value, spread), n = found[figure], images_of(figure, samples.plan)
+        name = figure_name(printed(figure, extractor), n, extractor.name)
+        rows[name] = {"evaluator": name, "value": value, "spread": spread, "images": n}
+    return list(rows.values())
+
+
+def printed(figure: str, extractor: Extractor) -> str:
+    """The Frechet distance is called fid where it is one, and only there."""
+    return ("fid" if extractor.name == FID else "fd") if figure in ("fd", "fid") else figure
+
+
+def images_of(figure: str, plan: Plan) -> int:
+    """Over how many generated images a figure is."""
+    return plan.subset if figure in OF_SUBSET else plan.n
+
+
+def refuse_other_numbers(asked: Asked, plan: Plan) -> None:
+    """`fid50k` is a promise: over another number of images it is another figure."""
+    for text in () if asked == "all" else asked:
+        figure, number = asked_figure(text)
+        has = images_of(figure, plan)
+        if number not in (None, has):
+            raise UserError(
+                f"{text} is asked for, but {has:,} images are there: "
+                f"ask for {figure}{count_name(has)}, or bring {number:,} images"
+            )
+
+
+def lacking(figure: str, extractor: Extractor, reference: Reference | None) -> str:
+    """What a figure lacks, as far as is known before there is a reference; empty where it lacks nothing."""
+    match figure:
+        case "fid" if extractor.name != FID:
+            return f"FID is of {FID} and nothing else; of {extractor.name} it is called fd"
+        case "sfid" if not extractor.spatial:
+            return f"{extractor.name} has no map of features"
+        case "is" if not extractor.classes:
+            return f"{extractor.name} has no logits"
+        case "sfid" if reference and reference.spatial is None:
+            return f"{reference.origin} holds no mu_s and sigma_s"
+    if figure in OF_SUBSET and reference and reference.features is None:
+        return f"{reference.origin} holds no images or features, only their mean and covariance"
+    return ""
+
+
+def computed(figure: str, reference: Reference, samples: Statistics, options: Options) -> dict[str, Found]:
+    """A figure, and those that come with it at no cost."""
+    match figure:
+        case "fd" | "fid":
+            value = frechet_distance(reference.mu, reference.sigma, samples.moments.mu, samples.moments.sigma)
+            return {"fd": (value, None), "fid": (value, None)}
+        case "sfid":
+            return {figure: (frechet_distance(*reference.spatial, samples.spatial.mu, samples.spatial.sigma), None)}
+        case "is":
+            return {figure: samples.scores.score()}
+        case "kid":
+            if subset_size(len(reference.features), samples.plan.subset) < 2:
+                raise UserError("kid needs at least 4 images of each kind: bring more images, or leave kid out")
+            return {figure: kernel_distance(reference.features, samples.subset.features)}
+    k, wide = options["neighbours"], options["wide_neighbours"]
+    balls = manifold(reference.features, samples.subset.features, k, wide)
+    return {name: (getattr(balls, name), None) for name in MANIFOLD}
+
+
+def about(extractor: Extractor, reference: Reference, samples: Statistics, options: Options) -> dict[str, Any]:
+    """What a receipt says of one extractor's figures, beside the samples' own story."""
+    used: dict[str, Any] = dict(options)
+    if samples.scores is not None:
+        used["inception_score_splits"] = len(samples.scores.counts)
+    if reference.features is not None and samples.subset.size:
+        used["kernel_subset_size"] = subset_size(len(reference.features), samples.plan.subset)
+    return {
+        "extractor": extractor.identity,
+        "reference": {"origin": reference.origin, "images": reference.n, **reference.about},
+        "images": samples.n,
+        "subset": samples.plan.about,
+        "options": used,
+    }

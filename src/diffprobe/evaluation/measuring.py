@@ -1,0 +1,59 @@
+"""What is measured of one set of samples: extractors with their references, statistics of a pass, rows and receipt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffprobe.evaluation import extractors, figures, reference
+from diffprobe.evaluation.extractors import Extractor
+from diffprobe.evaluation.reference import Reference
+from diffprobe.evaluation.statistics import Plan, Statistics
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`config`: row (common columns), figures, metrics (subset, neighbours, wide_neighbours)."""
+
+    config: dict[str, Any]
+    extractors: dict[str, Extractor]
+    references: dict[str, Reference]
+
+    @classmethod
+    def of(
+        cls,
+        config: dict[str, Any],
+        weights: Mapping[str, Path],
+        references: Mapping[str, Path],
+        device: torch.device,
+    ) -> "Measure":
+        """From a config subtree with `extractors` by name, and the files of those names."""
+        made = {name: extractors.make(found, weights.get(name), device) for name, found in config["extractors"].items()}
+        return cls(config, made, {name: reference.read(references[name], made[name]) for name in made})
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What statistics must be collected for."""
+        return figures.wanted(self.config["figures"])
+
+    def plan(self, n: int) -> Plan:
+        return Plan(n, self.config["metrics"]["subset"])
+
+    def rows(self, found: Mapping[str, Statistics]) -> list[dict[str, Any]]:
+        """Rows of results. Raises UserError as `figures.figures`."""
+        asked, options = self.config["figures"], self.options
+        rows = figures.figures(asked, self.extractors, self.references, found, options)
+        return [self.config["row"] | row for row in rows]
+
+    def about(self, found: Mapping[str, Statistics]) -> dict[str, Any]:
+        """For the receipt, by extractor."""
+        return {
+            name: figures.about(self.extractors[name], self.references[name], statistics, self.options)
+            for name, statistics in found.items()
+        }
+
+    @property
+    def options(self) -> dict[str, int]:
+        return {name: self.config["metrics"][name] for name in ("neighbours", "wide_neighbours")}

@@ -1,0 +1,74 @@
+"""Mean and covariance of features that arrive in batches, in one pass and float64."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffprobe.runtime.errors import UserError
+
+
+class Moments:
+    """The first two moments of all rows seen so far, the same for any batch size and any order of merging.
+
+    Each batch is centred on its own mean and joined by the pairwise update of Chan, Golub & LeVeque (1983,
+    eq. 2.1): no raw sum of squares is kept, so a mean far from zero costs no digits. The state follows the
+    features' device.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.n = 0
+        self.dim = dim
+        self._mean = torch.zeros(dim, dtype=torch.float64)  # (D,)
+        self._scatter = torch.zeros(dim, dim, dtype=torch.float64)  # (D, D), sum of (x - mean)(x - mean)^T
+
+    @torch.no_grad()
+    def update(self, features: Tensor) -> None:
+        """Take in a batch: features (B, D), any floating type, any device; B may be 0."""
+        if features.ndim != 2 or features.shape[1] != self.dim:
+            raise ValueError(f"features of shape {tuple(features.shape)}, expected (B, {self.dim})")
+        rows = features.to(torch.float64)  # (B, D)
+        mean = rows.sum(0) / max(len(rows), 1)  # (D,)
+        centred = rows - mean
+        self._join(len(rows), mean, centred.T @ centred)
+
+    @torch.no_grad()
+    def merge(self, other: "Moments") -> None:
+        """Take in all rows of `other`, which stays as it is."""
+        self._join(other.n, other._mean, other._scatter)
+
+    def _join(self, n: int, mean: Tensor, scatter: Tensor) -> None:
+        if n == 0:
+            return
+        total = self.n + n
+        self._mean, self._scatter = self._mean.to(mean.device), self._scatter.to(mean.device)
+        delta = mean - self._mean  # (D,)
+        self._scatter.add_(scatter).addr_(delta, delta, alpha=self.n * n / total)
+        self._mean.add_(delta, alpha=n / total)
+        self.n = total
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it as tensors on the CPU, for a file or another process."""
+        return {"n": torch.tensor(self.n), "mean": self._mean.cpu(), "scatter": self._scatter.cpu()}
+
+    @classmethod
+    def of(cls, state: dict[str, Tensor]) -> "Moments":
+        """What `state` gave, once more."""
+        found = cls(len(state["mean"]))
+        found.n, found._mean, found._scatter = int(state["n"]), state["mean"].clone(), state["scatter"].clone()
+        return found
+
+    @property
+    def mu(self) -> np.ndarray:
+        """The mean, float64 (D,). UserError below two rows."""
+        self._require_rows()
+        return self._mean.cpu().numpy().copy()
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """The unbiased covariance, float64 (D, D), as np.cov gives it. UserError below two rows."""
+        self._require_rows()
+        return (self._scatter / (self.n - 1)).cpu().numpy()
+
+    def _require_rows(self) -> None:
+        if self.n < 2:
+            raise UserError(f"a covariance needs at least 2 images, here are {self.n}: ask for more images")

@@ -1,0 +1,111 @@
+"""References: computed once and named by content, brought from elsewhere, refused where they do not fit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from torch import Tensor
+
+from diffprobe.data.imagesets import open_images
+from diffprobe.evaluation.extractors import Extractor, Features
+from diffprobe.evaluation.reference import name, read, write
+from diffprobe.evaluation.reference_sources import brought, computed
+from diffprobe.runtime.errors import UserError
+
+CPU = torch.device("cpu")
+OPTIONS = {"most": 20, "device": CPU, "batch": 7}
+
+
+def toy(images: Tensor) -> Features:
+    """Channel means, and two columns of pixels as sFID's map."""
+    x = images.float()
+    return Features(x.mean((1, 2)), x[:, :, 0].flatten(1))
+
+
+TOY = Extractor("toy", 3, "hash of the weights", "none", toy, spatial=12)
+
+
+def pictures(n: int = 60, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "images.npz", arr_0=pictures())
+    return tmp_path / "images.npz"
+
+
+def test_what_is_kept_comes_back_and_is_what_pytorch_fid_reads(npz: Path, tmp_path: Path) -> None:
+    from pytorch_fid.fid_score import compute_statistics_of_path
+
+    found = computed(open_images(npz), TOY, **OPTIONS)
+    write(tmp_path / "reference.npz", found)
+    again = read(tmp_path / "reference.npz", TOY)
+    features = pictures().astype(np.float64).mean((1, 2))
+    mu, sigma = compute_statistics_of_path(str(tmp_path / "reference.npz"), None, 1, 3, "cpu")
+    for reference in (found, again):
+        assert_allclose(reference.mu, features.mean(0), rtol=1e-6)
+        assert_allclose(reference.sigma, np.cov(features, rowvar=False), rtol=1e-5)
+        assert (reference.n, len(reference.features), reference.spatial[0].shape) == (60, 20, (12,))
+        assert reference.about["extractor"] == TOY.identity and reference.about["subset"]["images"] == 20
+    assert np.array_equal(mu, again.mu) and np.array_equal(sigma, again.sigma)
+    assert again.about == found.about and again.origin == found.origin
+
+
+def test_names_follow_content(npz: Path, tmp_path: Path) -> None:
+    """Other pixels, another subset, other weights or another resize make another file; a copy elsewhere does not."""
+    np.savez(tmp_path / "copy.npz", arr_0=pictures())
+    np.savez(tmp_path / "other.npz", arr_0=pictures(seed=1))
+    here, copy, other = (open_images(tmp_path / f"{part}.npz").identity for part in ("images", "copy", "other"))
+    first = name(here, 20, TOY)
+    assert first == name(copy, 20, TOY) and first.startswith("toy-")
+    others = [name(other, 20, TOY), name(here, 10, TOY)]
+    others += [name(here, 20, replace(TOY, **{key: "another"})) for key in ("weights", "resize")]
+    assert len({first, *others}) == 5
+
+
+def test_statistics_of_others_are_read(tmp_path: Path) -> None:
+    """pytorch-fid's and EDM's form: mu and sigma. ADM's: the map's besides, and some of the images."""
+    ours = computed(images_of(tmp_path), TOY, **OPTIONS)
+    plain = {"mu": ours.mu, "sigma": ours.sigma}
+    np.savez(tmp_path / "plain.npz", **plain)
+    found = brought(tmp_path / "plain.npz", TOY, **OPTIONS)
+    assert (found.n, found.spatial, found.features, found.origin) == (None, None, None, "plain.npz")
+    assert np.array_equal(found.sigma, ours.sigma) and len(found.about["sha256"]) == 64
+    adm = plain | dict(zip(("mu_s", "sigma_s"), ours.spatial, strict=True)) | {"arr_0": pictures()[:30]}
+    np.savez(tmp_path / "adm.npz", **adm)
+    found = brought(tmp_path / "adm.npz", TOY, **OPTIONS)
+    assert found.features.shape == (20, 3) and np.array_equal(found.spatial[1], ours.spatial[1])
+    write(tmp_path / "kept.npz", found)
+    again = read(tmp_path / "kept.npz", TOY)
+    assert again.origin == "adm.npz" and torch.equal(again.features, found.features)
+
+
+def images_of(folder: Path):
+    np.savez(folder / "images.npz", arr_0=pictures())
+    return open_images(folder / "images.npz")
+
+
+def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
+    ours = computed(images_of(tmp_path), TOY, **OPTIONS)
+    write(tmp_path / "own.npz", ours)
+    np.savez(tmp_path / "wide.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    np.savez(tmp_path / "infinite.npz", mu=np.array([0, 1, np.inf]), sigma=np.eye(3))
+    np.savez(tmp_path / "none.npz", mean=np.zeros(3))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "own.npz").read_bytes()[:300])
+    cases = {
+        "wide.npz": r"mu \(2048,\) .* but toy has 3 features",
+        "infinite.npz": "not finite",
+        "none.npz": r"holds no mu \(it has mean\)",
+        "cut.npz": "not a readable .npz",
+        "nowhere.npz": "not a readable .npz",
+    }
+    for file, line in cases.items():
+        with pytest.raises(UserError, match=line) as error:
+            brought(tmp_path / file, TOY, **OPTIONS)
+        assert file in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(UserError, match="weights of its extractor is hash of the weights, here it is another"):
+        read(tmp_path / "own.npz", replace(TOY, weights="another"))

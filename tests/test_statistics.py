@@ -1,0 +1,160 @@
+"""What a pass collects: the same for any batches, order of merging, process and stop."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from diffprobe.config.names import FIGURES
+from diffprobe.evaluation.autosave import Autosave
+from diffprobe.evaluation.extractors import Extractor, Features
+from diffprobe.evaluation.moments import Moments
+from diffprobe.evaluation.scores import Scores, splits_of
+from diffprobe.evaluation.statistics import Plan, Statistics
+from diffprobe.runtime.errors import UserError
+
+
+def moments(rows: torch.Tensor, batch: int) -> Moments:
+    result = Moments(rows.shape[1])
+    for part in rows.split(batch):
+        result.update(part)
+    return result
+
+
+# Features far from zero: a raw sum of squares would lose 12 digits at an offset of 1e6.
+@settings(max_examples=40, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 90), max_size=6),
+    split=st.integers(0, 90),
+    offset=st.sampled_from([0.0, 3.0, 1e6]),
+    seed=st.integers(0, 2**20),
+)
+def test_moments_do_not_depend_on_batches_or_merging(cuts: list[int], split: int, offset: float, seed: int) -> None:
+    rows = np.random.default_rng(seed).normal(size=(90, 5)) + offset
+    left, right = Moments(5), Moments(5)
+    edges = sorted({0, split, 90, *cuts})
+    for start, stop in zip([0, *edges], edges, strict=False):
+        (left if stop <= split else right).update(torch.from_numpy(rows[start:stop]))
+    left.merge(right)
+    assert left.n == 90
+    assert_allclose(left.mu, rows.mean(0), rtol=1e-10, atol=1e-12)
+    assert_allclose(left.sigma, np.cov(rows, rowvar=False), rtol=1e-9, atol=1e-10)
+
+
+def test_moments_of_batches_of_1_7_and_64_agree() -> None:
+    rows = torch.rand(200, 16, generator=torch.Generator().manual_seed(0))  # float32, as features are
+    whole = moments(rows, 200)
+    assert whole.mu.dtype == whole.sigma.dtype == np.float64
+    assert_allclose(whole.sigma, np.cov(rows.numpy().astype(np.float64), rowvar=False), rtol=1e-10)
+    for batch in (1, 7, 64):
+        assert_allclose(moments(rows, batch).mu, whole.mu, rtol=1e-10)
+        assert_allclose(moments(rows, batch).sigma, whole.sigma, rtol=1e-10)
+
+
+def test_moments_of_one_row_are_refused() -> None:
+    with pytest.raises(UserError, match="at least 2 images, here are 1") as error:
+        _ = moments(torch.ones(1, 3), 1).sigma
+    assert "\n" not in str(error.value)
+
+
+# --- the Inception score ------------------------------------------------------------------------------------
+
+
+def test_scores_equal_torch_fidelity() -> None:
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    logits = 3 * torch.randn(1003, 12, generator=torch.Generator().manual_seed(0))
+    expected = isc_features_to_metric(logits, splits=10, shuffle=False)
+    split = torch.tensor([max(i for i in range(10) if i * 1003 // 10 <= row) for row in range(1003)])
+    for batch in (1, 7, 1003):
+        scores = Scores(10, 12)
+        for rows, part in zip(logits.split(batch), split.split(batch), strict=True):
+            scores.update(rows, part)
+        mean, spread = scores.score()
+        assert mean == pytest.approx(expected["inception_score_mean"], rel=1e-9)
+        assert spread == pytest.approx(expected["inception_score_std"], rel=1e-7)
+
+
+def test_scores_of_extremes() -> None:
+    """Sure and evenly spread over K classes: K. The same for every image, or one class alone: 1."""
+    sure = 1000 * torch.eye(5).repeat(20, 1)
+    for logits, expected in ((sure, 5), (torch.zeros(100, 5), 1), (sure[:1].repeat(100, 1), 1)):
+        scores = Scores(1, 5)
+        scores.update(logits, torch.zeros(100, dtype=torch.int64))
+        mean, spread = scores.score()
+        assert mean == pytest.approx(expected, rel=1e-9) and spread is None
+    assert [splits_of(n) for n in (3, 199, 250, 50_000)] == [1, 1, 2, 10]
+
+
+# --- all of it ----------------------------------------------------------------------------------------------
+
+N = 230
+FEATURES = Features(*torch.randn(3, N, 6, generator=torch.Generator().manual_seed(2)).unbind())
+EXTRACTOR = Extractor("toy", 6, "hash", "none", lambda _: FEATURES, spatial=6, classes=6)
+
+
+def some(start: int, stop: int) -> Features:
+    return Features(*(part[start:stop] for part in FEATURES))
+
+
+def taken(batch: int, start: int = 0, stop: int = N, most: int = 50) -> Statistics:
+    found = Statistics(Plan(N, most), EXTRACTOR, FIGURES)
+    for at in range(start, stop, batch):
+        found.update(at, some(at, min(at + batch, stop)))
+    return found
+
+
+def same(a: Statistics, b: Statistics, rtol: float = 1e-12) -> None:
+    assert a.n == b.n
+    for name, value in a.state().items():
+        if not name.startswith("subset"):
+            assert_allclose(value, b.state()[name], rtol=rtol, atol=1e-12)
+    assert torch.equal(a.subset.features, b.subset.features)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_batches_and_processes_change_nothing(batch: int) -> None:
+    whole = taken(N)
+    same(taken(batch), whole)
+    second, first = taken(batch, 100), taken(batch, 0, 100)
+    second.merge(first)  # in any order
+    same(second, whole)
+
+
+def test_a_stop_changes_no_bit(tmp_path: Path) -> None:
+    undisturbed = taken(10)
+    for stop in (0, 40, 230):
+        saved = Autosave(tmp_path / "state.safetensors", "of this", seconds=0)
+        saved.offer({name: taken(10, 0, stop) for name in ("toy", "other")})
+        after = {name: Statistics(Plan(N, 50), EXTRACTOR, FIGURES) for name in ("toy", "other")}
+        assert Autosave(saved.path, "of something else", 0).restore(after) == 0
+        assert saved.restore(after) == stop
+        for at in range(stop, N, 10):
+            after["toy"].update(at, some(at, at + 10))
+        for name, value in after["toy"].state().items():
+            assert torch.equal(value, undisturbed.state()[name]), name
+    saved.clear()
+    assert saved.restore(after) == 0 and not list(tmp_path.iterdir())
+
+
+def test_the_subset_is_fixed_and_drawn_evenly() -> None:
+    """Images sorted by class: each is met in the subset as often as its share tells."""
+    plan = Plan(100_000, 10_000)
+    assert sorted(plan.places.tolist()) == list(range(100_000))
+    chosen = torch.nonzero(plan.places < 10_000).flatten()
+    assert len(chosen) == 10_000
+    counts = torch.bincount(chosen // 10_000, minlength=10)
+    assert counts.min() > 880 and counts.max() < 1120  # four standard deviations
+    assert torch.equal(Plan(100_000, 500).places, plan.places)
+    assert Plan(30, 50).subset == 30
+
+
+def test_only_what_is_asked_for_is_collected() -> None:
+    lean = Statistics(Plan(N, 50), EXTRACTOR, ["fd"])
+    lean.update(0, some(0, N))
+    assert lean.spatial is None and lean.scores is None and lean.subset.features is None
+    assert_allclose(lean.moments.mu, taken(N).moments.mu)
