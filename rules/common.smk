@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import asking_labels
-from diffprobe.config.layout import DOWNLOADS, Layout, receipt, stages, store_receipt
+from diffprobe.config.layout import DOWNLOADS, Layout, measured_at_once, receipt, stages, store_receipt
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
 from diffprobe.data.fingerprint import fingerprint
@@ -220,15 +220,49 @@ def numbered(prefix: str, files) -> str:
     return " ".join(f"{prefix}.{i}={quote(str(file))}" for i, file in enumerate(files))
 
 
-# --- extractors
+# --- samples and extractors
+
+AT_ONCE = {name for name, e in CONFIG.experiments.items() if measured_at_once(e)}  # samples drawn and measured in a job
 
 
 def extractor_weights(name: str) -> list[str]:
-    """The trained classifier's checkpoint, or the local file of an Inception that has one."""
+    """The trained classifier's checkpoint, or the local file of another kind that has one."""
     extractor = CONFIG.extractors[name]
     if extractor.kind == "classifier":
         return [L.classifier(name, extractor.kimg)]
     return [extractor.weights] if extractor.weights else []
+
+
+def asked_extractors(wildcards) -> list[str]:
+    return experiment(wildcards).generation.extractors
+
+
+def asked_references(wildcards) -> list[str]:
+    return [L.reference(experiment(wildcards).dataset, name) for name in asked_extractors(wildcards)]
+
+
+def asked_weights(wildcards) -> list[str]:
+    return [file for name in asked_extractors(wildcards) for file in extractor_weights(name)]
+
+
+def measuring(wildcards) -> str:
+    """References and weights of the extractors asked for: reference.NAME=path weights.NAME=path ..."""
+    files = dict(zip(asked_extractors(wildcards), asked_references(wildcards), strict=True))
+    pairs = [f"reference.{name}={file}" for name, file in files.items()]
+    pairs += [f"weights.{name}={file}" for name in files for file in extractor_weights(name)]
+    return " ".join(map(quote, pairs))
+
+
+def most_compared(dataset: str) -> int:
+    """As many images of `test` are compared with those of training as any experiment compares of its own."""
+    asked = [e.generation.nearest for e in CONFIG.experiments.values() if e.generation and e.dataset == dataset]
+    return max(asked)
+
+
+def brought(wildcards) -> list[str]:
+    """Statistics of a dataset that were made elsewhere."""
+    found = CONFIG.datasets[wildcards.dataset].references.get(wildcards.extractor)
+    return [found] if found else []
 
 
 def optional(*names):
@@ -262,9 +296,20 @@ def every_generation(wildcards) -> list[str]:
 
 
 PROBED = [name for name, e in CONFIG.experiments.items() if e.probe]
-FIGURES = ("baseline", "reconstruct", "generation", "grid", "test")  # the rules whose rows come into the tables
+FIGURES = (
+    "baseline",
+    "nearest_real",
+    "reconstruct",
+    "generation",
+    "generate",
+    "nearest",
+    "grid",
+    "test",
+)  # the rules whose rows come into the tables
 SUMMARISED = {
-    "results": [file for s in stages(CONFIG) if s.rule in FIGURES for file in s.outputs if file.endswith(".json")],
+    "results": [
+        next(file for file in s.outputs if file.endswith(".json")) for s in stages(CONFIG) if s.rule in FIGURES
+    ],
     "choice": [L.choice(name) for name in PROBED],
 }
 

@@ -57,6 +57,34 @@ rule plot_strip:
         " --log {log:q} --name plot_strip.{wildcards.experiment}.{wildcards.kimg}"
 
 
+rule plot_nearest:
+    input:
+        pairs=L.nearest_pairs("{experiment}", "{kimg}", "{sampler}"),
+    output:
+        plot=report(
+            L.plot("{experiment}", "nearest/{kimg}.{sampler}"),
+            caption="../workflow/report/nearest.rst",
+            category="{experiment}",
+            subcategory="samples",
+            labels={"figure": "nearest training images", "kimg": "{kimg}", "sampler": "{sampler}"},
+        ),
+    log:
+        L.log("plot_nearest", "{experiment}", "{kimg}", "{sampler}"),
+    benchmark:
+        L.benchmark("plot_nearest", "{experiment}", "{kimg}", "{sampler}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=canonical(REPORT),
+    shell:
+        "job plot_nearest {params.config:q} --in pairs={input.pairs:q} --out plot={output.plot:q}"
+        " --log {log:q} --name plot_nearest.{wildcards.experiment}.{wildcards.kimg}"
+
+
 rule plot_grid:
     input:
         grid=L.grid("{experiment}", "{kimg}"),
@@ -193,6 +221,12 @@ rule summary:
             category="results",
             labels={"table": "results"},
         ),
+        best=report(
+            L.best_table(),
+            caption="../workflow/report/best.rst",
+            category="results",
+            labels={"table": "best distance, best probe"},
+        ),
     log:
         L.log("summary"),
     benchmark:
@@ -209,4 +243,4 @@ rule summary:
         choices=lambda wildcards, input: numbered("choice", input.choice),
     shell:
         "job summary {params.config:q} --in {params.results} {params.choices}"
-        " --out summary={output.summary:q} table={output.table:q} --log {log:q}"
+        " --out summary={output.summary:q} table={output.table:q} best={output.best:q} --log {log:q}"

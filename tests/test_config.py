@@ -117,13 +117,13 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown tap": ({f"{RUN}.probe.taps": ["out_9"]}, [f"{RUN}.probe.taps: 'out_9'", "in_1", "out_4"]),
     "unknown dataset": ({f"{RUN}.dataset": "cifar"}, [f"{RUN}.dataset: 'cifar'", "allowed: digits"]),
     "unknown extractor": (
-        {f"{RUN}.generation.extractor": "dino"},
-        [f"{RUN}.generation.extractor: 'dino'", "digits_classifier"],
+        {f"{RUN}.generation.extractors": ["dino"]},
+        [f"{RUN}.generation.extractors: 'dino'", "digits_classifier"],
     ),
     "unknown split": ({f"{RUN}.train.splits": ["test"]}, [f"{RUN}.train.splits.0: 'test'", "`select`"]),
     "unknown extractor kind": (
         {"extractors.digits_classifier.kind": "resnet"},
-        ["extractors.digits_classifier.kind: 'resnet'", "`classifier` or `inception`"],
+        ["extractors.digits_classifier.kind: 'resnet'", "`classifier` or `inception` or `dinov2` or `torchscript`"],
     ),
     "unknown network kind": ({f"{RUN}.network.kind": "mlp"}, [f"{RUN}.network.kind: 'mlp'", "`unet`"]),
     # what does not fit together
@@ -139,7 +139,35 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "classifier of another dataset": (
         {"datasets.other": {"source": {"kind": "digits"}}, f"{RUN}.dataset": "other"},
-        [f"{RUN}.generation.extractor: 'digits_classifier'", "a classifier of other"],
+        [f"{RUN}.generation.extractors: 'digits_classifier'", "a classifier of other"],
+    ),
+    "no figure": ({f"{RUN}.generation.figures": ["fvd"]}, [f"{RUN}.generation.figures: 'fvd'", "fd, fid, sfid, kid"]),
+    "FID-50K of other images": (
+        {
+            f"{RUN}.generation.figures": ["fid50k"],
+            f"{RUN}.generation.extractors": ["i"],
+            "extractors.i.kind": "inception",
+        },
+        [f"{RUN}.generation.figures: 'fid50k'", "fid1k, since sample.images is 1,000; or change that to 50,000"],
+    ),
+    "FID of a classifier": ({f"{RUN}.generation.figures": ["fid"]}, ["'fid'", "it is called fd"]),
+    "another number in a subset": (
+        {f"{RUN}.generation.figures": ["kid1k"], "metrics.subset": 500},
+        [f"{RUN}.generation.figures: 'kid1k'", "kid500, since metrics.subset is 500"],
+    ),
+    "more kept than drawn": ({f"{RUN}.sample.keep_samples": 1001}, [f"{RUN}.sample.keep_samples: 1001", "1,000"]),
+    "balls beyond the reference": ({"metrics.wide_neighbours": 5000}, ["metrics.wide_neighbours: 5000", "below"]),
+    "too few to measure": ({f"{RUN}.sample.images": 3}, [f"{RUN}.sample.images: 3", "at least 4"]),
+    "two extractors of one name": (
+        {
+            "extractors.e": RAW["extractors"]["digits_classifier"],
+            f"{RUN}.generation.extractors": ["e", "digits_classifier"],
+        },
+        [f"{RUN}.generation.extractors", "both print as classifier"],
+    ),
+    "reference for nobody": (
+        {"datasets.digits.references": {"nobody": "a.npz"}},
+        ["datasets.digits.references.nobody: 'a.npz'", "digits_classifier"],
     ),
     "unset variable": (
         {"datasets.mine": {"source": {"kind": "folder", "path": "$NOT_THERE/x"}, "size": 32}},

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from rich.console import Console
 
+from diffprobe.data import samples
 from diffprobe.reporting import images, plots, tables
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json, write_jsonl
@@ -36,9 +37,9 @@ def result_rows() -> list[dict]:
     for kimg, distance, linear in [(36, 9.0, 0.95), (72, 4.0, 0.97), (108, 3.0, 0.96)]:
         samples = ABOUT | {"kimg": kimg, "split": "train+select", "sampler": "heun18", "images": 1000}
         select = ABOUT | cell | {"kimg": kimg, "split": "select"}
-        rows += [samples | {"evaluator": "fd_classifier", "value": distance}]
-        rows += [samples | {"evaluator": "precision_classifier", "value": 0.7 + kimg / 1000}]
-        rows += [samples | {"evaluator": "recall_classifier", "value": 0.6 + kimg / 1000}]
+        rows += [samples | {"evaluator": "fd1k_classifier", "value": distance}]
+        rows += [samples | {"evaluator": "precision1k_classifier", "value": 0.7 + kimg / 1000}]
+        rows += [samples | {"evaluator": "recall1k_classifier", "value": 0.6 + kimg / 1000}]
         rows += [select | {"evaluator": "linear", "value": linear, "spread": 0.004, "seeds": 3}]
         rows += [select | {"evaluator": "knn", "value": linear - 0.01}]
     test = ABOUT | cell | {"kimg": 72, "split": "test", "seeds": 3}
@@ -97,6 +98,32 @@ def test_strip_runs_from_the_first_step_to_the_last_pixel_for_pixel(tmp_path: Pa
     assert (pixels[bottom - canvas.shape[0] : bottom, right - canvas.shape[1] : right] == canvas).all()
 
 
+@pytest.mark.parametrize("scale", [1, 6])
+def test_neighbours_stand_pixel_for_pixel_beside_the_generated_image(scale: int, tmp_path: Path) -> None:
+    queries, found = noise(3, 8, 8, 1), noise(3, 4, 8, 8, 1)
+    figure = images.neighbours(queries, found, np.array([0, 0.456, 1]), scale)
+    figure.savefig(tmp_path / "nearest.png")
+    pixels = np.asarray(Image.open(tmp_path / "nearest.png").convert("L"))
+    bottom = pixels.shape[0] - round(images.MARGIN * 110)
+    for canvas in (images.tile(queries[:, None], scale)[..., 0], images.tile(found, scale)[..., 0]):
+        height, width = canvas.shape
+        strips = np.lib.stride_tricks.sliding_window_view(pixels[bottom - height : bottom], (height, width))[0]
+        assert (strips == canvas).all((1, 2)).sum() == 1
+    heads = ["generated", "nearest training images, nearest first", "ratio"]
+    assert [text.get_text() for text in figure.texts] == [*heads, "0.00", "0.46", "1.00"]
+
+
+def test_nothing_beside_neighbours_is_cut_off_or_overlaps(tmp_path: Path) -> None:
+    figure = images.neighbours(noise(9, 8, 8, 1), noise(9, 2, 8, 8, 1), np.linspace(0, 1, 9), scale=2)
+    figure.savefig(tmp_path / "nearest.png")
+    boxes = [text.get_window_extent() for text in figure.texts]
+    width, height = figure.get_size_inches() * 110
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    edge = np.asarray(Image.open(tmp_path / "nearest.png").convert("L"))
+    assert min(part.min() for part in (edge[0], edge[-1], edge[:, 0], edge[:, -1])) == 255
+
+
 @pytest.mark.parametrize(("sigma", "text"), [(80, "80"), (5.34, "5.3"), (0.0075, "0.0075"), (0, "0")])
 def test_noise_levels_are_short(sigma: float, text: str) -> None:
     assert images.short(sigma) == text
@@ -120,7 +147,7 @@ def test_curves_show_distances_left_accuracies_right_and_the_choice() -> None:
     left, right = plots.curves(result_rows(), CHOICE).axes
     distance, chosen = left.lines
     assert list(distance.get_xdata()) == [36, 72, 108] and list(distance.get_ydata()) == [9, 4, 3]
-    assert distance.get_label() == "fd_classifier" and "fd_classifier" in left.get_ylabel()
+    assert distance.get_label() == "fd1k_classifier" and "fd1k_classifier" in left.get_ylabel()
     assert list(chosen.get_xdata()) == [72, 72]
     ticks = {label.get_text() for label in left.get_xticklabels()}
     assert ticks == {"36", "72\nchosen", "108"}
@@ -158,7 +185,7 @@ def test_results_take_the_choice_for_test_and_the_best_checkpoint_for_the_distan
     assert (row["chosen kimg"], row["tap"], row["sigma"]) == (72, "out_2", "0.14")
     assert (row["linear test"], row["kNN test"]) == ("97.5 ± 0.3 %", "97.0 %")
     assert row["raw pixels test"] == "96.2 %"  # of its own dataset
-    assert (row["fd_classifier (best)"], row["best kimg"]) == (3.0, 108)
+    assert (row["fd1k_classifier (best)"], row["best kimg"]) == (3.0, 108)
     assert (row["precision"], row["recall"]) == (0.808, 0.708)
 
 
@@ -166,12 +193,12 @@ def test_results_keep_experiments_with_different_distances_apart() -> None:
     rows, choices = result_rows(), {"digits_edm": CHOICE, "second": CHOICE}
     second = [row | {"experiment": "second"} for row in rows if row.get("kimg")]
     for row in second:
-        row["evaluator"] = row["evaluator"].replace("fd_classifier", "fid_inception_2048")
+        row["evaluator"] = row["evaluator"].replace("fd1k_classifier", "fid1k_inception_2048")
     frame = tables.results([*second, *rows], choices).set_index("experiment")
     assert list(frame.index) == list(choices)
-    assert frame.loc["second", "fid_inception_2048 (best)"] == 3
-    assert frame.loc["digits_edm", "fd_classifier (best)"] == 3
-    assert pd.isna(frame.loc["second", "fd_classifier (best)"])
+    assert frame.loc["second", "fid1k_inception_2048 (best)"] == 3
+    assert frame.loc["digits_edm", "fd1k_classifier (best)"] == 3
+    assert pd.isna(frame.loc["second", "fd1k_classifier (best)"])
 
 
 @pytest.mark.parametrize("width", [60, 200])
@@ -182,6 +209,54 @@ def test_show_prints_every_value_in_any_terminal(tmp_path: Path, width: int) -> 
     tables.show(tmp_path / "results.csv", Console(file=out, width=width))
     for word in [*frame.columns, *map(str, frame.iloc[0])]:
         assert word in out.getvalue()
+
+
+def test_precision_is_that_of_the_distances_own_network() -> None:
+    rows = result_rows()
+    other = [row | {"evaluator": "precision1k_other", "value": 0.1} for row in rows if row.get("sampler")][::3]
+    fewer = [row | {"evaluator": "precision500_classifier", "value": 0.2, "images": 500} for row in other]
+    (row,) = tables.results([*other, *fewer, *rows], {"digits_edm": CHOICE}).to_dict("records")
+    assert row["precision"] == 0.808
+
+
+def test_distances_begin_with_fid_and_the_most_images() -> None:
+    names = ["fd9k_classifier", "sfid50k_inception_2048", "fid1k_inception_2048", "fid50k_inception_2048", "linear"]
+    counts = dict(zip(names, (9000, 50_000, 1000, 50_000, None), strict=True))
+    frame = tables.summary(ABOUT | {"kimg": 1, "evaluator": name, "images": n} for name, n in counts.items())
+    assert tables.distances(frame) == ["fid50k_inception_2048", "fid1k_inception_2048", "fd9k_classifier"]
+
+
+def test_best_sets_the_best_features_against_the_best_samples() -> None:
+    rows = result_rows()
+    worse = [row | {"sampler": "other", "value": row["value"] + 1} for row in rows if row.get("sampler")]
+    (row,) = tables.best([*worse, *rows], {"digits_edm": CHOICE}).to_dict("records")
+    assert list(row) == tables.BEST
+    assert (row["experiment"], row["distance"]) == ("digits_edm", "fd1k_classifier")
+    assert (row["best probe kimg"], row["best probe distance"]) == (72, 4.0)
+    assert (row["best probe linear select"], row["linear test"]) == ("97.0 ± 0.4 %", "97.5 ± 0.3 %")
+    assert (row["best FD kimg"], row["best FD distance"]) == (108, 3.0)
+    assert row["best FD linear select"] == "96.0 ± 0.4 %"
+
+
+def test_best_leaves_empty_what_was_not_measured(tmp_path: Path) -> None:
+    rows = result_rows()
+    probed = [row | {"experiment": "probed"} for row in rows if row["evaluator"] in ("linear", "knn")]
+    drawn = [row | {"experiment": "drawn"} for row in rows if row.get("sampler")]
+    frame = tables.best([*probed, *drawn, *rows], {"probed": CHOICE, "drawn": None, "neither": None})
+    frame.to_csv(tmp_path / "best.csv", index=False)
+    table = pd.read_csv(tmp_path / "best.csv", dtype=str, keep_default_na=False).set_index("experiment")
+    filled = {name: [column for column in table if row[column]] for name, row in table.iterrows()}
+    assert filled["probed"] == ["best probe kimg", "best probe linear select", "linear test"]
+    assert filled["drawn"] == ["distance", "best FD kimg", "best FD distance"]
+    assert filled["neither"] == []
+    assert (table.loc["probed", "best probe kimg"], table.loc["drawn", "best FD kimg"]) == ("72", "108")
+
+
+def test_results_name_checkpoints_by_whole_numbers_where_some_experiments_have_none() -> None:
+    second = [row | {"experiment": "second"} for row in result_rows() if row.get("sampler")]
+    frame = tables.results([*second, *result_rows()], {"digits_edm": CHOICE, "second": None})
+    assert frame["chosen kimg"].tolist() == [72, pd.NA]
+    assert frame.to_csv(index=False).splitlines()[2].startswith("second,,")
 
 
 def test_show_without_results_is_a_users_error(tmp_path: Path) -> None:
@@ -205,8 +280,11 @@ def call(script: str, config: dict, inputs: dict[str, Path], outputs: dict[str, 
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the plots read."""
     folder = tmp_path_factory.mktemp("made")
-    np.savez(folder / "samples.npz", arr_0=noise(10, 8, 8, 1))
+    pictures = noise(10, 8, 8, 1)
+    samples.fill(folder / "samples.zarr", 10, (8, 8, 1), {}, lambda a, b: pictures[a:b], lambda done: None)
     np.savez(folder / "strip.npz", images=noise(3, 6, 8, 8, 1), sigmas=np.array([80.0, 20, 5, 1, 0.1, 0]))
+    shown = {"queries": noise(3, 8, 8, 1), "found": noise(3, 4, 8, 8, 1), "ratios": np.array([0.1, 0.5, 1])}
+    np.savez(folder / "nearest.npz", **shown, kind="generated")
     for part, start in enumerate((1, 36)):
         rows = [{"step": i, "images": 1000 * i, "lr": 1e-3, "loss": 1 / i} for i in range(start, start + 36)]
         write_jsonl(folder / f"stats{part}.jsonl", rows)
@@ -219,8 +297,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 PLOTS = {
-    "plot_samples": ({}, {"samples": "samples.npz"}),
+    "plot_samples": ({}, {"samples": "samples.zarr"}),
     "plot_strip": ({}, {"strip": "strip.npz"}),
+    "plot_nearest": ({}, {"pairs": "nearest.npz"}),
     "plot_losses": ({"experiment": "digits_edm"}, {"stats.0": "stats0.jsonl", "stats.1": "stats1.jsonl"}),
     "plot_curves": (
         {},
@@ -242,10 +321,11 @@ def test_plot_scripts_make_pictures(script: str, made: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.glob("*.png")] == ["plot.png"]
 
 
-def test_summary_script_writes_both_tables(made: Path, tmp_path: Path) -> None:
+def test_summary_script_writes_all_tables(made: Path, tmp_path: Path) -> None:
     inputs = {f"results.{i}": made / f"results{i}.json" for i in range(2)}
     inputs["choice.0"] = made / "choice.json"
-    outputs = {name: tmp_path / name for name in ("summary", "table")}
+    outputs = {name: tmp_path / name for name in ("summary", "table", "best")}
     call("summary", {"experiments": ["digits_edm"], "probed": ["digits_edm"]}, inputs, outputs, tmp_path)
     assert len(pd.read_csv(outputs["summary"])) == len(result_rows())
     assert pd.read_csv(outputs["table"])["linear test"].tolist() == ["97.5 ± 0.3 %"]
+    assert pd.read_csv(outputs["best"])["best FD kimg"].tolist() == [108]

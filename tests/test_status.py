@@ -31,7 +31,7 @@ def config(tmp_path: Path) -> Config:
         "process": {"kind": "edm"},
         "train": {"checkpoints": [36, 72]},
         "sample": {"samplers": {"heun18": {"kind": "heun"}}},
-        "generation": {"extractor": "small"},
+        "generation": {"extractors": ["small"]},
         "probe": {"levels": [0.1]},
     }
     return parse(

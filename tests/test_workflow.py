@@ -50,7 +50,7 @@ TINY = {
             "process": {"kind": "edm"},
             "train": {"checkpoints": [3, 6], "batch": 64, "ema_kimg": 1},
             "sample": {"samplers": {"heun5": {"kind": "heun", "steps": 5}}, "images": 40},
-            "generation": {"extractor": "small"},
+            "generation": {"extractors": ["small"]},
             "probe": {"levels": [0.1, 0.5], "seeds": [0, 1], "linear": {"epochs": 3}},
         },
         "tiny_dit": {
@@ -59,7 +59,12 @@ TINY = {
             "network": {"kind": "dit", "width": 16, "depth": 2, "heads": 2, "patch": 4},
             "process": {"kind": "edm", "sigma_data": 1.0},
             "train": {"checkpoints": [2], "batch": 64, "ema_kimg": 1},
-            "sample": {"samplers": {"guided": {"kind": "heun", "steps": 3, "guidance": 2}}, "images": 20},
+            "sample": {
+                "samplers": {"guided": {"kind": "heun", "steps": 3, "guidance": 2}},
+                "images": 20,
+                "keep_samples": 8,
+            },
+            "generation": {"extractors": ["small"], "figures": ["fd20", "is"], "nearest": 0},
             "probe": {"levels": [0.2], "taps": ["block_1"], "seeds": [0], "linear": {"epochs": 3}},
         },
     },
@@ -136,10 +141,18 @@ def test_summary_has_one_row_per_figure_and_test_is_read_for_the_choice_only(fin
     assert set(test.kimg) == {choice["kimg"]} and set(test.tap) == {choice["tap"]}
     select = summary[(summary.split == "select") & (summary.evaluator == "linear")]
     assert set(select[select.experiment == "tiny"].kimg) == {3, 6}
-    assert set(summary[summary.experiment == "tiny_dit"].evaluator) == {"linear", "knn"}
+    assert set(summary[summary.experiment == "tiny_dit"].evaluator) == {
+        "linear",
+        "knn",
+        "fd20_classifier",
+        "is20_classifier",
+    }
     assert set(summary[summary.evaluator == "psnr"].latents) == {"views"}
-    names = set(summary[summary.sampler.notna()].evaluator)
-    assert names == {"fd_classifier", "precision_classifier", "recall_classifier"}
+    names = set(summary[(summary.experiment == "tiny") & summary.sampler.notna()].evaluator)
+    figures = ("fd", "kid", "is", "precision", "recall", "density", "coverage")
+    assert names == {f"{figure}40_classifier" for figure in figures} | {"memorised40_pixels", "nearest_ratio40_pixels"}
+    real = summary[summary.evaluator.str.endswith("_pixels") & summary.experiment.isna()]
+    assert set(real.dataset) == {"digits"} and len(real) == 2
 
 
 def test_what_changes_no_result_retrains_nothing(project: Path) -> None:
@@ -156,7 +169,7 @@ def test_what_changes_no_result_retrains_nothing(project: Path) -> None:
 def test_a_plot_option_redraws_and_nothing_else(project: Path) -> None:
     configure(project, TINY | {"report": {"columns": 8}})
     assert {rule for rule in planned(project) if not rule.startswith("plot_")} == set()
-    assert planned(project)["plot_samples"] == 3
+    assert planned(project)["plot_samples"] == 3 and planned(project)["plot_nearest"] == 2
 
 
 def test_new_features_are_scored_anew_even_after_a_stop(project: Path) -> None:
@@ -216,6 +229,8 @@ def test_raising_the_last_checkpoint_trains_only_the_new_slice(project: Path) ->
         ("results/runs/tiny/features/ema/6.zarr/zarr.json", "features"),
         ("results/runs/tiny/probe/choice.json", "choice"),
         ("results/latents/views/latents.zarr/zarr.json", "encode"),
+        ("results/runs/tiny/samples/ema/6/heun5.zarr/zarr.json", "sample"),
+        ("results/runs/tiny_dit/generation/ema/2/guided.json", "generate"),
     ],
 )
 def test_a_deleted_output_is_made_again_and_comes_out_the_same(project: Path, file: str, rule: str) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from diffprobe import measure
 from diffprobe.config.load import load
 from diffprobe.runtime.errors import UserError
 
@@ -22,6 +23,9 @@ def main(argv: list[str] | None = None) -> None:
     run.add_argument("what", type=Path, nargs="?", default=Path(DEFAULT), help=f"default: {DEFAULT}")
     run.add_argument("--cores", type=int, default=2, help="default: 2")
     run.add_argument("--name", help="of the dataset and its config, for images (default: the folder's)")
+    figures = commands.add_parser("measure", help="FID and its kin of images from anywhere, against others")
+    figures.set_defaults(function=measure.run)
+    measure.add_arguments(figures)
     status = commands.add_parser("status", help="what is done, runs, failed, or was made by older code")
     describe = commands.add_parser("describe", help="parameters, taps, FLOPs, bytes and jobs, without running anything")
     results = commands.add_parser("results", help="the table of results")

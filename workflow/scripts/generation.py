@@ -1,31 +1,25 @@
-"""How good the samples of one checkpoint are: Frechet distance, precision, recall against the reference."""
+"""How good the samples of one checkpoint are, against the reference of each extractor; the store is read once.
 
-import numpy as np
-import torch
+Config: row, extractors (by name), figures, metrics. Inputs: samples, reference.NAME, weights.NAME. Option: batch.
+"""
 
-from diffprobe.evaluation import extractors
-from diffprobe.evaluation.distances import REFERENCE, SUBSET, compare, measure
+from diffprobe.data.imagesets import open_images
+from diffprobe.data.samples import open_samples
+from diffprobe.evaluation.collect import collect
+from diffprobe.evaluation.measuring import Measure
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    config = job.config
-    extractor = extractors.make(config["extractor"], job.inputs.get("weights"), job.device)
-    reference = np.load(job.input("reference"))
-    samples = torch.from_numpy(np.load(job.input("samples"))["arr_0"])  # uint8 (N, H, W, C)
-    job.progress.start(len(samples), "images")
-    moments, features = measure(extractor, samples, SUBSET, job.device, job.progress.update)
-    common = {**config["row"], "split": "+".join(REFERENCE), "images": moments.n}
-    figures = compare(extractor.name, reference, moments, features, config["neighbours"])
-    rows = [{**common, "evaluator": name, "value": value} for name, value in figures.items()]
-    write_json(job.output("rows"), {"rows": rows})
-    job.write_receipt(
-        extractor=extractor.name,
-        weights=extractor.weights,
-        reference_images=int(reference["n"]),
-        images=moments.n,
-    )
+    measure = Measure.of(job.config, job.named("weights"), job.named("reference"), job.device)
+    images = open_images(job.input("samples"))
+    job.progress.start(images.n, "images")
+    options = {"batch": int(job.options["batch"]), "report": job.progress.update}
+    plan = measure.plan(images.n)
+    found = collect(measure.extractors, images, plan, measure.figures, job.device, **options)
+    write_json(job.output("rows"), {"rows": measure.rows(found)})
+    job.write_receipt(figures=measure.about(found), samples=open_samples(job.input("samples")).about)
 
 
 if __name__ == "__main__":

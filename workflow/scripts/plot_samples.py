@@ -1,7 +1,6 @@
 """A grid of samples. Config: columns, rows, scale."""
 
-import numpy as np
-
+from diffprobe.data.samples import open_samples
 from diffprobe.reporting.images import grid
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.job import Job, run
@@ -9,9 +8,10 @@ from diffprobe.runtime.job import Job, run
 
 def main(job: Job) -> None:
     options = {name: job.config[name] for name in ("columns", "rows", "scale")}
-    samples = np.load(job.input("samples"))["arr_0"]  # uint8 (N, H, W, C)
+    samples = open_samples(job.input("samples"))
+    shown = min(samples.shape[0], options["columns"] * options["rows"])
     with atomic(job.output("plot")) as partial:
-        grid(samples, **options).save(partial)
+        grid(samples.read(0, shown), **options).save(partial)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
-"""Every figure in one table, and the small table of what came out. Config: experiments; probed, one per choice."""
+"""Every figure in one table, and small ones: what came out, and the best generator against the best features.
 
-from diffprobe.reporting.tables import results, summary
+Config: experiments; probed, one per choice.
+"""
+
+from diffprobe.reporting.tables import best, results, summary
 from diffprobe.runtime.files import atomic, read_json
 from diffprobe.runtime.job import Job, run
 
@@ -13,6 +16,8 @@ def main(job: Job) -> None:
         summary(rows).to_csv(partial, index=False)
     with atomic(job.output("table")) as partial:
         results(rows, choices).to_csv(partial, index=False)
+    with atomic(job.output("best")) as partial:
+        best(rows, choices).to_csv(partial, index=False)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator
 
+from diffprobe.config import generation
 from diffprobe.config.datasets import Dataset, Download, Stratified
 from diffprobe.config.facts import conditional, facts, model_space, split_rows
 from diffprobe.config.latents import Autoencoder, Latents
-from diffprobe.config.models import Config, DiT, Experiment, Generation, Probe, UNet
+from diffprobe.config.models import Config, DiT, Experiment, Probe, UNet
 from diffprobe.config.names import dit_taps, level_name, unet_taps
-
-Problem = tuple[str, object, str]  # the key, its value, what is allowed
+from diffprobe.config.words import Problem, listed, one_of
 
 
 def problems(config: Config) -> Iterator[Problem]:
     """Every impossible combination in the config."""
     for name, dataset in config.datasets.items():
         yield from of_dataset(f"datasets.{name}", dataset)
+        yield from generation.of_references(f"datasets.{name}.references", dataset, config)
     yield from of_mirrors(config.datasets)
     for name, autoencoder in config.autoencoders.items():
         yield from of_autoencoder(f"autoencoders.{name}", autoencoder, config)
@@ -139,7 +140,7 @@ def of_experiment(key: str, experiment: Experiment, config: Config) -> Iterator[
     if experiment.probe:
         yield from of_probe(f"{key}.probe", experiment, experiment.probe, dataset)
     if experiment.generation:
-        yield from of_generation(key, experiment, experiment.generation, dataset, config)
+        yield from generation.of_generation(key, experiment, experiment.generation, config)
 
 
 def of_dit(key: str, network: DiT, size: int) -> Iterator[Problem]:
@@ -222,29 +223,6 @@ def of_probe(key: str, experiment: Experiment, probe: Probe, dataset: Dataset) -
         yield f"{key}.neighbours", probe.neighbours, f"at most the images of train (about {rows['train']:,})"
 
 
-def of_generation(
-    key: str, experiment: Experiment, generation: Generation, dataset: Dataset, config: Config
-) -> Iterator[Problem]:
-    """Samples and references too few for their figures, or of another dataset."""
-    if generation.extractor not in config.extractors:
-        yield f"{key}.generation.extractor", generation.extractor, one_of(config.extractors)
-        return
-    extractor = config.extractors[generation.extractor]
-    if extractor.kind == "classifier" and extractor.dataset != experiment.dataset:
-        yield (
-            f"{key}.generation.extractor",
-            generation.extractor,
-            f"a classifier of {experiment.dataset}, or an Inception",
-        )
-    if experiment.sample.images <= generation.neighbours:
-        allowed = f"more than generation.neighbours = {generation.neighbours}"
-        yield f"{key}.sample.images", experiment.sample.images, allowed
-    rows = split_rows(dataset)
-    seen = rows and rows["train"] + rows["select"]  # the reference
-    if seen is not None and generation.neighbours >= max(seen, 2):
-        yield f"{key}.generation.neighbours", generation.neighbours, f"below the reference's {seen:,} images"
-
-
 def network_taps(experiment: Experiment) -> list[str]:
     """The taps of an experiment's network, in the order of computation."""
     if experiment.network.kind == "dit":
@@ -255,11 +233,3 @@ def network_taps(experiment: Experiment) -> list[str]:
 def checkpoint_steps(kimg: int, batch: int) -> int:
     """The step at which a checkpoint of so many thousand images is taken: the first that reaches them."""
     return -(-1000 * kimg // batch)
-
-
-def listed(values: object) -> str:
-    return ", ".join(map(str, values))
-
-
-def one_of(names: object) -> str:
-    return listed(names) or "nothing (none is defined)"

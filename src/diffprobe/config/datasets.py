@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Number, Path, Positive, Strict
+from diffprobe.config.base import Integer, Name, Number, Path, Positive, Strict
 
 
 class Digits(Strict):
@@ -105,4 +105,9 @@ class Dataset(Strict):
     per_class: Positive | None = Field(None, description="Only the first so many images of each class; null: all.")
     split: Split | None = Field(
         None, description="The splits; null: `official` where the dataset has a test of its own, else `stratified`."
+    )
+    references: dict[Name, Path] = Field(
+        {},
+        description="Statistics of its images made elsewhere, by extractor: .npz files with `mu` and `sigma`, as "
+        "pytorch-fid, EDM and ADM write them; used in place of those computed here.",
     )

@@ -131,6 +131,8 @@ def number(noun: str, limits: list[Any]) -> str:
 
 def plural(noun: str) -> str:
     """Several of what `words` has named."""
+    if noun == "name of an entry":
+        return "names of entries"
     if noun.startswith(("one of ", "`")):
         return noun.removeprefix("one of ")
     for singular in ("integer", "number", "text"):

@@ -35,6 +35,13 @@ class Layout:
     def baseline(self, dataset: str) -> str:
         return f"{self.root}/data/{dataset}/baseline.json"
 
+    def nearest_real(self, dataset: str) -> str:
+        """How near the images of `test` are to those of training: what is usual for images that are no copies."""
+        return f"{self.root}/data/{dataset}/nearest.json"
+
+    def nearest_real_pairs(self, dataset: str) -> str:
+        return f"{self.root}/data/{dataset}/nearest.npz"
+
     def reference(self, dataset: str, extractor: str) -> str:
         return f"{self.root}/data/{dataset}/reference/{extractor}.npz"
 
@@ -78,13 +85,29 @@ class Layout:
 
     # --- evaluation of one checkpoint
     def samples(self, experiment: str, kimg: int | str, sampler: str) -> str:
+        """The store's mark of completeness, written last."""
+        return f"{self.run(experiment)}/samples/{EMA}/{kimg}/{sampler}.zarr/zarr.json"
+
+    def samples_npz(self, experiment: str, kimg: int | str, sampler: str) -> str:
+        """The same for ADM's suite, made on request."""
         return f"{self.run(experiment)}/samples/{EMA}/{kimg}/{sampler}.npz"
+
+    def samples_png(self, experiment: str, kimg: int | str, sampler: str) -> str:
+        """The same as a folder of PNG files, made on request."""
+        return f"{self.run(experiment)}/samples/{EMA}/{kimg}/{sampler}.png"
 
     def strip(self, experiment: str, kimg: int | str, sampler: str) -> str:
         return f"{self.run(experiment)}/samples/{EMA}/{kimg}/{sampler}.strip.npz"
 
     def generation(self, experiment: str, kimg: int | str, sampler: str) -> str:
         return f"{self.run(experiment)}/generation/{EMA}/{kimg}/{sampler}.json"
+
+    def nearest(self, experiment: str, kimg: int | str, sampler: str) -> str:
+        return f"{self.run(experiment)}/nearest/{EMA}/{kimg}/{sampler}.json"
+
+    def nearest_pairs(self, experiment: str, kimg: int | str, sampler: str) -> str:
+        """Some generated images and the training images nearest to them, for the plot."""
+        return f"{self.run(experiment)}/nearest/{EMA}/{kimg}/{sampler}.npz"
 
     def features(self, experiment: str, kimg: int | str) -> str:
         """The store's mark of completeness, written last."""
@@ -114,6 +137,9 @@ class Layout:
 
     def results_table(self) -> str:
         return f"{self.root}/results.csv"
+
+    def best_table(self) -> str:
+        return f"{self.root}/best.csv"
 
     def report(self) -> str:
         return f"{self.root}/report.html"
@@ -162,6 +188,8 @@ def stages(config: Config) -> list[Stage]:
         add("images", name, layout.images(name))
         if name in probed_datasets(config):
             add("baseline", name, layout.baseline(name))
+        if name in compared_datasets(config):
+            add("nearest_real", name, layout.nearest_real(name), layout.nearest_real_pairs(name))
     for name, latents in used_latents(config).items():
         add_autoencoder(add, layout, latents.autoencoder, config.autoencoders[latents.autoencoder])
         add("encode", name, layout.latents(name), receipt=store_receipt(layout.latents(name)))
@@ -174,7 +202,7 @@ def stages(config: Config) -> list[Stage]:
         add("reference", dataset, layout.reference(dataset, extractor), names=(extractor,))
     for name, experiment in config.experiments.items():
         add_experiment(add, layout, name, experiment)
-    add("summary", "", layout.summary(), layout.results_table(), receipt="")
+    add("summary", "", layout.summary(), layout.results_table(), layout.best_table(), receipt="")
     return list(dict.fromkeys(out))  # stores may share an autoencoder, datasets a download
 
 
@@ -187,10 +215,7 @@ def add_experiment(add, layout: Layout, name: str, experiment: Experiment) -> No
     for kimg in experiment.train.checkpoints:
         add_training(add, layout, "pretrain", name, layout.run(name), kimg)
         for sampler in experiment.sample.samplers:
-            files = layout.samples(name, kimg, sampler), layout.strip(name, kimg, sampler)
-            add("sample", name, *files, of=kimg, names=(kimg, sampler))
-            if experiment.generation:
-                add("generation", name, layout.generation(name, kimg, sampler), of=kimg, names=(kimg, sampler))
+            add_samples(add, layout, name, kimg, sampler, experiment)
         if experiment.probe:
             store = layout.features(name, kimg)
             add("features", name, store, of=kimg, names=(kimg,), receipt=store_receipt(store))
@@ -199,6 +224,26 @@ def add_experiment(add, layout: Layout, name: str, experiment: Experiment) -> No
         add("choice", name, layout.choice(name))
         add("test", name, layout.test(name))
     add_plots(add, layout, name, experiment)
+
+
+def add_samples(add, layout: Layout, name: str, kimg: int, sampler: str, experiment: Experiment) -> None:
+    """What is drawn from a checkpoint, and what is measured of it: in one job where not all of it is kept."""
+    one = {"of": kimg, "names": (kimg, sampler)}
+    store, strip = layout.samples(name, kimg, sampler), layout.strip(name, kimg, sampler)
+    rows = layout.generation(name, kimg, sampler)
+    if measured_at_once(experiment):
+        add("generate", name, rows, store, store_receipt(store), strip, **one)
+    else:
+        add("sample", name, store, strip, receipt=store_receipt(store), **one)
+        if experiment.generation:
+            add("generation", name, rows, **one)
+    if experiment.generation and experiment.generation.nearest:
+        add("nearest", name, layout.nearest(name, kimg, sampler), layout.nearest_pairs(name, kimg, sampler), **one)
+
+
+def measured_at_once(experiment: Experiment) -> bool:
+    """Whether samples are measured as they are drawn, since not all of them are kept."""
+    return bool(experiment.generation) and experiment.sample.keep_samples != "all"
 
 
 def add_plots(add, layout: Layout, name: str, experiment: Experiment) -> None:
@@ -211,6 +256,8 @@ def add_plots(add, layout: Layout, name: str, experiment: Experiment) -> None:
     for kimg in checkpoints:
         for sampler in samplers:
             plot("plot_samples", f"samples/{kimg}.{sampler}", kimg, sampler)
+            if experiment.generation and experiment.generation.nearest:
+                plot("plot_nearest", f"nearest/{kimg}.{sampler}", kimg, sampler)
         if experiment.probe:
             plot("plot_grid", f"grid/{kimg}", kimg)
     for sampler in samplers:
@@ -235,6 +282,12 @@ def probed_datasets(config: Config) -> set[str]:
     return {experiment.dataset for experiment in config.experiments.values() if experiment.probe}
 
 
+def compared_datasets(config: Config) -> set[str]:
+    """Those to whose images generated ones are compared one by one."""
+    asked = [experiment for experiment in config.experiments.values() if experiment.generation]
+    return {experiment.dataset for experiment in asked if experiment.generation.nearest}
+
+
 def used_latents(config: Config) -> dict[str, Latents]:
     """The stores of latents that some experiment asks for."""
     names = {experiment.latents for experiment in config.experiments.values()}
@@ -244,7 +297,7 @@ def used_latents(config: Config) -> dict[str, Latents]:
 def references(config: Config) -> list[tuple[str, str]]:
     """Each dataset and extractor by which some experiment's samples are measured."""
     measured = [experiment for experiment in config.experiments.values() if experiment.generation]
-    return sorted({(experiment.dataset, experiment.generation.extractor) for experiment in measured})
+    return sorted({(experiment.dataset, name) for experiment in measured for name in experiment.generation.extractors})
 
 
 def used_extractors(config: Config) -> dict:

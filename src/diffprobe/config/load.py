@@ -9,9 +9,10 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import ValidationError
 
-from diffprobe.config.checks import listed, problems
+from diffprobe.config.checks import problems
 from diffprobe.config.docs import annotation, is_model, is_union, parted, words
 from diffprobe.config.models import Config
+from diffprobe.config.words import listed
 from diffprobe.runtime.errors import UserError
 
 Key = tuple[str | int, ...]  # the way to a place in the config
@@ -55,7 +56,7 @@ def parse(raw: Any, source: str = "config") -> Config:
         f"{source}: {key}: {shown(value)} is refused; allowed: {allowed}" for key, value, allowed in problems(config)
     ]
     if found:
-        raise UserError("\n".join(found))
+        raise UserError("\n".join(dict.fromkeys(found)))  # what holds for all experiments is said once
     return config
 
 

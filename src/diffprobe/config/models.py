@@ -4,37 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Name, Number, Positive, Strict
+from diffprobe.config.base import Integer, Name, NotNegative, Number, Path, Positive, Strict
 from diffprobe.config.datasets import Dataset
+from diffprobe.config.extractors import Extractor
 from diffprobe.config.latents import Autoencoder, Latents
-
-# --- extractors: networks whose features the distances compare ----------------------------------------------
-
-
-class ClassifierExtractor(Strict):
-    """A small convolutional classifier, trained here on a dataset's `train` labels; needs no download."""
-
-    kind: Literal["classifier"]
-    dataset: Name = Field(description="The dataset it is trained on: that of the experiments that use it.")
-    channels: Positive = Field(32, description="Width of its first layer; features have four times as many.")
-    batch: Positive = Field(128, description="Images per step.")
-    lr: Number = Field(2e-3, gt=0, description="Learning rate of Adam.")
-    kimg: Positive = Field(20, description="Length of its training, in thousands of images.")
-    seed: Integer = Field(0, description="Seed of weights and order.")
-
-
-class InceptionExtractor(Strict):
-    """The Inception-v3 of the FID (pytorch-fid's network): the setting of real experiments."""
-
-    kind: Literal["inception"]
-    dims: Literal[64, 192, 768, 2048] = Field(2048, description="Which layer's features; 2048 is the usual FID.")
-    weights: str | None = Field(
-        None,
-        description="A local weights file (.pth or .safetensors); without it pytorch-fid's public download.",
-    )
-
-
-Extractor = Annotated[ClassifierExtractor | InceptionExtractor, Field(discriminator="kind")]
 
 # --- experiments --------------------------------------------------------------------------------------------
 
@@ -141,15 +114,32 @@ class Sampling(Strict):
     images: Positive = Field(
         50_000, description="Images per sampler and checkpoint; image i depends on the seed and i alone."
     )
+    keep_samples: Positive | Literal["all"] = Field(
+        "all",
+        description="Images that are written: `all`, or the first so many, for the grids. With a number all are drawn, "
+        "decoded and measured in one job, and the others are never written.",
+    )
     batch: Positive = Field(256, description="Images per batch; changes no image.")
     seed: Integer = Field(0, description="Seed of the start noise.")
 
 
 class Generation(Strict):
-    """How good the samples are, against the images that the generator may see."""
+    """How good the samples are, against the images that the generator may see (`train` and `select`)."""
 
-    extractor: Name = Field(description="An entry of `extractors`; the names of the figures say which kind it is.")
-    neighbours: Positive = Field(3, description="k of precision and recall.")
+    extractors: list[Name] = Field(
+        min_length=1,
+        description="Entries of `extractors`; the names of the figures say which, and over how many images.",
+    )
+    figures: list[str] | Literal["all"] = Field(
+        "all",
+        description="`fd` (called fid where it is one), `fid`, `sfid`, `kid`, `is`, `precision`, `recall`, `density`, "
+        "`coverage`, or `all` that the extractors can tell. `fid50k` is refused unless 50,000 images are drawn.",
+    )
+    nearest: NotNegative = Field(
+        1000,
+        description="Generated images whose nearest training images are sought (in pixels), to see whether they are "
+        "copies; 0: none.",
+    )
 
 
 class Heads(Strict):
@@ -219,6 +209,23 @@ class Threads(Strict):
     decode: Positive = Field(2, description="Reading a dataset: processes that decode images; changes no byte.")
 
 
+class Metrics(Strict):
+    """How generated images are measured: one setting for all experiments, so that their figures compare."""
+
+    subset: Positive = Field(
+        10_000,
+        description="Images of each kind that kernel distance, precision, recall, density and coverage compare, "
+        "drawn evenly; the other figures take all.",
+    )
+    neighbours: Positive = Field(3, description="k of precision and recall.")
+    wide_neighbours: Positive = Field(5, description="k of density and coverage.")
+    batch: Positive = Field(64, description="Images per pass of an extractor; changes no figure.")
+    references: Path = Field(
+        "results/references",
+        description="Folder of reference statistics, named by content: computed once for all runs that name it.",
+    )
+
+
 class Report(Strict):
     """Plot options; they retrain and re-evaluate nothing."""
 
@@ -239,4 +246,5 @@ class Config(Strict):
     experiments: dict[Name, Experiment] = Field(min_length=1, description="Experiments by name.")
     state: State = Field(default_factory=State, description="Keeping of training states.")
     threads: Threads = Field(default_factory=Threads, description="CPU threads per job.")
+    metrics: Metrics = Field(default_factory=Metrics, description="How generated images are measured.")
     report: Report = Field(default_factory=Report, description="Plot options.")

@@ -9,10 +9,12 @@ from pydantic import BaseModel
 
 from diffprobe.config.checks import network_taps
 from diffprobe.config.datasets import Dataset
+from diffprobe.config.extractors import ClassifierExtractor
 from diffprobe.config.latents import Autoencoder
-from diffprobe.config.models import ClassifierExtractor, Config, Experiment
+from diffprobe.config.models import Config, Experiment
 
 Subtree = dict[str, Any]
+REFERENCE = ("train", "select")  # what samples are compared with: the images that generators may see
 
 
 def dump(model: Any) -> Subtree:
@@ -21,7 +23,8 @@ def dump(model: Any) -> Subtree:
 
 def images(dataset: Dataset, state: str | None) -> Subtree:
     """`state` tells whether a local source has changed. Without the mirror: the same bytes may come from anywhere."""
-    return dataset.model_dump(mode="json", exclude={"source": {"mirror"}}) | {"state": state}
+    known = dataset.model_dump(mode="json", exclude={"source": {"mirror"}, "references": True})
+    return known | {"state": state}
 
 
 def training(train: BaseModel, *without: str) -> Subtree:
@@ -81,8 +84,17 @@ def classifier(extractor: ClassifierExtractor) -> Subtree:
 
 
 def sample(experiment: Experiment, sampler: str) -> Subtree:
-    common = experiment.sample.model_dump(mode="json", exclude={"samplers"})
-    return common | {"sampler": dump(experiment.sample.samplers[sampler])}
+    """What is drawn, how many of it are kept, and from which average of the weights."""
+    asked = experiment.sample
+    common = asked.model_dump(mode="json", include={"images", "batch", "seed"})
+    weights = experiment.train.model_dump(mode="json", include={"ema_kimg", "ema_ramp"})
+    return common | {"keep": kept(experiment), "sampler": dump(asked.samplers[sampler]), "weights": weights}
+
+
+def kept(experiment: Experiment) -> int:
+    """How many images of each sampler and checkpoint are written."""
+    keep, images = experiment.sample.keep_samples, experiment.sample.images
+    return images if keep == "all" else min(keep, images)
 
 
 def extractor(config: Config, name: str) -> Subtree:
@@ -91,10 +103,24 @@ def extractor(config: Config, name: str) -> Subtree:
     return {"kind": found.kind} if found.kind == "classifier" else dump(found)
 
 
+def metrics(config: Config) -> Subtree:
+    return config.metrics.model_dump(mode="json", include={"subset", "neighbours", "wide_neighbours"})
+
+
+def reference(config: Config, name: str) -> Subtree:
+    return {"extractor": extractor(config, name), "subset": config.metrics.subset, "splits": list(REFERENCE)}
+
+
 def generation(config: Config, experiment: Experiment, row: Subtree) -> Subtree:
-    name = experiment.generation.extractor
-    chosen, row = extractor(config, name), row | {"extractor": name}
-    return {"row": row, "extractor": chosen, "neighbours": experiment.generation.neighbours}
+    asked = experiment.generation
+    chosen = {name: extractor(config, name) for name in asked.extractors}
+    row = row | {"split": "+".join(REFERENCE)}
+    return {"row": row, "extractors": chosen, "figures": asked.figures, "metrics": metrics(config)}
+
+
+def nearest(count: int, row: Subtree) -> Subtree:
+    """`count` images, those of `test` where the row is a dataset's."""
+    return {"row": row, "images": count, "shown": 8, "neighbours": 4, "splits": list(REFERENCE)}
 
 
 def taps(experiment: Experiment) -> list[str]:

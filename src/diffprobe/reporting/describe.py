@@ -15,7 +15,7 @@ from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import conditional, facts, model_space, split_rows
 from diffprobe.config.layout import Layout, receipt, stages
 from diffprobe.config.models import Config, Experiment
-from diffprobe.config.subtrees import dump, taps
+from diffprobe.config.subtrees import dump, kept, taps
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
@@ -124,7 +124,7 @@ def store_bytes(config: Config, experiment: Experiment, rows: dict[str, int] | N
     found = {
         "checkpoints": checkpoints * 2 * weights,  # average and raw
         "states": (checkpoints if config.state.keep == "all" else 1) * STATE_COPIES * weights,
-        "samples": checkpoints * len(experiment.sample.samplers) * experiment.sample.images * pixels,
+        "samples": checkpoints * len(experiment.sample.samplers) * kept(experiment) * pixels,
     }
     if rows:
         found = {"images": sum(rows.values()) * pixels} | latent_bytes(config, experiment, rows) | found

@@ -1,13 +1,18 @@
-"""Pictures made of images, pixel for pixel: the grid of samples and the strip of how they come about."""
+"""Pictures made of images, pixel for pixel: the grid of samples, the strip of how they come about, what they copy."""
+
+import math
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 GAP = 2  # screen pixels between images
 COLUMNS = 12  # steps that a strip shows at most
 MARGIN = 0.1  # inches around a strip
 HEAD = 0.32  # inches above a strip, for the noise levels
+BETWEEN = 0.22  # inches between generated images and what they are compared with
+FONT = 8.5  # points
 
 
 def grid(images: np.ndarray, columns: int, rows: int, scale: int) -> Image.Image:
@@ -41,12 +46,42 @@ def strip(images: np.ndarray, sigmas: np.ndarray, scale: int, dpi: int = 110) ->
     figure = Figure(figsize=size / dpi, dpi=dpi)
     figure.figimage(np.broadcast_to(canvas, (height, width, 3)), left, bottom, origin="upper")
     cell = images.shape[3] * scale
-    head = {"y": (bottom + height + 0.07 * dpi) / size[1], "fontsize": 8.5, "va": "bottom"}
+    head = {"y": (bottom + height + 0.07 * dpi) / size[1], "fontsize": FONT, "va": "bottom"}
     figure.text(x=(left - 0.06 * dpi) / size[0], s="σ =", ha="right", **head)
     for column, step in enumerate(steps):
         centre = left + column * (cell + GAP) + cell / 2
         figure.text(x=centre / size[0], s=short(sigmas[step]), ha="center", **head)
     return figure
+
+
+def neighbours(
+    queries: np.ndarray, found: np.ndarray, ratios: np.ndarray, scale: int, dpi: int = 110, kind: str = "generated"
+) -> Figure:
+    """Each row one image, then its nearest training images, then the ratio of the first two distances.
+
+    queries uint8 (n, H, W, C), found uint8 (n, k, H, W, C), ratios (n,) as `evaluation.nearest` has them; `kind`
+    says what the queries are.
+    """
+    parts = tile(queries[:, None], scale), tile(found, scale)  # (Y, X, C) each
+    heads = (kind, "nearest training images, nearest first", "ratio")
+    wide = [max(part.shape[1], text_width(head, dpi)) for part, head in zip(parts, heads, strict=False)]
+    bottom, height = round(MARGIN * dpi), parts[0].shape[0]
+    starts = np.cumsum([bottom, *(width + round(BETWEEN * dpi) for width in wide)])  # of the three columns
+    size = np.array([starts[2] + text_width(heads[2], dpi) + bottom, bottom + height + round(HEAD * dpi)])
+    figure = Figure(figsize=size / dpi, dpi=dpi)
+    for start, part in zip(starts, parts, strict=False):
+        figure.figimage(np.broadcast_to(part, (*part.shape[:2], 3)), start, bottom, origin="upper")
+    for start, head in zip(starts, heads, strict=True):
+        figure.text(start / size[0], (bottom + height + 0.07 * dpi) / size[1], head, fontsize=FONT, va="bottom")
+    for row, ratio in enumerate(ratios):
+        middle = bottom + height + GAP / 2 - (row + 0.5) * (height + GAP) / len(ratios)
+        figure.text(starts[2] / size[0], middle / size[1], f"{ratio:.2f}", fontsize=FONT, va="center")
+    return figure
+
+
+def text_width(text: str, dpi: int) -> int:
+    """How many pixels a line of text takes, with the font not yet drawn."""
+    return math.ceil(TextPath((0, 0), text, size=FONT).get_extents().width * dpi / 72)
 
 
 def tile(cells: np.ndarray, scale: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from diffprobe.config.names import level_name
 from diffprobe.reporting.images import spread
-from diffprobe.reporting.tables import DISTANCES
+from diffprobe.reporting.tables import is_distance
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 INK, GREY, FAINT = "#333333", "#888888", "#DDDDDD"
@@ -99,7 +99,7 @@ def curves(rows: Rows, choice: dict | None = None, dpi: int = 110) -> Figure:
     figure, left = canvas(6.4, 3.8, dpi)
     right = left.twinx()
     plain(right)
-    names, lines = draw_distances(left, frame[frame["evaluator"].str.startswith(DISTANCES)])
+    names, lines = draw_distances(left, frame[frame["evaluator"].map(is_distance)])
     probes = draw_probes(right, frame[frame["split"] == "select"])
     right.yaxis.set_visible(bool(probes))
     left.yaxis.set_visible(bool(names))

@@ -1,4 +1,4 @@
-"""The tables: every figure that was measured, and the small one that says what came out."""
+"""The tables: every figure that was measured, what came out, and the best generator against the best features."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from diffprobe.config.names import level_name
+from diffprobe.config.names import extractor_of, figure_of, level_name
 from diffprobe.runtime.errors import UserError
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
@@ -16,7 +16,14 @@ COLUMNS += ["tap", "sigma", "sampler", "extractor", "images", "dataset", "latent
 KEY = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]
 COUNTS, REALS = ("kimg", "seeds", "images"), ("value", "spread", "sigma")  # each may be missing
 NUMBERS = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(REALS, "float64")
-DISTANCES = ("fd_", "fid_")  # how the names of distances begin; the rest names the extractor
+PROBE, FD = "best probe", "best FD"  # the checkpoints that `best` sets against each other
+BEST = ["experiment", "distance", f"{PROBE} kimg", f"{PROBE} distance", f"{PROBE} linear select", "linear test"]
+BEST += [f"{FD} kimg", f"{FD} distance", f"{FD} linear select"]
+
+
+def is_distance(evaluator: str) -> bool:
+    """Whether a figure of this name is a distance, of which less is better."""
+    return figure_of(evaluator) in ("fd", "fid")
 
 
 def summary(rows: Iterable[dict]) -> pd.DataFrame:
@@ -35,13 +42,25 @@ def summary(rows: Iterable[dict]) -> pd.DataFrame:
 def results(rows: Iterable[dict], choices: dict[str, dict | None]) -> pd.DataFrame:
     """What came out, one row per experiment in the order of `choices` (its name to its choice, None if not probed)."""
     frame = summary(rows)
-    distances = [name for name in frame["evaluator"].unique() if name.startswith(DISTANCES)]
+    names = distances(frame)
     found = []
     for name, choice in choices.items():
         mine = frame[frame["experiment"] == name]
         probed = outcome(frame, mine, choice) if choice else {}
-        found.append({"experiment": name, **probed, **best_distances(mine, distances)})
-    return pd.DataFrame(found)
+        found.append({"experiment": name, **probed, **best_distances(mine, names)})
+    return whole(pd.DataFrame(found))
+
+
+def whole(frame: pd.DataFrame) -> pd.DataFrame:
+    """Checkpoints as whole numbers, where some experiments have none."""
+    return frame.astype({name: "Int64" for name in frame.columns if name.endswith("kimg")})
+
+
+def distances(frame: pd.DataFrame) -> list[str]:
+    """The names of the distances in a summary: FID before others, those over more images first."""
+    found = frame[frame["evaluator"].map(is_distance).astype(bool)].drop_duplicates("evaluator")
+    found = found.assign(fid=found["evaluator"].map(figure_of) == "fid")
+    return found.sort_values(["fid", "images"], ascending=False, kind="stable")["evaluator"].tolist()
 
 
 def outcome(frame: pd.DataFrame, mine: pd.DataFrame, choice: dict) -> dict:
@@ -58,19 +77,53 @@ def outcome(frame: pd.DataFrame, mine: pd.DataFrame, choice: dict) -> dict:
     }
 
 
-def best_distances(mine: pd.DataFrame, distances: list[str]) -> dict:
+def best_distances(mine: pd.DataFrame, names: list[str]) -> dict:
     """The lowest value of each distance; checkpoint, precision and recall where the first has its lowest."""
-    found = {name: mine[mine["evaluator"] == name].nsmallest(1, "value") for name in distances}
-    out: dict = {f"{name} (best)": number(row) for name, row in found.items()}
-    measured = [name for name, row in found.items() if len(row)]
+    lowest = {name: mine[mine["evaluator"] == name].nsmallest(1, "value") for name in names}
+    out: dict = {f"{name} (best)": number(row) for name, row in lowest.items()}
+    measured = [name for name, row in lowest.items() if len(row)]
     if measured:
-        best = found[measured[0]].iloc[0]
-        same = mine[(mine["kimg"] == best["kimg"]) & (mine["sampler"] == best["sampler"])]
-        extractor = measured[0].split("_", 1)[1]
-        out |= {"best kimg": int(best["kimg"]), "best sampler": best["sampler"]}
+        first = lowest[measured[0]].iloc[0]
+        same = mine[(mine["kimg"] == first["kimg"]) & (mine["sampler"] == first["sampler"])]
+        same = same[same["evaluator"].map(extractor_of) == extractor_of(measured[0])]
+        out |= {"best kimg": int(first["kimg"]), "best sampler": first["sampler"]}
         for kind in ("precision", "recall"):
-            out[kind] = number(same[same["evaluator"] == f"{kind}_{extractor}"])
+            found = same[same["evaluator"].map(figure_of) == kind]
+            out[kind] = number(found.sort_values("images", ascending=False))
     return out
+
+
+def best(rows: Iterable[dict], choices: dict[str, dict | None]) -> pd.DataFrame:
+    """The checkpoint with the best features beside the one with the best samples, as in Xiang et al. 2023 (DDAE); BEST.
+
+    One row per experiment in the order of `choices`. Accuracies are the linear probe's on `select`, at the choice
+    on `test` too; the distance is the first of `distances` that the experiment has, by its best sampler at each
+    checkpoint.
+    """
+    frame = summary(rows)
+    found = [{"experiment": name} | both_best(frame[frame["experiment"] == name], it) for name, it in choices.items()]
+    return whole(pd.DataFrame(found).reindex(columns=BEST))
+
+
+def both_best(mine: pd.DataFrame, choice: dict | None) -> dict:
+    """One experiment's row of `best`; without a probe or a distance its part is missing."""
+    out: dict = {}
+    distance = next(iter(distances(mine)), None)
+    lengths = mine[mine["evaluator"] == distance]
+    linear = mine[mine["evaluator"] == "linear"]
+    if distance:
+        out |= {"distance": distance, **standing(FD, lengths.nsmallest(1, "value")["kimg"].item(), lengths, linear)}
+    if choice:
+        tested = linear[(linear["split"] == "test") & (linear["kimg"] == choice["kimg"])]
+        out |= {**standing(PROBE, choice["kimg"], lengths, linear), "linear test": accuracy(tested)}
+    return out
+
+
+def standing(name: str, kimg: int, lengths: pd.DataFrame, linear: pd.DataFrame) -> dict:
+    """Where one checkpoint stands: its distance and its accuracy on `select`, in columns that begin with `name`."""
+    selected = linear[(linear["split"] == "select") & (linear["kimg"] == kimg)]
+    here = lengths[lengths["kimg"] == kimg].nsmallest(1, "value")
+    return {f"{name} kimg": kimg, f"{name} distance": number(here), f"{name} linear select": accuracy(selected)}
 
 
 def accuracy(row: pd.DataFrame) -> str:
@@ -82,7 +135,7 @@ def accuracy(row: pd.DataFrame) -> str:
 
 
 def number(row: pd.DataFrame) -> float | None:
-    """The value of a frame of one row to four significant digits; None for one of none."""
+    """The value of a frame's first row to four significant digits; None for one of none."""
     return None if row.empty else float(f"{row['value'].iloc[0]:.4g}")
 
 

@@ -1,0 +1,98 @@
+"""What the figures say of real images, noised and blurred ones: each must get worse with every level.
+
+    python benchmarks/distortions.py cifar10-a.zip cifar10-b.zip --weights FILE --dims 768 --images 2000
+
+Half A of CIFAR-10's training images is the reference. Half B is compared with it as it is, with Gaussian noise of
+growing deviation (in grey levels), and blurred by Gaussians of growing width (in pixels): always the same images.
+Prints a table in Markdown as it grows.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from diffprobe.config.models import Metrics
+from diffprobe.data.imagesets import ImageSet, open_images
+from diffprobe.evaluation import extractors
+from diffprobe.evaluation.collect import collect
+from diffprobe.evaluation.figures import figures
+from diffprobe.evaluation.reference_sources import computed
+from diffprobe.evaluation.statistics import Plan
+from diffprobe.runtime.keyed import Key, normal
+
+NOISE = (4, 8, 16, 32, 64)  # deviation in grey levels
+BLUR = (0.5, 0.75, 1.0, 1.5, 2.0)  # deviation in pixels
+ASKED = ("fd", "sfid", "kid", "precision", "recall", "density", "coverage")
+OPTIONS = {"neighbours": 3, "wide_neighbours": 5}
+
+Change = Callable[[np.ndarray, int], np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Figures of noised and blurred images.")
+    parser.add_argument("a", type=Path)
+    parser.add_argument("b", type=Path)
+    parser.add_argument("--weights", help="Inception's (default: the public download)")
+    parser.add_argument("--dims", type=int, default=2048)
+    parser.add_argument("--images", type=int, default=25_000, help="of half B, and of its copies")
+    parser.add_argument("--reference", type=int, default=25_000, help="images of half A")
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = {"kind": "inception", "dims": arguments.dims}
+    extractor = extractors.make(config, arguments.weights, device)
+    most = Metrics().subset
+    reference = computed(first(open_images(arguments.a), arguments.reference), extractor, most, device, 64)
+    images = first(open_images(arguments.b), arguments.images)
+    print(f"{extractor.name}, weights {extractor.weights[:12]}; reference: the first {reference.n:,} images of half A")
+    header = ""
+    for name, change in changes():
+        begun = time.perf_counter()
+        plan = Plan(images.n, most)
+        found = collect({"it": extractor}, changed(images, change), plan, ASKED, device)
+        asked = [figure for figure in ASKED if figure != "sfid" or extractor.spatial]
+        rows = figures(asked, {"it": extractor}, {"it": reference}, found, OPTIONS)
+        names = [row["evaluator"].removesuffix(f"_{extractor.name}") for row in rows]
+        if not header:
+            header = f"| half B | {' | '.join(names)} | seconds |\n|{'---|' * (len(names) + 2)}"
+            print(header)
+        values = " | ".join(f"{row['value']:.4g}" for row in rows)
+        print(f"| {name} | {values} | {time.perf_counter() - begun:.0f} |", flush=True)
+
+
+def changes() -> Iterator[tuple[str, Change]]:
+    yield "as it is", lambda images, _: images
+    for level in NOISE:
+        yield f"noise {level}", lambda images, start, level=level: noised(images, start, level)
+    for level in BLUR:
+        yield f"blur {level:g}", lambda images, _, level=level: blurred(images, level)
+
+
+def first(images: ImageSet, n: int) -> ImageSet:
+    return ImageSet(images.origin, min(n, images.n), images.shape, images.read, images.identify)
+
+
+def changed(images: ImageSet, change: Change) -> ImageSet:
+    def read(start: int, stop: int) -> np.ndarray:
+        return change(images.read(start, stop), start)
+
+    return ImageSet(images.origin, images.n, images.shape, read, images.identify)
+
+
+def noised(images: np.ndarray, start: int, level: float) -> np.ndarray:
+    """Images (B, H, W, C), numbered from `start`, with noise of their own, rounded to 8 bits."""
+    rows = torch.arange(start, start + len(images))
+    noise = normal(Key(0, "distortion"), rows, images.shape[1:]).numpy()
+    return np.clip(np.rint(images + level * noise), 0, 255).astype(np.uint8)
+
+
+def blurred(images: np.ndarray, level: float) -> np.ndarray:
+    return np.rint(gaussian_filter(images.astype(np.float32), (0, level, level, 0))).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main()

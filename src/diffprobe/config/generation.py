@@ -1,0 +1,107 @@
+"""Checks of what is measured of generated images: figures that the extractors cannot tell, numbers that do not hold."""
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from diffprobe.config.datasets import Dataset
+from diffprobe.config.extractors import Extractor
+from diffprobe.config.facts import split_rows
+from diffprobe.config.models import Config, Experiment, Generation
+from diffprobe.config.names import FIGURES, OF_SUBSET, asked_figure, count_name, script_name
+from diffprobe.config.words import Problem, listed, one_of
+
+
+def of_references(key: str, dataset: Dataset, config: Config) -> Iterator[Problem]:
+    for name, path in dataset.references.items():
+        if name not in config.extractors:
+            yield f"{key}.{name}", path, f"references by extractor: {one_of(config.extractors)}"
+        elif not path.endswith(".npz"):
+            yield f"{key}.{name}", path, "an .npz file with mu and sigma"
+
+
+def of_generation(key: str, experiment: Experiment, generation: Generation, config: Config) -> Iterator[Problem]:
+    """Extractors that are not there or of other images, figures that cannot be told, too few images."""
+    kept, images = experiment.sample.keep_samples, experiment.sample.images
+    if kept != "all" and kept > images:
+        yield f"{key}.sample.keep_samples", kept, f"all, or at most sample.images = {images:,}"
+    extractors = {name: config.extractors.get(name) for name in generation.extractors}
+    for name, extractor in extractors.items():
+        if extractor is None:
+            yield f"{key}.generation.extractors", name, one_of(config.extractors)
+        elif extractor.kind == "classifier" and extractor.dataset != experiment.dataset:
+            allowed = f"a classifier of {experiment.dataset}, or an extractor of any images"
+            yield f"{key}.generation.extractors", name, allowed
+    if len(extractors) < len(generation.extractors):
+        yield f"{key}.generation.extractors", generation.extractors, "each extractor once"
+    if None in extractors.values():
+        return
+    printed = [printed_name(extractor) for extractor in extractors.values()]
+    if twice := next((name for name in printed if printed.count(name) > 1), None):
+        allowed = f"extractors whose figures can be told apart (here both print as {twice})"
+        yield f"{key}.generation.extractors", generation.extractors, allowed
+    if generation.figures != "all":
+        for figure in generation.figures:
+            yield from of_figure(f"{key}.generation.figures", figure, experiment, list(extractors.values()), config)
+        if not generation.figures:
+            yield f"{key}.generation.figures", [], "at least one figure, or all"
+    yield from of_counts(key, experiment, config)
+
+
+def of_figure(
+    key: str, text: str, experiment: Experiment, extractors: list[Extractor], config: Config
+) -> Iterator[Problem]:
+    """A figure by name, perhaps with the number of images that it promises."""
+    asked = asked_figure(text)
+    if asked is None:
+        yield key, text, f"{listed(FIGURES)}, each alone or with its number of images (fid50k), or all"
+        return
+    figure, number = asked
+    images = experiment.sample.images
+    has = min(images, config.metrics.subset) if figure in OF_SUBSET else images
+    if number not in (None, has):
+        why = "metrics.subset" if has < images else "sample.images"
+        yield key, text, f"{figure}{count_name(has)}, since {why} is {has:,}; or change that to {number:,}"
+    if not any(tells(figure, extractor) for extractor in extractors):
+        yield key, text, f"figures that {listed(experiment.generation.extractors)} can tell: {NEEDS[figure]}"
+
+
+def printed_name(extractor: Extractor) -> str:
+    """What the names of its figures end with."""
+    match extractor.kind:
+        case "inception":
+            return f"inception_{extractor.dims}"
+        case "dinov2":
+            return f"dinov2_vit{extractor.size}14"
+        case "torchscript":
+            return script_name(PurePath(extractor.weights).stem)
+    return extractor.kind
+
+
+NEEDS = {
+    "fid": "fid needs an extractor of kind inception with dims 2048; of others it is called fd",
+    "sfid": "sfid needs an extractor of kind inception with dims 768 or 2048",
+    "is": "is needs an extractor with logits: a classifier, or an inception with dims 2048",
+}
+
+
+def tells(figure: str, extractor: Extractor) -> bool:
+    """Whether an extractor can tell a figure, as far as its config says."""
+    dims = extractor.dims if extractor.kind == "inception" else 0
+    own = {"fid": dims == 2048, "sfid": dims >= 768, "is": dims == 2048 or extractor.kind == "classifier"}
+    return own.get(figure, True)
+
+
+def of_counts(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
+    """Fewer images than the neighbourhoods reach over, or than a covariance takes."""
+    metrics, images = config.metrics, experiment.sample.images
+    least = max(metrics.neighbours + 1, 4)
+    if min(images, metrics.subset) < least:
+        name = "sample.images" if images < least else "metrics.subset"
+        where = f"{key}.{name}" if images < least else name
+        yield where, min(images, metrics.subset), f"at least {least}, for metrics.neighbours = {metrics.neighbours}"
+    rows = split_rows(config.datasets[experiment.dataset])
+    seen = rows and rows["train"] + rows["select"]  # the reference
+    widest = max(metrics.neighbours, metrics.wide_neighbours)
+    if seen is not None and widest >= min(seen, metrics.subset):
+        name = "neighbours" if metrics.neighbours == widest else "wide_neighbours"
+        yield f"metrics.{name}", widest, f"below the reference's {min(seen, metrics.subset):,} images"

@@ -1,0 +1,144 @@
+"""`diffprobe measure`: the same figures for any batch size, number of processes and form of the images."""
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy
+import torch
+from numpy.testing import assert_allclose
+from sklearn.datasets import load_digits
+
+from diffprobe.__main__ import main
+from diffprobe.data.export import to_npz, to_png
+from diffprobe.data.imagesets import open_images
+from diffprobe.networks.build import build
+from diffprobe.training import checkpoints
+
+ALL = {"fd", "kid", "is", "precision", "recall", "density", "coverage"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real digits in two sets, grey; the first in several forms; a classifier with weights of its own."""
+    folder = tmp_path_factory.mktemp("measure")
+    digits = (load_digits().images * 15.9).astype(np.uint8)[:230, :, :, None]  # (N, 8, 8, 1)
+    np.savez(folder / "a.npz", arr_0=digits[:130])
+    np.savez(folder / "b.npz", arr_0=digits[130:])
+    network, shape = {"kind": "classifier", "channels": 4}, {"image_channels": 1, "classes": 10}
+    torch.manual_seed(0)
+    header = {"network": network, "shape": shape}
+    checkpoints.write(folder / "classifier.safetensors", build(network, **shape), header)
+    return folder
+
+
+def measured(folder: Path, *more: str, images: str = "a.npz", against: str = "b.npz") -> dict:
+    """The whole of what `--json` writes."""
+    extractor = ["--extractor", "classifier", f"weights={folder / 'classifier.safetensors'}"]
+    out = folder / "out.json"
+    main(["measure", str(folder / images), "--against", str(folder / against), *extractor, "--json", str(out), *more])
+    return json.loads(out.read_text())
+
+
+def values(found: dict) -> dict[str, float]:
+    return {row["evaluator"]: row["value"] for row in found["figures"]}
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> dict[str, float]:
+    return values(measured(folder))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--batch", "1"], ["--batch", "7"], ["--batch", "64", "--processes", "2"]],
+    ids=lambda more: " ".join(more),
+)
+def test_batches_and_processes_change_no_figure(folder: Path, whole: dict[str, float], more: list[str]) -> None:
+    found = values(measured(folder, *more))
+    assert found.keys() == whole.keys() == {f"{figure}130_classifier" for figure in ALL}
+    assert_allclose(list(found.values()), list(whole.values()), rtol=1e-5)
+
+
+def test_all_forms_of_the_images_and_of_the_reference(folder: Path, whole: dict[str, float]) -> None:
+    images = open_images(folder / "a.npz")
+    to_png(images, folder / "png")
+    to_npz(images, folder / "grey.npz", colour=False)
+    for form in ("png", "grey.npz"):
+        assert values(measured(folder, "--channels", "1", images=form)) == pytest.approx(whole, rel=1e-9)
+    classifier = ["--extractor", "classifier", f"weights={folder / 'classifier.safetensors'}"]
+    main(["measure", str(folder / "b.npz"), "--save", str(folder / "kept.npz"), *classifier])
+    found = measured(folder, against="kept.npz")
+    assert values(found) == pytest.approx(whole, rel=1e-9)
+    reference = found["receipt"]["reference"]
+    assert reference["images"] == 100 and reference["source"]["origin"].endswith("b.npz")
+
+
+def test_the_receipt_says_what_was_measured(folder: Path) -> None:
+    receipt = measured(folder, "--subset", "50")["receipt"]
+    assert receipt["extractor"].keys() == {"name", "dim", "weights", "resize"}
+    assert (receipt["images"], receipt["samples"]["images"], receipt["subset"]["images"]) == (130, 130, 50)
+    options = {"neighbours": 3, "wide_neighbours": 5, "inception_score_splits": 1, "kernel_subset_size": 25}
+    assert receipt["options"] == options
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--figures", "fd50k"], "fd50k is asked for, but 130 images are there: ask for fd130"),
+        (["--figures", "fid"], "FID is of inception_2048 and nothing else"),
+        (["--figures", "fvd"], "--figures fvd: no such figure"),
+        (["--batch", "0"], "--batch 0: allowed: a positive integer"),
+        (["--extractor", "inception", "dims=100"], "--extractor inception dims=100: inception.dims"),
+        (["--extractor", "inception", "dims"], "--extractor dims: expected key=value"),
+        (["--extractor", "classifier"], "name its checkpoint alone, as weights=FILE"),
+        (["--extractor", "inception", "dims=64", "weights=none.pth"], "Inception weights none.pth cannot be read"),
+        (["--against", "nowhere"], "nowhere: no such file or folder"),
+    ],
+)
+def test_mistakes_end_in_one_line(folder: Path, capsys: pytest.CaptureFixture, more: list[str], line: str) -> None:
+    with pytest.raises(SystemExit) as status:
+        measured(folder, *more)
+    said = capsys.readouterr().err.strip()
+    assert status.value.code == 1 and line in said and len(said.splitlines()) == 1
+    assert "images" not in capsys.readouterr().out, "refused after the work"
+
+
+@pytest.mark.skipif(scipy.__version__ >= "1.18", reason="pytorch-fid 0.3.0 needs scipy < 1.18")
+def test_equal_to_pytorch_fids_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Real weights, real photographs; 2,000 images at 768 dims are compared by benchmarks/fid.py."""
+    data = os.environ.get("DIFFPROBE_TEST_DATA")
+    if not data:
+        pytest.skip("DIFFPROBE_TEST_DATA is not set: no real Inception weights here")
+    import pytorch_fid.fid_score as score
+    import pytorch_fid.inception as fid
+    import torchvision
+
+    from diffprobe.evaluation.extractors import weights
+
+    file = Path(data) / "weights" / "fid_inception_2015_12_05_to_mixed_6e.safetensors"
+    images, n = open_images(Path(data) / "data" / "cifar10-a.zip"), 80
+    for name, start in (("a", 0), ("b", n)):
+        np.savez(tmp_path / f"{name}.npz", arr_0=images.read(start, start + n))
+        to_png(open_images(tmp_path / f"{name}.npz"), tmp_path / name)
+    whole = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
+    known = whole.state_dict() | weights.read(file, "weights")
+    monkeypatch.setattr(fid, "load_state_dict_from_url", lambda *_, **__: known)
+    command = ["pytorch-fid", str(tmp_path / "a"), str(tmp_path / "b"), "--dims", "64", "--num-workers", "0"]
+    monkeypatch.setattr(sys, "argv", command)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score.main()
+    expected = float(capsys.readouterr().out.rsplit("FID:", 1)[1])
+    extractor = ["--extractor", "inception", "dims=64", f"weights={file}", "--figures", f"fd{n}"]
+    out = tmp_path / "out.json"
+    main(["measure", str(tmp_path / "a.npz"), "--against", str(tmp_path / "b.npz"), *extractor, "--json", str(out)])
+    (found,) = json.loads(out.read_text())["figures"]
+    assert found["evaluator"] == f"fd{n}_inception_64"
+    assert found["value"] == pytest.approx(expected, rel=1e-3)

@@ -1,0 +1,17 @@
+"""Samples in the forms that other tools take. Outputs: npz, for ADM's suite (written as a stream), or png, a folder."""
+
+from diffprobe.data import export
+from diffprobe.data.imagesets import open_images
+from diffprobe.runtime.job import Job, run
+
+
+def main(job: Job) -> None:
+    images = open_images(job.input("samples"))
+    if "npz" in job.outputs:
+        export.to_npz(images, job.output("npz"))
+    else:
+        export.to_png(images, job.output("png"))
+
+
+if __name__ == "__main__":
+    run(main)
