@@ -13,7 +13,16 @@ sys.path.insert(0, str(ROOT / "src"))
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import asking_labels
-from diffprobe.config.layout import DOWNLOADS, Layout, measured_at_once, receipt, stages, store_receipt
+from diffprobe.config.layout import (
+    DOWNLOADS,
+    Layout,
+    measured,
+    measured_at_once,
+    receipt,
+    references,
+    stages,
+    store_receipt,
+)
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
 from diffprobe.data.fingerprint import fingerprint
@@ -106,6 +115,19 @@ def refuse_lost_sources() -> None:
         for path in paths:
             if before and paths != source_paths(before) and not Path(path).exists():
                 raise UserError(f"datasets.{name}.source: {path}: no such file or folder; the images read before stay")
+
+
+def refuse_missing_files() -> None:
+    """Snakemake would say it in many lines."""
+    named = {
+        f"extractors.{name}.weights": getattr(CONFIG.extractors[name], "weights", None)
+        for _, name in references(CONFIG)
+    }
+    for name in {dataset for dataset, _ in references(CONFIG)}:
+        named |= {f"datasets.{name}.references.{key}": path for key, path in CONFIG.datasets[name].references.items()}
+    for key, path in named.items():
+        if path and not Path(path).exists():
+            raise UserError(f"{key}: {path}: no such file")
 
 
 def refuse_missing_labels() -> None:
@@ -256,7 +278,7 @@ def measuring(wildcards) -> str:
 def most_compared(dataset: str) -> int:
     """As many images of `test` are compared with those of training as any experiment compares of its own."""
     asked = [e.generation.nearest for e in CONFIG.experiments.values() if e.generation and e.dataset == dataset]
-    return max(asked)
+    return max(asked, default=0)
 
 
 def brought(wildcards) -> list[str]:
@@ -290,7 +312,7 @@ def every_choice(wildcards) -> list[str]:
 
 def every_generation(wildcards) -> list[str]:
     e = experiment(wildcards)
-    if e.generation is None:
+    if not measured(e):
         return []
     return [L.generation(wildcards.experiment, k, s) for k in e.train.checkpoints for s in e.sample.samplers]
 
@@ -317,6 +339,7 @@ SUMMARISED = {
 if workflow.is_main_process:
     try:
         refuse_lost_sources()
+        refuse_missing_files()
         refuse_missing_labels()
     except UserError as error:
         sys.exit(str(error))

@@ -22,6 +22,7 @@ rule reference:
         mem_mb=6000,
         runtime=720,
         batch=CONFIG.metrics.batch,
+        autosave=str(CONFIG.state.autosave_seconds),
         kept=CONFIG.metrics.references,
     params:
         config=params_of(lambda w: subtrees.reference(CONFIG, w.extractor)),
@@ -29,7 +30,7 @@ rule reference:
     shell:
         "job reference {params.config:q} --in images={input.images:q} {params.more}"
         " --out reference={output.reference:q} receipt={output.receipt:q}"
-        " --with batch={resources.batch} kept={resources.kept:q}"
+        " --with batch={resources.batch} autosave={resources.autosave} kept={resources.kept:q}"
         " --log {log:q} --threads {threads} --name reference.{wildcards.dataset}.{wildcards.extractor}"
 
 
@@ -53,15 +54,16 @@ rule generation:
     resources:
         gpu=gpu,
         mem_mb=6000,
-        runtime=240,
+        runtime=720,
         batch=CONFIG.metrics.batch,
+        autosave=str(CONFIG.state.autosave_seconds),
     params:
         config=of_experiment(lambda e, w: subtrees.generation(CONFIG, e, row(w))),
         measuring=measuring,
     shell:
         "job generation {params.config:q} --in samples={input.samples:q} {params.measuring}"
         " --out rows={output.rows:q} receipt={output.receipt:q}"
-        " --with batch={resources.batch} --log {log:q} --threads {threads}"
+        " --with batch={resources.batch} autosave={resources.autosave} --log {log:q} --threads {threads}"
         " --name generation.{wildcards.experiment}.{wildcards.kimg}.{wildcards.sampler}"
 
 
@@ -85,7 +87,7 @@ rule nearest:
         mem_mb=4000,
         runtime=240,
     params:
-        config=of_experiment(lambda e, w: subtrees.nearest(e.generation.nearest, row(w))),
+        config=of_experiment(lambda e, w: subtrees.nearest(e.generation.nearest, row(w), e.train.splits)),
     shell:
         "job nearest {params.config:q} --in samples={input.samples:q} images={input.images:q}"
         " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q}"

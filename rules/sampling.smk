@@ -22,13 +22,14 @@ rule sample:
         gpu=gpu,
         mem_mb=4000,
         runtime=720,
+        draw=lambda wildcards: experiment(wildcards).sample.batch,
     params:
         config=of_experiment(lambda e, w: subtrees.sample(e, w.sampler)),
         autoencoder=optional("autoencoder"),
     shell:
         "job sample {params.config:q} --in ema={input.ema:q} {params.autoencoder}"
         " --out samples={output.samples:q} strip={output.strip:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads}"
+        " --with draw={resources.draw} --log {log:q} --threads {threads}"
         " --name sample.{wildcards.experiment}.{wildcards.kimg}.{wildcards.sampler}"
 
 
@@ -57,6 +58,7 @@ rule generate:
         gpu=gpu,
         mem_mb=6000,
         runtime=720,
+        draw=lambda wildcards: experiment(wildcards).sample.batch,
         batch=CONFIG.metrics.batch,
         autosave=str(CONFIG.state.autosave_seconds),
     params:
@@ -72,7 +74,7 @@ rule generate:
         "job generate {params.config:q} --in ema={input.ema:q} {params.autoencoder} {params.measuring}"
         " --out rows={output.rows:q} receipt={output.receipt:q} samples={output.samples:q}"
         " samples_receipt={output.samples_receipt:q} strip={output.strip:q}"
-        " --with batch={resources.batch} autosave={resources.autosave} --log {log:q} --threads {threads}"
+        " --with draw={resources.draw} batch={resources.batch} autosave={resources.autosave} --log {log:q} --threads {threads}"
         " --name generate.{wildcards.experiment}.{wildcards.kimg}.{wildcards.sampler}"
 
 

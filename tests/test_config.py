@@ -161,9 +161,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "two extractors of one name": (
         {
             "extractors.e": RAW["extractors"]["digits_classifier"],
-            f"{RUN}.generation.extractors": ["e", "digits_classifier"],
+            f"{LATENT}.generation.extractors": ["e"],
         },
-        [f"{RUN}.generation.extractors", "both print as classifier"],
+        [
+            f"{LATENT}.generation.extractors: 'e'",
+            "as classifier for digits (there is digits_classifier already)",
+        ],
     ),
     "reference for nobody": (
         {"datasets.digits.references": {"nobody": "a.npz"}},

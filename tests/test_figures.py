@@ -190,7 +190,7 @@ def test_what_cannot_be_told_is_left_out_of_all_and_refused_by_name() -> None:
         ("kid", {"features": None}, "kid cannot be told: real holds no images"),
         ("sfid", {"spatial": None}, "sfid cannot be told: real holds no mu_s"),
         ("fid50k", {}, "fid50k is asked for, but 100 images are there: ask for fid100, or bring 50,000 images"),
-        ("kid100", {}, "kid100 is asked for, but 60 images are there"),
+        ("kid100", {}, "kid100 is asked for, but 60 images are in the subset"),
     ):
         with pytest.raises(UserError, match=line) as error:
             told([asked], **without)

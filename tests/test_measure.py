@@ -82,7 +82,8 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
     receipt = measured(folder, "--subset", "50")["receipt"]
     assert receipt["extractor"].keys() == {"name", "dim", "weights", "resize"}
     assert (receipt["images"], receipt["samples"]["images"], receipt["subset"]["images"]) == (130, 130, 50)
-    options = {"neighbours": 3, "wide_neighbours": 5, "inception_score_splits": 1, "kernel_subset_size": 25}
+    options = {"neighbours": 3, "wide_neighbours": 5, "inception_score_splits": 1}
+    options |= {"kernel_subsets": 100, "kernel_subset_size": 25}
     assert receipt["options"] == options
 
 
@@ -97,6 +98,11 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
         (["--extractor", "inception", "dims"], "--extractor dims: expected key=value"),
         (["--extractor", "classifier"], "name its checkpoint alone, as weights=FILE"),
         (["--extractor", "inception", "dims=64", "weights=none.pth"], "Inception weights none.pth cannot be read"),
+        (["--extractor", "inception", "dims=: ["], "--extractor dims=: [: not YAML after the ="),
+        (["--extractor", "classifier", "weights=none.safetensors"], "none.safetensors: no classifier's checkpoint"),
+        (["--save", "kept.txt"], "--save kept.txt: allowed: a name that ends in .npz"),
+        (["--figures", "kid90", "--subset", "50"], "kid90 is asked for, but 50 images are in the subset"),
+        (["--subset", "3", "--figures", "recall"], "k = 3, density"),
         (["--against", "nowhere"], "nowhere: no such file or folder"),
     ],
 )

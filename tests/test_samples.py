@@ -292,3 +292,12 @@ def test_damaged_metadata_is_refused_and_made_again(
     assert check(path) == [one_line(error)]
     made(path)
     assert tree(path) == tree(original)
+
+
+def test_other_code_draws_anew(tmp_path: Path):
+    """Forcing a rule after a change of the sampler must not hand out the images of before."""
+    path, drawing = tmp_path / "code.zarr", Drawing()
+    for code, drawn in (("a", [0, 256, 512]), ("a", []), ("b", [0, 256, 512])):
+        drawing.drawn.clear()
+        fill(path, N, SHAPE, ABOUT, drawing, lambda done: None, drawn_by=code)
+        assert drawing.drawn == drawn

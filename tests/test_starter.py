@@ -33,7 +33,8 @@ def test_a_first_config_fits_the_images(tmp_path: Path, counts: dict[str, int], 
     path = config_for(folder, None, tmp_path)
     config = load(path)
     (experiment,) = config.experiments.values()
-    assert (experiment.probe is not None) == (experiment.generation is not None) == labelled
+    assert (experiment.probe is not None) == bool(experiment.generation.extractors) == labelled
+    assert experiment.generation.nearest  # whether samples are copies needs no label
     assert config_for(folder, None, tmp_path) == path  # a second time it is taken as it is
     (dataset,) = config.datasets
     classes = ["cat", "dog"] if labelled else []

@@ -1,5 +1,6 @@
 """What a pass collects: the same for any batches, order of merging, process and stop."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.testing import assert_allclose
 from diffprobe.config.names import FIGURES
 from diffprobe.evaluation.autosave import Autosave
 from diffprobe.evaluation.extractors import Extractor, Features
+from diffprobe.evaluation.measuring import Measure
 from diffprobe.evaluation.moments import Moments
 from diffprobe.evaluation.scores import Scores, splits_of
 from diffprobe.evaluation.statistics import Plan, Statistics
@@ -158,3 +160,24 @@ def test_only_what_is_asked_for_is_collected() -> None:
     lean.update(0, some(0, N))
     assert lean.spatial is None and lean.scores is None and lean.subset.features is None
     assert_allclose(lean.moments.mu, taken(N).moments.mu)
+
+
+def test_what_was_saved_under_other_weights_is_not_taken_up(tmp_path: Path) -> None:
+    """A classifier that was trained anew has the same config, but its features are others."""
+    config = {"row": {}, "figures": "all", "metrics": {"subset": 50, "neighbours": 3, "wide_neighbours": 5}}
+
+    def saved(extractor: Extractor, of: str = "these") -> Autosave:
+        measure = Measure(config, {"toy": extractor}, {}, torch.device("cpu"))
+        return measure.autosave(tmp_path / "state.safetensors", of, 0)
+
+    saved(EXTRACTOR).offer({"toy": taken(10, 0, 40)})
+    empty = {"toy": Statistics(Plan(N, 50), EXTRACTOR, FIGURES)}
+    assert saved(replace(EXTRACTOR, weights="others")).restore(empty) == 0
+    assert saved(EXTRACTOR, "other images").restore(empty) == 0
+    assert saved(EXTRACTOR).restore(empty) == 40
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    found = Statistics(Plan(N, 50), EXTRACTOR, ["precision"])
+    with pytest.raises(UserError, match="toy has features that are not finite for some of images 20 to 22"):
+        found.update(20, Features(torch.tensor([[0.0] * 6, [float("nan")] * 6, [0.0] * 6])))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from kills import KINDS, copy_project, disturbed, hashes, jobs_of, plain, run
 
 from diffprobe.config.layout import stages
 from diffprobe.config.load import load
+from diffprobe.data.samples import open_samples
 
 TINY = {
     "results": "results",
@@ -359,3 +361,63 @@ def test_sources_that_are_lost_or_have_no_labels_cost_nothing(tmp_path: Path) ->
         for i in part:
             (photos / f"{i}.ppm").rename(photos / name / f"{i}.ppm")
     assert planned(project, store) == {"images": 1}
+
+
+def test_what_is_kept_changes_no_figure(project: Path) -> None:
+    """Measured as they are drawn, or from the store of all: the same figures, and the same first images."""
+    at_once = json.loads((project / "results/runs/tiny_dit/generation/ema/2/guided.json").read_text())["rows"]
+    first = open_samples(project / "results/runs/tiny_dit/samples/ema/2/guided.zarr").read(0, 8)
+    keeping = json.loads(json.dumps(TINY))
+    keeping["experiments"]["tiny_dit"]["sample"]["keep_samples"] = "all"
+    configure(project, keeping)
+    done(project, "results/runs/tiny_dit/generation/ema/2/guided.json")
+    after = json.loads((project / "results/runs/tiny_dit/generation/ema/2/guided.json").read_text())["rows"]
+    store = open_samples(project / "results/runs/tiny_dit/samples/ema/2/guided.zarr")
+    assert store.shape == (20, 8, 8, 1) and np.array_equal(store.read(0, 8), first)
+    assert [row["evaluator"] for row in after] == [row["evaluator"] for row in at_once]
+    assert [row["value"] for row in after] == pytest.approx([row["value"] for row in at_once], rel=1e-9)
+
+
+def test_the_receipt_of_a_figure_says_how_it_came_about(finished: Path) -> None:
+    receipt = json.loads((finished / "results/runs/tiny_dit/generation/ema/2/guided.receipt.json").read_text())
+    samples, figures = receipt["samples"], receipt["figures"]["small"]
+    assert samples["images"] == figures["images"] == 20 and samples["seed"] == 0
+    assert samples["sampler"] == {"kind": "heun", "steps": 3, "rho": 7.0, "guidance": 2.0}
+    assert samples["weights"] == {"ema_kimg": 1.0, "ema_ramp": 0.05}
+    assert samples["checkpoint"] == receipt["inputs"]["ema"]["sha256"]
+    assert figures["extractor"]["weights"] == receipt["inputs"]["weights.small"]["sha256"]
+    assert figures["extractor"]["resize"] == "none"
+    assert (figures["reference"]["origin"], figures["reference"]["images"]) == ("train+select", 1438)
+
+
+def test_references_are_computed_once_for_all(project: Path) -> None:
+    reference = project / "results/data/digits/reference/small.npz"
+    before = reference.read_bytes()
+    (kept,) = (project / "results/references").glob("*.npz")
+    reference.unlink()
+    done(project, str(reference.relative_to(project)))
+    assert reference.read_bytes() == before
+    assert f"takes results/references/{kept.name}" in (project / "results/logs/reference/digits.small.log").read_text()
+
+
+def test_samples_for_other_tools_on_request(project: Path) -> None:
+    folder = project / "results/runs/tiny/samples/ema/3"
+    done(project, *(str((folder / name).relative_to(project)) for name in ("heun5.npz", "heun5.png")))
+    images = np.load(folder / "heun5.npz")["arr_0"]
+    assert images.shape == (40, 8, 8, 3) and images.dtype == np.uint8  # ADM's suite takes colour
+    assert len(list((folder / "heun5.png").glob("*.png"))) == 40
+    assert planned(project) == {}
+
+
+def test_damaged_samples_are_found_and_drawn_again(project: Path) -> None:
+    before = hashes(project)
+    (chunk,) = (project / "results/runs/tiny/samples/ema/6/heun5.zarr/images/c").rglob("0/0/0")
+    data = bytearray(chunk.read_bytes())
+    data[100] ^= 1
+    chunk.write_bytes(data)
+    for more in ([], ["--repair"]):
+        command = [sys.executable, "-m", "diffprobe", "verify", *more]
+        found = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        assert found.returncode == 1 and "heun5.zarr" in found.stderr and "Traceback" not in found.stderr
+    done(project)
+    assert hashes(project) == before

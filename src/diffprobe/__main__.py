@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     describe = commands.add_parser("describe", help="parameters, taps, FLOPs, bytes and jobs, without running anything")
     results = commands.add_parser("results", help="the table of results")
     verify = commands.add_parser(
-        "verify", help="read every byte of the image and latent stores and name what is damaged"
+        "verify", help="read every byte of the stores of images, latents and samples and name what is damaged"
     )
     docs = commands.add_parser("docs", help="renew config/schema.json and config/README.md")
     named = {status: _status, describe: _describe, results: _results, verify: _verify, docs: _docs}

@@ -1,6 +1,7 @@
 """`diffprobe measure`: the figures of generation for images from anywhere, against images or statistics of others."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES, asked_figure
+from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json
 
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=int, help="bring all images to this height and width first (ADM's centre crop)")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as they are)")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, help="of image stores (default: all)")
     parser.add_argument("--subset", type=int, default=Metrics().subset, help="images that are compared one by one")
     parser.add_argument("--batch", type=int, default=Metrics().batch, help="images per pass; changes no figure")
     parser.add_argument("--processes", type=int, default=1, help="that share the pass, each on a GPU if there are some")
@@ -49,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
         config,
         weights,
         figures=arguments.figures,
-        opening={"size": arguments.size, "channels": arguments.channels},
+        opening={"size": arguments.size, "channels": arguments.channels, "splits": arguments.splits},
         metrics=Metrics().model_dump() | {"subset": arguments.subset, "batch": arguments.batch},
         processes=arguments.processes,
     )
@@ -67,6 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def refuse_unknown(arguments: argparse.Namespace) -> None:
     """What no pass should begin with."""
+    if arguments.figures == ["all"]:
+        arguments.figures = "all"
     for text in () if arguments.figures == "all" else arguments.figures:
         if asked_figure(text) is None:
             raise UserError(
@@ -74,6 +79,13 @@ def refuse_unknown(arguments: argparse.Namespace) -> None:
             )
     if arguments.against is None and arguments.save is None:
         raise UserError("name what to compare with (--against), or where to keep statistics (--save)")
+    if arguments.json and arguments.against is None:
+        raise UserError("--json: there are no figures without --against")
+    if arguments.save and arguments.save.suffix != ".npz":
+        raise UserError(f"--save {arguments.save}: allowed: a name that ends in .npz")
+    for path in filter(None, (arguments.save, arguments.json)):
+        if not os.access(next(folder for folder in path.absolute().parents if folder.exists()), os.W_OK):
+            raise UserError(f"{path}: this folder cannot be written to")
     for name in ("batch", "processes", "subset"):
         if getattr(arguments, name) < 1:
             raise UserError(f"--{name} {getattr(arguments, name)}: allowed: a positive integer")
@@ -87,7 +99,10 @@ def extractor_config(words: list[str]) -> tuple[dict[str, Any], str | None]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UserError(f"--extractor {pair}: expected key=value, as in dims=768")
-        given[key] = yaml.safe_load(value)
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--extractor {pair}: not YAML after the =") from None
     if kind == "classifier":
         if set(given) != {"kind", "weights"}:
             raise UserError("--extractor classifier: name its checkpoint alone, as weights=FILE")

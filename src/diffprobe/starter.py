@@ -68,7 +68,7 @@ def config(source: dict, name: str, images: int, labelled: bool) -> dict:
         "train": {"checkpoints": [6, 12], "batch": 32, "warmup_kimg": 1, "ema_kimg": 4, "ema_ramp": 0.1},
         "sample": {"samplers": {"heun18": {"kind": "heun", "steps": 18}}, "images": min(images, 200)},
     }
-    extractors = {}
+    extractors, experiment["generation"] = {}, {"extractors": []}  # without labels: whether samples are copies
     if labelled:
         extractors = {f"{name}_classifier": {"kind": "classifier", "dataset": name}}
         experiment["generation"] = {"extractors": [f"{name}_classifier"]}

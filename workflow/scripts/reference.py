@@ -1,17 +1,19 @@
 """A dataset's reference statistics under one extractor: over the images that generators may see.
 
 Config: extractor, subset, splits. Inputs: images; weights of the extractor; brought, statistics made elsewhere.
-Options: batch; kept, the folder where statistics lie by content, for every run that needs the same.
+Options: batch; autosave; kept, the folder where statistics lie by content, for every run that needs the same.
 """
 
 from pathlib import Path
 
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation import extractors
+from diffprobe.evaluation.autosave import Autosave
 from diffprobe.evaluation.extractors import Extractor
 from diffprobe.evaluation.reference import Reference, name, read, write
 from diffprobe.evaluation.reference_sources import brought, computed
 from diffprobe.runtime.job import Job, run
+from diffprobe.runtime.locks import exclusive
 
 
 def of_images(job: Job, extractor: Extractor, **options) -> Reference:
@@ -20,10 +22,15 @@ def of_images(job: Job, extractor: Extractor, **options) -> Reference:
     kept = Path(job.options["kept"]) / name(images.identity, options["most"], extractor)
     if kept.exists():
         job.say(f"takes {kept}, computed before")
-    else:
-        job.progress.start(images.n, "images")
-        origin = "+".join(job.config["splits"])
-        write(kept, computed(images, extractor, report=job.progress.update, origin=origin, **options))
+        return read(kept, extractor)
+    saved = Autosave(kept.with_suffix(".part.safetensors"), kept.name, float(job.options["autosave"]))
+    job.progress.start(images.n, "images")
+    waits = f"waits: another process ({{}}) computes {kept}"
+    with exclusive(kept.with_suffix(".lock"), lambda owner: job.say(waits.format(owner))):
+        if not kept.exists():
+            origin = "+".join(job.config["splits"])
+            write(kept, computed(images, extractor, report=job.progress.update, origin=origin, saved=saved, **options))
+        saved.clear()
     return read(kept, extractor)
 
 

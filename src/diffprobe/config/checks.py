@@ -26,6 +26,7 @@ def problems(config: Config) -> Iterator[Problem]:
             yield from of_classifier(f"extractors.{name}.dataset", extractor.dataset, config)
     for name, experiment in config.experiments.items():
         yield from of_experiment(f"experiments.{name}", experiment, config)
+    yield from generation.of_names(config)
 
 
 def of_dataset(key: str, dataset: Dataset) -> Iterator[Problem]:

@@ -33,18 +33,28 @@ def of_generation(key: str, experiment: Experiment, generation: Generation, conf
             yield f"{key}.generation.extractors", name, allowed
     if len(extractors) < len(generation.extractors):
         yield f"{key}.generation.extractors", generation.extractors, "each extractor once"
-    if None in extractors.values():
+    if None in extractors.values() or not extractors:
         return
-    printed = [printed_name(extractor) for extractor in extractors.values()]
-    if twice := next((name for name in printed if printed.count(name) > 1), None):
-        allowed = f"extractors whose figures can be told apart (here both print as {twice})"
-        yield f"{key}.generation.extractors", generation.extractors, allowed
     if generation.figures != "all":
         for figure in generation.figures:
             yield from of_figure(f"{key}.generation.figures", figure, experiment, list(extractors.values()), config)
         if not generation.figures:
             yield f"{key}.generation.figures", [], "at least one figure, or all"
     yield from of_counts(key, experiment, config)
+
+
+def of_names(config: Config) -> Iterator[Problem]:
+    """Two extractors whose figures would stand under one name, of one dataset, in one table."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, experiment in config.experiments.items():
+        for asked in experiment.generation.extractors if experiment.generation else ():
+            if asked not in config.extractors:
+                continue  # said where it is
+            printed = printed_name(config.extractors[asked])
+            other = seen.setdefault((experiment.dataset, printed), asked)
+            if other != asked:
+                allowed = f"one extractor that prints as {printed} for {experiment.dataset} (there is {other} already)"
+                yield f"experiments.{name}.generation.extractors", asked, allowed
 
 
 def of_figure(

@@ -235,7 +235,7 @@ def add_samples(add, layout: Layout, name: str, kimg: int, sampler: str, experim
         add("generate", name, rows, store, store_receipt(store), strip, **one)
     else:
         add("sample", name, store, strip, receipt=store_receipt(store), **one)
-        if experiment.generation:
+        if measured(experiment):
             add("generation", name, rows, **one)
     if experiment.generation and experiment.generation.nearest:
         add("nearest", name, layout.nearest(name, kimg, sampler), layout.nearest_pairs(name, kimg, sampler), **one)
@@ -243,7 +243,12 @@ def add_samples(add, layout: Layout, name: str, kimg: int, sampler: str, experim
 
 def measured_at_once(experiment: Experiment) -> bool:
     """Whether samples are measured as they are drawn, since not all of them are kept."""
-    return bool(experiment.generation) and experiment.sample.keep_samples != "all"
+    return measured(experiment) and experiment.sample.keep_samples != "all"
+
+
+def measured(experiment: Experiment) -> bool:
+    """Whether any figure of generation is asked for."""
+    return experiment.generation is not None and bool(experiment.generation.extractors)
 
 
 def add_plots(add, layout: Layout, name: str, experiment: Experiment) -> None:
@@ -263,7 +268,7 @@ def add_plots(add, layout: Layout, name: str, experiment: Experiment) -> None:
     for sampler in samplers:
         plot("plot_strip", f"strip/{checkpoints[-1]}.{sampler}", checkpoints[-1], sampler)
     plot("plot_losses", "losses")
-    if experiment.generation or experiment.probe:
+    if measured(experiment) or experiment.probe:
         plot("plot_curves", "curves")
 
 

@@ -117,9 +117,9 @@ class Sampling(Strict):
     keep_samples: Positive | Literal["all"] = Field(
         "all",
         description="Images that are written: `all`, or the first so many, for the grids. With a number all are drawn, "
-        "decoded and measured in one job, and the others are never written.",
+        "decoded and measured in one job, and the others are never written, so that other figures mean drawing anew.",
     )
-    batch: Positive = Field(256, description="Images per batch; changes no image.")
+    batch: Positive = Field(256, description="Images per batch (256 at most of those that are kept); changes no image.")
     seed: Integer = Field(0, description="Seed of the start noise.")
 
 
@@ -127,8 +127,8 @@ class Generation(Strict):
     """How good the samples are, against the images that the generator may see (`train` and `select`)."""
 
     extractors: list[Name] = Field(
-        min_length=1,
-        description="Entries of `extractors`; the names of the figures say which, and over how many images.",
+        description="Entries of `extractors`; the names of the figures say which, and over how many images. "
+        "Without any only `nearest` is asked.",
     )
     figures: list[str] | Literal["all"] = Field(
         "all",
@@ -198,7 +198,9 @@ class State(Strict):
         description="Training states kept: of every checkpoint, or of the last only "
         "(remaking an older checkpoint then costs retraining).",
     )
-    autosave_seconds: Number = Field(120, gt=0, description="A killed training loses at most this.")
+    autosave_seconds: Number = Field(
+        120, gt=0, description="A killed training, or pass over images, loses at most this."
+    )
 
 
 class Threads(Strict):

@@ -3,6 +3,7 @@
 What is left out here retrains and re-evaluates nothing when it changes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,9 +12,11 @@ from diffprobe.config.checks import network_taps
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import ClassifierExtractor
 from diffprobe.config.latents import Autoencoder
+from diffprobe.config.layout import measured_at_once
 from diffprobe.config.models import Config, Experiment
 
 Subtree = dict[str, Any]
+SHOWN, BESIDE = 8, 4  # images in the picture of nearest neighbours, neighbours beside each
 REFERENCE = ("train", "select")  # what samples are compared with: the images that generators may see
 
 
@@ -86,7 +89,7 @@ def classifier(extractor: ClassifierExtractor) -> Subtree:
 def sample(experiment: Experiment, sampler: str) -> Subtree:
     """What is drawn, how many of it are kept, and from which average of the weights."""
     asked = experiment.sample
-    common = asked.model_dump(mode="json", include={"images", "batch", "seed"})
+    common = asked.model_dump(mode="json", include={"images", "seed"} if measured_at_once(experiment) else {"seed"})
     weights = experiment.train.model_dump(mode="json", include={"ema_kimg", "ema_ramp"})
     return common | {"keep": kept(experiment), "sampler": dump(asked.samplers[sampler]), "weights": weights}
 
@@ -118,9 +121,9 @@ def generation(config: Config, experiment: Experiment, row: Subtree) -> Subtree:
     return {"row": row, "extractors": chosen, "figures": asked.figures, "metrics": metrics(config)}
 
 
-def nearest(count: int, row: Subtree) -> Subtree:
-    """`count` images, those of `test` where the row is a dataset's."""
-    return {"row": row, "images": count, "shown": 8, "neighbours": 4, "splits": list(REFERENCE)}
+def nearest(count: int, row: Subtree, splits: Sequence[str] = REFERENCE) -> Subtree:
+    """`count` images, those of `test` where the row is a dataset's, against those of the splits trained on."""
+    return {"row": row, "images": count, "shown": SHOWN, "neighbours": BESIDE, "splits": list(splits)}
 
 
 def taps(experiment: Experiment) -> list[str]:

@@ -17,7 +17,7 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, remove
 
 DIGITS = 6  # of a PNG's name, at least
-OURS = re.compile(r"\d{6,}\.png")
+OURS = re.compile(r"\d{6,}\.png|\.snakemake_timestamp")
 
 
 def to_npz(images: ImageSet, path: Path, colour: bool = True) -> None:

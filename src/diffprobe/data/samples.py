@@ -24,6 +24,7 @@ from zarr.storage import MemoryStore
 from diffprobe.data.images import full_disk_named
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, digest, read_json, remove, write_bytes, write_json
+from diffprobe.runtime.locks import exclusive
 
 FORMAT = "diffprobe samples 1"
 CHUNK = 256  # images per chunk
@@ -56,10 +57,11 @@ class Plan:
     path: Path
     shape: tuple[int, int, int, int]  # (N, H, W, C)
     about: dict[str, Any]
+    drawn_by: str = ""
 
     @property
     def identity(self) -> str:
-        return digest([FORMAT, CHUNK, list(self.shape), self.about])
+        return digest([FORMAT, CHUNK, list(self.shape), self.about, self.drawn_by])
 
     def array(self, files: dict[str, Buffer]) -> zarr.Array:
         """The array, its metadata (and what is set) put into `files`, by key."""
@@ -91,24 +93,27 @@ def fill(
     about: dict[str, Any],
     draw: Callable[[int, int], np.ndarray],
     report: Callable[[int], object],
+    drawn_by: str = "",
 ) -> None:
     """Make a store of `n` images of `shape` (H, W, C) at `path`, a name that ends in .zarr.
 
     `draw(start, stop)` gives the images of whole chunks, uint8 (stop - start, H, W, C); image i is to follow from i
-    and `about`, which JSON can hold, alone. Whole chunks that a killed run of the same n, shape and `about` left are
-    kept; a store of anything else is removed first. `report` hears the images done, kept ones included. Neither
-    kills nor damage change a byte of the store. Raises UserError for a full disk.
+    and `about`, which JSON can hold, alone. Whole chunks that a killed run of the same n, shape, `about` and `drawn_by`
+    (the code, say) left are kept; a store of anything else is removed first. One process fills it at a time.
+    `report` hears the images done, kept ones included. Neither kills nor damage change a byte of the store. Raises
+    UserError for a full disk.
     """
     if path.suffix != ".zarr":
         raise ValueError(f"{path}: what may be removed there is a store, named *.zarr")
-    plan = Plan(path, (n, *shape), about)
-    begin(plan)
-    array = zarr.open_array(str(path / "images"), mode="r")
-    hashed = start_hash(plan.shape)
-    for start, stop in spans(n):
-        hashed.update(chunk(plan, array, start, stop, draw))
-        report(stop)
-    finish(plan, hashed.hexdigest())
+    plan = Plan(path, (n, *shape), about, drawn_by)
+    with exclusive(path.with_suffix(".lock"), lambda owner: None):
+        begin(plan)
+        array = zarr.open_array(str(path / "images"), mode="r")
+        hashed = start_hash(plan.shape)
+        for start, stop in spans(n):
+            hashed.update(chunk(plan, array, start, stop, draw))
+            report(stop)
+        finish(plan, hashed.hexdigest())
 
 
 def begin(plan: Plan) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data.imagesets import ImageSet, batches
+from diffprobe.evaluation.autosave import Autosave
 from diffprobe.evaluation.extractors import Extractor
 from diffprobe.evaluation.statistics import Plan, Statistics
 
@@ -44,15 +45,18 @@ def collect(
     start: int = 0,
     stop: int | None = None,
     report: Callable[[int], object] = lambda done: None,
+    saved: Autosave | None = None,
 ) -> dict[str, Statistics]:
     """Statistics of images start..stop, read once. `plan` is of all the images; `batch` changes nothing.
 
-    `report` hears how many images are done.
+    `report` hears how many images are done; those that a killed pass has `saved` are not gone through again.
     """
     found = begin(extractors, plan, figures)
-    row = start
-    for part in batches(images, batch, start, stop):
+    row = start + (saved.restore(found) if saved else 0)
+    for part in batches(images, batch, row, stop):
         take(found, extractors, row, torch.from_numpy(part), device)
         row += len(part)
         report(row - start)
+        if saved:
+            saved.offer(found)
     return found

@@ -1,13 +1,15 @@
 """From the statistics of two sets of images to the figures of generation. A name always says over how many images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+import torch
 
 from diffprobe.config.names import OF_SUBSET, asked_figure, count_name, figure_name
 from diffprobe.evaluation.extractors import Extractor
 from diffprobe.evaluation.frechet import frechet_distance
-from diffprobe.evaluation.kernel import kernel_distance, subset_size
-from diffprobe.evaluation.manifold import manifold
+from diffprobe.evaluation.kernel import SUBSETS, kernel_distance, subset_size
+from diffprobe.evaluation.manifold import manifold, refuse_few_neighbours
 from diffprobe.evaluation.reference import Reference
 from diffprobe.evaluation.statistics import Plan, Statistics
 from diffprobe.runtime.errors import UserError
@@ -32,20 +34,48 @@ def figures(
     references: Mapping[str, Reference],
     samples: Mapping[str, Statistics],
     options: Options,
+    device: torch.device | str = "cpu",
 ) -> list[dict[str, Any]]:
     """Rows of results (extractor, evaluator, value, spread, images): each figure that each extractor can tell.
 
-    Extractors, references and statistics go by the extractors' names in the config. Raises UserError where a figure is
-    asked for by name that none can tell, or over another number of images than there are.
+    Extractors, references and statistics go by the extractors' names in the config. Raises UserError as `refuse`.
     """
     for found in samples.values():
-        refuse_other_numbers(asked, found.plan)
-    refuse_untold(asked, extractors, references)
+        refuse(asked, extractors, references, found.plan, options)
     rows = []
     for name, extractor in extractors.items():
         told = [figure for figure in wanted(asked) if not lacking(figure, extractor, references[name])]
-        rows += [{"extractor": name} | row for row in of_one(told, extractor, references[name], samples[name], options)]
+        found = of_one(told, extractor, references[name], samples[name], options, device)
+        rows += [{"extractor": name} | row for row in found]
     return rows
+
+
+def refuse(
+    asked: Asked,
+    extractors: Mapping[str, Extractor],
+    references: Mapping[str, Reference],
+    plan: Plan,
+    options: Options,
+) -> None:
+    """What can be known to be in vain before hours are spent on it; references may be yet to come.
+
+    Raises UserError where a figure is asked for by name that no extractor can tell, or over another number of images
+    than there are, and where images are too few.
+    """
+    refuse_untold(asked, extractors, references)
+    refuse_other_numbers(asked, plan)
+    for name, reference in references.items():
+        told = [figure for figure in wanted(asked) if not lacking(figure, extractors[name], reference)]
+        if set(told) & set(OF_SUBSET):
+            refuse_few(told, len(reference.features), plan.subset, options)
+
+
+def refuse_few(told: Collection[str], real: int, fake: int, options: Options) -> None:
+    """Figures that compare so many real and generated images one by one need some of both."""
+    if "kid" in told and subset_size(real, fake) < 2:
+        raise UserError(f"kid needs 4 images of each kind, here are {real} real and {fake} generated: bring more")
+    if set(told) & set(MANIFOLD):
+        refuse_few_neighbours(real, fake, options["neighbours"], options["wide_neighbours"])
 
 
 def refuse_untold(asked: Asked, extractors: Mapping[str, Extractor], references: Mapping[str, Reference]) -> None:
@@ -57,14 +87,19 @@ def refuse_untold(asked: Asked, extractors: Mapping[str, Extractor], references:
 
 
 def of_one(
-    told: Sequence[str], extractor: Extractor, reference: Reference, samples: Statistics, options: Options
+    told: Sequence[str],
+    extractor: Extractor,
+    reference: Reference,
+    samples: Statistics,
+    options: Options,
+    device: torch.device | str,
 ) -> list[dict[str, Any]]:
     """The rows of one extractor, each name once."""
     found: dict[str, Found] = {}
     rows: dict[str, dict[str, Any]] = {}
     for figure in told:
         if figure not in found:
-            found |= computed(figure, reference, samples, options)
+            found |= computed(figure, reference, samples, options, device)
         (value, spread), n = found[figure], images_of(figure, samples.plan)
         name = figure_name(printed(figure, extractor), n, extractor.name)
         rows[name] = {"evaluator": name, "value": value, "spread": spread, "images": n}
@@ -86,9 +121,10 @@ def refuse_other_numbers(asked: Asked, plan: Plan) -> None:
     for text in () if asked == "all" else asked:
         figure, number = asked_figure(text)
         has = images_of(figure, plan)
+        where = "there" if has == plan.n else "in the subset"
         if number not in (None, has):
             raise UserError(
-                f"{text} is asked for, but {has:,} images are there: "
+                f"{text} is asked for, but {has:,} images are {where}: "
                 f"ask for {figure}{count_name(has)}, or bring {number:,} images"
             )
 
@@ -109,7 +145,9 @@ def lacking(figure: str, extractor: Extractor, reference: Reference | None) -> s
     return ""
 
 
-def computed(figure: str, reference: Reference, samples: Statistics, options: Options) -> dict[str, Found]:
+def computed(
+    figure: str, reference: Reference, samples: Statistics, options: Options, device: torch.device | str
+) -> dict[str, Found]:
     """A figure, and those that come with it at no cost."""
     match figure:
         case "fd" | "fid":
@@ -119,12 +157,10 @@ def computed(figure: str, reference: Reference, samples: Statistics, options: Op
             return {figure: (frechet_distance(*reference.spatial, samples.spatial.mu, samples.spatial.sigma), None)}
         case "is":
             return {figure: samples.scores.score()}
-        case "kid":
-            if subset_size(len(reference.features), samples.plan.subset) < 2:
-                raise UserError("kid needs at least 4 images of each kind: bring more images, or leave kid out")
-            return {figure: kernel_distance(reference.features, samples.subset.features)}
-    k, wide = options["neighbours"], options["wide_neighbours"]
-    balls = manifold(reference.features, samples.subset.features, k, wide)
+    real, fake = reference.features.to(device), samples.subset.features.to(device)
+    if figure == "kid":
+        return {figure: kernel_distance(real, fake)}
+    balls = manifold(real, fake, options["neighbours"], options["wide_neighbours"])
     return {name: (getattr(balls, name), None) for name in MANIFOLD}
 
 
@@ -134,6 +170,7 @@ def about(extractor: Extractor, reference: Reference, samples: Statistics, optio
     if samples.scores is not None:
         used["inception_score_splits"] = len(samples.scores.counts)
     if reference.features is not None and samples.subset.size:
+        used["kernel_subsets"] = SUBSETS
         used["kernel_subset_size"] = subset_size(len(reference.features), samples.plan.subset)
     return {
         "extractor": extractor.identity,

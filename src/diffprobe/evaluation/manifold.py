@@ -41,7 +41,7 @@ def manifold(real: Tensor, fake: Tensor, k: int = 3, wide: int = 5, chunk: int =
     real (N, D), fake (M, D) features, any floating type. Distances are float64; a few of (chunk, max(N, M)) are held
     at once. UserError if a set has not more than k rows, or the real one not more than `wide`.
     """
-    refuse_few(len(real), len(fake), k, wide)
+    refuse_few_neighbours(len(real), len(fake), k, wide)
     real, fake = real.double(), fake.to(real.device).double()
     centre = real.mean(0)  # distances by norms and products lose digits far from the origin
     real, fake = real - centre, fake - centre
@@ -60,7 +60,8 @@ def manifold(real: Tensor, fake: Tensor, k: int = 3, wide: int = 5, chunk: int =
     return Manifold(precise / len(fake), recall, inside / (wide * len(fake)), coverage)
 
 
-def refuse_few(real: int, fake: int, k: int, wide: int) -> None:
+def refuse_few_neighbours(real: int, fake: int, k: int, wide: int) -> None:
+    """Raise UserError where so many real and generated images have not so many neighbours."""
     if k >= min(real, fake) or wide >= real:
         raise UserError(
             f"precision and recall with k = {k}, density and coverage with k = {wide} need more images than that, "

@@ -6,6 +6,7 @@ in ADM's; of ours besides n, features (of the subset, float32 (n, D)), and `abou
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,9 @@ from diffprobe.evaluation.extractors import Extractor
 from diffprobe.evaluation.statistics import Statistics
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, digest
+from diffprobe.runtime.receipts import code_version
 
-VERSION = 1  # of what is computed and how; another one is not reused
+COUNTS = ("src/diffprobe/evaluation/", "src/diffprobe/networks/")  # code by which statistics come out as they do
 Gaussian = tuple[np.ndarray, np.ndarray]  # mean (D,), covariance (D, D)
 
 
@@ -50,8 +52,9 @@ class Reference:
 
 
 def name(images: Mapping[str, Any], most: int, extractor: Extractor) -> str:
-    """The file's name by content: what the images are, how many in the subset, which features."""
-    return f"{extractor.name}-{digest([VERSION, dict(images), most, extractor.identity])}.npz"
+    """The file's name by content: what the images are, how many in the subset, which features, by which code."""
+    code = {file: version for file, version in code_version().items() if file.startswith(COUNTS)}
+    return f"{extractor.name}-{digest([code, dict(images), most, extractor.identity])}.npz"
 
 
 def write(path: Path, reference: Reference) -> None:
@@ -75,7 +78,7 @@ def read(path: Path, extractor: Extractor) -> Reference:
     try:
         with np.load(path) as file:
             held = {key: file[key] for key in file.files if key != "arr_0"}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable .npz of statistics ({error}); make or fetch it again") from None
     spatial = None
     if "mu_s" in held and extractor.spatial:
@@ -104,6 +107,8 @@ def gaussian(path: Path, held: Mapping[str, np.ndarray], mu: str, sigma: str, di
         raise UserError(f"{path}: {shapes}, but {what} has {dim} features; bring statistics of the same features")
     if not all(np.isfinite(part).all() for part in found):
         raise UserError(f"{path}: {mu} or {sigma} holds values that are not finite; make or fetch it again")
+    if (found[1].diagonal() < 0).any() or not np.allclose(found[1], found[1].T, rtol=1e-3, atol=1e-6):
+        raise UserError(f"{path}: {sigma} is no covariance (negative variances, or not symmetric); make it again")
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 
 from diffprobe.config.names import FIGURES
 from diffprobe.data.imagesets import ImageSet, open_images
+from diffprobe.evaluation.autosave import Autosave
 from diffprobe.evaluation.collect import collect
 from diffprobe.evaluation.extractors import Extractor
 from diffprobe.evaluation.reference import Reference, read
@@ -25,9 +26,10 @@ def computed(
     batch: int,
     report: Callable[[int], object] = lambda done: None,
     origin: str | None = None,
+    saved: Autosave | None = None,
 ) -> Reference:
     """All that any figure may ask of these images; `most` are in the subset."""
-    plan, options = Plan(images.n, most), {"batch": batch, "report": report}
+    plan, options = Plan(images.n, most), {"batch": batch, "report": report, "saved": saved}
     statistics = collect({"it": extractor}, images, plan, FIGURES, device, **options)["it"]
     about = {"source": images.identity, "extractor": extractor.identity}
     return Reference.of(statistics, origin or images.origin, about)

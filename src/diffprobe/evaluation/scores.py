@@ -27,14 +27,9 @@ class Scores:
     def update(self, logits: Tensor, split: Tensor) -> None:
         """Take in a batch: logits (B, K), and the split (B,) that each image belongs to."""
         log_p = logits.double().log_softmax(1)
-        p, split = log_p.exp(), split.to(logits.device)
-        places = (torch.zeros_like(part, device=logits.device) for part in (self.counts, self.sums, self.negentropy))
-        counts, sums, negentropy = places
-        self._add(
-            counts.index_add_(0, split, torch.ones_like(split)),
-            sums.index_add_(0, split, p),
-            negentropy.index_add_(0, split, (p * log_p).sum(1)),
-        )
+        p, splits = log_p.exp(), torch.arange(len(self.counts), device=logits.device)
+        member = (splits[:, None] == split.to(logits.device)).double()  # (S, B); index_add would add in any order
+        self._add(member.sum(1).long(), member @ p, member @ (p * log_p).sum(1))
 
     def merge(self, other: "Scores") -> None:
         """Take in all of `other`, which stays as it is."""
@@ -46,6 +41,7 @@ class Scores:
         self.negentropy += negentropy.cpu()
 
     def state(self) -> dict[str, Tensor]:
+        """All of it as tensors, for a file or another process."""
         return {"counts": self.counts, "sums": self.sums, "negentropy": self.negentropy}
 
     @classmethod

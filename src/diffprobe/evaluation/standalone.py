@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from diffprobe.config.names import FIGURES
-from diffprobe.data.imagesets import open_images
+from diffprobe.data.imagesets import ImageSet, open_images
 from diffprobe.evaluation import extractors, figures
 from diffprobe.evaluation.collect import collect
 from diffprobe.evaluation.processes import Work, collect_together
-from diffprobe.evaluation.reference import Reference, write
+from diffprobe.evaluation.reference import Reference, read, write
 from diffprobe.evaluation.reference_sources import brought, keys
 from diffprobe.evaluation.statistics import Plan, Statistics
 
@@ -42,21 +42,34 @@ class Pass:
 
     def refuse(self, images: Path, against: Path | None) -> None:
         """What can be known to be in vain before hours are spent on it."""
-        figures.refuse_untold(self.asked, {"it": self.extractor}, {})
-        if against and not is_statistics(against):
-            open_images(against, **self.opening)
-        n = open_images(images, **self.opening).n
-        figures.refuse_other_numbers(self.asked, Plan(n, self.metrics["subset"]))
+        known = {}
+        if against and is_statistics(against):
+            known = {} if "arr_0" in keys(against) else {"it": read(against, self.extractor)}
+        elif against:
+            self.opened(against)
+        plan = Plan(self.opened(images).n, self.metrics["subset"])
+        figures.refuse(self.asked, {"it": self.extractor}, known, plan, self.options)
+
+    def opened(self, path: Path) -> ImageSet:
+        return open_images(path, **self.opening_of(path))
+
+    def opening_of(self, path: Path) -> dict[str, Any]:
+        """Only image stores have splits."""
+        return {key: value for key, value in self.opening.items() if key != "splits" or path.suffix == ".h5"}
+
+    @property
+    def options(self) -> dict[str, int]:
+        return {name: self.metrics[name] for name in ("neighbours", "wide_neighbours")}
 
     def over(self, path: Path, everything: bool = False) -> tuple[Statistics, About]:
         """The statistics of all images at `path`, and what tells them; `everything` that any figure may ask."""
-        images = open_images(path, **self.opening)
+        images = self.opened(path)
         plan, batch = Plan(images.n, self.metrics["subset"]), self.metrics["batch"]
         wanted = FIGURES if everything else figures.wanted(self.asked)
         processes, it = min(self.processes, images.n), {"it": self.extractor}
         with progress(images.origin, images.n) as report:
             if processes > 1:
-                work = Work(self.made, path, self.opening, plan, wanted, batch)
+                work = Work(self.made, path, self.opening_of(path), plan, wanted, batch)
                 found = collect_together(work, it, processes, report)
             else:
                 found = collect(it, images, plan, wanted, self.device, batch=batch, report=report)
@@ -76,9 +89,9 @@ class Pass:
 
     def compared(self, found: Statistics, reference: Reference) -> tuple[list[dict[str, Any]], About]:
         """The figures (evaluator, value, spread, images), and their receipt."""
-        it, options = {"it": self.extractor}, {name: self.metrics[name] for name in ("neighbours", "wide_neighbours")}
-        rows = figures.figures(self.asked, it, {"it": reference}, {"it": found}, options)
-        receipt = figures.about(self.extractor, reference, found, options)
+        it = {"it": self.extractor}
+        rows = figures.figures(self.asked, it, {"it": reference}, {"it": found}, self.options, self.device)
+        receipt = figures.about(self.extractor, reference, found, self.options)
         return [{key: value for key, value in row.items() if key != "extractor"} for row in rows], receipt
 
 

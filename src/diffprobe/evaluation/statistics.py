@@ -15,6 +15,7 @@ from diffprobe.config.names import OF_SUBSET
 from diffprobe.evaluation.extractors import Extractor, Features
 from diffprobe.evaluation.moments import Moments
 from diffprobe.evaluation.scores import Scores, splits_of
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, permutation
 
 ORDER = Key(0, "subset")  # a fixed random order, so that sets which are sorted by class are drawn from evenly
@@ -49,7 +50,7 @@ class Statistics:
     """One set of images under one extractor, as far as the figures asked for need it."""
 
     def __init__(self, plan: Plan, extractor: Extractor, figures: Collection[str]) -> None:
-        self.plan = plan
+        self.plan, self.extractor = plan, extractor.name
         self.moments = Moments(extractor.dim)
         self.spatial = Moments(extractor.spatial) if extractor.spatial and "sfid" in figures else None
         scored = extractor.classes and "is" in figures
@@ -62,7 +63,12 @@ class Statistics:
         return self.moments.n
 
     def update(self, start: int, features: Features) -> None:
-        """Take in the features of images start, start + 1, ..."""
+        """Take in the features of images start, start + 1, ... Raises UserError where they are not finite."""
+        if not torch.isfinite(features.pooled).all():
+            raise UserError(
+                f"{self.extractor} has features that are not finite for some of images {start} to "
+                f"{start + len(features.pooled) - 1}: check its weights and what it takes"
+            )
         places = self.plan.places[start : start + len(features.pooled)]  # (B,)
         self.moments.update(features.pooled)
         if self.spatial is not None:
@@ -77,6 +83,7 @@ class Statistics:
             part.merge(other.parts()[name])
 
     def parts(self) -> dict[str, "Moments | Scores | Subset"]:
+        """What is collected, by name."""
         found = {"moments": self.moments, "spatial": self.spatial, "scores": self.scores, "subset": self.subset}
         return {name: part for name, part in found.items() if part is not None}
 
@@ -107,10 +114,12 @@ class Subset:
             self.rows.append(features[chosen.to(features.device)].float().cpu())
 
     def merge(self, other: "Subset") -> None:
+        """Take in all of `other`, which stays as it is."""
         self.places += other.places
         self.rows += other.rows
 
     def state(self) -> dict[str, Tensor]:
+        """All of it as tensors, for a file or another process."""
         empty = torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
         rows, places = (torch.cat(self.rows), torch.cat(self.places)) if self.rows else empty
         return {"size": torch.tensor(self.size), "rows": rows, "places": places}

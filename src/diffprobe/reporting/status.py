@@ -19,7 +19,16 @@ from diffprobe.runtime.files import read_json
 from diffprobe.runtime.progress import clock, read
 from diffprobe.runtime.receipts import changed_code, module_hash
 
-SHARED = ("download", "images", "baseline", "autoencoder", "encode", "reconstruct", "plot_reconstruction")
+SHARED = (
+    "download",
+    "images",
+    "baseline",
+    "nearest_real",
+    "autoencoder",
+    "encode",
+    "reconstruct",
+    "plot_reconstruction",
+)
 SHARED += ("classifier", "reference")  # rules that serve several experiments
 TAIL = 4  # lines shown of a log that ended badly
 STYLES = {"done": "green", "running": "bold blue", "waiting": "dim", "stopped": "yellow"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from diffprobe.config.layout import Layout, used_latents
 from diffprobe.config.models import Config
-from diffprobe.data import images
+from diffprobe.data import images, samples
 from diffprobe.latents import verify as latents
 from diffprobe.runtime.errors import UserError
 
@@ -14,6 +14,7 @@ def verify(config: Config, repair: bool) -> None:
     layout = Layout(config.results)
     damage = [line for name in config.datasets for line in of_images(Path(layout.images(name)), repair)]
     damage += [line for name in used_latents(config) for line in of_latents(Path(layout.latents(name)), repair)]
+    damage += [line for mark in sample_stores(config) for line in of_samples(Path(mark), repair)]
     if damage:
         remedy = "removed; run the workflow again" if repair else "to have it made again: diffprobe verify --repair"
         raise UserError("\n".join([*damage, remedy]))
@@ -35,6 +36,27 @@ def of_latents(mark: Path, repair: bool) -> list[str]:
     if repair:
         latents.repair(mark.parent, problems)
     return told(mark.parent, [problem.text for problem in problems])
+
+
+def sample_stores(config: Config) -> list[str]:
+    """The marks of all stores of generated images."""
+    layout = Layout(config.results)
+    return [
+        layout.samples(name, kimg, sampler)
+        for name, experiment in config.experiments.items()
+        for kimg in experiment.train.checkpoints
+        for sampler in experiment.sample.samplers
+    ]
+
+
+def of_samples(mark: Path, repair: bool) -> list[str]:
+    """Without its mark a store is filled again where it is damaged."""
+    if not mark.exists():
+        return told(mark.parent, None)
+    damage = samples.check(mark.parent)
+    if damage and repair:
+        mark.unlink()
+    return told(mark.parent, damage)
 
 
 def told(store: Path, damage: list[str] | None) -> list[str]:

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from diffprobe.evaluation.extractors.base import Extractor, Features
 from diffprobe.evaluation.extractors.classifier import classifier
 from diffprobe.evaluation.extractors.dinov2 import dinov2
 from diffprobe.evaluation.extractors.inception import inception
 from diffprobe.evaluation.extractors.torchscript import torchscript
+from diffprobe.evaluation.extractors.weights import one_line
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints
 
@@ -29,6 +32,9 @@ def make(config: dict, weights: Path | str | None, device: torch.device) -> Extr
         case "torchscript":
             return torchscript(config if file is None else config | {"weights": file}, device)
         case "classifier":
-            network, _ = checkpoints.load(Path(weights), device)
+            try:
+                network, _ = checkpoints.load(Path(weights), device)
+            except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+                raise UserError(f"{weights}: no classifier's checkpoint ({one_line(error)})") from None
             return classifier(network, sha256(weights), device)
     raise ValueError(f"no extractor of kind {config['kind']}")

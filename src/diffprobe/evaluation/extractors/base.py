@@ -1,6 +1,7 @@
 """What an extractor is: images in, features out, and what a receipt must say of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from typing import NamedTuple
@@ -44,13 +45,24 @@ def exact(apply: Callable[[Tensor], Features]) -> Callable[[Tensor], Features]:
 
     @wraps(apply)
     def run(images: Tensor) -> Features:
-        convolutions = torch.backends.cudnn.flags(
-            enabled=torch.backends.cudnn.enabled, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False
-        )
-        with torch.inference_mode(), convolutions:
+        with torch.inference_mode(), full_float32():
             return apply(images)
 
     return run
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """TF32 off in convolutions and products, whatever it was before."""
+    parts = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [part.allow_tf32 for part in parts]
+    try:
+        for part in parts:
+            part.allow_tf32 = False
+        yield
+    finally:
+        for part, allowed in zip(parts, before, strict=True):
+            part.allow_tf32 = allowed
 
 
 def channels_first(images: Tensor, device: torch.device | str) -> Tensor:

@@ -1,5 +1,6 @@
 """Weights that were published elsewhere: downloaded once, read without running code, checked tensor by tensor."""
 
+from http.client import HTTPException
 from pathlib import Path
 
 import safetensors.torch
@@ -18,10 +19,10 @@ def downloaded(url: str, what: str, hash_prefix: str | None = None) -> Path:
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, HTTPException) as error:
             raise UserError(
                 f"no {what}: {url} cannot be had ({one_line(error)}); "
                 f"put that file at {path}, or name a local one under `weights:`"
