@@ -13,18 +13,10 @@ sys.path.insert(0, str(ROOT / "src"))
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import asking_labels
-from diffprobe.config.layout import (
-    DOWNLOADS,
-    Layout,
-    measured,
-    measured_at_once,
-    receipt,
-    references,
-    stages,
-    store_receipt,
-)
+from diffprobe.config.layout import DOWNLOADS, Layout, receipt, store_receipt
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
+from diffprobe.config.stages import measured, measured_at_once, references, stages
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.runtime.errors import UserError

@@ -14,9 +14,9 @@ from sklearn.datasets import load_digits
 
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.facts import split_rows
-from diffprobe.config.layout import stages
 from diffprobe.config.load import load
 from diffprobe.config.models import Config
+from diffprobe.config.stages import stages
 from diffprobe.data.splits import SPLITS, stratified
 from diffprobe.reporting.describe import as_json, cost, describe, on_meta, show, si, whole_cost
 from diffprobe.runtime.errors import UserError

@@ -172,7 +172,7 @@ def test_another_identity_is_refused_by_its_first_key(expected: dict, message: s
 def test_a_foreign_store_is_refused(tmp_path: Path):
     zarr.create_group(str(tmp_path / "foreign.zarr"))
     for name, message in (
-        ("foreign.zarr", "is damaged or no latent store's"),
+        ("foreign.zarr", "is damaged or no latent store"),
         ("none.zarr", "no finished latent store"),
     ):
         with pytest.raises(UserError, match=f"{name}.*{message}") as error:

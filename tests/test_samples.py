@@ -277,7 +277,10 @@ def lost_array(path: Path) -> None:
     [
         (broken_mark, "zarr.json: is damaged or no store of samples .*; delete it and run again"),
         (lambda path: (path / "zarr.json").write_text("[]"), "zarr.json: is damaged or no store of samples"),
-        (lambda path: (path / "zarr.json").unlink(), r"no finished store of samples \(no zarr.json\); run again"),
+        (
+            lambda path: (path / "zarr.json").unlink(),
+            r"no finished store of samples \(no zarr.json\); run the workflow again",
+        ),
         (broken_array, "its array of images is damaged .*; delete it and run again"),
         (lost_array, "its array of images is damaged .*; delete it and run again"),
     ],

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from diffprobe.config.layout import Stage, stages
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
+from diffprobe.config.stages import Stage, stages
 from diffprobe.reporting import status
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.receipts import ROOT, module_hash

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from kills import KINDS, copy_project, disturbed, hashes, jobs_of, plain, run
 
-from diffprobe.config.layout import stages
 from diffprobe.config.load import load
+from diffprobe.config.stages import stages
 from diffprobe.data.samples import open_samples
 
 TINY = {

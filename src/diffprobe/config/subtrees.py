@@ -12,8 +12,8 @@ from diffprobe.config.checks import network_taps
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import ClassifierExtractor
 from diffprobe.config.latents import Autoencoder
-from diffprobe.config.layout import measured_at_once
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.stages import measured_at_once
 
 Subtree = dict[str, Any]
 SHOWN, BESIDE = 8, 4  # images in the picture of nearest neighbours, neighbours beside each

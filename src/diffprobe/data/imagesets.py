@@ -27,11 +27,12 @@ from diffprobe.data import convert, decode, sources
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.images import gather, open_store
 from diffprobe.data.listing import Files
-from diffprobe.data.samples import ROOT, open_samples
+from diffprobe.data.samples import open_samples
 from diffprobe.data.sources.names import shown
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
+from diffprobe.runtime.marks import ROOT
 
 KEY = "arr_0.npy"  # an .npz's member with the images, as ADM's suite has it
 RULE = {"rule": convert.VERSION, "pillow": PIL.__version__}  # by which files are decoded and sizes changed

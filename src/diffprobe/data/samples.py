@@ -23,12 +23,12 @@ from zarr.storage import MemoryStore
 
 from diffprobe.data.images import full_disk_named
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import clear_partials, digest, read_json, remove, write_bytes, write_json
+from diffprobe.runtime.files import clear_partials, digest, read_json, remove, write_bytes
 from diffprobe.runtime.locks import exclusive
+from diffprobe.runtime.marks import ROOT, read_mark, write_mark
 
 FORMAT = "diffprobe samples 1"
 CHUNK = 256  # images per chunk
-ROOT = "zarr.json"  # of the whole store: written last, its mark of completeness
 REMEDY = "delete its zarr.json and run again: whole chunks are kept"
 
 
@@ -172,11 +172,9 @@ def chunk_file(path: Path, row: int) -> Path:
 
 def finish(plan: Plan, content: str) -> None:
     """Write the mark."""
-    found: dict[str, Any] = {"format": FORMAT, "about": plan.about, "shape": list(plan.shape), "content": content}
-    found["checksum"] = digest(found)
     with plan.writing():
         clear_partials(plan.path / ROOT)
-        write_json(plan.path / ROOT, {"zarr_format": 3, "node_type": "group", "attributes": found})
+        write_mark(plan.path, FORMAT, {"about": plan.about, "shape": list(plan.shape), "content": content})
 
 
 def start_hash(shape: tuple[int, ...]) -> Any:
@@ -202,7 +200,7 @@ def open_samples(path: Path) -> Samples:
     Pixels are compared with their checksums when they are read.
     """
     path = path.parent if path.name == ROOT else path
-    found = attributes(path)
+    found = read_mark(path, FORMAT, "store of samples")
     shape = found["shape"]
     try:
         array = zarr.open_array(str(path / "images"), mode="r")
@@ -211,20 +209,6 @@ def open_samples(path: Path) -> Samples:
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path}: its array of images is damaged ({error!r}); delete it and run again") from None
     return Samples(path, found["about"], tuple(shape), found["content"], array)
-
-
-def attributes(path: Path) -> dict[str, Any]:
-    """The root's attributes; UserError where there is no finished store of samples."""
-    try:
-        found = read_json(path / ROOT)["attributes"]
-        foreign = found.pop("checksum") != digest(found) or found["format"] != FORMAT
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no finished store of samples (no {ROOT}); run again: whole chunks are kept") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        foreign = True
-    if foreign:
-        raise UserError(f"{path / ROOT}: is damaged or no store of samples ({FORMAT}); delete it and run again")
-    return found
 
 
 def check(path: Path) -> list[str]:

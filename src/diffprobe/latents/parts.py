@@ -27,9 +27,9 @@ from diffprobe.data.views import View
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes, write_json
 from diffprobe.runtime.locks import try_lock
+from diffprobe.runtime.marks import ROOT
 
 CHUNK = 256  # rows per inner chunk
-ROOT = "zarr.json"  # of the whole store: written last, its mark of completeness
 ADDED = ("seed", "views", "scale")  # what a finished store's identity holds beside the caller's
 
 

@@ -23,9 +23,10 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from diffprobe.data.views import View
-from diffprobe.latents.parts import CHUNK, ROOT, Store, made, missing, moments_array, receipts, writing
+from diffprobe.latents.parts import CHUNK, Store, made, missing, moments_array, receipts, writing
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import canonical, digest, read_json, remove, write_bytes, write_json
+from diffprobe.runtime.files import canonical, remove, write_bytes
+from diffprobe.runtime.marks import read_mark, write_mark
 
 FORMAT = "diffprobe latents 1"
 ARRAYS = ("moments", "labels", "rows")
@@ -97,8 +98,7 @@ def finish(store: Store, labels: dict[str, np.ndarray], rows: dict[str, np.ndarr
         for split in store.counts:
             write_split(store, split, shape, labels[split], rows[split])
         scaling = measure(store, shape[0] // 2) if scale == "measured" else fixed(scale, shape[0] // 2)
-        attributes = {
-            "format": FORMAT,
+        found = {
             "identity": {**store.identity, "seed": store.seed, "views": store.views, "scale": scale},
             "counts": store.counts,
             "shape": (shape[0] // 2, *shape[1:]),
@@ -106,8 +106,7 @@ def finish(store: Store, labels: dict[str, np.ndarray], rows: dict[str, np.ndarr
             **scaling,
             "content": content([receipt["sha256"] for receipt in written], labels, rows),
         }
-        attributes["checksum"] = digest(attributes)
-        write_json(store.path / ROOT, {"zarr_format": 3, "node_type": "group", "attributes": attributes})
+        write_mark(store.path, FORMAT, found)
 
 
 def content(parts: list[str], labels: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> str:
@@ -175,16 +174,7 @@ def fixed(scale: Any, channels: int) -> dict[str, list[float]]:
 
 def attributes(path: Path) -> dict[str, Any]:
     """The root's attributes; UserError where there is no finished latent store."""
-    try:
-        found = read_json(path / ROOT)["attributes"]
-        foreign = found.pop("checksum") != digest(found) or found["format"] != FORMAT
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no finished latent store (no {ROOT}); run the workflow again") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        foreign = True
-    if foreign:
-        raise UserError(f"{path / ROOT}: is damaged or no latent store's ({FORMAT}); delete it and run again")
-    return found
+    return read_mark(path, FORMAT, "latent store")
 
 
 def open_store(path: Path, expected: dict[str, Any] | None = None) -> Latents:

@@ -13,8 +13,9 @@ from typing import Any
 
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import conditional, facts, model_space, split_rows
-from diffprobe.config.layout import Layout, receipt, stages
+from diffprobe.config.layout import Layout, receipt
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.stages import stages
 from diffprobe.config.subtrees import dump, kept, taps
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError

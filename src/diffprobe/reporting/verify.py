@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from diffprobe.config.layout import Layout, used_latents
+from diffprobe.config.layout import Layout
 from diffprobe.config.models import Config
+from diffprobe.config.stages import used_latents
 from diffprobe.data import images, samples
 from diffprobe.latents import verify as latents
 from diffprobe.runtime.errors import UserError
