@@ -279,7 +279,7 @@ def lost_array(path: Path) -> None:
         (lambda path: (path / "zarr.json").write_text("[]"), "zarr.json: is damaged or no store of samples"),
         (
             lambda path: (path / "zarr.json").unlink(),
-            r"no finished store of samples \(no zarr.json\); run the workflow again",
+            r"no finished store of samples \(no zarr.json\); run",
         ),
         (broken_array, "its array of images is damaged .*; delete it and run again"),
         (lost_array, "its array of images is damaged .*; delete it and run again"),
