@@ -100,7 +100,6 @@ rule nearest_real:
         images=L.images("{dataset}"),
     output:
         rows=L.nearest_real("{dataset}"),
-        pairs=L.nearest_real_pairs("{dataset}"),
         receipt=receipt(L.nearest_real("{dataset}")),
     log:
         L.log("nearest_real", "{dataset}"),
@@ -117,5 +116,5 @@ rule nearest_real:
         config=params_of(lambda w: subtrees.nearest(most_compared(w.dataset), {"dataset": w.dataset})),
     shell:
         "job nearest {params.config:q} --in images={input.images:q}"
-        " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q}"
+        " --out rows={output.rows:q} receipt={output.receipt:q}"
         " --log {log:q} --threads {threads} --name nearest_real.{wildcards.dataset}"

@@ -1,7 +1,7 @@
 """Whether samples are copies: the training images nearest to each, and how much nearer the first is than the second.
 
 Config: row, images, shown, neighbours, splits. Inputs: images, and samples; without samples the figures are those of
-the dataset's own `test` images, which are no copies.
+the dataset's own `test` images, which are no copies. Outputs: rows, and pairs for the plot where asked.
 """
 
 from collections.abc import Iterator
@@ -27,6 +27,17 @@ def main(job: Job) -> None:
     distances, found = nearest(torch.from_numpy(queries), watched(job, training), k, job.device)
     ratio = ratios(distances).numpy()  # (M,)
     write_json(job.output("rows"), {"rows": figures(config, ratio)})
+    if "pairs" in job.outputs:
+        write_pairs(job, training, queries, ratio, distances.numpy(), found)
+    about = {"asked": asked.identity, "training": training.identity, "training_images": training.n}
+    job.write_receipt(images=len(queries), memorised_below=MEMORISED, **about)
+
+
+def write_pairs(
+    job: Job, training: ImageSet, queries: np.ndarray, ratio: np.ndarray, distances: np.ndarray, found: torch.Tensor
+) -> None:
+    """For the plot: the images of the smallest ratios (M,), and those nearest to each; `found` are rows (M, k)."""
+    config = job.config
     shown = np.argsort(ratio, kind="stable")[: config["shown"]]  # (n,)
     near = found[shown, : config["neighbours"]].tolist()  # (n, neighbours)
     with atomic(job.output("pairs")) as partial:
@@ -36,10 +47,8 @@ def main(job: Job) -> None:
             queries=queries[shown],
             found=np.stack([np.concatenate([training.read(row, row + 1) for row in rows]) for rows in near]),
             ratios=ratio[shown],
-            distances=distances.numpy()[shown, : config["neighbours"]] / queries[0].size ** 0.5,  # root mean square
+            distances=distances[shown, : config["neighbours"]] / queries[0].size ** 0.5,  # root mean square
         )
-    about = {"asked": asked.identity, "training": training.identity, "training_images": training.n}
-    job.write_receipt(images=len(queries), memorised_below=MEMORISED, **about)
 
 
 def opened(job: Job) -> tuple[ImageSet, ImageSet]:

@@ -42,9 +42,6 @@ class Layout:
         """How near the images of `test` are to those of training: what is usual for images that are no copies."""
         return f"{self.root}/data/{dataset}/nearest.json"
 
-    def nearest_real_pairs(self, dataset: str) -> str:
-        return f"{self.root}/data/{dataset}/nearest.npz"
-
     def reference(self, dataset: str, extractor: str) -> str:
         return f"{self.root}/data/{dataset}/reference/{extractor}.npz"
 

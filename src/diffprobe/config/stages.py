@@ -41,7 +41,7 @@ def stages(config: Config) -> list[Stage]:
         if name in probed_datasets(config):
             add("baseline", name, layout.baseline(name))
         if name in compared_datasets(config):
-            add("nearest_real", name, layout.nearest_real(name), layout.nearest_real_pairs(name))
+            add("nearest_real", name, layout.nearest_real(name))
     for name, latents in used_latents(config).items():
         add_autoencoder(add, layout, latents.autoencoder, config.autoencoders[latents.autoencoder])
         add("encode", name, layout.latents(name), receipt=store_receipt(layout.latents(name)))
