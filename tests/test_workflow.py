@@ -411,7 +411,7 @@ def test_samples_for_other_tools_on_request(project: Path) -> None:
 
 def test_damaged_samples_are_found_and_drawn_again(project: Path) -> None:
     before = hashes(project)
-    (chunk,) = (project / "results/runs/tiny/samples/ema/6/heun5.zarr/images/c").rglob("0/0/0")
+    chunk = project / "results/runs/tiny/samples/ema/6/heun5.zarr/images/c/0/0/0/0"
     data = bytearray(chunk.read_bytes())
     data[100] ^= 1
     chunk.write_bytes(data)
