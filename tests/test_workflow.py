@@ -231,7 +231,6 @@ def test_raising_the_last_checkpoint_trains_only_the_new_slice(project: Path) ->
         ("results/runs/tiny/features/ema/6.zarr/zarr.json", "features"),
         ("results/runs/tiny/probe/choice.json", "choice"),
         ("results/latents/views/latents.zarr/zarr.json", "encode"),
-        ("results/runs/tiny/samples/ema/6/heun5.zarr/zarr.json", "sample"),
         ("results/runs/tiny_dit/generation/ema/2/guided.json", "generate"),
     ],
 )
