@@ -17,6 +17,7 @@ from diffprobe.runtime.files import write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a parser what `run` reads."""
     parser.add_argument("images", type=Path, help="a folder, zip, .npz, .npy, samples (.zarr) or image store (.h5)")
     parser.add_argument("--against", type=Path, help="what they are compared with: the same, or an .npz of statistics")
     parser.add_argument(
