@@ -80,7 +80,11 @@ def dinov2_network(state: State, size: str, path: Path) -> DINOv2:
     refuse_other_variants(state, size, path)
     with torch.device("meta"):  # nothing to initialise: every tensor is replaced
         network = DINOv2(*SIZES[size])
-    filled = {name: fitting(state, name, value.shape, path) for name, value in network.state_dict().items()}
+    what, remedy = f"{WHAT} {path}", "name a complete file of Meta or Hugging Face at `weights:`"
+    filled = {
+        name: weights.checked(state, name, value.shape, what, remedy).float()
+        for name, value in network.state_dict().items()
+    }
     network.load_state_dict(filled, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -119,15 +123,3 @@ def variant(state: State) -> str:
     shape = state["norm.weight"].numel(), len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     size = next((size for size in SIZES if SIZES[size] == shape), f"{shape[0]} x {shape[1]} blocks")
     return f"{size} with registers" if "register_tokens" in state else size
-
-
-def fitting(state: State, name: str, shape: torch.Size, path: Path) -> Tensor:
-    """state[name] in float32 if it is there and has this shape, else a UserError that names the file."""
-    if name not in state:
-        raise UserError(f"{WHAT} {path} lack {name}: name a complete file of Meta or Hugging Face at `weights:`")
-    if state[name].shape != shape:
-        found = tuple(state[name].shape)
-        raise UserError(
-            f"{WHAT} {path}: {name} has shape {found}, expected {tuple(shape)}; name another file at `weights:`"
-        )
-    return state[name].float()

@@ -73,7 +73,8 @@ def inception_network(state: dict[str, Tensor], dims: int, path: Path) -> nn.Mod
     shapes = {name: value.shape for name, value in whole.state_dict().items()}  # in the order of computation
     filled = {name: torch.zeros(shape) for name, shape in shapes.items()}
     for name in needed(list(shapes), dims):
-        filled[name] = weights.checked(state, name, shapes[name], f"{WHAT} {path} for dims {dims}")
+        what = f"{WHAT} {path} for dims {dims}"
+        filled[name] = weights.checked(state, name, shapes[name], what, "choose smaller dims or a complete file")
     # pytorch-fid builds and downloads in one step: it gets our tensors in place of its download.
     with patch.object(fid, "load_state_dict_from_url", lambda *_, **__: filled):
         return fid.InceptionV3([fid.InceptionV3.BLOCK_INDEX_BY_DIM[dims]])

@@ -45,12 +45,12 @@ def read(path: Path, what: str) -> dict[str, Tensor]:
         raise UserError(f"{what} {path} cannot be read: {one_line(error)}") from None
 
 
-def checked(state: dict[str, Tensor], name: str, shape: torch.Size, what: str) -> Tensor:
-    """state[name] if it is there and has this shape, else a UserError that begins with `what`."""
+def checked(state: dict[str, Tensor], name: str, shape: torch.Size, what: str, remedy: str) -> Tensor:
+    """state[name] if it is there and has this shape, else a UserError that begins with `what`, ends with `remedy`."""
     if name not in state:
-        raise UserError(f"{what} lack {name}: choose smaller dims or a complete file")
+        raise UserError(f"{what} lack {name}: {remedy}")
     if state[name].shape != shape:
-        raise UserError(f"{what}: {name} has shape {tuple(state[name].shape)}, expected {tuple(shape)}")
+        raise UserError(f"{what}: {name} has shape {tuple(state[name].shape)}, expected {tuple(shape)}; {remedy}")
     return state[name]
 
 
