@@ -27,9 +27,11 @@ from diffprobe.runtime.leases import local_gpus
 # of the environment that conda puts in front.
 CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
 PYTHON = "python" if CONDA else quote(sys.executable)
+# `PROCESSES=N job NAME ...` starts N of them by torchrun, which finds a free port for them.
+TORCHRUN = "${{PROCESSES:+-m torch.distributed.run --standalone --nproc-per-node=$PROCESSES}}"
 shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={quote(str(ROOT / 'src'))}; "
-    f'job() {{{{ {PYTHON} -P {quote(str(ROOT / "workflow" / "scripts"))}/"$1".py "${{{{@:2}}}}"; }}}}; '
+    f"set -euo pipefail; export PYTHONSAFEPATH=1 PYTHONPATH={quote(str(ROOT / 'src'))}; "
+    f'job() {{{{ {PYTHON} {TORCHRUN} {quote(str(ROOT / "workflow" / "scripts"))}/"$1".py "${{{{@:2}}}}"; }}}}; '
 )
 
 try:
@@ -40,6 +42,7 @@ except UserError as error:
 L = Layout(CONFIG.results)
 # Not params: how a run is saved changes no result, so it must rerun nothing.
 SAVING = {"keep": CONFIG.state.keep, "autosave": str(CONFIG.state.autosave_seconds)}
+SAVING["tensorboard"] = str(CONFIG.state.tensorboard)
 
 
 def any_of(names) -> str:
@@ -72,6 +75,17 @@ if LOCAL_GPUS and workflow.nodes is None and "gpu" not in workflow.global_resour
 def gpu(wildcards) -> int:
     """One GPU per computing job, none where this machine runs the jobs and has none."""
     return 1 if LOCAL_GPUS or workflow.non_local_exec else 0
+
+
+def training_gpus(wildcards) -> int:
+    """As many as its devices."""
+    return gpu(wildcards) * experiment(wildcards).train.devices
+
+
+def launch(wildcards) -> str:
+    """Before the command of a training by several processes."""
+    devices = experiment(wildcards).train.devices
+    return f"PROCESSES={devices} " if devices > 1 else ""
 
 
 # For --sdm conda. Its packages run without a GPU too; a login node must not choose for the nodes behind it.
@@ -115,6 +129,7 @@ def refuse_missing_files() -> None:
         f"extractors.{name}.weights": getattr(CONFIG.extractors[name], "weights", None)
         for _, name in references(CONFIG)
     }
+    named |= {f"experiments.{name}.train.imported": e.train.imported for name, e in CONFIG.experiments.items()}
     for name in {dataset for dataset, _ in references(CONFIG)}:
         named |= {f"datasets.{name}.references.{key}": path for key, path in CONFIG.datasets[name].references.items()}
     for key, path in named.items():
@@ -214,6 +229,11 @@ def before(wildcards) -> int:
     return max(earlier, default=0)
 
 
+def device_batch(wildcards) -> str:
+    """Images that a device takes at once; 0 for all of its share."""
+    return str(experiment(wildcards).train.device_batch or 0)
+
+
 def say_what_retrains(name: str) -> None:
     """Where a checkpoint is to be remade whose predecessor's state was not kept: say from where it is trained."""
     kept = [int(state.stem) for state in Path(L.state(L.run(name), 0)).parent.glob("[0-9]*.safetensors")]
@@ -234,7 +254,25 @@ def numbered(prefix: str, files) -> str:
     return " ".join(f"{prefix}.{i}={quote(str(file))}" for i, file in enumerate(files))
 
 
-# --- samples and extractors
+# --- weights, samples and extractors
+
+IMPORTED = {name for name, e in CONFIG.experiments.items() if e.train.imported}
+
+
+def checkpoint_weights(name: str, kimg, weights: str) -> str:
+    """The file of a checkpoint that holds these weights: all averages lie in one, as do weights that were imported."""
+    file = "raw.safetensors" if weights == "raw" and name not in IMPORTED else "ema.safetensors"
+    return L.checkpoint(L.run(name), kimg, file)
+
+
+def drawing_weights(wildcards) -> str:
+    weights = experiment(wildcards).sample.samplers[wildcards.sampler].weights
+    return checkpoint_weights(wildcards.experiment, wildcards.kimg, weights)
+
+
+def probed_weights(wildcards, kimg) -> str:
+    return checkpoint_weights(wildcards.experiment, kimg, experiment(wildcards).probe.weights)
+
 
 AT_ONCE = {name for name, e in CONFIG.experiments.items() if measured_at_once(e)}  # samples drawn and measured in a job
 
@@ -335,7 +373,7 @@ if workflow.is_main_process:
         refuse_missing_labels()
     except UserError as error:
         sys.exit(str(error))
-    for name in CONFIG.experiments:
+    for name in set(CONFIG.experiments) - IMPORTED:
         say_what_retrains(name)
 
 

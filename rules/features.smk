@@ -3,7 +3,7 @@
 
 rule features:
     input:
-        ema=L.ema("{experiment}", "{kimg}"),
+        weights=lambda wildcards: probed_weights(wildcards, wildcards.kimg),
         data=experiment_data,
     output:
         store=L.features("{experiment}", "{kimg}"),
@@ -22,6 +22,6 @@ rule features:
     params:
         config=of_experiment(lambda e, _: subtrees.features(e)),
     shell:
-        "job features {params.config:q} --in ema={input.ema:q} data={input.data:q}"
+        "job features {params.config:q} --in weights={input.weights:q} data={input.data:q}"
         " --out store={output.store:q} receipt={output.receipt:q}"
         " --log {log:q} --threads {threads} --name features.{wildcards.experiment}.{wildcards.kimg}"

@@ -56,7 +56,7 @@ rule test:
         choice=L.choice("{experiment}"),
         images=experiment_images,
         data=experiment_data,
-        ema=lambda wildcards: [L.ema(wildcards.experiment, k) for k in experiment(wildcards).train.checkpoints],
+        weights=lambda wildcards: [probed_weights(wildcards, k) for k in experiment(wildcards).train.checkpoints],
     output:
         rows=L.test("{experiment}"),
         receipt=receipt(L.test("{experiment}")),
@@ -73,8 +73,8 @@ rule test:
         runtime=120,
     params:
         config=of_experiment(lambda e, w: subtrees.test(e, row(w))),
-        ema=lambda wildcards, input: numbered("ema", input.ema),
+        weights=lambda wildcards, input: numbered("weights", input.weights),
     shell:
-        "job test {params.config:q} --in choice={input.choice:q} images={input.images:q} data={input.data:q} {params.ema}"
+        "job test {params.config:q} --in choice={input.choice:q} images={input.images:q} data={input.data:q} {params.weights}"
         " --out rows={output.rows:q} receipt={output.receipt:q}"
         " --log {log:q} --threads {threads} --name test.{wildcards.experiment}"

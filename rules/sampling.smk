@@ -3,7 +3,7 @@
 
 rule sample:
     input:
-        ema=L.ema("{experiment}", "{kimg}"),
+        weights_file=drawing_weights,
         autoencoder=experiment_autoencoder,
     output:
         samples=L.samples("{experiment}", "{kimg}", "{sampler}"),
@@ -27,7 +27,7 @@ rule sample:
         config=of_experiment(lambda e, w: subtrees.sample(e, w.sampler)),
         autoencoder=optional("autoencoder"),
     shell:
-        "job sample {params.config:q} --in ema={input.ema:q} {params.autoencoder}"
+        "job sample {params.config:q} --in weights={input.weights_file:q} {params.autoencoder}"
         " --out samples={output.samples:q} strip={output.strip:q} receipt={output.receipt:q}"
         " --with draw={resources.draw} --log {log:q} --threads {threads}"
         " --name sample.{wildcards.experiment}.{wildcards.kimg}.{wildcards.sampler}"
@@ -35,7 +35,7 @@ rule sample:
 
 rule generate:
     input:
-        ema=L.ema("{experiment}", "{kimg}"),
+        weights_file=drawing_weights,
         autoencoder=experiment_autoencoder,
         references=asked_references,
         weights=asked_weights,
@@ -71,14 +71,14 @@ rule generate:
         autoencoder=optional("autoencoder"),
         measuring=measuring,
     shell:
-        "job generate {params.config:q} --in ema={input.ema:q} {params.autoencoder} {params.measuring}"
+        "job generate {params.config:q} --in weights={input.weights_file:q} {params.autoencoder} {params.measuring}"
         " --out rows={output.rows:q} receipt={output.receipt:q} samples={output.samples:q}"
         " samples_receipt={output.samples_receipt:q} strip={output.strip:q}"
         " --with draw={resources.draw} batch={resources.batch} autosave={resources.autosave} --log {log:q} --threads {threads}"
         " --name generate.{wildcards.experiment}.{wildcards.kimg}.{wildcards.sampler}"
 
 
-# On request, by naming the target: snakemake results/runs/EXPERIMENT/samples/ema/KIMG/SAMPLER.npz (or .png).
+# On request, by naming the target: snakemake results/runs/EXPERIMENT/samples/KIMG/SAMPLER.npz (or .png).
 
 
 rule samples_npz:

@@ -85,13 +85,17 @@ rule pretrain:
         L.log("pretrain", "{experiment}", "{kimg}"),
     benchmark:
         L.benchmark("pretrain", "{experiment}", "{kimg}")
+    wildcard_constraints:
+        experiment=any_of(set(CONFIG.experiments) - IMPORTED),
     priority: 10  # before evaluations, or they take every device while the next slice waits
     conda:
         ENVIRONMENT
     threads: CONFIG.threads.train
     resources:
         **SAVING,
-        gpu=gpu,
+        gpu=training_gpus,
+        device_batch=device_batch,
+        compile=lambda wildcards: experiment(wildcards).train.compile,
         mem_mb=4000,
         runtime=1440,
     params:
@@ -100,10 +104,38 @@ rule pretrain:
         stop=lambda wildcards: checkpoint_steps(int(wildcards.kimg), experiment(wildcards).train.batch),
         more=optional("latents", "autoencoder", "before"),
         run=L.run("{experiment}"),
+        launch=launch,
     shell:
-        "job train {params.config:q} --in images={input.images:q} {params.more}"
+        "{params.launch}job train {params.config:q} --in images={input.images:q} {params.more}"
         " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
         " --with kimg={wildcards.kimg} start={params.start} stop={params.stop}"
-        " keep={resources.keep} autosave={resources.autosave}"
+        " keep={resources.keep} autosave={resources.autosave} tensorboard={resources.tensorboard}"
+        " device_batch={resources.device_batch} compile={resources.compile}"
         " --progress {params.run:q}/progress.json --log {log:q} --threads {threads}"
         " --name pretrain.{wildcards.experiment}.{wildcards.kimg}"
+
+
+rule imported:
+    input:
+        weights=lambda wildcards: experiment(wildcards).train.imported,
+    output:
+        ema=L.ema("{experiment}", "{kimg}"),
+        receipt=L.checkpoint(L.run("{experiment}"), "{kimg}", "receipt.json"),
+    log:
+        L.log("imported", "{experiment}", "{kimg}"),
+    benchmark:
+        L.benchmark("imported", "{experiment}", "{kimg}")
+    wildcard_constraints:
+        experiment=any_of(IMPORTED),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        config=of_experiment(lambda e, _: subtrees.imported(e)),
+    shell:
+        "job imported {params.config:q} --in weights={input.weights:q}"
+        " --out ema={output.ema:q} receipt={output.receipt:q}"
+        " --log {log:q} --threads {threads} --name imported.{wildcards.experiment}.{wildcards.kimg}"

@@ -18,7 +18,8 @@ from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.config.stages import stages
 from diffprobe.data.splits import SPLITS, stratified
-from diffprobe.reporting.describe import as_json, cost, describe, on_meta, show, si, whole_cost
+from diffprobe.networks.flops import on_meta
+from diffprobe.reporting.describe import as_json, cost, describe, show, si, whole_cost
 from diffprobe.runtime.errors import UserError
 
 CIFAR = (3, 32, 32)
@@ -48,7 +49,7 @@ def test_ddpm_size_and_flops(ddpm: dict[str, Any]) -> None:
 
 
 def test_ddpmpp_size_and_flops() -> None:
-    found = whole_cost(*on_meta(DDPMPP, CIFAR, 0))
+    found = whole_cost(*on_meta(DDPMPP, CIFAR))
     assert found["parameters"] == 56_524_291
     assert found["forward_flops"] == pytest.approx(42.98e9, rel=1e-3)
     assert found["training_flops"] == pytest.approx(3 * 42.98e9, rel=1e-3)

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from diffprobe.data.pixels import to_float, to_uint8
 from diffprobe.diffusion.edm import EDM
-from diffprobe.diffusion.samplers import heun, to_float, to_uint8
+from diffprobe.diffusion.samplers import heun
 from diffprobe.runtime.keyed import Draws
 
 PROCESS = EDM()

@@ -50,7 +50,7 @@ TINY = {
                 "groups": 4,
             },
             "process": {"kind": "edm"},
-            "train": {"checkpoints": [3, 6], "batch": 64, "ema_kimg": 1},
+            "train": {"checkpoints": [3, 6], "batch": 64, "averages": {"ema": {"kind": "half_life", "kimg": 1}}},
             "sample": {"samplers": {"heun5": {"kind": "heun", "steps": 5}}, "images": 40},
             "generation": {"extractors": ["small"]},
             "probe": {"levels": [0.1, 0.5], "seeds": [0, 1], "linear": {"epochs": 3}},
@@ -60,7 +60,7 @@ TINY = {
             "latents": "views",
             "network": {"kind": "dit", "width": 16, "depth": 2, "heads": 2, "patch": 4},
             "process": {"kind": "edm", "sigma_data": 1.0},
-            "train": {"checkpoints": [2], "batch": 64, "ema_kimg": 1},
+            "train": {"checkpoints": [2], "batch": 64, "averages": {"ema": {"kind": "half_life", "kimg": 1}}},
             "sample": {
                 "samplers": {"guided": {"kind": "heun", "steps": 3, "guidance": 2}},
                 "images": 20,
@@ -228,10 +228,10 @@ def test_raising_the_last_checkpoint_trains_only_the_new_slice(project: Path) ->
     ("file", "rule"),
     [
         ("results/runs/tiny/checkpoints/3/ema.safetensors", "pretrain"),
-        ("results/runs/tiny/features/ema/6.zarr/zarr.json", "features"),
+        ("results/runs/tiny/features/6.zarr/zarr.json", "features"),
         ("results/runs/tiny/probe/choice.json", "choice"),
         ("results/latents/views/latents.zarr/zarr.json", "encode"),
-        ("results/runs/tiny_dit/generation/ema/2/guided.json", "generate"),
+        ("results/runs/tiny_dit/generation/2/guided.json", "generate"),
     ],
 )
 def test_a_deleted_output_is_made_again_and_comes_out_the_same(project: Path, file: str, rule: str) -> None:
@@ -364,25 +364,25 @@ def test_sources_that_are_lost_or_have_no_labels_cost_nothing(tmp_path: Path) ->
 
 def test_what_is_kept_changes_no_figure(project: Path) -> None:
     """Measured as they are drawn, or from the store of all: the same figures, and the same first images."""
-    at_once = json.loads((project / "results/runs/tiny_dit/generation/ema/2/guided.json").read_text())["rows"]
-    first = open_samples(project / "results/runs/tiny_dit/samples/ema/2/guided.zarr").read(0, 8)
+    at_once = json.loads((project / "results/runs/tiny_dit/generation/2/guided.json").read_text())["rows"]
+    first = open_samples(project / "results/runs/tiny_dit/samples/2/guided.zarr").read(0, 8)
     keeping = json.loads(json.dumps(TINY))
     keeping["experiments"]["tiny_dit"]["sample"]["keep_samples"] = "all"
     configure(project, keeping)
-    done(project, "results/runs/tiny_dit/generation/ema/2/guided.json")
-    after = json.loads((project / "results/runs/tiny_dit/generation/ema/2/guided.json").read_text())["rows"]
-    store = open_samples(project / "results/runs/tiny_dit/samples/ema/2/guided.zarr")
+    done(project, "results/runs/tiny_dit/generation/2/guided.json")
+    after = json.loads((project / "results/runs/tiny_dit/generation/2/guided.json").read_text())["rows"]
+    store = open_samples(project / "results/runs/tiny_dit/samples/2/guided.zarr")
     assert store.shape == (20, 8, 8, 1) and np.array_equal(store.read(0, 8), first)
     assert [row["evaluator"] for row in after] == [row["evaluator"] for row in at_once]
     assert [row["value"] for row in after] == pytest.approx([row["value"] for row in at_once], rel=1e-9)
 
 
 def test_the_receipt_of_a_figure_says_how_it_came_about(finished: Path) -> None:
-    receipt = json.loads((finished / "results/runs/tiny_dit/generation/ema/2/guided.receipt.json").read_text())
+    receipt = json.loads((finished / "results/runs/tiny_dit/generation/2/guided.receipt.json").read_text())
     samples, figures = receipt["samples"], receipt["figures"]["small"]
     assert samples["images"] == figures["images"] == 20 and samples["seed"] == 0
     assert samples["sampler"] == {"kind": "heun", "steps": 3, "rho": 7.0, "guidance": 2.0}
-    assert samples["weights"] == {"ema_kimg": 1.0, "ema_ramp": 0.05}
+    assert samples["weights"] == {"name": "ema", "kind": "half_life", "kimg": 1.0, "ramp": 0.05}
     assert samples["checkpoint"] == receipt["inputs"]["ema"]["sha256"]
     assert figures["extractor"]["weights"] == receipt["inputs"]["weights.small"]["sha256"]
     assert figures["extractor"]["resize"] == "none"
@@ -400,7 +400,7 @@ def test_references_are_computed_once_for_all(project: Path) -> None:
 
 
 def test_samples_for_other_tools_on_request(project: Path) -> None:
-    folder = project / "results/runs/tiny/samples/ema/3"
+    folder = project / "results/runs/tiny/samples/3"
     done(project, *(str((folder / name).relative_to(project)) for name in ("heun5.npz", "heun5.png")))
     images = np.load(folder / "heun5.npz")["arr_0"]
     assert images.shape == (40, 8, 8, 3) and images.dtype == np.uint8  # ADM's suite takes colour
@@ -410,7 +410,7 @@ def test_samples_for_other_tools_on_request(project: Path) -> None:
 
 def test_damaged_samples_are_found_and_drawn_again(project: Path) -> None:
     before = hashes(project)
-    chunk = project / "results/runs/tiny/samples/ema/6/heun5.zarr/images/c/0/0/0/0"
+    chunk = project / "results/runs/tiny/samples/6/heun5.zarr/images/c/0/0/0/0"
     data = bytearray(chunk.read_bytes())
     data[100] ^= 1
     chunk.write_bytes(data)

@@ -65,7 +65,12 @@ def config(source: dict, name: str, images: int, labelled: bool) -> dict:
             "groups": 8,
         },
         "process": {"kind": "edm"},
-        "train": {"checkpoints": [6, 12], "batch": 32, "warmup_kimg": 1, "ema_kimg": 4, "ema_ramp": 0.1},
+        "train": {
+            "checkpoints": [6, 12],
+            "batch": 32,
+            "warmup_kimg": 1,
+            "averages": {"ema": {"kind": "half_life", "kimg": 4, "ramp": 0.1}},
+        },
         "sample": {"samplers": {"heun18": {"kind": "heun", "steps": 18}}, "images": min(images, 200)},
     }
     extractors, experiment["generation"] = {}, {"extractors": []}  # without labels: whether samples are copies

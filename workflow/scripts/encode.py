@@ -6,7 +6,7 @@ Parts that an earlier, killed run has finished are kept; the store's mark is wri
 from torch import Tensor
 
 from diffprobe.data import images
-from diffprobe.diffusion.samplers import to_float
+from diffprobe.data.pixels import to_float
 from diffprobe.evaluation.model import load_codec
 from diffprobe.latents.encoding import encode, split_arrays
 from diffprobe.latents.identity import planned, scaling

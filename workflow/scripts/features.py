@@ -14,7 +14,7 @@ from diffprobe.runtime.keyed import Key
 
 def main(job: Job) -> None:
     device, config = job.device, job.config
-    trained = model.load(job.input("ema"), device)
+    trained = model.load(job.input("weights"), device, weights=config["weights"]["name"])
     network, process = trained.network, trained.process
     data = open_inputs(job.input("data"), ["train", "select"], device, trained.latents)
     posterior = Key(config["noise_seed"], "features/posterior")
@@ -32,7 +32,7 @@ def main(job: Job) -> None:
                         content.update(write(store, level.name, split, found, shape, draw, rows))
                         job.progress.update(job.progress.done + rows.stop - rows.start, f"sigma {level.name}")
         # The hash makes this file, all that Snakemake sees of the store, differ whenever the features do.
-        marks = {"levels": {level.name: {"sigma": level.sigma, "log_snr": level.log_snr} for level in levels}}
+        marks = {"levels": {level.name: {"sigma": level.ratio, "log_snr": level.log_snr} for level in levels}}
         marks |= {"taps": config["taps"], "config": config, "content": content.hexdigest()}
         zarr.create_group(str(store), attributes=marks)
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))

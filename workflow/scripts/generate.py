@@ -1,7 +1,7 @@
 """Images drawn from one checkpoint and measured as they come; only the first are kept, for the grids.
 
 Config: sample (images, keep, seed, sampler, weights), generation (row, extractors, figures, metrics). Inputs:
-ema, autoencoder where the model sees latents, reference.NAME, weights.NAME. Options: draw and batch, images drawn and
+weights, autoencoder where the model sees latents, reference.NAME, weights.NAME. Options: draw and batch, images drawn and
 measured at a time; autosave, seconds.
 A killed job goes on from its last autosave, with the same figures.
 """
@@ -40,7 +40,9 @@ def main(job: Job) -> None:
     config, keep = job.config["sample"], job.config["sample"]["keep"]
     measure = Measure.of(job.config["generation"], job.named("weights"), job.named("reference"), job.device)
     measure.plan(config["images"])  # refuses before anything is drawn
-    drawing = Drawing.of(config, job.input("ema"), job.optional("autoencoder"), int(job.options["draw"]), job.device)
+    drawing = Drawing.of(
+        config, job.input("weights"), job.optional("autoencoder"), int(job.options["draw"]), job.device
+    )
     job.progress.start(config["images"], "images")
     store = drawing.fill(job.output("samples").parent, keep, job.progress.update)
     about = drawing.about | {"images": config["images"]}

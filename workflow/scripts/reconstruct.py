@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from diffprobe.data import images
-from diffprobe.diffusion.samplers import to_float, to_uint8
+from diffprobe.data.pixels import to_float, to_uint8
 from diffprobe.evaluation.model import load_codec
 from diffprobe.networks.autoencoder import posterior, psnr
 from diffprobe.runtime.files import atomic, write_json

@@ -1,6 +1,6 @@
 """Images drawn from one checkpoint by one sampler, and a strip that shows how some of them come about.
 
-Config: keep, seed, sampler, weights. Inputs: ema, and autoencoder where the model sees latents. Option: draw, images at
+Config: keep, seed, sampler, weights. Inputs: weights, and autoencoder where the model sees latents. Option: draw, images at
 a time.
 """
 
@@ -10,7 +10,7 @@ from diffprobe.runtime.job import Job, run
 
 def main(job: Job) -> None:
     n, draw = job.config["keep"], int(job.options["draw"])
-    drawing = Drawing.of(job.config, job.input("ema"), job.optional("autoencoder"), draw, job.device)
+    drawing = Drawing.of(job.config, job.input("weights"), job.optional("autoencoder"), draw, job.device)
     job.progress.start(n, "images")
     drawing.fill(job.output("samples").parent, n, job.progress.update)
     drawing.write_strip(job.output("strip"), n)

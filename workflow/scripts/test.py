@@ -18,8 +18,8 @@ from diffprobe.runtime.keyed import Key
 def main(job: Job) -> None:
     device, config = job.device, job.config
     choice = read_json(job.input("choice"))
-    checkpoints = dict(zip(config["checkpoints"], job.group("ema"), strict=True))
-    trained = model.load(checkpoints[choice["kimg"]], device)
+    checkpoints = dict(zip(config["checkpoints"], job.group("weights"), strict=True))
+    trained = model.load(checkpoints[choice["kimg"]], device, weights=config["weights"]["name"])
     network, process = trained.network, trained.process
     labels = {split: images.labels(job.input("images"), split) for split in SPLITS}
     classes = len(images.describe(job.input("images"))["classes"])

@@ -4,30 +4,35 @@ Config: task (diffusion, classification or autoencoding), network, train, and wh
 latents and autoencoder where a diffusion model sees latents; before, the checkpoint before.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
-from diffprobe.data import images
-from diffprobe.data.batch import Batches
-from diffprobe.data.views import LABEL
-from diffprobe.diffusion.edm import EDM
+from diffprobe.data import augment, images, views
+from diffprobe.data.batch import Feed
+from diffprobe.diffusion.build import build_process
 from diffprobe.latents.identity import expected
 from diffprobe.latents.store import Latents, open_store
 from diffprobe.latents.stream import LatentStream
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
+from diffprobe.networks.compiled import compiled
+from diffprobe.networks.flops import on_meta, training_flops
 from diffprobe.runtime.files import digest, sha256, write_jsonl
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.keyed import Key, torch_seed
 from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.receipts import code_version
 from diffprobe.training import checkpoints
-from diffprobe.training.loop import Options, fresh
+from diffprobe.training.events import Events
+from diffprobe.training.loop import Options, fresh, refuse_batch_statistics
 from diffprobe.training.slices import Slice, run_slice, tidy
 from diffprobe.training.state import State
-from diffprobe.training.stream import Stream
-from diffprobe.training.tasks import Autoencoding, Classification, Diffusion, Task
+from diffprobe.training.stream import open_stream
+from diffprobe.training.tasks import Autoencoding, Classification, Diffusion, Task, View
+from diffprobe.training.world import World
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,12 @@ def open_data(job: Job) -> Data:
     return Data(store, latents, {"latents": {**scaling, "image": image, "content": latents.content}})
 
 
-def make_stream(job: Job, data: Data, options: Options) -> Batches:
-    splits = job.config["train"]["splits"]
+def make_stream(job: Job, data: Data, options: Options) -> Feed:
+    train = job.config["train"]
     if data.latents:
-        return LatentStream(data.latents, splits, options.batch, options.seed, job.device)
-    found = images.read(job.input("images"), splits)
-    pixels, labels = torch.from_numpy(found.images), torch.from_numpy(found.labels)
-    return Stream(pixels, labels, options.batch, options.seed, job.device)
+        return LatentStream(data.latents, train["splits"], options.seed, job.device)
+    resident = train["resident_gib"] * 2**30
+    return open_stream(job.input("images"), train["splits"], options.seed, job.device, resident)
 
 
 def make_task(config: dict, data: Data, shape: dict, seed: int) -> Task:
@@ -81,7 +85,15 @@ def make_task(config: dict, data: Data, shape: dict, seed: int) -> Task:
         return Classification(network)
     if config["task"] == "autoencoding":
         return Autoencoding(Codec(network, **codec(config), image=data.image), config["train"]["kl_weight"])
-    return Diffusion(network, EDM.of(config["process"]), config["network"].get("label_dropout", 0.0))
+    label_dropout = config["network"].get("label_dropout", 0.0)
+    return Diffusion(network, build_process(config["process"]), label_dropout, make_view(config["train"]))
+
+
+def make_view(train: dict) -> View | None:
+    """What is done to training images in pixels."""
+    if train["augment"]:
+        return partial(augment.edm, p=train["augment"]["p"])
+    return (lambda x, draws: (augment.flipped(x, draws), None)) if train["flip"] else None
 
 
 def network_shape(config: dict, data: Data) -> dict[str, int]:
@@ -89,26 +101,40 @@ def network_shape(config: dict, data: Data) -> dict[str, int]:
     if config["task"] == "autoencoding":
         return {}
     told = config["task"] == "classification" or (config["network"].get("conditional") and classes)
-    views = len(data.latents.views["train"]) if data.latents and config["network"].get("augment") else 1
-    shape = {"classes": classes if told else 0, "augment": LABEL if views > 1 else 0}
+    shape = {"classes": classes if told else 0, "augment": augment_label(config, data)}
     return {"image_channels": data.shape[0], **{name: count for name, count in shape.items() if count}}
+
+
+def augment_label(config: dict, data: Data) -> int:
+    """The length of what the network is told of an image's augmentation; 0 where it is not, or there is none."""
+    if not config["network"].get("augment"):
+        return 0
+    if data.latents:
+        return views.LABEL if len(data.latents.views["train"]) > 1 else 0
+    return augment.LABEL if config["train"]["augment"] else 0
 
 
 def codec(config: dict) -> dict:
     return {"size": config["size"], "channels": config["network"]["channels"], "resize": config["resize"]}
 
 
-def options(train: dict) -> Options:
+def make_options(job: Job) -> Options:
+    train, gpu = job.config["train"], job.device.type == "cuda"
+    same = {key: train[key] for key in ("batch", "lr", "seed", "optimizer", "weight_decay", "averages", "clip")}
     return Options(
-        batch=train["batch"],
-        lr=train["lr"],
-        seed=train["seed"],
+        **same,
+        betas=(train["beta1"], train["beta2"]),
         warmup=1000 * train["warmup_kimg"],
-        ema_half_life=1000 * train["ema_kimg"],
-        ema_ramp=train["ema_ramp"],
-        clip=train["clip"],
-        weight_decay=train["weight_decay"],
+        cosine=train["cosine_kimg"] and 1000 * train["cosine_kimg"],
+        bf16=train["precision"] == "bf16" or (train["precision"] == "auto" and gpu),
+        device_batch=int(job.options.get("device_batch", 0)) or None,
     )
+
+
+def work(config: dict, data: Data, shape: dict, images: int) -> float:
+    """The FLOPs of training a diffusion model on so many images."""
+    more = {name: count for name, count in shape.items() if name != "image_channels"}
+    return images * training_flops(*on_meta(config["network"], data.shape, **more))
 
 
 def make_slice(job: Job, data: Data) -> Slice:
@@ -134,34 +160,46 @@ def header(config: dict, data: Data, shape: dict, part: Slice, seen: int) -> dic
 
 def main(job: Job) -> None:
     config, device = job.config, job.device
+    world = World.join(device)
     data = open_data(job)
-    part, opts, shape = make_slice(job, data), options(config["train"]), network_shape(config, data)
+    part, opts, shape = make_slice(job, data), make_options(job), network_shape(config, data)
     task = make_task(config, data, shape, opts.seed)
     task.module.to(device, memory_format=torch.channels_last)
+    refuse_batch_statistics(task.module, opts, world)
+    if isinstance(task, Diffusion) and device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        # Of the whole slice, not of what is left of it, so that a stop changes nothing.
+        ahead = work(config, data, shape, (part.stop - part.start) * opts.batch // world.size)
+        task.network = compiled(task.module, device, ahead, job.options["compile"])
     stream = make_stream(job, data, opts)
+    events = Events(part.run / "tensorboard" if job.options.get("tensorboard") == "True" else None)
     begun = []
 
     def report(state: State) -> None:
         if not begun:
             begun.append(state.step)
             job.progress.start(part.stop * opts.batch, "images", state.step * opts.batch)
-            print(f"training {part.run} from step {state.step} to {part.stop}", file=job.log)
+            print(f"training {part.run} from step {state.step} to {part.stop}, {world.size} processes", file=job.log)
         last = f"loss {state.history[-1]['loss']:.4f}" if state.history else ""
         job.progress.update(state.step * opts.batch, last)
 
     waiting = f"waits: another process ({{}}) still trains in {part.run}; it goes on when that one ends"
-    with exclusive(part.run / "scratch" / "lock", lambda owner: job.say(waiting.format(owner))):
+    lock = exclusive(part.run / "scratch" / "lock", lambda owner: job.say(waiting.format(owner)))
+    with lock if world.writes else nullcontext():
         state = fresh(task, opts)
-        rows = run_slice(part, task, stream, opts, state, float(job.options["autosave"]), report)
-        seen = state.step * opts.batch
-        head = header(config, data, shape, part, seen)
-        checkpoints.write(job.output("raw"), state.module, head | {"weights": "raw"})
-        checkpoints.write(job.output("ema"), state.ema.module, head | {"weights": "ema"})
-        write_jsonl(job.output("stats"), rows)
-        job.write_receipt(
-            images=seen, from_step=begun[0], to_step=part.stop, images_per_second=round(job.progress.rate, 1)
-        )
-        tidy(part, job.options["keep"])
+        autosave = float(job.options["autosave"])
+        rows = run_slice(part, task, stream, opts, state, autosave, report, world, events)
+        if world.writes:
+            seen = state.step * opts.batch
+            head = header(config, data, shape, part, seen)
+            averages = {name: ema.module.state_dict() for name, ema in state.emas.items()}
+            checkpoints.write(job.output("raw"), {"raw": state.module.state_dict()}, head)
+            checkpoints.write(job.output("ema"), averages, head)
+            write_jsonl(job.output("stats"), rows)
+            speed = {"images_per_second": round(job.progress.rate, 1), "processes": world.size}
+            job.write_receipt(images=seen, from_step=begun[0], to_step=part.stop, **speed)
+            tidy(part, job.options["keep"])
+    world.leave()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from diffprobe.config import generation
 from diffprobe.config.datasets import Dataset, Download, Stratified
 from diffprobe.config.facts import conditional, facts, model_space, split_rows
 from diffprobe.config.latents import Autoencoder, Latents
-from diffprobe.config.models import Config, DiT, Experiment, Probe, UNet
-from diffprobe.config.names import dit_taps, level_name, unet_taps
+from diffprobe.config.models import Config, Diffusers, DiT, Experiment, Probe, Process, UNet
+from diffprobe.config.names import diffusers_config, diffusers_taps, dit_taps, level_name, unet_taps
+from diffprobe.config.schedules import linear_abar, nearest, ratios
 from diffprobe.config.words import Problem, listed, one_of
 
 
@@ -134,9 +135,9 @@ def of_experiment(key: str, experiment: Experiment, config: Config) -> Iterator[
     dataset = config.datasets[experiment.dataset]
     _, size = model_space(config, experiment)
     if size is not None:  # else said where the dataset is
-        of_network = of_dit if experiment.network.kind == "dit" else of_unet
-        yield from of_network(f"{key}.network", experiment.network, size)
-    yield from of_training(key, experiment)
+        yield from NETWORKS[experiment.network.kind](f"{key}.network", experiment.network, size)
+    yield from of_process(f"{key}.process", experiment.process)
+    yield from of_training(f"{key}.train", experiment)
     yield from of_sampling(f"{key}.sample.samplers", experiment, conditional(config, experiment))
     if experiment.probe:
         yield from of_probe(f"{key}.probe", experiment, experiment.probe, dataset)
@@ -174,42 +175,98 @@ def of_unet(key: str, network: UNet, size: int) -> Iterator[Problem]:
         yield f"{key}.channels", network.channels, "an even number from 4"
 
 
+def of_diffusers(key: str, network: Diffusers, size: int) -> Iterator[Problem]:
+    """A folder that holds no unconditional UNet2DModel."""
+    try:
+        config = diffusers_config(network.path)
+    except (OSError, ValueError):
+        yield f"{key}.path", network.path, "a folder of a diffusers model, with its config.json"
+        return
+    if config.get("_class_name") != "UNet2DModel":
+        yield f"{key}.path", network.path, f"a folder of a UNet2DModel, not of a {config.get('_class_name')}"
+    elif config.get("class_embed_type") or config.get("num_class_embeds"):
+        yield f"{key}.path", network.path, "a model that is told no labels"
+    elif size % 2 ** (len(config["block_out_channels"]) - 1):
+        yield f"{key}.path", network.path, f"a model whose levels halve {size} pixels without rest"
+
+
+NETWORKS = {"unet": of_unet, "dit": of_dit, "diffusers": of_diffusers}
+SAMPLERS = {"edm": ("heun", "euler"), "flow": ("heun", "euler"), "ddpm": ("ddpm", "ddim")}  # those that a process has
+
+
 def of_sampling(key: str, experiment: Experiment, conditional: bool) -> Iterator[Problem]:
+    process = experiment.process
     for name, sampler in experiment.sample.samplers.items():
         if sampler.guidance != 1 and not conditional:
             yield f"{key}.{name}.guidance", sampler.guidance, "1, since this network is told no label"
         elif sampler.guidance != 1 and experiment.network.label_dropout == 0:
             yield f"{key}.{name}.guidance", sampler.guidance, "1, or a network.label_dropout above 0"
+        if sampler.kind not in SAMPLERS[process.kind]:
+            yield (
+                f"{key}.{name}.kind",
+                sampler.kind,
+                f"{one_of(SAMPLERS[process.kind])}, for the process {process.kind}",
+            )
+        elif process.kind == "ddpm" and (sampler.steps or 1) > process.steps:
+            yield f"{key}.{name}.steps", sampler.steps, f"at most the process's {process.steps} steps"
+        if getattr(sampler, "churn", 0) and process.kind != "edm":
+            yield f"{key}.{name}.churn", sampler.churn, "0 (only the process edm has levels to go up to)"
+        if sampler.clip and experiment.latents is not None:
+            yield f"{key}.{name}.clip", True, "false, since latents are not bounded"
+        yield from of_weights(f"{key}.{name}.weights", sampler.weights, experiment)
+
+
+def of_weights(key: str, name: str, experiment: Experiment) -> Iterator[Problem]:
+    known = [*experiment.train.averages, "raw"]
+    if name not in known:
+        yield key, name, one_of(known)
+
+
+def of_process(key: str, process: Process) -> Iterator[Problem]:
+    if process.kind == "edm" and process.sigma_min >= process.sigma_max:
+        yield f"{key}.sigma_min", process.sigma_min, f"below sigma_max = {process.sigma_max:g}"
+    if process.kind == "ddpm" and process.beta_min > process.beta_max:
+        yield f"{key}.beta_min", process.beta_min, f"at most beta_max = {process.beta_max:g}"
 
 
 def of_training(key: str, experiment: Experiment) -> Iterator[Problem]:
-    train, process = experiment.train, experiment.process
+    train = experiment.train
     if train.checkpoints != sorted(set(train.checkpoints)):
-        yield f"{key}.train.checkpoints", train.checkpoints, "rising numbers"
+        yield f"{key}.checkpoints", train.checkpoints, "rising numbers"
+    if train.imported and len(train.checkpoints) > 1:
+        yield f"{key}.checkpoints", train.checkpoints, "one, since weights are imported"
     steps = [checkpoint_steps(kimg, train.batch) for kimg in (0, *train.checkpoints)]
     if len(set(steps)) < len(steps):
-        yield f"{key}.train.batch", train.batch, "a batch that gives each checkpoint a step of its own"
+        yield f"{key}.batch", train.batch, "a batch that gives each checkpoint a step of its own"
     if len(set(train.splits)) < len(train.splits):
-        yield f"{key}.train.splits", train.splits, "each split once"
-    if process.sigma_min >= process.sigma_max:
-        yield f"{key}.process.sigma_min", process.sigma_min, f"below sigma_max = {process.sigma_max:g}"
+        yield f"{key}.splits", train.splits, "each split once"
+    if train.devices > train.batch:
+        yield f"{key}.devices", train.devices, f"at most the batch's {train.batch} images"
+    if "raw" in train.averages:
+        yield f"{key}.averages", "raw", "another name (raw are the weights themselves)"
+    for name in ("flip", "augment"):
+        if getattr(train, name) and experiment.latents is not None:
+            yield f"{key}.{name}", True, f"nothing, since this is done to pixels (latents.{experiment.latents}.views)"
+    if train.flip and train.augment:
+        yield f"{key}.flip", True, "false, since train.augment flips images and tells the network"
 
 
 def of_probe(key: str, experiment: Experiment, probe: Probe, dataset: Dataset) -> Iterator[Problem]:
     """Levels, taps and heads that the model or the data do not have."""
-    process = experiment.process
     if facts(dataset).classes == 0:
         yield key, "a probe", f"null, since {experiment.dataset} has no labels"
+    lowest, highest, limits = level_range(experiment.process)
     for sigma in probe.levels:
-        if not process.sigma_min <= sigma <= process.sigma_max:
-            yield (
-                f"{key}.levels",
-                sigma,
-                f"{process.sigma_min:g} to {process.sigma_max:g} (the process's sigma_min, sigma_max)",
-            )
-    names = [level_name(sigma) for sigma in probe.levels]
+        if not lowest <= sigma <= highest:
+            yield f"{key}.levels", sigma, f"{lowest:.4g} to {highest:.4g} ({limits})"
+    names = level_names(experiment.process, probe.levels)
     if len(set(names)) < len(names):
-        yield f"{key}.levels", probe.levels, "levels that differ within six significant digits"
+        yield (
+            f"{key}.levels",
+            probe.levels,
+            f"levels that differ within six significant digits (there are {listed(names)})",
+        )
+    yield from of_weights(f"{key}.weights", probe.weights, experiment)
     known = network_taps(experiment)
     if probe.taps != "all":
         for tap in probe.taps:
@@ -224,10 +281,30 @@ def of_probe(key: str, experiment: Experiment, probe: Probe, dataset: Dataset) -
         yield f"{key}.neighbours", probe.neighbours, f"at most the images of train (about {rows['train']:,})"
 
 
+def level_range(process: Process) -> tuple[float, float, str]:
+    """The lowest and the highest sigma/alpha that features may be asked at, and what sets these."""
+    if process.kind == "edm":
+        return process.sigma_min, process.sigma_max, "the process's sigma_min, sigma_max"
+    if process.kind == "flow":
+        return 0.001, 1000.0, "flow matching"  # t from 0.001 to 0.999
+    known = ratios(linear_abar(process.steps, process.beta_min, process.beta_max))
+    return known[1] * (1 - 1e-6), known[-1] * (1 + 1e-6), "sigma/alpha of the process's first and last step"
+
+
+def level_names(process: Process, levels: list[float]) -> list[str]:
+    """The names of the levels that features are taken at: those asked for, or the nearest that there are."""
+    if process.kind == "ddpm":
+        known = ratios(linear_abar(process.steps, process.beta_min, process.beta_max))
+        levels = [known[nearest(level, known)] for level in levels]
+    return [level_name(level) for level in levels]
+
+
 def network_taps(experiment: Experiment) -> list[str]:
     """The taps of an experiment's network, in the order of computation."""
     if experiment.network.kind == "dit":
         return dit_taps(experiment.network.depth)
+    if experiment.network.kind == "diffusers":
+        return diffusers_taps(diffusers_config(experiment.network.path))
     return unet_taps(len(experiment.network.multipliers), experiment.network.blocks)
 
 

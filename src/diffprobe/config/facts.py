@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from diffprobe.config.datasets import CelebAHQ, Dataset, Official, Stratified
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.names import AUGMENT_LABEL, VIEW_LABEL
 
 
 class Facts(NamedTuple):
@@ -90,6 +91,16 @@ def model_space(config: Config, experiment: Experiment) -> tuple[int, int]:
     autoencoder = config.autoencoders[config.latents[experiment.latents].autoencoder]
     halvings = len(autoencoder.network.widths) - 1
     return autoencoder.network.latent_channels, autoencoder.size // 2**halvings
+
+
+def augment_label(config: Config, experiment: Experiment) -> int:
+    """The length of what the experiment's network is told of an image's augmentation; 0 where it is not."""
+    if not getattr(experiment.network, "augment", False):
+        return 0
+    if experiment.latents is None:
+        return AUGMENT_LABEL if experiment.train.augment else 0
+    views = sum(getattr(view, "count", 1) for view in config.latents[experiment.latents].views)
+    return VIEW_LABEL if views > 1 else 0
 
 
 def asking_labels(config: Config, dataset: str) -> list[str]:

@@ -9,7 +9,6 @@ from typing import get_args
 
 from diffprobe.config.datasets import Download
 
-EMA = "ema"  # the weights that are evaluated: the moving average
 DOWNLOADS = get_args(Download.model_fields["kind"].annotation)  # the sources that are downloaded
 
 
@@ -86,38 +85,38 @@ class Layout:
     # --- evaluation of one checkpoint
     def samples(self, experiment: str, kimg: int | str, sampler: str) -> str:
         """The store's mark of completeness, written last."""
-        return f"{self.run(experiment)}/samples/{EMA}/{kimg}/{sampler}.zarr/zarr.json"
+        return f"{self.run(experiment)}/samples/{kimg}/{sampler}.zarr/zarr.json"
 
     def samples_npz(self, experiment: str, kimg: int | str, sampler: str) -> str:
         """The same for ADM's suite, made on request."""
-        return f"{self.run(experiment)}/samples/{EMA}/{kimg}/{sampler}.npz"
+        return f"{self.run(experiment)}/samples/{kimg}/{sampler}.npz"
 
     def samples_png(self, experiment: str, kimg: int | str, sampler: str) -> str:
         """The same as a folder of PNG files, made on request."""
-        return f"{self.run(experiment)}/samples/{EMA}/{kimg}/{sampler}.png"
+        return f"{self.run(experiment)}/samples/{kimg}/{sampler}.png"
 
     def strip(self, experiment: str, kimg: int | str, sampler: str) -> str:
-        return f"{self.run(experiment)}/samples/{EMA}/{kimg}/{sampler}.strip.npz"
+        return f"{self.run(experiment)}/samples/{kimg}/{sampler}.strip.npz"
 
     def generation(self, experiment: str, kimg: int | str, sampler: str) -> str:
-        return f"{self.run(experiment)}/generation/{EMA}/{kimg}/{sampler}.json"
+        return f"{self.run(experiment)}/generation/{kimg}/{sampler}.json"
 
     def nearest(self, experiment: str, kimg: int | str, sampler: str) -> str:
-        return f"{self.run(experiment)}/nearest/{EMA}/{kimg}/{sampler}.json"
+        return f"{self.run(experiment)}/nearest/{kimg}/{sampler}.json"
 
     def nearest_pairs(self, experiment: str, kimg: int | str, sampler: str) -> str:
         """Some generated images and the training images nearest to them, for the plot."""
-        return f"{self.run(experiment)}/nearest/{EMA}/{kimg}/{sampler}.npz"
+        return f"{self.run(experiment)}/nearest/{kimg}/{sampler}.npz"
 
     def features(self, experiment: str, kimg: int | str) -> str:
         """The store's mark of completeness, written last."""
-        return f"{self.run(experiment)}/features/{EMA}/{kimg}.zarr/zarr.json"
+        return f"{self.run(experiment)}/features/{kimg}.zarr/zarr.json"
 
     def grid(self, experiment: str, kimg: int | str) -> str:
-        return f"{self.run(experiment)}/probe/{EMA}/{kimg}/grid.csv"
+        return f"{self.run(experiment)}/probe/{kimg}/grid.csv"
 
     def select(self, experiment: str, kimg: int | str) -> str:
-        return f"{self.run(experiment)}/probe/{EMA}/{kimg}/select.json"
+        return f"{self.run(experiment)}/probe/{kimg}/select.json"
 
     # --- the outcome
     def choice(self, experiment: str) -> str:

@@ -13,7 +13,9 @@ from diffprobe.config.latents import Autoencoder, Latents
 
 
 class UNet(Strict):
-    """The U-Net of DDPM as DDAE trains it. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder)."""
+    """The U-Net of DDPM as DDAE trains it; other values of `head_groups`, `down_padding`, `norm_eps`, `skip_scale` and `init`
+    are those of DDPM (Ho et al. 2020) and EDM. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder).
+    """
 
     kind: Literal["unet"]
     channels: Positive = Field(128, description="Base width.")
@@ -30,6 +32,19 @@ class UNet(Strict):
     resample: Literal["conv", "block"] = Field(
         "conv", description="Resampling by convolution (DDPM) or by residual block (DDPM++)."
     )
+    down_padding: Literal["both", "right"] = Field(
+        "both", description="Sides on which downsampling convolutions pad; DDPM: `right` (and below)."
+    )
+    norm_eps: Number = Field(1e-5, gt=0, description="Epsilon of the group norms; DDPM and EDM: 1e-6.")
+    skip_scale: Number = Field(1.0, gt=0, description="Factor on every residual sum; EDM: sqrt(0.5) = 0.70710678.")
+    time_scale: Number = Field(1.0, gt=0, description="Factor on the noise level's input before its sinusoids.")
+    init: Literal["torch", "ddpm", "edm"] = Field("torch", description="Initial weights: PyTorch's, DDPM's or EDM's.")
+    conditional: bool = Field(False, description="Whether it is told the label (where there are labels).")
+    augment: bool = Field(
+        True,
+        description="Whether it is told how a training image was augmented, so that it draws images as they are.",
+    )
+    label_dropout: Number = Field(0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance.")
 
 
 class DiT(Strict):
@@ -52,7 +67,16 @@ class DiT(Strict):
     label_dropout: Number = Field(0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance.")
 
 
-Network = Annotated[UNet | DiT, Field(discriminator="kind")]
+class Diffusers(Strict):
+    """Any diffusers `UNet2DModel`, as it is. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder), its residual blocks
+    with their attention.
+    """
+
+    kind: Literal["diffusers"]
+    path: Path = Field(description="A folder with its config.json.")
+
+
+Network = Annotated[UNet | DiT | Diffusers, Field(discriminator="kind")]
 
 
 class EDM(Strict):
@@ -68,47 +92,189 @@ class EDM(Strict):
     sigma_max: Number = Field(
         80.0, gt=0, description="Highest noise level that may be asked for; sampling starts there."
     )
+    reduction: Literal["mean", "sum"] = Field(
+        "mean",
+        description="The loss is the mean over an image's elements (DDAE), or their sum (the paper): alike for Adam, "
+        "not for `clip`.",
+    )
+
+
+class DDPM(Strict):
+    """The DDPM objective (Ho et al. 2020): discrete steps t = 1 .. `steps`, the noise predicted."""
+
+    kind: Literal["ddpm"]
+    steps: Integer = Field(1000, ge=2, description="Steps T.")
+    beta_min: Number = Field(1e-4, gt=0, lt=1, description="beta_1; betas rise linearly.")
+    beta_max: Number = Field(0.02, gt=0, lt=1, description="beta_T.")
+    time_input: Literal["index", "fraction"] = Field(
+        "index", description="What the network is told: t - 1 (the paper's code), or t/T (DDAE)."
+    )
+
+
+class Flow(Strict):
+    """Flow matching on the straight path (Lipman et al. 2023): x_t = (1 - t) x + t n, the velocity n - x predicted. The
+    network is told t; `network.time_scale` of 1000 suits its sinusoids.
+    """
+
+    kind: Literal["flow"]
+    t: Literal["uniform", "logit_normal"] = Field("uniform", description="How t is drawn in training.")
+    t_mean: Number = Field(0.0, description="Mean of the logit of t, for `logit_normal`.")
+    t_std: Number = Field(1.0, gt=0, description="Its standard deviation.")
+
+
+Process = Annotated[EDM | DDPM | Flow, Field(discriminator="kind")]
+
+
+class HalfLife(Strict):
+    """An average in which a weight counts half after so many images (Karras et al. 2022, appendix F.2)."""
+
+    kind: Literal["half_life"]
+    kimg: Number = Field(500, gt=0, description="Half-life, in thousands of images.")
+    ramp: Number = Field(0.05, gt=0, description="The half-life is at most this share of the images seen so far.")
+
+
+class DDAERamp(Strict):
+    """DDAE's average: at its s-th update, from 0 on, the decay is min(`decay`, 1 - (1 + s)^(-2/3)), for any batch."""
+
+    kind: Literal["ddae"]
+    decay: Number = Field(0.9999, gt=0, lt=1, description="Decay per step that is reached in the end (if it is).")
+
+
+Average = Annotated[HalfLife | DDAERamp, Field(discriminator="kind")]
+
+
+class Augment(Strict):
+    """EDM's non-leaking augmentation (Karras et al. 2022, appendix F.2): flips, scale, rotation, stretch, shift."""
+
+    p: Number = Field(0.12, gt=0, le=1, description="Probability of each; images are flipped left to right always.")
 
 
 class Training(Strict):
-    """The one training loop: Adam or AdamW, images as clock, a checkpoint at each listed count."""
+    """The one training loop: images as clock, a checkpoint at each listed count."""
 
     checkpoints: list[Positive] = Field(
         min_length=1,
         description="Checkpoints, in thousands of images seen; each is trained from the one before. "
         "A longer list trains only what is new.",
     )
-    batch: Positive = Field(128, description="Images per step.")
-    lr: Number = Field(1e-3, gt=0, description="Learning rate, constant after the warm-up.")
-    weight_decay: Number = Field(0.0, ge=0, description="Decoupled weight decay (AdamW); 0 is Adam.")
-    warmup_kimg: Number = Field(0, ge=0, description="Linear warm-up, in thousands of images.")
-    ema_kimg: Number = Field(
-        500, gt=0, description="Half-life of the moving average of the weights, in thousands of images."
+    imported: Path | None = Field(
+        None,
+        description="Weights from elsewhere, as `diffprobe import` writes them: nothing is trained, they are the one "
+        "checkpoint.",
     )
-    ema_ramp: Number = Field(0.05, gt=0, description="The half-life is at most this share of the images seen so far.")
+    batch: Positive = Field(128, description="Images per step, over all devices.")
+    optimizer: Literal["adam", "adamw"] = Field("adamw", description="They differ in `weight_decay` alone.")
+    lr: Number = Field(1e-3, gt=0, description="Learning rate after the warm-up.")
+    beta1: Number = Field(0.9, ge=0, lt=1, description="Adam's decay of its first moment.")
+    beta2: Number = Field(0.999, ge=0, lt=1, description="Adam's decay of its second moment.")
+    weight_decay: Number = Field(0.0, ge=0, description="Decoupled (AdamW), or added to the gradient (Adam).")
+    warmup_kimg: Number = Field(0, ge=0, description="Linear warm-up, in thousands of images.")
+    cosine_kimg: Number | None = Field(
+        None,
+        gt=0,
+        description="The learning rate falls to 0 as a cosine up to so many thousand images; null: constant.",
+    )
+    averages: dict[Name, Average] = Field(
+        default_factory=lambda: {"ema": HalfLife(kind="half_life")},
+        min_length=1,
+        description="Moving averages of the weights by name; what is drawn and probed says which it takes.",
+    )
     clip: Number | None = Field(None, gt=0, description="Bound on the norm of the gradient; null for none.")
+    flip: bool = Field(False, description="Images flipped left to right with probability 0.5 (in pixels).")
+    augment: Augment | None = Field(
+        None, description="EDM's augmentation, of which the network is told (in pixels); null: none."
+    )
     seed: Integer = Field(0, description="Seed of weights, order and noise.")
     splits: list[Literal["train", "select"]] = Field(
         ["train", "select"], min_length=1, description="The images that the generator may see."
     )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Of the network's arithmetic; weights are float32. `auto`: bf16 on a GPU, else fp32."
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", description="torch.compile. `auto`: on a GPU, where a slice is long enough to pay for it."
+    )
+    resident_gib: Number = Field(
+        8, ge=0, description="Images (as bytes, in GiB) up to which they are held on the device; more are streamed."
+    )
+    devices: Positive = Field(
+        1, description="GPUs (without any, processes) that train together and share each batch; changes only rounding."
+    )
+    device_batch: Positive | None = Field(
+        None,
+        description="Images that a device takes at once, its share of a batch being accumulated; null: all. Changes only "
+        "rounding.",
+    )
 
 
-class Sampler(Strict):
-    """EDM's deterministic Heun sampler (Karras et al. 2022, algorithm 1)."""
+class Drawn(Strict):
+    """What all samplers have."""
 
-    kind: Literal["heun"]
-    steps: Integer = Field(18, ge=2, description="Noise levels; 2 * steps - 1 evaluations of the network per image.")
-    rho: Number = Field(7.0, gt=0, description="How the levels crowd near zero.")
     guidance: Number = Field(
         1.0,
         ge=0,
         description="Classifier-free guidance of a conditional network: 0 ignores the label, 1 follows it, more "
         "exaggerates it (at twice the evaluations).",
     )
+    weights: Name = Field("ema", description="Which of `train.averages` draws, or `raw`.")
+    clip: bool = Field(False, description="Estimates of the image are held within [-1, 1] (DDPM, DDAE; in pixels).")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Of the network's arithmetic; on a GPU convolutions of fp32 multiply in TF32."
+    )
+
+
+class Ancestral(Drawn):
+    """DDPM's sampler (Ho et al. 2020, algorithm 2), for the process `ddpm`."""
+
+    kind: Literal["ddpm"]
+    steps: Integer | None = Field(None, ge=1, description="Evenly spaced steps; null: all of the process's.")
+    variance: Literal["large", "small"] = Field(
+        "large", description="Of a step's noise: beta_t, or that of the posterior."
+    )
+
+
+class DDIM(Drawn):
+    """DDIM (Song et al. 2021), for the process `ddpm`."""
+
+    kind: Literal["ddim"]
+    steps: Integer = Field(100, ge=1, description="Evenly spaced steps; as many evaluations of the network.")
+    eta: Number = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 as noisy as DDPM.")
+    table: Literal["exact", "ddae"] = Field(
+        "exact", description="Noise levels as in training, or those that DDAE's code reads, off by one."
+    )
+
+
+class Heun(Drawn):
+    """Heun's second-order steps (Karras et al. 2022, algorithm 1 and 2), for `edm` and `flow`."""
+
+    kind: Literal["heun"]
+    steps: Integer = Field(18, ge=2, description="Noise levels; 2 * steps - 1 evaluations of the network per image.")
+    rho: Number = Field(7.0, gt=0, description="How EDM's levels crowd near zero.")
+    shift: Number = Field(1.0, gt=0, description="How flow matching's times crowd near noise; 1: evenly spaced.")
+    churn: Number = Field(
+        0.0,
+        ge=0,
+        description="Noise added before steps (EDM's S_churn); 0: none. DDAE's eta: churn / (0.4142 steps).",
+    )
+    churn_min: Number = Field(0.01, ge=0, description="Lowest level at which it is (S_min).")
+    churn_max: Number = Field(1.0, gt=0, description="Highest level at which it is (S_max).")
+    churn_noise: Number = Field(1.007, gt=0, description="Factor on it (S_noise).")
+
+
+class Euler(Drawn):
+    """Euler's first-order steps, for `edm` and `flow`."""
+
+    kind: Literal["euler"]
+    steps: Integer = Field(50, ge=1, description="Noise levels, and evaluations of the network per image.")
+    rho: Number = Field(7.0, gt=0, description="How EDM's levels crowd near zero.")
+    shift: Number = Field(1.0, gt=0, description="How flow matching's times crowd near noise; 1: evenly spaced.")
+
+
+Sampler = Annotated[Ancestral | DDIM | Heun | Euler, Field(discriminator="kind")]
 
 
 class Sampling(Strict):
-    """What is drawn from each checkpoint's moving average."""
+    """What is drawn from each checkpoint."""
 
     samplers: dict[Name, Sampler] = Field(min_length=1, description="Samplers by name.")
     images: Positive = Field(
@@ -120,7 +286,7 @@ class Sampling(Strict):
         "decoded and measured in one job, and the others are never written, so that other figures mean drawing anew.",
     )
     batch: Positive = Field(256, description="Images per batch (256 at most of those that are kept); changes no image.")
-    seed: Integer = Field(0, description="Seed of the start noise.")
+    seed: Integer = Field(0, description="Seed of the start noise and of the steps' noise.")
 
 
 class Generation(Strict):
@@ -154,8 +320,10 @@ class Heads(Strict):
 class Probe(Strict):
     """What the model has learned: layer x noise grid on `select`, then linear probe and kNN of the choice."""
 
+    weights: Name = Field("ema", description="Which of `train.averages` is probed, or `raw`.")
     levels: list[Number] = Field(
-        min_length=1, description="Noise levels (sigma) of the grid, within the process's range."
+        min_length=1,
+        description="Noise levels (sigma/alpha) of the grid, within the process's range; of `ddpm` the nearest.",
     )
     taps: list[str] | Literal["all"] = Field(
         "all", description="Layers of the grid: names of the network's taps, or `all`."
@@ -180,7 +348,7 @@ class Experiment(Strict):
         None, description="An entry of `latents`, where the diffusion runs there; null: in pixels."
     )
     network: Network = Field(description="The network.")
-    process: EDM = Field(description="The diffusion process.")
+    process: Process = Field(description="The diffusion process.")
     train: Training = Field(description="Its training.")
     sample: Sampling = Field(description="Its samples.")
     generation: Generation | None = Field(None, description="Their quality; null: not measured.")
@@ -191,7 +359,7 @@ class Experiment(Strict):
 
 
 class State(Strict):
-    """Keeping of training states. Changes no result and reruns nothing."""
+    """Keeping of training states, and their display. Changes no result and reruns nothing."""
 
     keep: Literal["all", "last"] = Field(
         "last",
@@ -201,6 +369,7 @@ class State(Strict):
     autosave_seconds: Number = Field(
         120, gt=0, description="A killed training, or pass over images, loses at most this."
     )
+    tensorboard: bool = Field(False, description="Losses also as TensorBoard events, in runs/NAME/tensorboard.")
 
 
 class Threads(Strict):

@@ -1,6 +1,11 @@
 """Names in files, plots and configs, as plain functions of plain data: taps, noise levels, checkpoints."""
 
+import json
 import re
+from pathlib import Path
+from typing import Any
+
+VIEW_LABEL, AUGMENT_LABEL = 3, 9  # numbers that tell a network what a view, or EDM's augmentation, has done to an image
 
 
 def unet_taps(levels: int, blocks: int) -> list[str]:
@@ -8,6 +13,16 @@ def unet_taps(levels: int, blocks: int) -> list[str]:
     encoder = [f"in_{i}" for i in range(1, levels * blocks + 1)]
     decoder = [f"out_{i}" for i in range(1, levels * (blocks + 1) + 1)]
     return [*encoder, "mid", *decoder]
+
+
+def diffusers_config(folder: str) -> dict[str, Any]:
+    """What a folder of a diffusers model says of the model. Raises OSError or ValueError where there is none."""
+    return json.loads((Path(folder) / "config.json").read_text())
+
+
+def diffusers_taps(config: dict[str, Any]) -> list[str]:
+    """The taps of a diffusers UNet2DModel, from its config."""
+    return unet_taps(len(config["block_out_channels"]), config.get("layers_per_block", 2))
 
 
 def dit_taps(depth: int) -> list[str]:

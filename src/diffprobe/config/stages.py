@@ -65,7 +65,11 @@ def add_autoencoder(add, layout: Layout, name: str, autoencoder: Autoencoder) ->
 def add_experiment(add, layout: Layout, name: str, experiment: Experiment) -> None:
     """Training, and at each checkpoint samples, their quality, features and the grid; then the outcome."""
     for kimg in experiment.train.checkpoints:
-        add_training(add, layout, "pretrain", name, layout.run(name), kimg)
+        if experiment.train.imported:
+            paper = layout.checkpoint(layout.run(name), kimg, "receipt.json")
+            add("imported", name, layout.ema(name, kimg), of=kimg, names=(kimg,), receipt=paper)
+        else:
+            add_training(add, layout, "pretrain", name, layout.run(name), kimg)
         for sampler in experiment.sample.samplers:
             add_samples(add, layout, name, kimg, sampler, experiment)
         if experiment.probe:
@@ -119,7 +123,8 @@ def add_plots(add, layout: Layout, name: str, experiment: Experiment) -> None:
             plot("plot_grid", f"grid/{kimg}", kimg)
     for sampler in samplers:
         plot("plot_strip", f"strip/{checkpoints[-1]}.{sampler}", checkpoints[-1], sampler)
-    plot("plot_losses", "losses")
+    if not experiment.train.imported:
+        plot("plot_losses", "losses")
     if measured(experiment) or experiment.probe:
         plot("plot_curves", "curves")
 

@@ -6,13 +6,12 @@ What is left out here retrains and re-evaluates nothing when it changes.
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from diffprobe.config.checks import network_taps
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import ClassifierExtractor
 from diffprobe.config.latents import Autoencoder
-from diffprobe.config.models import Config, Experiment
+from diffprobe.config.models import Config, Experiment, Training
+from diffprobe.config.names import diffusers_config
 from diffprobe.config.stages import measured_at_once
 
 Subtree = dict[str, Any]
@@ -30,22 +29,40 @@ def images(dataset: Dataset, state: str | None) -> Subtree:
     return known | {"state": state}
 
 
-def training(train: BaseModel, *without: str) -> Subtree:
-    """The loop's options, with the loop's own defaults for those that this kind of training does not have."""
-    return {"weight_decay": 0.0, "clip": None} | train.model_dump(mode="json", exclude=set(without))
+# Keys of a training that are no part of what it depends on: more checkpoints must not retrain those that stand, and how
+# the work is divided among devices and compiled changes only rounding.
+NOT_TRAINED_BY = {"checkpoints", "imported", "devices", "device_batch", "compile"}
+
+
+def plain_training(train: Subtree) -> Subtree:
+    """The options of a training with one average, the others those of the loop."""
+    average = {"kind": "half_life", "kimg": train.pop("ema_kimg"), "ramp": train.pop("ema_ramp")}
+    defaults = dump(Training(checkpoints=[1], averages={"ema": average}))
+    return {key: value for key, value in defaults.items() if key not in NOT_TRAINED_BY} | train
+
+
+def network(experiment: Experiment) -> Subtree:
+    """Of a diffusers model what its folder says of it, so that a checkpoint of it can stand alone."""
+    found = dump(experiment.network)
+    return {"kind": "diffusers", "config": diffusers_config(found["path"])} if found["kind"] == "diffusers" else found
 
 
 def pretrain(config: Config, experiment: Experiment) -> Subtree:
-    """Without the list of checkpoints: raising it must not retrain what stands."""
-    found = {"task": "diffusion", "network": dump(experiment.network), "process": dump(experiment.process)}
-    found["train"] = training(experiment.train, "checkpoints")
+    found = {"task": "diffusion", "network": network(experiment), "process": dump(experiment.process)}
+    found["train"] = experiment.train.model_dump(mode="json", exclude=NOT_TRAINED_BY)
     if experiment.latents is not None:
         found["latents"] = latents(config, experiment.latents)
     return found
 
 
+def imported(experiment: Experiment) -> Subtree:
+    """What weights from elsewhere must have been imported as."""
+    return {"network": network(experiment), "process": dump(experiment.process)}
+
+
 def autoencoder(autoencoder: Autoencoder) -> Subtree:
-    return {"task": "autoencoding", **codec(autoencoder), "train": training(autoencoder.train, "kimg")}
+    train = plain_training(autoencoder.train.model_dump(mode="json", exclude={"kimg"}))
+    return {"task": "autoencoding", **codec(autoencoder), "train": train}
 
 
 def codec(autoencoder: Autoencoder) -> Subtree:
@@ -70,15 +87,8 @@ def reconstruct(config: Config, name: str) -> Subtree:
 
 def classifier(extractor: ClassifierExtractor) -> Subtree:
     """As a training run; labels of `train` only."""
-    train = {
-        "batch": extractor.batch,
-        "lr": extractor.lr,
-        "seed": extractor.seed,
-        "splits": ["train"],
-        "clip": None,
-        "weight_decay": 0.0,
-    }
-    train |= {"warmup_kimg": 0, "ema_kimg": 2.0, "ema_ramp": 0.1}
+    train = {"batch": extractor.batch, "lr": extractor.lr, "seed": extractor.seed, "splits": ["train"]}
+    train = plain_training(train | {"ema_kimg": 2.0, "ema_ramp": 0.1})
     return {
         "task": "classification",
         "network": {"kind": "classifier", "channels": extractor.channels},
@@ -87,11 +97,18 @@ def classifier(extractor: ClassifierExtractor) -> Subtree:
 
 
 def sample(experiment: Experiment, sampler: str) -> Subtree:
-    """What is drawn, how many of it are kept, and from which average of the weights."""
+    """What is drawn, how many of it are kept, and from which weights."""
     asked = experiment.sample
     common = asked.model_dump(mode="json", include={"images", "seed"} if measured_at_once(experiment) else {"seed"})
-    weights = experiment.train.model_dump(mode="json", include={"ema_kimg", "ema_ramp"})
-    return common | {"keep": kept(experiment), "sampler": dump(asked.samplers[sampler]), "weights": weights}
+    chosen = dump(asked.samplers[sampler])
+    known = {"weights": weights(experiment, chosen.pop("weights"))}
+    return common | known | {"keep": kept(experiment), "sampler": chosen}
+
+
+def weights(experiment: Experiment, name: str) -> Subtree:
+    """What weights are called, and how they were averaged (nothing, if they were not)."""
+    average = experiment.train.averages.get(name)
+    return {"name": name, **(dump(average) if average else {})}
 
 
 def kept(experiment: Experiment) -> int:
@@ -140,7 +157,7 @@ def features(experiment: Experiment) -> Subtree:
         "batch": probe.batch,
         "noise_seed": probe.noise_seed,
     }
-    return common | {"taps": taps(experiment)}
+    return common | {"taps": taps(experiment), "weights": weights(experiment, probe.weights)}
 
 
 def grid(experiment: Experiment, row: Subtree) -> Subtree:
@@ -158,4 +175,5 @@ def summary(config: Config) -> Subtree:
 def test(experiment: Experiment, row: Subtree) -> Subtree:
     probe = experiment.probe
     noise = {"draws": probe.draws, "batch": probe.batch, "noise_seed": probe.noise_seed}
+    noise["weights"] = weights(experiment, probe.weights)
     return grid(experiment, row) | noise | {"checkpoints": experiment.train.checkpoints}

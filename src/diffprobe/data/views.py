@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffprobe.config.names import VIEW_LABEL
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, uniform
 
@@ -22,7 +23,7 @@ DEFAULTS: dict[str, View] = {
     "crop": {"pad": 4, "flip": True, "fill": "zero", "count": 1},
 }
 FILLS = ("zero", "edge")
-LABEL = 3  # numbers that tell what a view has done to an image
+LABEL = VIEW_LABEL  # numbers that tell what a view has done to an image
 
 
 def expand(views: list[View]) -> list[View]:

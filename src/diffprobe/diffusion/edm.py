@@ -1,20 +1,23 @@
 """The EDM process (Karras et al., Elucidating the design space of diffusion-based generative models, 2022)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.levels import Level, Levels, per_image
+from diffprobe.diffusion.process import Found, Network, perturb
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
-Network = Callable[..., tuple[Tensor | None, dict[str, Tensor]]]
-
 
 class EDM:
-    """Owns scalings, the network's input and the loss; table 1 and equation numbers are the paper's."""
+    """Table 1 and equation numbers are the paper's; alpha is 1.
+
+    `reduction` of the loss: `sum` over an image, as the paper has it, or the `mean`, as DDAE does: a constant factor,
+    to which Adam is blind and clipping is not.
+    """
 
     def __init__(
         self,
@@ -23,55 +26,57 @@ class EDM:
         p_std: float = 1.2,
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
+        reduction: str = "mean",
     ) -> None:
         self.sigma_data, self.p_mean, self.p_std = sigma_data, p_mean, p_std
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        self.sigma_min, self.sigma_max, self.reduction = sigma_min, sigma_max, reduction
 
-    @classmethod
-    def of(cls, config: dict) -> "EDM":
-        """The process of a config subtree."""
-        return cls(**{key: value for key, value in config.items() if key != "kind"})
-
-    def level(self, sigma: float) -> Level:
-        return Level(alpha=1.0, sigma=sigma, c_noise=math.log(sigma) / 4)
-
-    def perturb(self, x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        """x + sigma n; x, noise (B, C, H, W), sigma (B,)."""
-        return x + sigma[:, None, None, None] * noise
+    def level(self, ratio: float) -> Level:
+        return Level(alpha=1.0, sigma=ratio, c_noise=math.log(ratio) / 4 if ratio else -math.inf)
 
     def denoise(
         self,
         network: Network,
         x: Tensor,
-        sigma: Tensor,
+        level: Levels,
         cond: Condition = NOTHING,
         taps: Sequence[str] = (),
         features_only: bool = False,
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """D(x; sigma), the estimate of the clean image (eq. 7), and the tapped activations.
-
-        x (B, C, H, W) with noise of standard deviation sigma (B,).
-        """
-        s, d = sigma[:, None, None, None], self.sigma_data
+    ) -> Found:
+        """D(x; sigma) (eq. 7); see `Process.denoise`."""
+        s, d = per_image(level.sigma), self.sigma_data
         c_skip = d**2 / (s**2 + d**2)
         c_out = s * d / (s**2 + d**2).sqrt()
         c_in = 1 / (s**2 + d**2).sqrt()
-        out, found = network(c_in * x, sigma.log() / 4, cond, taps, features_only)
+        out, found = network(c_in * x, level.c_noise, cond, taps, features_only)
         return (None if out is None else c_skip * x + c_out * out), found
 
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
-        """lambda(sigma) (D(x + sigma n; sigma) - x)^2 with ln sigma ~ N(p_mean, p_std^2) (eq. 2, table 1).
-
-        The mean over elements where the paper sums over an image: a constant factor, to which Adam is blind.
-        """
-        sigma = (self.p_mean + self.p_std * draws.normal("sigma")).exp()  # (B,)
+        """lambda(sigma) (D(x + sigma n; sigma) - x)^2 with ln sigma ~ N(p_mean, p_std^2) (eq. 2, table 1)."""
+        log_sigma = self.p_mean + self.p_std * draws.normal("sigma")  # (B,)
+        sigma = log_sigma.exp()
+        level = Levels(torch.ones_like(sigma), sigma, log_sigma / 4)
         noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
-        denoised, _ = self.denoise(network, self.perturb(x, sigma, noise), sigma, cond)
+        denoised, _ = self.denoise(network, perturb(x, level, noise), level, cond)
         weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2  # (B,)
-        return (weight[:, None, None, None] * (denoised - x) ** 2).mean()
+        loss = (per_image(weight) * (denoised - x) ** 2).mean()
+        return loss * x[0].numel() if self.reduction == "sum" else loss
 
-    def schedule(self, steps: int, rho: float = 7.0) -> Tensor:
-        """Sampling levels from sigma_max down to sigma_min, then 0: float64 (steps + 1,) (eq. 5)."""
-        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    def schedule(self, steps: int, rho: float = 7.0) -> list[Level]:
+        """From sigma_max down to sigma_min, then 0 (eq. 5)."""
         high, low = self.sigma_max ** (1 / rho), self.sigma_min ** (1 / rho)
-        return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)])
+        sigmas = [(high + i / max(steps - 1, 1) * (low - high)) ** rho for i in range(steps)]
+        return [self.level(sigma) for sigma in (*sigmas, 0.0)]
+
+    def raised(self, levels: Sequence[Level], churn: float, lowest: float, highest: float) -> list[Level]:
+        """Where each step begins when noise is added first: sigma (1 + gamma) with gamma = min(churn / steps,
+        sqrt(2) - 1) between `lowest` and `highest`, elsewhere 0 (algorithm 2).
+        """
+        gamma = min(churn / (len(levels) - 1), math.sqrt(2) - 1)
+        return [
+            self.level(level.sigma * (1 + gamma)) if lowest <= level.sigma <= highest else level
+            for level in levels[:-1]
+        ]
+
+    def start(self, noise: Tensor, level: Level) -> Tensor:
+        return noise * level.sigma

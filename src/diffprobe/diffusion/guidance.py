@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.samplers import Denoiser
 
-Conditional = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x (B, C, H, W), sigma (B,), label (B,)) to the estimate
+Conditional = Callable[[Tensor, Level, Tensor], Tensor]  # (x (B, C, H, W), level, label (B,)) to the estimate
 
 
 def guided(denoise: Conditional, label: Tensor, scale: float) -> Denoiser:
@@ -17,11 +18,11 @@ def guided(denoise: Conditional, label: Tensor, scale: float) -> Denoiser:
     """
     none = torch.full_like(label, -1)
     if scale in (0, 1):
-        return lambda x, sigma: denoise(x, sigma, label if scale else none)
+        return lambda x, level: denoise(x, level, label if scale else none)
     both = torch.cat([label, none])
 
-    def guide(x: Tensor, sigma: Tensor) -> Tensor:
-        with_label, without = denoise(torch.cat([x, x]), torch.cat([sigma, sigma]), both).chunk(2)
+    def guide(x: Tensor, level: Level) -> Tensor:
+        with_label, without = denoise(torch.cat([x, x]), level, both).chunk(2)
         return without + scale * (with_label - without)
 
     return guide

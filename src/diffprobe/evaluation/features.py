@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import zarr
-from torch import Tensor, nn
+from torch import Tensor
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
-from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.process import Network, Process, perturb
 from diffprobe.evaluation.inputs import Inputs
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
@@ -25,8 +25,8 @@ ROWS = 256  # rows per chunk of the store
 
 @torch.inference_mode()
 def pooled(
-    network: nn.Module,
-    process: EDM,
+    network: Network,
+    process: Process,
     x: Tensor,
     rows: Tensor,
     level: Level,
@@ -40,14 +40,14 @@ def pooled(
     from `key` and `draw`: no batch size and no split changes a feature. A conditional network is told no label.
     """
     noise = normal(key, rows, tuple(x.shape[1:]), draw)
-    sigma = torch.full((len(x),), level.sigma, device=x.device)
-    _, found = process.denoise(network, process.perturb(x, sigma, noise), sigma, taps=taps, features_only=True)
+    levels = level.of(x)
+    _, found = process.denoise(network, perturb(x, levels, noise), levels, taps=taps, features_only=True)
     return {tap: h.float().mean(dim=(2, 3)) for tap, h in found.items()}
 
 
 def extract(
-    network: nn.Module,
-    process: EDM,
+    network: Network,
+    process: Process,
     data: Inputs,
     level: Level,
     taps: Sequence[str],

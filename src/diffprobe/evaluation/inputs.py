@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import images
-from diffprobe.diffusion.samplers import to_float
+from diffprobe.data.pixels import to_float
 from diffprobe.latents.store import Latents, open_store
 from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.errors import UserError

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffprobe.diffusion.edm import EDM
+from diffprobe.diffusion.build import build_process
+from diffprobe.diffusion.process import Network, Process
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.training import checkpoints
 
 
 class Model(NamedTuple):
-    network: nn.Module
-    process: EDM
+    network: Network
+    process: Process
+    header: dict[str, Any]  # of its checkpoint
     shape: tuple[int, int, int]  # (C, H, W) of what the network sees
     image: tuple[int, int, int]  # (H, W, C) of the images that come of it
     classes: int  # labels that it knows; 0 where it is told none
@@ -22,14 +24,18 @@ class Model(NamedTuple):
     to_images: Callable[[Tensor], Tensor]  # from its space (B, C, H, W) to the dataset's images in about [-1, 1]
 
 
-def load(path: Path, device: torch.device, autoencoder: Path | None = None) -> Model:
-    """The model of a checkpoint; `autoencoder` is the checkpoint of that whose latents it sees, for samples."""
-    network, header = checkpoints.load(path, device)
+def load(path: Path, device: torch.device, autoencoder: Path | None = None, weights: str | None = None) -> Model:
+    """The model of a checkpoint, with one of its sets of weights (the first without a name).
+
+    `autoencoder` is the checkpoint of that whose latents it sees, for samples. Raises UserError for unknown weights.
+    """
+    network, header = checkpoints.load(path, device, weights)
     decode = latent_decoder(header["latents"], autoencoder, device) if autoencoder else lambda x: x
     shape, classes = tuple(header["image"]), header["shape"].get("classes", 0)
     latents = header["latents"]["content"] if "latents" in header else None
     channels, height, width = header["latents"]["image"] if "latents" in header else shape
-    return Model(network, EDM.of(header["process"]), shape, (height, width, channels), classes, latents, decode)
+    process = build_process(header["process"])
+    return Model(network, process, header, shape, (height, width, channels), classes, latents, decode)
 
 
 def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) -> tuple[Codec, dict]:

@@ -10,48 +10,71 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import samples
+from diffprobe.data.pixels import to_uint8
+from diffprobe.diffusion.build import Sampler, build_sampler
 from diffprobe.diffusion.guidance import guided
-from diffprobe.diffusion.samplers import heun, to_uint8
+from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.samplers import Watch
 from diffprobe.evaluation.model import Model, load
+from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
+from diffprobe.networks.flops import flops, on_meta
 from diffprobe.runtime.files import atomic, digest, sha256
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.runtime.receipts import code_version
 
 STRIP = 8  # images of which it is shown how they come about
+FRAMES = 40  # steps of which it is shown at most
 
 
 @torch.inference_mode()
-def draw(
-    model: Model,
-    rows: Tensor,
-    seed: int,
-    steps: int,
-    rho: float,
-    guidance: float = 1.0,
-    watch: Callable[[Tensor], None] | None = None,
-) -> Tensor:
-    """The images numbered `rows` (B,), uint8 (B, H, W, C); `watch` as in `samplers.heun`.
+def draw(model: Model, sampler: dict[str, Any], rows: Tensor, seed: int, watch: Watch | None = None) -> Tensor:
+    """The images numbered `rows` (B,), uint8 (B, H, W, C), by a sampler's config; `watch` as in `samplers`.
 
     A conditional network is told the label i mod K for image i, so that every class comes equally often.
     """
-    sigmas = model.process.schedule(steps, rho)
-    start = normal(Key(seed, "sample"), rows, model.shape) * float(sigmas[0])  # (B, C, H, W)
+    made = build_sampler(sampler, model.header["process"])
     label = rows % model.classes if model.classes else torch.full_like(rows, -1)  # (B,)
+    bf16 = sampler.get("precision") == "bf16"
 
-    def denoise(x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
+    def denoise(x: Tensor, level: Level, label: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        return model.process.denoise(model.network, x, sigma, Condition(label))[0]
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            return made.process.denoise(model.network, x, level.of(x), Condition(label))[0].float()
 
-    return to_uint8(model.to_images(heun(guided(denoise, label, guidance), start, sigmas, watch)))
+    def noise(step: int) -> Tensor:
+        return normal(Key(seed, "sample/step"), rows, model.shape, step)
+
+    start = normal(Key(seed, "sample"), rows, model.shape)  # (B, C, H, W)
+    x = made.run(guided(denoise, label, sampler.get("guidance", 1.0)), start, noise, watch)
+    return to_uint8(model.to_images(x))
 
 
 @torch.inference_mode()
-def strip(model: Model, rows: Tensor, **options) -> Tensor:
-    """How images come about: the denoised estimate at each step, then the image; uint8 (B, steps + 1, H, W, C)."""
+def strip(model: Model, sampler: dict[str, Any], rows: Tensor, seed: int) -> tuple[Tensor, list[Level]]:
+    """How images come about: the estimate of the clean image at some steps, evenly spread, then the image; uint8
+    (B, frames + 1, H, W, C), and the levels of the frames and of the end.
+    """
+    levels = build_sampler(sampler, model.header["process"]).levels
+    every = -(-(len(levels) - 1) // FRAMES)
     seen: list[Tensor] = []
-    final = draw(model, rows, watch=lambda x: seen.append(to_uint8(model.to_images(x))), **options)
-    return torch.stack([*seen, final], dim=1)
+    count = 0
+
+    def watch(x: Tensor) -> None:
+        nonlocal count
+        if count % every == 0:
+            seen.append(to_uint8(model.to_images(x)))
+        count += 1
+
+    final = draw(model, sampler, rows, seed, watch)
+    return torch.stack([*seen, final], dim=1), [*levels[:-1:every], levels[-1]]
+
+
+def evaluations(sampler: dict[str, Any], made: Sampler) -> int:
+    """Evaluations of the network per image."""
+    steps = len(made.levels) - 1
+    each = 2 * steps - 1 if sampler["kind"] == "heun" else steps
+    return each * (1 if sampler["guidance"] in (0, 1) else 2)
 
 
 @dataclass(frozen=True)
@@ -66,18 +89,26 @@ class Drawing:
 
     @classmethod
     def of(
-        cls, config: dict[str, Any], ema: Path, autoencoder: Path | None, batch: int, device: torch.device
+        cls, config: dict[str, Any], weights: Path, autoencoder: Path | None, batch: int, device: torch.device
     ) -> "Drawing":
-        """From a checkpoint of the moving average, and the autoencoder where it sees latents."""
-        about = {key: config[key] for key in ("seed", "sampler", "weights")} | {"checkpoint": sha256(ema)}
+        """From a checkpoint, and the autoencoder where it sees latents."""
+        about = {key: config[key] for key in ("seed", "sampler", "weights")} | {"checkpoint": sha256(weights)}
         if autoencoder:
             about["autoencoder"] = sha256(autoencoder)
-        return cls(load(ema, device, autoencoder), config, about, batch, device)
+        model = load(weights, device, autoencoder, config["weights"]["name"])
+        return cls(model._replace(network=cls.network(model, config, device)), config, about, batch, device)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        sampler = self.config["sampler"]
-        return {"seed": self.config["seed"], **{key: sampler[key] for key in ("steps", "rho", "guidance")}}
+    @staticmethod
+    def network(model: Model, config: dict[str, Any], device: torch.device) -> Any:
+        """The model's network, compiled where so many images are to be drawn that it pays."""
+        if device.type != "cuda":
+            return model.network
+        shape = {key: n for key, n in model.header["shape"].items() if key != "image_channels"}
+        module, inputs = on_meta(model.header["network"], model.shape, **shape)
+        each = flops(lambda: module(*inputs)) * evaluations(
+            config["sampler"], build_sampler(config["sampler"], model.header["process"])
+        )
+        return compiled(model.network, device, each * config.get("images", config["keep"]))
 
     def fill(self, store: Path, n: int, report: Callable[[int], object]) -> samples.Samples:
         """The first n images as a store; what a killed run has drawn by this code stays. `report` hears the number."""
@@ -91,11 +122,12 @@ class Drawing:
     def images(self, start: int, stop: int) -> Tensor:
         """The same on the device, at most `batch` drawn at a time."""
         rows = torch.arange(start, stop, device=self.device)
-        return torch.cat([draw(self.model, part, **self.options) for part in rows.split(self.batch)])
+        parts = rows.split(self.batch)
+        return torch.cat([draw(self.model, self.config["sampler"], part, self.config["seed"]) for part in parts])
 
     def write_strip(self, path: Path, images: int) -> None:
-        """How the first of so many images come about: `images` uint8 (n, steps + 1, H, W, C), `sigmas` of the steps."""
-        frames = strip(self.model, torch.arange(min(STRIP, images), device=self.device), **self.options)
-        sigmas = self.model.process.schedule(self.options["steps"], self.options["rho"])
+        """How the first of so many images come about: `images` uint8 (n, frames, H, W, C), `sigmas` of the frames."""
+        rows = torch.arange(min(STRIP, images), device=self.device)
+        frames, levels = strip(self.model, self.config["sampler"], rows, self.config["seed"])
         with atomic(path) as partial:
-            np.savez(partial, images=frames.cpu().numpy(), sigmas=sigmas.numpy())
+            np.savez(partial, images=frames.cpu().numpy(), sigmas=np.array([level.ratio for level in levels]))

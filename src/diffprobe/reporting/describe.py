@@ -7,22 +7,22 @@ command line must start fast.
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from diffprobe.config.checks import checkpoint_steps
-from diffprobe.config.facts import conditional, facts, model_space, split_rows
+from diffprobe.config.facts import augment_label, conditional, facts, model_space, split_rows
 from diffprobe.config.layout import Layout, receipt
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.stages import stages
-from diffprobe.config.subtrees import dump, kept, taps
+from diffprobe.config.subtrees import kept, taps
+from diffprobe.config.subtrees import network as network_subtree
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 
 FLOAT32, FLOAT16, UINT8 = 4, 2, 1  # bytes
-STATE_COPIES = 4  # of every weight in a training state: raw, average, two moments of Adam
+RAW_AND_MOMENTS = 3  # copies of every weight in a training state, besides its averages: raw, two moments of Adam
 
 
 def describe(config: Config, experiment: str | None = None) -> list[dict[str, Any]]:
@@ -38,7 +38,8 @@ def described(config: Config, name: str) -> dict[str, Any]:
     dataset = config.datasets[experiment.dataset]
     channels, size = model_space(config, experiment)
     rows, classes = counts(config, experiment.dataset)
-    network = cost(dump(experiment.network), (channels, size, size), classes if conditional(config, experiment) else 0)
+    told = {"classes": classes if conditional(config, experiment) else 0, "augment": augment_label(config, experiment)}
+    network = cost(network_subtree(experiment), (channels, size, size), **{k: n for k, n in told.items() if n})
     images = checkpoint_steps(experiment.train.checkpoints[-1], experiment.train.batch) * experiment.train.batch
     return {
         "experiment": name,
@@ -68,34 +69,32 @@ def counts(config: Config, dataset: str) -> tuple[dict[str, int] | None, int]:
     return rows, classes
 
 
-def cost(network: dict[str, Any], image: tuple[int, int, int], classes: int = 0) -> dict[str, Any]:
-    """Size and FLOPs of a network (a config subtree) on an image (C, H, W); shape and price of each tap."""
-    module, inputs = on_meta(network, image, classes)
+def cost(network: dict[str, Any], image: tuple[int, int, int], **told: int) -> dict[str, Any]:
+    """Size and FLOPs of a network (a config subtree) on an image (C, H, W); shape and price of each tap.
+
+    `told` are the numbers of classes and of what it is told of augmentation, where it is.
+    """
+    from diffprobe.networks.flops import on_meta
+
+    module, inputs = on_meta(network, image, **told)
     return {**whole_cost(module, inputs), "taps": tap_costs(module, inputs)}
 
 
-def on_meta(network: dict[str, Any], image: tuple[int, int, int], classes: int) -> tuple[Any, tuple]:
-    """The network, and its inputs for one image: x (1, C, H, W) and c_noise (1,)."""
-    import torch
-
-    from diffprobe.networks.build import build
-
-    labels = {"classes": classes} if classes else {}
-    with torch.device("meta"):
-        return build(network, image_channels=image[0], **labels), (torch.zeros(1, *image), torch.zeros(1))
-
-
 def whole_cost(module: Any, inputs: tuple) -> dict[str, int]:
+    from diffprobe.networks.flops import flops, training_flops
+
     return {
         "parameters": sum(p.numel() for p in module.parameters()),
         "trainable": sum(p.numel() for p in module.parameters() if p.requires_grad),
         "forward_flops": flops(lambda: module(*inputs)),
-        "training_flops": flops(lambda: module(*inputs)[0].sum().backward()),
+        "training_flops": training_flops(module, inputs),
     }
 
 
 def tap_costs(module: Any, inputs: tuple) -> list[dict[str, Any]]:
     """Each tap's shape (C, H, W), and the FLOPs when nothing after it is computed."""
+    from diffprobe.networks.flops import flops
+
     found = module(*inputs, taps=module.taps)[1]
     return [
         {
@@ -107,24 +106,16 @@ def tap_costs(module: Any, inputs: tuple) -> list[dict[str, Any]]:
     ]
 
 
-def flops(run: Callable[[], object]) -> int:
-    """The FLOPs of a call, its backward pass included where it makes one."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops()
-
-
 def store_bytes(config: Config, experiment: Experiment, rows: dict[str, int] | None, network: dict) -> dict[str, int]:
     """Bytes of each store that the experiment fills, and of all; without those that hang on an unknown dataset."""
     known = facts(config.datasets[experiment.dataset])
     pixels = known.channels * known.size**2 * UINT8
     weights = network["parameters"] * FLOAT32
     checkpoints = len(experiment.train.checkpoints)
+    averages = len(experiment.train.averages)
     found = {
-        "checkpoints": checkpoints * 2 * weights,  # average and raw
-        "states": (checkpoints if config.state.keep == "all" else 1) * STATE_COPIES * weights,
+        "checkpoints": checkpoints * (averages + 1) * weights,  # averages and raw
+        "states": (checkpoints if config.state.keep == "all" else 1) * (averages + RAW_AND_MOMENTS) * weights,
         "samples": checkpoints * len(experiment.sample.samplers) * kept(experiment) * pixels,
     }
     if rows:

@@ -71,7 +71,7 @@ class Job:
         """The torch device of this job, its number of threads set: a GPU leased for its life, else the CPU."""
         import torch
 
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(max(1, self.threads // int(os.environ.get("WORLD_SIZE", 1))))
         if not torch.cuda.is_available():
             return torch.device("cpu")
         names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
@@ -104,15 +104,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
     """Run one job: `main(job)` between a progress file that says running and one that says done or failed.
 
-    A job that a killed Snakemake left behind is waited for, so that no two ever write the same outputs.
+    A job that a killed Snakemake left behind is waited for, so that no two ever write the same outputs. Of the
+    processes that torchrun starts for one job the first is the job; the others have a log and a progress file of their
+    own.
     """
     arguments = parse(argv)
+    if rank := int(os.environ.get("RANK", 0)):
+        arguments.progress = f"{arguments.log}.{rank}.json"
+        arguments.log = f"{arguments.log}.{rank}"
+        arguments.name = f"{arguments.name}.{rank}"
     log_path = Path(arguments.log)
     waits = f"{arguments.name}: waits for process {{}}, which a killed run left at this same job"
-    orphan = exclusive(log_path.with_suffix(".lock"), lambda owner: print(waits.format(owner), file=sys.stderr))
+    lock = Path(f"{log_path}.lock") if rank else log_path.with_suffix(".lock")
+    orphan = exclusive(lock, lambda owner: print(waits.format(owner), file=sys.stderr))
     with orphan, log_path.open("w", buffering=1) as log:
         job = Job(arguments, log)
-        for path in map(Path, job.outputs.values()):
+        for path in map(Path, [] if rank else job.outputs.values()):
             clear_partials(path)
             clear_partials(path.parent)  # where the output marks a folder as complete
         try:

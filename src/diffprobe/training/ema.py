@@ -1,18 +1,23 @@
-"""The exponential moving average of the weights."""
+"""Moving averages of the weights, and how fast they forget."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
 
 
-def decay(images: int, batch: int, half_life: float, ramp: float) -> float:
-    """The average's decay for one step that brings the count to `images` (Karras et al. 2022, appendix F.2).
+def decay(average: dict[str, Any], step: int, batch: int) -> float:
+    """The decay of an average (its config subtree) for the update after step `step`, counted from 1.
 
-    The half-life is given in images, and is at most `ramp` times the images seen, so that a young average is not
-    held back by the initial weights.
+    `half_life`: `kimg` thousand images, and at most `ramp` times the images seen, so that a young average is not held
+    back by the initial weights (Karras et al. 2022, appendix F.2).
+    `ddae`: min(decay, 1 - (1 + s)^(-2/3)) at the s-th update from 0 on, the first of which copies the weights.
     """
-    return 0.5 ** (batch / max(min(half_life, images * ramp), 1e-8))
+    if average["kind"] == "ddae":
+        return min(average["decay"], 1 - step ** (-2 / 3))
+    half_life = min(1000 * average["kimg"], average["ramp"] * step * batch)
+    return 0.5 ** (batch / max(half_life, 1e-8))
 
 
 class EMA:

@@ -18,12 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffprobe.data.batch import Batches
+from diffprobe.data.batch import Feed
 from diffprobe.runtime.files import clear_partials, read_jsonl, write_jsonl
 from diffprobe.training import state as states
-from diffprobe.training.loop import Options, train
+from diffprobe.training.events import Events
+from diffprobe.training.loop import DivergedError, Options, check, train
 from diffprobe.training.state import State
 from diffprobe.training.tasks import Task
+from diffprobe.training.world import World
 
 STATS_SECONDS = 5.0  # how often stats.jsonl is renewed
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -80,18 +82,24 @@ def best_start(part: Slice) -> Path | None:
 def run_slice(
     part: Slice,
     task: Task,
-    stream: Batches,
+    stream: Feed,
     options: Options,
     state: State,
     autosave_seconds: float,
     report: Callable[[State], None],
+    world: World | None = None,
+    events: Events | None = None,
 ) -> list[dict]:
     """Train the slice (its lock is held by the caller) and return its rows of history.
 
-    On a signal to stop (SIGTERM, SIGINT, a closed terminal's SIGHUP) the state is saved, then the process exits.
+    On a signal to stop (SIGTERM, SIGINT, a closed terminal's SIGHUP) to any process of the world the state is saved, then
+    all exit. Raises DivergedError, which names the last good state, when the loss is no number any more.
     """
-    for path in (part.autosave, part.state(part.kimg)):
-        clear_partials(path)  # whoever wrote them is dead: this process holds the run's lock
+    world, events = world or World(), events or Events(None)
+    if world.writes:
+        for path in (part.autosave, part.state(part.kimg)):
+            clear_partials(path)  # whoever wrote them is dead: this process holds the run's lock
+    world.wait()
     begin = best_start(part)
     if begin is not None:
         states.restore(begin, state)
@@ -99,28 +107,52 @@ def run_slice(
     state.history = [row for row in state.history if row["step"] > part.start]
     next_save = time.monotonic() + autosave_seconds
     next_stats = 0.0
+
+    def write_stats() -> None:
+        if world.writes:
+            write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history])
+            events.write([*earlier, *state.history])
+
     with stop_signals() as stopped:
 
         def after_step(state: State) -> None:
             nonlocal next_save, next_stats
             now = time.monotonic()
-            if stopped or now >= next_save:  # before anything that a closed terminal could make fail
+            stopping = world.any(bool(stopped))
+            if world.writes and (stopping or now >= next_save):  # before what a closed terminal could make fail
+                check(state, options)
                 states.save(part.autosave, state, part.tags)
                 next_save = time.monotonic() + autosave_seconds
-            if stopped:
-                sys.exit(128 + stopped[0])
+            if stopping:
+                world.wait()  # the others' end would otherwise be an error, which ends the one that saves
+                sys.exit(128 + (stopped or [signal.SIGTERM])[0])
             if now >= next_stats:
-                write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history])
+                write_stats()
                 next_stats = now + STATS_SECONDS
             report(state)
 
         report(state)
-        # A row of history ends where the slice before ended, as it did when that one was trained.
-        for stop in (part.start, part.stop):
-            train(task, stream, options, state, stop, after_step)
-    states.save(part.state(part.kimg), state, part.tags)
-    write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history])
+        try:
+            # A row of history ends where the slice before ended, as it did when that one was trained.
+            for stop in (part.start, part.stop):
+                train(task, stream, options, state, stop, after_step, world)
+        except DivergedError as error:
+            write_stats()
+            raise DivergedError(f"{error}; {last_good(part)}; lower train.lr or set train.clip") from None
+    if world.writes:
+        states.save(part.state(part.kimg), state, part.tags)
+    write_stats()
+    world.wait()
     return [row for row in state.history if row["step"] > part.start]
+
+
+def last_good(part: Slice) -> str:
+    """The last state that was saved, and what a change of the config makes of it."""
+    path = best_start(part)
+    meta = states.peek(path) if path else None
+    if meta is None:
+        return "no state was saved before"
+    return f"the last good state is of step {meta['step']} ({path}), and training with other options starts anew"
 
 
 def earlier_rows(part: Slice, step: int) -> list[dict]:

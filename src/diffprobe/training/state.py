@@ -17,22 +17,38 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam keeps per parameter
 
 @dataclass
 class State:
-    """A run in memory: weights, their average, the optimiser, the step reached, and its history since the slice began.
+    """A run in memory: weights, their averages, the optimiser, the step reached, and its history since the slice began.
 
-    `sums` holds the losses summed since the last row of the history, `summed` how many steps they cover.
+    `sums` holds the losses summed since the last row of the history, `summed` how many steps they cover; `lr` is the
+    last learning rate, `bad` the first step whose loss was no number (0: none), on the device.
     """
 
     module: nn.Module
-    ema: EMA
+    emas: dict[str, EMA]
     optimizer: torch.optim.Adam
     step: int = 0
     history: list[dict] = field(default_factory=list)
     sums: dict[str, Tensor] = field(default_factory=dict)
     summed: int = 0
+    lr: float = 0.0
+    bad: Tensor | None = None
+
+    def note(self, losses: dict[str, Tensor], lr: float) -> None:
+        """Add the losses of the step just taken to the sums; nothing waits for the device."""
+        self.lr, self.summed = lr, self.summed + 1
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0) + value.double()
+        bad = torch.zeros_like(losses["loss"], dtype=torch.int64) if self.bad is None else self.bad
+        self.bad = torch.where((bad == 0) & ~losses["loss"].isfinite(), self.step, bad)
+
+    def first_bad(self) -> int | None:
+        """The first step whose loss was no number; waits for the device."""
+        return None if self.bad is None else int(self.bad) or None
 
     def tensors(self) -> dict[str, Tensor]:
         out = {f"raw.{name}": value for name, value in self.module.state_dict().items()}
-        out |= {f"ema.{name}": value for name, value in self.ema.module.state_dict().items()}
+        for average, ema in self.emas.items():
+            out |= {f"ema.{average}.{name}": value for name, value in ema.module.state_dict().items()}
         out |= {f"sums.{name}": value for name, value in self.sums.items()}
         for name, parameter in self.module.named_parameters():
             for moment in MOMENTS:
@@ -71,7 +87,10 @@ def restore(path: Path, state: State) -> None:
             part, key = name.split(".", 1)
             parts.setdefault(part, {})[key] = file.get_tensor(name)
     state.module.load_state_dict(parts["raw"])
-    state.ema.module.load_state_dict(parts["ema"])
+    for average, ema in state.emas.items():
+        prefix = f"{average}."
+        own = {name.removeprefix(prefix): x for name, x in parts["ema"].items() if name.startswith(prefix)}
+        ema.module.load_state_dict(own)
     for name, parameter in state.module.named_parameters():
         own = {moment: torch.zeros_like(parameter).copy_(parts[moment][name]) for moment in MOMENTS}
         step = torch.tensor(float(meta["step"]), device=parameter.device)  # where the fused optimiser wants it

@@ -1,33 +1,51 @@
 """The endless stream of training images: position p is image p mod N of epoch p div N, in that epoch's own order."""
 
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
+from diffprobe.data import images
 from diffprobe.data.batch import Batch as Batch  # here for those who know the stream only
-from diffprobe.diffusion.samplers import to_float
+from diffprobe.data.batch import Feed, spans
+from diffprobe.data.pixels import to_float
 from diffprobe.runtime.keyed import Key, permutation
+from diffprobe.training.imagestream import ImageStream
 
 
 class Stream:
-    """Batches that are always full and run across the borders of epochs, so that slicing never changes a weight."""
+    """All images stay on the device, as bytes; no read waits for it, but for the first one of an epoch."""
 
-    def __init__(self, images: Tensor, labels: Tensor, batch: int, seed: int, device: torch.device) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, seed: int, device: torch.device) -> None:
         self.images, self.labels = images.to(device), labels.to(device)  # uint8 (N, H, W, C), int64 (N,)
-        self.batch, self.key, self.device = batch, Key(seed, "order"), device
+        self.key, self.device = Key(seed, "order"), device
         self.orders: dict[int, Tensor] = {}
 
-    def __getitem__(self, step: int) -> Batch:
-        """The batch of step `step`, counted from 0."""
-        positions = torch.arange(step * self.batch, (step + 1) * self.batch)
-        n = len(self.images)
-        epochs = range(int(positions[0]) // n, int(positions[-1]) // n + 1)
-        rows = torch.cat([self.order(epoch)[positions[positions // n == epoch] % n] for epoch in epochs])
-        rows = rows.to(self.device)
-        return Batch(to_float(self.images[rows]), self.labels[rows], positions.to(self.device))
+    def read(self, start: int, stop: int) -> Batch:
+        """Positions `start` to before `stop`, at least one."""
+        epochs = spans(start, stop, len(self.images))
+        rows = torch.cat([self.order(epoch)[begin:end] for epoch, begin, end in epochs])  # (B,)
+        images, labels = self.images.index_select(0, rows), self.labels.index_select(0, rows)
+        return Batch(to_float(images), labels, torch.arange(start, stop, device=self.device))
 
     def order(self, epoch: int) -> Tensor:
-        """Epoch `epoch`'s permutation of the images; those of past epochs are dropped."""
+        """Epoch `epoch`'s permutation of the images, int64 (N,) on the device; the one asked before is kept too."""
         if epoch not in self.orders:
-            self.orders = {e: order for e, order in self.orders.items() if e == epoch - 1}
-            self.orders[epoch] = permutation(self.key, len(self.images), draw=epoch)
+            self.orders = dict(list(self.orders.items())[-1:])
+            self.orders[epoch] = permutation(self.key, len(self.images), draw=epoch).to(self.device)
         return self.orders[epoch]
+
+
+def open_stream(path: Path, splits: Sequence[str], seed: int, device: torch.device, resident_bytes: float) -> Feed:
+    """The images of the named splits of a store: on the device where they take `resident_bytes` or less, else windows.
+
+    The two have orders of their own. Raises UserError for a store that is damaged, at once or when it is read.
+    """
+    store = images.describe(path)
+    shape = (sum(store[split] for split in splits), store["channels"], store["size"], store["size"])  # N, C, H, W
+    if math.prod(shape) > resident_bytes:
+        return ImageStream(path, splits, seed, device)
+    found = images.read(path, splits)
+    return Stream(torch.from_numpy(found.images), torch.from_numpy(found.labels), seed, device)

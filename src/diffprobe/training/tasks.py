@@ -1,12 +1,13 @@
 """Tasks: what a training run trains. The loop owns everything else."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprobe.data.batch import Batch
-from diffprobe.diffusion.edm import EDM
+from diffprobe.diffusion.process import Process
 from diffprobe.networks.autoencoder import Codec, posterior
 from diffprobe.networks.condition import Condition
 from diffprobe.runtime.keyed import Draws
@@ -20,18 +21,29 @@ class Task(Protocol):
     def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]: ...
 
 
-class Diffusion:
-    """A network learns to denoise; if it is told labels, a share `label_dropout` of them is hidden."""
+View = Callable[[Tensor, Draws], tuple[Tensor, Tensor | None]]  # images to what is seen of them, and what was done
 
-    def __init__(self, network: nn.Module, process: EDM, label_dropout: float = 0.0) -> None:
-        self.module, self.process, self.label_dropout = network, process, label_dropout
+
+class Diffusion:
+    """A network learns to denoise; if it is told labels, a share `label_dropout` of them is hidden.
+
+    `view` augments images (B, C, H, W) and tells what it did. `network` is what is called: the module, or a compiled
+    form of it.
+    """
+
+    def __init__(
+        self, module: nn.Module, process: Process, label_dropout: float = 0.0, view: View | None = None
+    ) -> None:
+        self.module, self.network, self.process = module, module, process
+        self.label_dropout, self.view = label_dropout, view
 
     def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        return {"loss": self.process.loss(self.module, batch.images, draws, self.condition(batch, draws))}
+        images, augment = self.view(batch.images, draws) if self.view else (batch.images, batch.augment)
+        return {"loss": self.process.loss(self.network, images, draws, self.condition(batch, augment, draws))}
 
-    def condition(self, batch: Batch, draws: Draws) -> Condition:
+    def condition(self, batch: Batch, augment: Tensor | None, draws: Draws) -> Condition:
         hidden = draws.uniform("label") < self.label_dropout  # (B,)
-        return Condition(label=batch.labels.masked_fill(hidden, -1), augment=batch.augment)
+        return Condition(label=batch.labels.masked_fill(hidden, -1), augment=augment)
 
 
 class Autoencoding:

@@ -1,0 +1,84 @@
+"""Files that others made: read as data alone, so that none can run code."""
+
+import argparse
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from diffprobe.evaluation.extractors.weights import one_line
+from diffprobe.runtime.errors import UserError
+
+TENSORS = (".safetensors",)
+PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a file of weights holds: tensors by name, or for a pickle what PyTorch's reader of plain data and
+    argparse.Namespace make of it. Raises UserError.
+    """
+    if path.suffix not in (*TENSORS, *PICKLES):
+        raise UserError(f"{path}: expected a file that ends in one of {', '.join((*TENSORS, *PICKLES))}")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        if path.suffix in TENSORS:
+            return safetensors.torch.load_file(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(f"{path}: {refusal(str(error))}") from None
+    except Exception as error:  # each format has its own kinds for a cut or foreign file
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected tensors by name, not {type(found).__name__}")
+    return found
+
+
+def refusal(message: str) -> str:
+    """Why PyTorch would not read a pickle, in a line."""
+    asked = re.search(r"GLOBAL (\S+)", message)
+    what = f"it asks for {asked[1]}" if asked else "it is no file of tensors that PyTorch wrote"
+    return f"refused, since {what}, and reading such a pickle could run code; save its tensors alone"
+
+
+def diffusers_folder(source: str) -> Path:
+    """The folder with a diffusers model's config.json: `source`, its `unet`, or a hub id's local copy. Raises UserError."""
+    folder = Path(source)
+    if not folder.exists() and HUB.fullmatch(source):
+        folder = downloaded(source)
+    for found in (folder, folder / "unet"):
+        if (found / "config.json").is_file():
+            return found
+    raise UserError(f"{source}: no such folder of a diffusers model (with its config.json, or unet/config.json)")
+
+
+def diffusers_weights(folder: Path) -> Path:
+    """The file of weights in a model's folder. Raises UserError."""
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder}: no {' or '.join(WEIGHTS)} there (of weights in several files: join them first)")
+
+
+def downloaded(name: str) -> Path:
+    """A model of the hub in its local cache, downloaded now if it is not there; pickles only for want of safetensors."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        for weights in WEIGHTS:
+            patterns = ["*.json", weights, f"unet/{weights}"]
+            folder = Path(snapshot_download(name, allow_patterns=patterns))
+            if any((folder / part / weights).is_file() for part in ("", "unet")):
+                break
+    except Exception as error:  # no network, no such model, no access: each has its own kind
+        raise UserError(
+            f"{name}: no such folder, and it cannot be had from the hub ({one_line(error)}); download config.json and "
+            f"{WEIGHTS[0]} of https://huggingface.co/{name} into a folder {name}, here"
+        ) from None
+    return folder

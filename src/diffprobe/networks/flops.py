@@ -1,0 +1,31 @@
+"""What networks cost: FLOPs, counted operator by operator. One multiply-add is 2 FLOPs.
+
+On the meta device tensors have shapes and no memory, so that any network is counted in a second.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffprobe.networks.build import build
+
+
+def flops(run: Callable[[], object]) -> int:
+    """The FLOPs of a call, its backward pass included where it makes one."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def on_meta(config: dict[str, Any], image: tuple[int, int, int], **shape: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The network of a config subtree, and its inputs for one image (C, H, W): x (1, C, H, W) and c_noise (1,)."""
+    with torch.device("meta"):
+        return build(config, image_channels=image[0], **shape), (torch.zeros(1, *image), torch.zeros(1))
+
+
+def training_flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+    """Forward and backward."""
+    return flops(lambda: module(*inputs)[0].sum().backward())

@@ -1,0 +1,53 @@
+"""The endless stream of training images that are too many to stay in memory: windows of an image store."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffprobe.data.batch import Batch
+from diffprobe.data.images import CHUNK, gather, open_store
+from diffprobe.data.pixels import to_float
+from diffprobe.data.splits import SPLITS
+from diffprobe.data.windows import Rows, Windows
+
+WINDOW = 2**31  # bytes of images in a window, of which two are in memory; another number is another order
+
+
+class ImageStream:
+    """Images in an order that follows from (seed, epoch), bytes until they are on the device.
+
+    `window` counts chunks of 256 images; by default it is as many as 2 GiB hold.
+    """
+
+    def __init__(
+        self, path: Path, splits: Sequence[str], seed: int, device: torch.device, window: int | None = None
+    ) -> None:
+        chunks = ImageChunks(path, splits)
+        self.windows = Windows(chunks, seed, window or max(1, WINDOW // chunks.bytes), device)
+
+    def read(self, start: int, stop: int) -> Batch:
+        """Positions `start` to before `stop`, at least one. Raises UserError where the store is damaged."""
+        images, labels = self.windows.read(start, stop)
+        return Batch(to_float(images), labels, torch.arange(start, stop, device=images.device))
+
+
+class ImageChunks:
+    """Rows of the named splits by the chunk of the store that holds them: images uint8 (n, H, W, C), labels int64 (n,).
+
+    The store is open, and what is read of it the same, for as long as the stream lives.
+    """
+
+    def __init__(self, path: Path, splits: Sequence[str]) -> None:
+        self.file = open_store(path)  # h5py itself lets one thread at a time into HDF5
+        self.labels = torch.from_numpy(self.file["labels"][:])
+        rows = np.flatnonzero(np.isin(self.file["split"][:], [SPLITS.index(split) for split in splits]))
+        self.rows = np.split(rows, np.flatnonzero(np.diff(rows // CHUNK)) + 1)
+        self.sizes = [len(rows) for rows in self.rows]
+        self.bytes = CHUNK * math.prod(self.file["images"].shape[1:])  # of a whole chunk
+
+    def read(self, epoch: int, numbers: Sequence[int]) -> Iterator[Rows]:
+        for number in numbers:
+            yield torch.from_numpy(gather(self.file, self.rows[number])), self.labels[self.rows[number]]

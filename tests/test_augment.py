@@ -1,0 +1,218 @@
+"""Augmentation: the filter against its definition, pictures against formulas, draws against the published rates."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from diffprobe.data import augment
+from diffprobe.data.augment import Moves, drawn, edm, flipped, warped
+from diffprobe.runtime.keyed import Draws
+
+TAPS = torch.tensor(augment.SYM6, dtype=torch.float64)
+LAG = 5.5 - float(TAPS @ torch.arange(12.0, dtype=torch.float64) / TAPS.sum())  # of the filter, in half pixels
+
+
+def draws(n: int, seed: int = 3) -> Draws:
+    return Draws(seed, torch.arange(n))
+
+
+def noise(n: int, h: int = 16, w: int = 16) -> Tensor:
+    """Images without any smoothness, (N, 3, H, W) in [-1, 1]."""
+    return 2 * torch.rand(n, 3, h, w, generator=torch.Generator().manual_seed(n)) - 1
+
+
+def moves(**made: float) -> Moves:
+    """The moves of one image: those that are named."""
+    fields = {name: torch.tensor([made.get(name, 0.0)]) for name in Moves.__dataclass_fields__}
+    return Moves(**{**fields, "flip_x": fields["flip_x"] > 0, "flip_y": fields["flip_y"] > 0})
+
+
+def centred(h: int, w: int) -> tuple[Tensor, Tensor]:
+    """x (W,) and y (H, 1) of pixels from the centre, float64."""
+    x, y = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in (w, h))
+    return x, y[:, None]
+
+
+def test_filter_is_the_wavelet():
+    """Of sum sqrt 2, orthonormal to its even shifts, and its mirror filter has six vanishing moments, not seven."""
+    assert float(TAPS.sum()) == pytest.approx(math.sqrt(2), abs=1e-12)
+    shifted = [float(TAPS[2 * s :] @ TAPS[: 12 - 2 * s]) for s in range(6)]
+    assert shifted == pytest.approx([1, 0, 0, 0, 0, 0], abs=1e-11)
+    k = torch.arange(12, dtype=torch.float64) - 5.5
+    mirror = TAPS.flip(0) * (-1.0) ** torch.arange(12)
+    moments = [float(mirror @ k**m / (mirror.abs() @ k.abs() ** m)) for m in range(7)]
+    assert moments[:6] == pytest.approx([0] * 6, abs=1e-10)
+    assert abs(moments[6]) > 0.01
+
+
+@pytest.mark.parametrize(("h", "w"), [(32, 32), (16, 24), (5, 4)])
+def test_what_does_not_move_comes_back(h, w):
+    x = noise(4, h, w)
+    assert torch.allclose(warped(x, moves().inverse(h, w).expand(4, 2, 3)), x, atol=3e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(right=st.integers(-15, 15), down=st.integers(-11, 11))
+def test_shift_by_whole_pixels_shows_reflections(right, down):
+    """Right and down for positive numbers; the border is not doubled, and there is nothing beyond the reflections."""
+    h, w = 12, 16
+    x = noise(1, h, w)
+    made = moves(shift_x=right / w / augment.SHIFT, shift_y=down / h / augment.SHIFT)
+    found = warped(x, made.inverse(h, w))
+    columns, rows = torch.arange(w) - right, torch.arange(h) - down
+    columns, rows = w - 1 - (w - 1 - columns.abs()).abs(), h - 1 - (h - 1 - rows.abs()).abs()
+    expected = x[:, :, rows][:, :, :, columns]
+    # At the far end of the reflections the filter, which reaches three pixels, sees the zeros beyond.
+    near = (
+        slice(max(0, down - h + 4), h + min(0, down + h - 4)),
+        slice(max(0, right - w + 4), w + min(0, right + w - 4)),
+    )
+    assert torch.allclose(found[..., *near], expected[..., *near], atol=3e-5)
+    assert not warped(x, moves(shift_x=math.copysign(2.4 / augment.SHIFT, right)).inverse(h, w)).any()
+
+
+def test_moves_do_what_their_names_say():
+    """Scale and stretch grow a blob, the latter along its axis; a quarter turn is counter-clockwise, like rot90."""
+    x, y = centred(32, 32)
+    off = LAG / 2  # the point that all turns about, right of and below the centre
+
+    def blob(right: float, down: float, wide: float, high: float) -> Tensor:
+        return torch.exp(-(((x - off - right) / wide) ** 2 + ((y - off - down) / high) ** 2) / 2).float()[None, None]
+
+    def seen(image: Tensor, **made: float) -> Tensor:
+        return warped(image, moves(**made).inverse(32, 32))
+
+    def close(found: Tensor, expected: Tensor, atol: float = 0.01) -> bool:
+        inner = (..., slice(8, 24), slice(8, 24))  # where no reflection is seen
+        return torch.allclose(found[inner], expected[inner], atol=atol)
+
+    double, middle = 1 / augment.SIZE, blob(0, 0, 3, 3)
+    assert close(seen(middle, scale=double), blob(0, 0, 6, 6))
+    assert close(seen(middle, stretch=double), blob(0, 0, 6, 1.5), 0.02)
+    assert close(seen(middle, stretch=double, axis=math.pi / 2), blob(0, 0, 1.5, 6), 0.02)
+    diagonal = seen(middle, stretch=double, axis=math.pi / 4)[0, 0]  # from bottom left to top right
+    assert diagonal[10:14, 18:22].sum() > 10 * diagonal[10:14, 10:14].sum()
+    assert close(seen(blob(6, -2, 4, 2), turn=math.pi / 2), blob(-2, -6, 2, 4))
+    smooth = blob(5, -4, 24, 16)
+    assert close(seen(smooth, turn=math.pi / 2), torch.rot90(smooth, 1, (2, 3)), 0.02)
+
+
+signed = st.floats(-1.5, 1.5)
+angle = st.floats(-math.pi, math.pi)
+
+
+@settings(max_examples=40, deadline=None)
+@given(scale=signed, turn=angle, stretch=signed, axis=angle, shift_x=signed, shift_y=signed)
+def test_moves_together_read_the_picture_at_the_right_places(scale, turn, stretch, axis, shift_x, shift_y):
+    """Cosines that reflect into themselves, so that the padded picture has a formula; points moved one by one."""
+    h, w = 32, 40
+    made = moves(scale=scale, turn=turn, stretch=stretch, axis=axis, shift_x=shift_x, shift_y=shift_y)
+
+    def cosines(point: Tensor) -> Tensor:
+        u, v = math.pi * ((point.real / (w - 1)) + 0.5), math.pi * ((point.imag / (h - 1)) + 0.5)
+        return 0.5 * torch.cos(u) + 0.3 * torch.cos(2 * v) + 0.2 * torch.cos(3 * u) * torch.cos(v)
+
+    def forward(point: Tensor) -> Tensor:
+        """Where a point x + iy of the picture goes; exp(-i angle) is counter-clockwise as y is down."""
+        point = point * 2 ** (0.2 * scale) * complex(math.cos(turn), -math.sin(turn))
+        along = point * complex(math.cos(axis), math.sin(axis))  # the axis laid on x
+        along = torch.complex(along.real * 2 ** (0.2 * stretch), along.imag / 2 ** (0.2 * stretch))
+        return along * complex(math.cos(axis), -math.sin(axis)) + complex(0.125 * w * shift_x, 0.125 * h * shift_y)
+
+    # The forward map is affine: solved for the points that land on the pixels.
+    origin, right, down = forward(torch.tensor([0, 1, 1j], dtype=torch.complex128))
+    right, down = right - origin, down - origin
+    x, y = centred(h, w)
+    lag = complex(LAG / 2, LAG / 2)
+    landed = torch.complex(*torch.broadcast_tensors(x, y)) - lag - origin
+    area = right.real * down.imag - right.imag * down.real
+    source = torch.complex(
+        (landed.real * down.imag - landed.imag * down.real) / area,
+        (right.real * landed.imag - right.imag * landed.real) / area,
+    )
+    padded = (source.real.abs() < 1.5 * w - 6) & (source.imag.abs() < 1.5 * h - 6)
+    image = cosines(torch.complex(*torch.broadcast_tensors(x, y))).float()[None, None]
+    found = warped(image, made.inverse(h, w))[0, 0]
+    assert torch.allclose(found[padded].double(), cosines(source + lag)[padded], atol=5e-3)
+
+
+def test_flips_are_exact_and_come_first():
+    x = noise(400, 8, 8)
+    found, label = edm(x, draws(400), p=0)
+    assert torch.equal(label[:, 1:], torch.zeros(400, 8))
+    assert torch.allclose(found, torch.where(label[:, 0].bool()[:, None, None, None], x.flip(3), x), atol=3e-5)
+    assert torch.equal(augment.mirrored(x[:1], moves(flip_x=1, flip_y=1)), x[:1].flip(2, 3))
+    found, label = edm(x, draws(400), p=1)
+    made = drawn(draws(400), 1)
+    straight = x.flip(3).where(made.flip_x[:, None, None, None], x)
+    straight = straight.flip(2).where(made.flip_y[:, None, None, None], straight)
+    assert torch.equal(found, warped(straight, made.inverse(8, 8)))
+    assert torch.equal(label[:, :2], torch.stack([made.flip_x, made.flip_y], 1).float())
+
+
+def test_draws_have_the_published_rates_and_spreads():
+    n = 20_000
+    made = drawn(draws(n), 0.12)
+    label = made.label()
+    assert label.shape == (n, augment.LABEL) and label.dtype == torch.float32
+    rates = torch.tensor([0.5, 0.06, 0.12, 0.12, 0.12, 0.12, 0.06, 0.12, 0.12], dtype=torch.float64)
+    within = 4 * (rates * (1 - rates) / n).sqrt()
+    assert ((label != 0).double().mean(0) - rates).abs().le(within).all()
+    moved = (label[:, 1:] != 0).any(1).double().mean()
+    assert float(moved) == pytest.approx(1 - 0.94 * 0.88**4, abs=0.014)  # the gates are independent
+    assert torch.equal(label[:, 7] != 0, label[:, 8] != 0)  # one gate shifts both ways
+    for sizes in (made.scale, made.stretch, made.shift_x, made.shift_y):
+        sizes = sizes[sizes != 0]
+        assert abs(float(sizes.mean())) < 0.08 and float(sizes.std()) == pytest.approx(1, abs=0.06)
+    for angles in (made.turn, made.axis):
+        spread = (angles[angles != 0].sort().values / math.pi + 1) / 2
+        assert float((spread - torch.linspace(0, 1, len(spread))).abs().max()) < 2 / math.sqrt(len(spread))
+    together = torch.corrcoef(torch.stack([made.scale, made.stretch, made.shift_x, made.shift_y, made.turn, made.axis]))
+    assert float((together - torch.eye(6)).abs().max()) < 4 / math.sqrt(n)
+
+
+def test_label_is_what_was_drawn():
+    made = moves(flip_y=1, scale=-0.5, turn=2.0, stretch=1.5, axis=-1.0, shift_x=0.25, shift_y=-2.0)
+    expected = [0, 1, -0.5, math.cos(2) - 1, math.sin(2), 1.5 * math.cos(1), -1.5 * math.sin(1), 0.25, -2]
+    assert made.label()[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@settings(max_examples=10, deadline=None)
+@given(rows=st.lists(st.integers(0, 2**40), min_size=2, max_size=64), seed=st.integers(0, 2**31), p=st.floats(0, 1))
+def test_an_image_looks_the_same_in_any_batch(rows, seed, p):
+    x, keys = noise(len(rows), 8, 8), torch.tensor(rows)
+    found, label = edm(x, Draws(seed, keys), p)
+    for i in range(len(rows)):
+        alone, its_label = edm(x[i : i + 1], Draws(seed, keys[i : i + 1]), p)
+        assert torch.allclose(alone[0], found[i], atol=1e-5)
+        assert torch.allclose(its_label[0], label[i], atol=1e-6)
+    again, same = edm(x, Draws(seed, keys), p)
+    assert torch.equal(again, found) and torch.equal(same, label)
+
+
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
+def test_layout_and_type_are_kept(memory):
+    x = noise(5).contiguous(memory_format=memory)
+    for found in (edm(x, draws(5), 1)[0], flipped(x, draws(5))):
+        assert found.is_contiguous(memory_format=memory) and found.shape == x.shape
+    exact, label = edm(x, draws(5), 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        same, its_label = edm(x, draws(5), 1)
+        half, _ = edm(x.bfloat16(), draws(5), 1)
+    assert torch.equal(same, exact) and torch.equal(its_label, label)
+    assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), exact, atol=0.03)
+
+
+def test_plain_flip_is_a_fair_coin():
+    x = noise(4000, 2, 2)
+    found = flipped(x, draws(4000))
+    turned = (found == x.flip(3)).flatten(1).all(1)
+    assert torch.equal(found, torch.where(turned[:, None, None, None], x.flip(3), x))
+    assert float(turned.float().mean()) == pytest.approx(0.5, abs=0.032)
+    assert torch.equal(found, flipped(x, draws(4000)))
+    _, label = edm(x, draws(4000), p=0)  # EDM's coin is another one
+    assert float((label[:, 0].bool() == turned).float().mean()) == pytest.approx(0.5, abs=0.032)

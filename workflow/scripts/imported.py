@@ -1,0 +1,28 @@
+"""Weights from elsewhere become a checkpoint: those that `diffprobe import` wrote, if they are this experiment's.
+
+Config: network, process. Input: weights.
+"""
+
+import os
+import shutil
+
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import atomic
+from diffprobe.runtime.job import Job, run
+from diffprobe.training import checkpoints
+
+
+def main(job: Job) -> None:
+    path = job.input("weights")
+    header = checkpoints.header(path)
+    for part in ("network", "process"):
+        if header[part] != job.config[part]:
+            raise UserError(f"{path}: imported for another {part} than the config has; run `diffprobe import` again")
+    with atomic(job.output("ema")) as partial:
+        shutil.copyfile(path, partial)
+        os.utime(partial)
+    job.write_receipt(images=header["images"], weights=header["weights"])
+
+
+if __name__ == "__main__":
+    run(main)
