@@ -28,7 +28,7 @@ from diffprobe.runtime.leases import local_gpus
 CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
 PYTHON = "python" if CONDA else quote(sys.executable)
 # `PROCESSES=N job NAME ...` starts N of them by torchrun, which finds a free port for them.
-TORCHRUN = "${{PROCESSES:+-m torch.distributed.run --standalone --nproc-per-node=$PROCESSES}}"
+TORCHRUN = "${{PROCESSES:+-m torch.distributed.run --standalone --nproc-per-node=$PROCESSES --}}"
 shell.prefix(
     f"set -euo pipefail; export PYTHONSAFEPATH=1 PYTHONPATH={quote(str(ROOT / 'src'))}; "
     f'job() {{{{ {PYTHON} {TORCHRUN} {quote(str(ROOT / "workflow" / "scripts"))}/"$1".py "${{{{@:2}}}}"; }}}}; '

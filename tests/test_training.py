@@ -17,11 +17,13 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws
 from diffprobe.training import checkpoints
 from diffprobe.training.ema import decay
-from diffprobe.training.loop import Options, fresh, train
+from diffprobe.training.events import Events
+from diffprobe.training.loop import Options, accumulate, fresh, learning_rate, refuse_batch_statistics, train
 from diffprobe.training.slices import Slice, best_start, run_slice, stop_signals, tidy
 from diffprobe.training.state import State
 from diffprobe.training.stream import Stream
 from diffprobe.training.tasks import Diffusion
+from diffprobe.training.world import World
 
 CPU = torch.device("cpu")
 AVERAGE = {"kind": "half_life", "kimg": 0.5, "ramp": 0.05}
@@ -165,6 +167,59 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     state = fresh(bad, OPTIONS)
     with pytest.raises(UserError, match=r"loss is nan or infinite at step 1 \(learning rate 8e-05\)"):
         train(bad, stream(), OPTIONS, state, 100, lambda state: None)
+
+
+def test_the_last_good_state_is_named(tmp_path):
+    state = fresh(task(), OPTIONS)
+
+    def report(state: State) -> None:
+        if state.step == 9:
+            state.module.stem.weight.data.fill_(math.nan)
+
+    every = replace(OPTIONS, batch=500)  # a row of the history, and a look at the loss, every second step
+    saved = r"loss is nan or infinite at step 10 .*the last good state is of step \d+ \(.*autosave.*train\.clip"
+    with pytest.raises(UserError, match=saved):
+        run_slice(part(tmp_path, 1, 0, 20), Diffusion(state.module, EDM()), stream(), every, state, 0, report)
+    assert best_start(part(tmp_path, 1, 0, 20)) == part(tmp_path, 1, 0, 20).autosave
+
+
+@pytest.mark.parametrize("parts", [1, 5, 16, None])
+def test_gradients_of_parts_add_up_to_those_of_the_batch(parts):
+    found = {}
+    for size in (None, parts):
+        one = task(dropout=0.0)
+        losses = accumulate(one, stream(), replace(OPTIONS, device_batch=size), 3, World())
+        found[size] = [parameter.grad for parameter in one.module.parameters()], losses["loss"]
+    torch.testing.assert_close(found[parts], found[None], rtol=1e-4, atol=1e-6)
+
+
+def test_batch_statistics_are_refused_for_parts_of_a_batch():
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    refuse_batch_statistics(network, OPTIONS, World())
+    for options, world in ((replace(OPTIONS, device_batch=4), World()), (OPTIONS, World(size=2))):
+        with pytest.raises(UserError, match=r"train\.device_batch and train\.devices: .*BatchNorm2d"):
+            refuse_batch_statistics(network, options, world)
+
+
+def test_learning_rate_warms_up_and_falls_as_a_cosine():
+    options = Options(batch=1, lr=2.0, warmup=100, cosine=1000)
+    assert learning_rate(options, 50) == pytest.approx(2 * 0.5 * (1 + math.cos(math.pi * 0.05)) / 2)
+    assert learning_rate(options, 500) == pytest.approx(1.0)
+    assert learning_rate(options, 1000) == learning_rate(options, 2000) == 0
+    assert learning_rate(Options(batch=1, lr=2.0), 10**9) == 2.0
+
+
+def test_tensorboard_events_hold_the_history(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    state = fresh(task(), OPTIONS)
+    run = part(tmp_path, 1, 0, 130)
+    events = Events(tmp_path / "tensorboard")
+    rows = run_slice(run, Diffusion(state.module, EDM()), stream(), OPTIONS, state, 1e9, lambda _: None, events=events)
+    found = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    assert [(e.step, e.value) for e in found.Scalars("train/loss")] == [
+        (row["step"], pytest.approx(row["loss"])) for row in rows
+    ]
 
 
 def test_ema_half_life_in_images():

@@ -1,8 +1,8 @@
 """Images drawn from one checkpoint and measured as they come; only the first are kept, for the grids.
 
 Config: sample (images, keep, seed, sampler, weights), generation (row, extractors, figures, metrics). Inputs:
-weights, autoencoder where the model sees latents, reference.NAME, weights.NAME. Options: draw and batch, images drawn and
-measured at a time; autosave, seconds.
+weights, autoencoder where the model sees latents, reference.NAME, weights.NAME (of extractors). Options: draw and
+batch, images drawn and measured at a time; autosave, seconds.
 A killed job goes on from its last autosave, with the same figures.
 """
 

@@ -1,7 +1,7 @@
 """Images drawn from one checkpoint by one sampler, and a strip that shows how some of them come about.
 
-Config: keep, seed, sampler, weights. Inputs: weights, and autoencoder where the model sees latents. Option: draw, images at
-a time.
+Config: keep, seed, sampler, weights. Inputs: weights, and autoencoder where the model sees latents. Option: draw,
+images at a time.
 """
 
 from diffprobe.evaluation.sampling import Drawing

@@ -13,8 +13,8 @@ from diffprobe.config.latents import Autoencoder, Latents
 
 
 class UNet(Strict):
-    """The U-Net of DDPM as DDAE trains it; other values of `head_groups`, `down_padding`, `norm_eps`, `skip_scale` and `init`
-    are those of DDPM (Ho et al. 2020) and EDM. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder).
+    """The U-Net of DDPM as DDAE trains it; other values of `head_groups`, `down_padding`, `norm_eps`, `skip_scale` and
+    `init` are those of DDPM (Ho et al. 2020) and EDM. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder).
     """
 
     kind: Literal["unet"]
@@ -202,8 +202,8 @@ class Training(Strict):
     )
     device_batch: Positive | None = Field(
         None,
-        description="Images that a device takes at once, its share of a batch being accumulated; null: all. Changes only "
-        "rounding.",
+        description="Images that a device takes at once, its share of a batch being accumulated; null: all. Changes "
+        "only rounding.",
     )
 
 

@@ -122,7 +122,8 @@ class UNet(nn.Module):
     an image's augmentation, else 0: linear embeddings, which zeros leave out (EDM, appendix F.2).
 
     `time_scale` multiplies c_noise before its sinusoids; `skip_scale` multiplies every residual sum; `init` is
-    PyTorch's, DDPM's or EDM's; `down_padding` of the downsampling convolutions is on both sides or, as in DDPM, on the `right`.
+    PyTorch's, DDPM's or EDM's; `down_padding` of the downsampling convolutions is on both sides or, as in DDPM, on the
+    `right` (and below).
 
     Taps: in_1.. (encoder blocks), mid, out_1.. (decoder blocks), each (B, C, H', W') after attention.
     """

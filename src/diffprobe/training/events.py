@@ -20,11 +20,11 @@ class Events:
                 import tensorboard  # noqa: F401
             except ImportError:
                 raise UserError(
-                    "state.tensorboard: the package tensorboard is not installed; pip install tensorboard, or set it false"
+                    "state.tensorboard: the package tensorboard is missing; pip install tensorboard, or set it false"
                 ) from None
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write those rows that are new; the first time, events of later steps (of a run that was killed) are dropped."""
+        """Write those rows that are new; at first, later ones that a killed run has written are dropped."""
         new = [row for row in rows if row["step"] > self.step]
         if self.folder is None or not new:
             return

@@ -92,8 +92,8 @@ def run_slice(
 ) -> list[dict]:
     """Train the slice (its lock is held by the caller) and return its rows of history.
 
-    On a signal to stop (SIGTERM, SIGINT, a closed terminal's SIGHUP) to any process of the world the state is saved, then
-    all exit. Raises DivergedError, which names the last good state, when the loss is no number any more.
+    On a signal to stop (SIGTERM, SIGINT, a closed terminal's SIGHUP) to any process of the world the state is saved,
+    then all exit. Raises DivergedError, which names the last good state, when the loss is no number any more.
     """
     world, events = world or World(), events or Events(None)
     if world.writes:

@@ -1,7 +1,7 @@
 """The processes that train together, one per device: each takes its share of every batch, and gradients are added up.
 
-They are started by torchrun. The sum is taken by hand, in one message per step, and not by DistributedDataParallel, which
-knows one `forward` only: tasks may call any part of their modules, as often as accumulation asks.
+They are started by torchrun. The sum is taken by hand, in one message per step, and not by DistributedDataParallel,
+which knows one `forward` only: tasks may call any part of their modules, as often as accumulation asks.
 """
 
 import datetime
