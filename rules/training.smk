@@ -96,6 +96,7 @@ rule pretrain:
         gpu=training_gpus,
         device_batch=device_batch,
         compile=lambda wildcards: experiment(wildcards).train.compile,
+        launch=launch,
         mem_mb=4000,
         runtime=1440,
     params:
@@ -104,9 +105,8 @@ rule pretrain:
         stop=lambda wildcards: checkpoint_steps(int(wildcards.kimg), experiment(wildcards).train.batch),
         more=optional("latents", "autoencoder", "before"),
         run=L.run("{experiment}"),
-        launch=launch,
     shell:
-        "{params.launch}job train {params.config:q} --in images={input.images:q} {params.more}"
+        "{resources.launch}job train {params.config:q} --in images={input.images:q} {params.more}"
         " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
         " --with kimg={wildcards.kimg} start={params.start} stop={params.stop}"
         " keep={resources.keep} autosave={resources.autosave} tensorboard={resources.tensorboard}"

@@ -14,6 +14,7 @@ import yaml
 from kills import KINDS, copy_project, disturbed, hashes, jobs_of, plain, run
 
 from diffprobe.config.load import load
+from diffprobe.config.schedules import linear_abar, nearest, ratios
 from diffprobe.config.stages import stages
 from diffprobe.data.samples import open_samples
 
@@ -59,7 +60,7 @@ TINY = {
             "dataset": "digits",
             "latents": "views",
             "network": {"kind": "dit", "width": 16, "depth": 2, "heads": 2, "patch": 4},
-            "process": {"kind": "edm", "sigma_data": 1.0},
+            "process": {"kind": "flow", "t": "logit_normal"},
             "train": {"checkpoints": [2], "batch": 64, "averages": {"ema": {"kind": "half_life", "kimg": 1}}},
             "sample": {
                 "samplers": {"guided": {"kind": "heun", "steps": 3, "guidance": 2}},
@@ -242,6 +243,50 @@ def test_a_deleted_output_is_made_again_and_comes_out_the_same(project: Path, fi
     assert (project / file).exists()
     assert hashes(project) == before
     assert planned(project) == {}
+
+
+def test_how_training_is_divided_retrains_nothing_and_two_devices_train(project: Path) -> None:
+    divided = json.loads(json.dumps(TINY))
+    divided["experiments"]["tiny_dit"]["train"] |= {"devices": 2, "device_batch": 20, "compile": "never"}
+    configure(project, divided)
+    assert planned(project) == {}
+    shutil.rmtree(project / "results/runs/tiny_dit/checkpoints")
+    shutil.rmtree(project / "results/runs/tiny_dit/states")
+    done(project, "results/runs/tiny_dit/checkpoints/2/receipt.json")
+    receipt = json.loads((project / "results/runs/tiny_dit/checkpoints/2/receipt.json").read_text())
+    assert receipt["processes"] == 2 and receipt["from_step"] == 0
+
+
+def test_several_averages_processes_and_samplers(project: Path) -> None:
+    """DDPM in pixels, flipped; images drawn from each set of weights, by each of its samplers."""
+    config = json.loads(json.dumps(TINY))
+    other = {key: value for key, value in config["experiments"]["tiny"].items() if key not in ("generation", "probe")}
+    other |= {"process": {"kind": "ddpm", "steps": 20, "time_input": "fraction"}}
+    other["train"] |= {
+        "checkpoints": [2],
+        "flip": True,
+        "averages": {"a": {"kind": "ddae"}, "b": {"kind": "half_life"}},
+    }
+    kinds = {
+        "a": {"kind": "ddpm"},
+        "b": {"kind": "ddim", "steps": 5, "eta": 0.5, "table": "ddae"},
+        "raw": {"kind": "ddim"},
+    }
+    kinds["raw"]["steps"] = 20
+    other["sample"]["samplers"] = {name: kind | {"weights": name, "clip": True} for name, kind in kinds.items()}
+    other["probe"] = TINY["experiments"]["tiny"]["probe"] | {"weights": "b", "levels": [0.05, 0.4], "taps": ["mid"]}
+    configure(project, config | {"experiments": {"other": other}})
+    done(project)
+    folder = project / "results/runs/other"
+    drawn = [open_samples(folder / f"samples/2/{name}.zarr") for name in kinds]
+    assert len({store.content for store in drawn}) == 3
+    assert [store.about["weights"]["name"] for store in drawn] == list(kinds)
+    levels = json.loads((folder / "features/2.zarr/zarr.json").read_text())["attributes"]["levels"]
+    steps = ratios(linear_abar(20, 1e-4, 0.02))
+    assert [level["sigma"] for level in levels.values()] == [
+        pytest.approx(steps[nearest(sigma, steps)]) for sigma in (0.05, 0.4)
+    ]
+    assert pd.read_csv(project / "results/results.csv").shape[0] >= 1
 
 
 def test_a_dry_run_says_from_where_a_checkpoint_is_remade(project: Path) -> None:

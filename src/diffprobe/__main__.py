@@ -1,11 +1,12 @@
 """`python -m diffprobe`: run a config, look at it and at what it has made. The work itself is done by `snakemake`."""
 
 import argparse
+import json
 import subprocess
 import sys
 from pathlib import Path
 
-from diffprobe import measure
+from diffprobe import exchange, measure
 from diffprobe.config.load import load
 from diffprobe.runtime.errors import UserError
 
@@ -20,12 +21,21 @@ def main(argv: list[str] | None = None) -> None:
         "run", help="a config, or a folder or zip of images, to a report and the table of results"
     )
     run.set_defaults(function=_run)
-    run.add_argument("what", type=Path, nargs="?", default=Path(DEFAULT), help=f"default: {DEFAULT}")
+    run.add_argument(
+        "what", type=Path, nargs="*", default=[Path(DEFAULT)], help=f"later configs over earlier; default: {DEFAULT}"
+    )
+    run.add_argument("--only", nargs="+", metavar="NAME", help="these experiments alone (default: all)")
     run.add_argument("--cores", type=int, default=2, help="default: 2")
     run.add_argument("--name", help="of the dataset and its config, for images (default: the folder's)")
     figures = commands.add_parser("measure", help="FID and its kin of images from anywhere, against others")
     figures.set_defaults(function=measure.run)
     measure.add_arguments(figures)
+    imported = commands.add_parser("import", help="weights of DDAE or diffusers as an experiment's checkpoint")
+    imported.set_defaults(function=exchange.run_import)
+    exchange.add_import(imported, DEFAULT)
+    exported = commands.add_parser("export", help="a checkpoint for other code: its weights alone, or for diffusers")
+    exported.set_defaults(function=exchange.run_export)
+    exchange.add_export(exported, DEFAULT)
     status = commands.add_parser("status", help="what is done, runs, failed, or was made by older code")
     describe = commands.add_parser("describe", help="parameters, taps, FLOPs, bytes and jobs, without running anything")
     results = commands.add_parser("results", help="the table of results")
@@ -55,13 +65,16 @@ def _run(arguments: argparse.Namespace) -> None:
 
     if not Path("Snakefile").exists():
         raise UserError("no Snakefile here; run this in the folder of the workflow (the clone)")
-    configfile = str(config_for(arguments.what, arguments.name, Path(DEFAULT).parent))
-    layout = Layout(load(configfile).results)
-    snakemake = [sys.executable, "-m", "snakemake", "--configfile", configfile]
+    configfiles = [str(config_for(what, arguments.name, Path(DEFAULT).parent)) for what in arguments.what]
+    only = {"only": arguments.only} if arguments.only else {}
+    layout = Layout(load(*configfiles, **only).results)
+    snakemake = [sys.executable, "-m", "snakemake", "--configfile", *configfiles]
+    if only:
+        snakemake += ["--config", f"only={json.dumps(arguments.only)}"]
     for more in (["--cores", str(arguments.cores)], ["--report", layout.report(), "--quiet"]):
         if status := subprocess.run([*snakemake, *more], check=False).returncode:
             sys.exit(status)
-    _results(argparse.Namespace(configfile=[configfile]))
+    _results(argparse.Namespace(configfile=configfiles))
 
 
 def _status(arguments: argparse.Namespace) -> None:

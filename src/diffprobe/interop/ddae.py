@@ -1,5 +1,5 @@
-"""Checkpoints of DDAE (github.com/FutureXiang/ddae, model/unet.py, model/block.py and train.py for the names): files with
-MODEL, a DDP-wrapped diffusion model, and EMA, ema-pytorch's copy of it beside the online one.
+"""Checkpoints of DDAE (names as in github.com/FutureXiang/ddae: model/unet.py, model/block.py, train.py): files with
+MODEL, a diffusion model in DDP, and EMA, ema-pytorch's average of it with the online model beside.
 """
 
 from collections.abc import Iterator

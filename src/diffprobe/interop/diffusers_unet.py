@@ -1,4 +1,4 @@
-"""diffusers' UNet2DModel in the form of DDPM (as of google/ddpm-cifar10-32) and our U-Net: names and configs, both ways.
+"""diffusers' UNet2DModel in the form of DDPM (google/ddpm-cifar10-32) and our U-Net: names and configs, both ways.
 
 Names and meaning of the keys: diffusers/models/unets/unet_2d.py and the blocks that it is built of.
 """
@@ -87,7 +87,7 @@ def new_name(name: str) -> str:
 
 
 def whole(config: dict[str, Any]) -> dict[str, Any]:
-    """A model's config with every key, those that it does not name as UNet2DModel takes them; no key of file keeping."""
+    """A model's config with every key that UNet2DModel takes, and its defaults for those that are not named."""
     from diffusers import UNet2DModel
 
     parameters = inspect.signature(UNet2DModel.__init__).parameters
@@ -146,7 +146,7 @@ def our_network(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def our_process(scheduler: dict[str, Any]) -> dict[str, Any]:
-    """A scheduler's config in our keys, as far as it names levels; what is not linear or no noise has no counterpart."""
+    """A scheduler's config in our keys, as far as it names levels; only linear betas and predicted noise are here."""
     if "num_train_timesteps" not in scheduler or "beta_start" not in scheduler:
         return {}
     same = scheduler.get("beta_schedule", "linear") == "linear" and not scheduler.get("trained_betas")

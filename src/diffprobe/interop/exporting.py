@@ -15,14 +15,12 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
 from diffprobe.training import checkpoints
 
-FORMATS = ("safetensors", "diffusers")
-
 
 def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> list[str]:
     """Write one set of weights of a checkpoint; returns what there is to see. Raises UserError, a line.
 
     `safetensors`: the tensors under our names, and the checkpoint's header in the metadata (as JSON under `diffprobe`).
-    `diffusers`: a folder that UNet2DModel.from_pretrained loads, and for the process ddpm DDPMPipeline and DDIMPipeline.
+    `diffusers`: a folder that UNet2DModel.from_pretrained loads, and for the process ddpm DDPMPipeline, DDIMPipeline.
     """
     header = checkpoints.header(checkpoint)
     state = checkpoints.state_dict(checkpoint, header["weights"], weights)

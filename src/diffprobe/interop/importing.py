@@ -15,10 +15,8 @@ from diffprobe.interop import ddae, diffusers_unet, source
 from diffprobe.interop.names import Map, State, to_ours
 from diffprobe.networks.build import build
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import digest, read_json, sha256
+from diffprobe.runtime.files import digest, sha256
 from diffprobe.training import checkpoints
-
-FORMATS = ("ddae", "diffusers")
 
 
 class Found(NamedTuple):
@@ -55,7 +53,10 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
         module = build(network, **shape)
     found = READERS[format](origin, network, process)
     whence = f", as {found.file} has it"
-    refuse(f"experiments.{name}.network", differing(network, found.network), whence)
+    where, mine = f"experiments.{name}.network", network
+    if network["kind"] == "diffusers":
+        where, mine = f"{where}.path: config.json", diffusers_unet.whole(network["config"])
+    refuse(where, differing(mine, found.network), whence)
     refuse(f"experiments.{name}.process", [*found.wrong, *differing(process, found.process)], whence)
     names, remedy = name_map(module, format), remedies(name, format)
     shapes, what = module.state_dict(), f"weights of {found.file}"
@@ -119,13 +120,11 @@ def from_ddae(origin: str, network: dict[str, Any], process: dict[str, Any]) -> 
 
 
 def from_diffusers(origin: str, network: dict[str, Any], process: dict[str, Any]) -> Found:
-    """For a network of kind diffusers its own config must be that of the source; else ours as far as it expresses it."""
+    """The network `diffusers` must have the source's own config, the network `unet` what that means in our keys."""
     folder = source.diffusers_folder(origin)
-    config = diffusers_unet.whole(read_json(folder / "config.json"))
+    config = diffusers_unet.whole(source.read_config(folder))
     if network["kind"] == "diffusers":
-        mine = diffusers_unet.whole(network["config"])
-        refuse("network.path: config.json", differing(mine, config), f", as {folder}/config.json has it")
-        wanted: dict[str, Any] = {}
+        wanted = {key: value for key, value in config.items() if key not in ("sample_size", "dropout")}
     else:
         for key, value, allowed in diffusers_unet.refused_config(config):
             raise UserError(
@@ -143,9 +142,9 @@ READERS = {"ddae": from_ddae, "diffusers": from_diffusers}
 
 def scheduler(folder: Path) -> dict[str, Any]:
     """The config of the scheduler that lies beside a model; empty where there is none."""
-    for path in (folder, folder.parent / "scheduler"):
-        if (path / "scheduler_config.json").is_file():
-            return read_json(path / "scheduler_config.json")
+    for place in (folder, folder.parent / "scheduler"):
+        if (place / "scheduler_config.json").is_file():
+            return source.read_settings(place / "scheduler_config.json")
     return {}
 
 
@@ -157,7 +156,7 @@ def differing(mine: dict[str, Any], theirs: dict[str, Any]) -> Iterator[Problem]
 
 
 def plain(value: Any) -> Any:
-    """Lists and tuples alike; the order of levels says nothing."""
+    """Lists and tuples alike."""
     return list(value) if isinstance(value, list | tuple) else value
 
 

@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Scheme:
-    """How other code names the modules of this U-Net. `part` is encoder or decoder; stages count in order of computation."""
+    """How other code names the modules of this U-Net; `part` is encoder or decoder, stages are counted as computed."""
 
     layers: dict[str, str]  # modules that are there once
     residual: dict[str, str]  # the layers of a residual block
@@ -87,8 +87,8 @@ def resampler_layers(
 def to_ours(state: State, names: Map, shapes: State, what: str, remedy: str) -> State:
     """Their tensors under our names, float32. `shapes` are our tensors, on any device.
 
-    Raises UserError, which begins with `what` and ends with `remedy`, for the first tensor that is not there, of another
-    shape, or left over.
+    Raises UserError, which begins with `what` and ends with `remedy`, for the first tensor that is missing, of
+    another shape, or left over.
     """
     ours: State = {}
     for name, theirs in names.items():

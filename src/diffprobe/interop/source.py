@@ -11,6 +11,7 @@ import torch
 
 from diffprobe.evaluation.extractors.weights import one_line
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import read_json
 
 TENSORS = (".safetensors",)
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
@@ -48,7 +49,7 @@ def refusal(message: str) -> str:
 
 
 def diffusers_folder(source: str) -> Path:
-    """The folder with a diffusers model's config.json: `source`, its `unet`, or a hub id's local copy. Raises UserError."""
+    """The folder with a model's config.json: `source`, its `unet`, or a hub id's local copy. Raises UserError."""
     folder = Path(source)
     if not folder.exists() and HUB.fullmatch(source):
         folder = downloaded(source)
@@ -56,6 +57,25 @@ def diffusers_folder(source: str) -> Path:
         if (found / "config.json").is_file():
             return found
     raise UserError(f"{source}: no such folder of a diffusers model (with its config.json, or unet/config.json)")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a UNet2DModel. Raises UserError."""
+    config = read_settings(folder / "config.json")
+    if config.get("_class_name") != "UNet2DModel":
+        raise UserError(f"{folder}/config.json: of a {config.get('_class_name')}; expected a UNet2DModel")
+    return config
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A mapping in JSON. Raises UserError."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected keys and values")
+    return found
 
 
 def diffusers_weights(folder: Path) -> Path:
@@ -67,7 +87,7 @@ def diffusers_weights(folder: Path) -> Path:
 
 
 def downloaded(name: str) -> Path:
-    """A model of the hub in its local cache, downloaded now if it is not there; pickles only for want of safetensors."""
+    """A model of the hub in its cache, downloaded now if it is not there; pickles only for want of safetensors."""
     from huggingface_hub import snapshot_download
 
     try:

@@ -6,8 +6,15 @@ from diffprobe.networks.autoencoder import autoencoder_kl
 from diffprobe.networks.classifier import SmallClassifier
 from diffprobe.networks.dit import DiT
 from diffprobe.networks.unet import UNet
+from diffprobe.networks.wrapped import Wrapped
 
-KINDS = {"unet": UNet, "dit": DiT, "classifier": SmallClassifier, "autoencoder_kl": autoencoder_kl}
+KINDS = {
+    "unet": UNet,
+    "dit": DiT,
+    "diffusers": Wrapped,
+    "classifier": SmallClassifier,
+    "autoencoder_kl": autoencoder_kl,
+}
 USE = ("kind", "conditional", "augment", "label_dropout")  # keys of a config that tell how its network is used
 
 

@@ -13,9 +13,9 @@ from diffprobe.runtime.errors import UserError
 class Wrapped(nn.Module):
     """`forward(x, c_noise, cond)` as `unet.UNet`; its weights are the model's own under `unet.`, `cond` is ignored.
 
-    `config` is the content of the model's config.json. Taps: `in_1`.., `mid`, `out_1`.., each the output (B, C, H, W) of a
-    residual block with its attention, where it has one. Raises UserError for a model that cannot be told our noise levels,
-    or whose input has another number of channels.
+    `config` is the content of the model's config.json. Taps: `in_1`.., `mid`, `out_1`.., each the output (B, C, H, W)
+    of a residual block with its attention, where it has one. Raises UserError for a model that cannot be told our noise
+    levels, or that sees another number of channels.
     """
 
     def __init__(self, config: dict[str, Any], image_channels: int) -> None:

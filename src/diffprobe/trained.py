@@ -1,0 +1,167 @@
+"""A trained model to work with in Python: `diffprobe.load(run)`, then its features of images, and its samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from diffprobe.config.checks import SAMPLERS
+from diffprobe.config.models import DDIM, Heun, Sampler
+from diffprobe.config.words import one_of
+from diffprobe.data.pixels import to_float
+from diffprobe.diffusion.levels import Level
+from diffprobe.evaluation import model
+from diffprobe.evaluation.features import extract
+from diffprobe.evaluation.inputs import Inputs
+from diffprobe.evaluation.sampling import Drawing
+from diffprobe.interop.runs import checkpoint
+from diffprobe.networks.autoencoder import Codec, posterior
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.keyed import Key, normal
+from diffprobe.training import checkpoints
+
+# What is drawn with where nothing is said.
+USUAL = {
+    "edm": Heun(kind="heun", steps=18),
+    "ddpm": DDIM(kind="ddim", steps=100, clip=True),
+    "flow": Heun(kind="heun", steps=25),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint's model. Its methods raise UserError, a line, for what it does not have."""
+
+    model: model.Model
+    device: torch.device
+    codec: Codec | None  # of the autoencoder in whose latents it lives
+
+    @classmethod
+    def open(
+        cls,
+        run: str | Path,
+        kimg: int | None = None,
+        weights: str | None = "ema",
+        autoencoder: str | Path | None = None,
+        device: str | torch.device | None = None,
+    ) -> "Trained":
+        """See `diffprobe.load`."""
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        path = holding("process", checkpoint(Path(run), kimg, weights), "a diffusion model")
+        loaded = model.load(path, device, weights=weights)
+        if not loaded.latents:
+            return cls(loaded, device, None)
+        if autoencoder is None:
+            raise UserError(f"{path}: a model of latents; name its autoencoder's run or checkpoint (autoencoder=...)")
+        own = holding("codec", checkpoint(Path(autoencoder), None, None), "an autoencoder")
+        latents = loaded.header["latents"]
+        codec, _ = model.load_codec(own, device, tuple(latents["image"]))
+        return cls(loaded._replace(to_images=model.latent_decoder(latents, own, device)), device, codec)
+
+    @property
+    def taps(self) -> list[str]:
+        """The layers that features can be taken from, in the order of computation."""
+        return list(self.model.network.taps)
+
+    def level(self, sigma: float) -> Level:
+        """The noise level whose sigma/alpha (`ratio`) is `sigma`, or the nearest that the process has."""
+        if not sigma > 0:
+            raise UserError(f"sigma {sigma}: allowed: a number above 0")
+        return self.model.process.level(sigma)
+
+    def features(
+        self, images: Any, sigma: float, taps: Sequence[str] | str = "all", seed: int = 0, batch: int = 256
+    ) -> dict[str, np.ndarray]:
+        """Each tap's activation at a noise level, averaged over positions: float32 (N, D) by tap.
+
+        `images`: uint8 (N, H, W, C), or floats (N, C, H, W) in [-1, 1]; numpy or tensor. The noise is what the workflow
+        draws at this seed for the images 0 .. N - 1 of a store.
+        """
+        asked = self.taps if taps == "all" else [taps] if isinstance(taps, str) else list(taps)
+        if unknown := [tap for tap in asked if tap not in self.taps]:
+            raise UserError(f"no tap {unknown[0]}; there are {one_of(self.taps)}")
+        pixels, level = self.pixels(images), self.level(sigma)
+        data = Inputs(np.arange(len(pixels)), lambda part, key, draw: self.seen(pixels[part], part.start, key, draw))
+        keys = {"key": Key(seed, f"features/{level.name}"), "posterior": Key(seed, "features/posterior")}
+        options = {**keys, "draw": 0, "batch": batch, "device": self.device}
+        found = [part for _, part in extract(self.model.network, self.model.process, data, level, asked, **options)]
+        return {tap: torch.cat([part[tap] for part in found]).cpu().numpy() for tap in asked}
+
+    def sample(self, n: int, seed: int = 0, sampler: dict[str, Any] | None = None, batch: int = 256) -> np.ndarray:
+        """The images 0 .. n - 1 that the workflow draws at this seed: uint8 (n, H, W, C).
+
+        `sampler` is one of a config, as {"kind": "heun", "steps": 18}; None: the usual one of the process.
+        """
+        config = {"seed": seed, "sampler": self.sampler(sampler)}
+        return Drawing(self.model, config, {}, batch, self.device).array(0, n)
+
+    def sampler(self, asked: dict[str, Any] | None) -> dict[str, Any]:
+        """A sampler's whole config."""
+        process = self.model.header["process"]
+        found = usual(process, bounded=self.codec is None) if asked is None else parsed(asked)
+        known = SAMPLERS[process["kind"]]
+        if found.kind not in known:
+            raise UserError(f"sampler: kind: {found.kind}: allowed: {one_of(known)}, for {process['kind']}")
+        if process["kind"] == "ddpm" and (found.steps or 1) > process["steps"]:
+            raise UserError(f"sampler: steps: {found.steps}: allowed: at most the process's {process['steps']}")
+        return found.model_dump(mode="json")
+
+    def pixels(self, images: Any) -> Tensor:
+        """Images as floats (N, C, H, W) in [-1, 1], on the CPU."""
+        x = torch.as_tensor(images)
+        height, width, channels = self.model.image
+        shape = (height, width, channels) if x.dtype == torch.uint8 else (channels, height, width)
+        if x.ndim != 4 or tuple(x.shape[1:]) != shape or not (x.dtype == torch.uint8 or x.is_floating_point()):
+            raise UserError(
+                f"images: {x.dtype} of shape {tuple(x.shape)}; expected uint8 (N, {height}, {width}, {channels}) or "
+                f"floats (N, {channels}, {height}, {width}) in [-1, 1]"
+            )
+        if not len(x):
+            raise UserError("images: there are none")
+        return to_float(x) if x.dtype == torch.uint8 else x.float()
+
+    def seen(self, pixels: Tensor, first: int, key: Key, draw: int) -> Tensor:
+        """What the network sees of images (B, C, H, W), the first of them number `first`: themselves, or a latent drawn
+        from each one's posterior, in model scale.
+        """
+        x = pixels.to(self.device)
+        if self.codec is None:
+            return x.contiguous(memory_format=torch.channels_last)
+        header = self.model.header["latents"]
+        scale, shift = (torch.tensor(header[name], device=self.device)[:, None, None] for name in ("scale", "shift"))
+        rows = torch.arange(first, first + len(x), device=self.device)
+        with torch.inference_mode():
+            moments = self.codec.moments(x)  # (B, 2c, h, w)
+            return (posterior(moments, normal(key, rows, self.model.shape, draw)) - shift) * scale
+
+
+def holding(key: str, path: Path, what: str) -> Path:
+    """A checkpoint whose header has the key. Raises UserError for any other file."""
+    try:
+        header = checkpoints.header(path)
+    except Exception:  # no safetensors, or none of ours
+        header = {}
+    if not header.get(key):
+        raise UserError(f"{path}: no checkpoint of {what}")
+    return path
+
+
+def usual(process: dict[str, Any], bounded: bool) -> Any:
+    """The sampler that a process is drawn with where nothing is said; estimates are only clipped where pixels are."""
+    found = USUAL[process["kind"]]
+    if process["kind"] == "ddpm":
+        found = found.model_copy(update={"steps": min(found.steps, process["steps"]), "clip": bounded})
+    return found
+
+
+def parsed(asked: dict[str, Any]) -> Any:
+    try:
+        return TypeAdapter(Sampler).validate_python(asked)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"sampler: {'.'.join(map(str, first['loc'])) or asked}: {first['msg']}") from None
