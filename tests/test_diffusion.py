@@ -1,94 +1,176 @@
-"""EDM: the identities of its preconditioning, its level grid, the order of its sampler, its loss."""
+"""Processes: their tables, the identities of their scalings, their losses; the estimate of the clean image."""
 
 import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from diffprobe.config.schedules import ddae_abar
 from diffprobe.data.pixels import to_float, to_uint8
+from diffprobe.diffusion.ddpm import DDPM
 from diffprobe.diffusion.edm import EDM
-from diffprobe.diffusion.samplers import heun
+from diffprobe.diffusion.flow import Flow
+from diffprobe.diffusion.levels import Levels
+from diffprobe.diffusion.process import Process, perturb
 from diffprobe.runtime.keyed import Draws
 
-PROCESS = EDM()
+PROCESSES = {"edm": EDM(), "ddpm": DDPM(), "flow": Flow()}
 
 
-def test_level_grid_of_the_paper():
+def silent(x, *_):
+    """A network that says 0."""
+    return torch.zeros_like(x), {}
+
+
+# --- golden values
+
+
+def test_edm_levels_of_the_paper():
     """The 18 levels of Karras et al. 2022, eq. 5, as DDAE lists them."""
-    listed = [
-        0.002,
-        0.007528,
-        0.02293,
-        0.05995,
-        0.1395,
-        0.2964,
-        0.5853,
-        1.088,
-        1.923,
-        3.257,
-        5.315,
-        8.401,
-        12.91,
-    ]
+    listed = [0.002, 0.007528, 0.02293, 0.05995, 0.1395, 0.2964, 0.5853, 1.088, 1.923, 3.257, 5.315, 8.401, 12.91]
     listed += [19.35, 28.37, 40.79, 57.59, 80]
-    schedule = PROCESS.schedule(18)
-    assert schedule[-1] == 0
-    torch.testing.assert_close(schedule[:-1].flip(0), torch.tensor(listed, dtype=torch.float64), rtol=5e-4, atol=0)
+    sigmas = [level.sigma for level in EDM().schedule(18)]
+    assert sigmas[-1] == 0
+    assert sigmas[-2::-1] == pytest.approx(listed, rel=5e-4)
+
+
+def test_ddpm_levels_of_the_paper():
+    """abar and sigma/alpha of the linear schedule, as the specification of DDAE lists them."""
+    abar = {1: 0.9999, 11: 0.997807, 21: 0.993735, 501: 0.0777967, 1000: 4.03583e-5}
+    ratios = {1: 0.0100, 11: 0.0469, 21: 0.0794, 51: 0.176, 101: 0.342, 1000: 157.4}
+    process = DDPM()
+    for t, value in abar.items():
+        assert process.at(t).alpha ** 2 == pytest.approx(value, rel=1e-5)
+    for t, value in ratios.items():
+        assert process.at(t).ratio == pytest.approx(value, rel=5e-3)
+    shifted = ddae_abar(1000, 1e-4, 0.02)
+    assert shifted[0] == pytest.approx(0.9999) and shifted[11] == pytest.approx(0.99749, abs=5e-6)
 
 
 def test_level_names_tell_levels_apart():
-    assert [PROCESS.level(s).name for s in (1e-5, 0.14, 0.1395, 80.0)] == ["1e-05", "0.14", "0.1395", "80"]
-    assert PROCESS.level(1.0).log_snr == 0
-    assert PROCESS.level(0.5).c_noise == pytest.approx(math.log(0.5) / 4)
+    assert [EDM().level(s).name for s in (1e-5, 0.14, 0.1395, 80.0)] == ["1e-05", "0.14", "0.1395", "80"]
+    assert EDM().level(1.0).log_snr == 0
+    assert EDM().level(0.5).c_noise == pytest.approx(math.log(0.5) / 4)
+    assert Flow().level(1.0) == (0.5, 0.5, 0.5) and math.isinf(Flow().at(1.0).ratio)
 
 
-def test_preconditioning_gives_the_network_unit_variance():
+@settings(deadline=None)
+@given(st.integers(1, 1000))
+def test_ddpm_takes_the_nearest_step(t):
+    process = DDPM(time_input="fraction")
+    level = process.at(t)
+    assert process.level(level.ratio * 1.001) == level
+    assert level.alpha**2 + level.sigma**2 == pytest.approx(1) and level.c_noise == t / 1000
+    assert DDPM().at(t).c_noise == t - 1
+
+
+# --- identities
+
+
+@settings(deadline=None)
+@given(kind=st.sampled_from(list(PROCESSES)), ratio=st.floats(0.011, 79), seed=st.integers(0, 99))
+def test_an_all_knowing_network_gives_the_image_back(kind, ratio, seed):
+    """`denoise` undoes `perturb` for the network that knows noise, velocity or EDM's target."""
+    process, generator = PROCESSES[kind], torch.Generator().manual_seed(seed)
+    x, noise = torch.randn(2, 4, 3, 2, 2, generator=generator)
+    level = process.level(ratio)
+    d = 0.5
+    c_skip, c_out = d**2 / (level.sigma**2 + d**2), level.sigma * d / math.hypot(level.sigma, d)
+    noisy = perturb(x, level.of(x), noise)
+    known = {"ddpm": noise, "flow": noise - x, "edm": (x - c_skip * noisy) / c_out}
+    found, _ = process.denoise(lambda *_: (known[kind], {}), noisy, level.of(x))
+    torch.testing.assert_close(found, x, atol=2e-5 * max(1, level.ratio), rtol=0)
+
+
+def test_edm_gives_the_network_unit_variance():
     """Input and training target of the raw network have unit variance for data N(0, sigma_data^2) (eq. 115, 120)."""
-    x = PROCESS.sigma_data * torch.randn(200_000, 1, 1, 1)
-    for level in (0.01, 0.5, 20.0):
-        sigma = torch.full((len(x),), level)
-        noisy = PROCESS.perturb(x, sigma, torch.randn_like(x))
+    process = EDM()
+    x = process.sigma_data * torch.randn(200_000, 1, 1, 1)
+    for sigma in (0.01, 0.5, 20.0):
+        level = process.level(sigma)
+        noisy = perturb(x, level.of(x), torch.randn_like(x))
         seen = {}
 
         def network(inputs, c_noise, cond, taps, features_only, seen=seen):
             seen["input"] = inputs
             return torch.zeros_like(inputs), {}
 
-        skip, _ = PROCESS.denoise(network, noisy, sigma)
-        c_out = level * PROCESS.sigma_data / math.hypot(level, PROCESS.sigma_data)
+        skip, _ = process.denoise(network, noisy, level.of(x))
+        c_out = sigma * process.sigma_data / math.hypot(sigma, process.sigma_data)
         assert seen["input"].std() == pytest.approx(1, abs=0.01)
         assert ((x - skip) / c_out).std() == pytest.approx(1, abs=0.01)
 
 
-def test_denoiser_keeps_a_clean_image():
-    x = torch.randn(4, 1, 8, 8)
-    out, _ = PROCESS.denoise(lambda inputs, *_: (torch.randn_like(inputs), {}), x, torch.full((4,), 1e-6))
+def test_edm_keeps_a_clean_image():
+    x, process = torch.randn(4, 1, 8, 8), EDM()
+    out, _ = process.denoise(lambda inputs, *_: (torch.randn_like(inputs), {}), x, process.level(1e-6).of(x))
     torch.testing.assert_close(out, x, atol=1e-4, rtol=0)
 
 
-def test_untrained_loss_is_one_and_depends_on_the_keys_alone():
-    """A network that says 0 has loss about 1 on data of variance sigma_data^2, whatever the level."""
-    x = PROCESS.sigma_data * torch.randn(4096, 1, 4, 4)
-    draws = Draws(0, torch.arange(4096))
-    silent = lambda inputs, *_: (torch.zeros_like(inputs), {})  # noqa: E731
-    loss = PROCESS.loss(silent, x, draws)
-    assert loss == pytest.approx(1, abs=0.05)
-    assert PROCESS.loss(silent, x, Draws(0, torch.arange(4096))) == loss
-    assert PROCESS.loss(silent, x, Draws(1, torch.arange(4096))) != loss
+# --- losses
 
 
-def test_heun_is_of_second_order_on_a_gaussian():
-    """For data N(0, s^2) the ideal denoiser is linear and the flow known: x scales by sqrt((s^2 + sigma^2))."""
-    s, process = 0.5, EDM(sigma_min=0.1, sigma_max=10.0)
-    denoise = lambda x, sigma: x * (s**2 / (s**2 + sigma[:, None, None, None] ** 2))  # noqa: E731
-    start = torch.full((1, 1, 1, 1), 10.0, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("process", "expected"),
+    [(EDM(), 1.0), (EDM(reduction="sum"), 16.0), (DDPM(), 1.0), (Flow(), 1.25), (Flow("logit_normal"), 1.25)],
+)
+def test_the_loss_of_a_silent_network(process: Process, expected):
+    """On data of variance 0.25: EDM's target and the noise have variance 1, the velocity 1 + 0.25."""
+    x = 0.5 * torch.randn(4096, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    loss = process.loss(silent, x, Draws(0, torch.arange(4096)))
+    assert loss == pytest.approx(expected, rel=0.05)
+    assert process.loss(silent, x, Draws(0, torch.arange(4096))) == loss
+    assert process.loss(silent, x, Draws(1, torch.arange(4096))) != loss
 
-    def error(steps: int) -> float:
-        sigmas = process.schedule(steps)[:-1]  # stop at sigma_min: the Euler step to 0 is of first order
-        exact = 10.0 * math.hypot(s, 0.1) / math.hypot(s, 10.0)
-        return abs(float(heun(denoise, start, sigmas)) - exact)
 
-    assert math.log2(error(32) / error(64)) == pytest.approx(2, abs=0.25)
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
+def test_an_images_loss_hangs_on_its_own_draws(process: Process):
+    """The loss of a batch is the mean over its parts, so that it may be divided at will."""
+    x, rows = torch.randn(8, 2, 4, 4), torch.arange(100, 108)
+    network = lambda x, c, *_: (torch.tanh(x + c[:, None, None, None]), {})  # noqa: E731
+    parts = [process.loss(network, x[i : i + 4], Draws(0, rows[i : i + 4])) for i in (0, 4)]
+    assert sum(parts) / 2 == pytest.approx(float(process.loss(network, x, Draws(0, rows))), rel=1e-5)
+
+
+def seen_levels(process: Process, n: int = 20_000) -> torch.Tensor:
+    """What a network is told in training, (n,)."""
+    seen = []
+
+    def network(x, c, *_):
+        seen.append(c)
+        return torch.zeros_like(x), {}
+
+    process.loss(network, torch.zeros(n, 1, 1, 1), Draws(0, torch.arange(n)))
+    return seen[0]
+
+
+def test_levels_drawn_in_training():
+    steps = seen_levels(DDPM(steps=10))
+    assert steps.unique(return_counts=True)[1].tolist() == pytest.approx([2000] * 10, rel=0.1)  # each equally often
+    assert seen_levels(DDPM(steps=10, time_input="fraction")).unique().tolist() == pytest.approx(
+        [t / 10 for t in range(1, 11)]
+    )
+    log_sigma = 4 * seen_levels(EDM(p_mean=-1.0, p_std=0.7))
+    assert log_sigma.mean() == pytest.approx(-1.0, abs=0.02) and log_sigma.std() == pytest.approx(0.7, abs=0.02)
+    t = seen_levels(Flow())
+    assert t.min() > 0 and t.max() < 1 and t.mean() == pytest.approx(0.5, abs=0.01)
+    assert t.std() == pytest.approx(math.sqrt(1 / 12), abs=0.01)
+    logit = seen_levels(Flow("logit_normal", t_mean=0.5, t_std=0.8)).logit()
+    assert logit.mean() == pytest.approx(0.5, abs=0.02) and logit.std() == pytest.approx(0.8, abs=0.02)
+
+
+def test_levels_of_a_batch_are_those_of_each_image():
+    process, x = DDPM(), torch.zeros(2, 1, 1, 1)
+    table = process.levels(x.device)
+    for t in (1, 500, 1000):
+        for many, one in zip(table, process.at(t).of(x), strict=True):
+            assert many[t - 1] == one[0]
+    assert isinstance(process.at(5).of(x), Levels)
+
+
+# --- bytes
 
 
 def test_bytes_and_floats_are_inverse():

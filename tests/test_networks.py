@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from diffprobe.config.names import unet_taps
-from diffprobe.networks.unet import UNet
+from diffprobe.networks.condition import Condition
+from diffprobe.networks.unet import Attention, Parts, ResBlock, RightPadded, UNet
 
 
 def small() -> UNet:
@@ -12,28 +13,35 @@ def small() -> UNet:
     return UNet(3, 16, (1, 2, 2), blocks=2, attention=(1,), groups=8).eval()
 
 
+DDPM = {"multipliers": (1, 2, 2, 2), "blocks": 2}
+DDPMPP = {"multipliers": (2, 2, 2), "blocks": 4, "resample": "block"}
+
+
 @pytest.mark.parametrize(
-    ("options", "count"),
-    [
-        ({"multipliers": (1, 2, 2, 2), "blocks": 2}, 35_746_307),
-        ({"multipliers": (2, 2, 2), "blocks": 4, "resample": "block"}, 56_524_291),
-    ],
+    ("options", "count"), [(DDPM, 35_746_307), (DDPMPP, 56_524_291), (DDPMPP | {"augment": 9}, 56_525_443)]
 )
 def test_published_parameter_counts(options, count):
-    """DDAE's two U-Nets (Xiang et al. 2023, their code's counts)."""
+    """DDAE's U-Nets (Xiang et al. 2023, their code's counts)."""
     with torch.device("meta"):
         network = UNet(3, 128, attention=(1,), dropout=0.1, **options)
     assert sum(parameter.numel() for parameter in network.parameters()) == count
 
 
-def test_published_tap_shapes():
+@pytest.mark.parametrize(
+    ("options", "shapes"),
+    [
+        (DDPM, [(256, 4, 4)] * 3 + [(256, 8, 8)] * 3 + [(256, 16, 16)] * 3 + [(128, 32, 32)] * 3),
+        (DDPMPP, [(256, 8, 8)] * 5 + [(256, 16, 16)] * 5 + [(256, 32, 32)] * 5),
+    ],
+)
+def test_published_tap_shapes(options, shapes):
     with torch.device("meta"):
-        network = UNet(3, 128, (1, 2, 2, 2), blocks=2, attention=(1,))
+        network = UNet(3, 128, attention=(1,), **options)
         _, found = network(torch.zeros(1, 3, 32, 32), torch.zeros(1), taps=network.taps)
     sizes = {name: tuple(h.shape[1:]) for name, h in found.items()}
-    expected = [(256, 4, 4)] * 3 + [(256, 8, 8)] * 3 + [(256, 16, 16)] * 3 + [(128, 32, 32)] * 3
-    assert [sizes[f"out_{i}"] for i in range(1, 13)] == expected
-    assert sizes["mid"] == (256, 4, 4)
+    assert [sizes[f"out_{i}"] for i in range(1, len(shapes) + 1)] == shapes
+    assert f"out_{len(shapes) + 1}" not in sizes
+    assert sizes["mid"] == shapes[0] and sizes["in_1"][1:] == (32, 32)
 
 
 def test_taps_are_named_without_the_network():
@@ -54,3 +62,87 @@ def test_early_exit_gives_the_same_features_and_computes_no_more():
     assert not calls
     network(x, c)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("resample", ["conv", "block"])
+def test_all_maps_keep_one_memory_format(resample):
+    """Norms, convolutions, resampling, attention, blocks: channels last from the image to the output."""
+    network = UNet(3, 16, (1, 2), 1, (1,), groups=8, resample=resample).to(memory_format=torch.channels_last)
+    seen = []
+
+    def look(module, _, out):
+        if torch.is_tensor(out) and out.ndim == 4 and out.shape[1] > 1:
+            seen.append((type(module).__name__, out.is_contiguous(memory_format=torch.channels_last)))
+
+    for module in network.modules():
+        module.register_forward_hook(look)
+    network(torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last), torch.zeros(2))
+    assert {"GroupNorm", "Conv2d", "Attention", "ResBlock", "Upsample"} <= {name for name, _ in seen}
+    assert [name for name, kept in seen if not kept] == []
+
+
+def test_attention_is_the_plain_formula():
+    """softmax((q d^-1/4) (k d^-1/4)^T) v, as DDAE and DDPM write it."""
+    attention = Attention(16, Parts(64, 4, 1e-5, 0.0, 1.0))
+    x = torch.randn(2, 16, 4, 4)
+    q, k, v = attention.qkv(attention.norm(x).flatten(2).mT).chunk(3, dim=-1)
+    weights = ((q * 16**-0.25) @ (k * 16**-0.25).mT).softmax(dim=-1)
+    expected = x + attention.out(weights @ v).mT.reshape(x.shape)
+    torch.testing.assert_close(attention(x), expected)
+
+
+def options_network(**options) -> UNet:
+    torch.manual_seed(0)
+    return UNet(3, 16, (1, 2), blocks=1, attention=(1,), groups=8, **options).eval()
+
+
+def test_what_it_is_told_and_what_it_is_not():
+    """No label (-1) and an augmentation of zeros add nothing; others do."""
+    network = options_network(classes=3, augment=9)
+    x, c = torch.randn(2, 3, 8, 8), torch.tensor([0.1, 0.2])
+    plain = network(x, c)[0]
+    nothing = Condition(torch.tensor([-1, -1]), torch.zeros(2, 9))
+    torch.testing.assert_close(network(x, c, nothing)[0], plain)
+    for told in (Condition(torch.tensor([0, -1])), Condition(augment=torch.eye(9)[:2] * torch.tensor([[1.0], [0]]))):
+        out = network(x, c, told)[0]
+        assert not torch.allclose(out[0], plain[0]) and torch.allclose(out[1], plain[1], atol=1e-6)
+
+
+def test_time_scale_multiplies_the_noise_level():
+    x, c = torch.randn(2, 3, 8, 8), torch.tensor([0.1, 0.2])
+    scaled = options_network(time_scale=1000.0)(x, c)[0]
+    assert torch.equal(scaled, options_network()(x, 1000 * c)[0])
+
+
+def test_padding_on_the_right_is_that_of_ddpm():
+    """TensorFlow's SAME for stride 2: the window of output 0 begins at input 0."""
+    conv = RightPadded(1, 1, 3, stride=2)
+    with torch.no_grad():
+        conv.weight.zero_()[0, 0, 0, 0] = 1
+        conv.bias.zero_()
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert torch.equal(conv(x), x[:, :, ::2, ::2])
+
+
+@pytest.mark.parametrize(("init", "join"), [("ddpm", 0.0), ("edm", 1e-5)])
+def test_initial_weights_leave_branches_almost_silent(init, join):
+    network = options_network(init=init).requires_grad_(False)
+    block = network.encoder[1]
+    for module in (block.res.conv2, block.attention.out, network.head[2]):
+        fan = module.weight[0].numel() + module.weight[:, 0].numel()
+        assert module.weight.std() == pytest.approx(join * (2 / fan) ** 0.5, rel=0.15, abs=1e-12)
+    fan = block.res.conv1.weight[0].numel() + block.res.conv1.weight[:, 0].numel()
+    assert block.res.conv1.weight.std() == pytest.approx((2 / fan) ** 0.5, rel=0.1)
+    assert not any(m.bias.any() for m in network.modules() if isinstance(m, torch.nn.Conv2d))
+    shared = {"ddpm": (2 / (32 + 32)) ** 0.5, "edm": (0.2 * 2 / (32 + 96)) ** 0.5}[init]
+    assert block.attention.qkv.weight.std() == pytest.approx(shared, rel=0.05)
+
+
+def test_residual_sums_are_scaled():
+    parts = Parts(64, 4, 1e-5, 0.0, 1.0)
+    torch.manual_seed(0)
+    plain = ResBlock(16, 16, parts)
+    torch.manual_seed(0)
+    half = ResBlock(16, 16, parts._replace(skip_scale=0.5))
+    x, emb = torch.randn(1, 16, 4, 4), torch.randn(1, 64)
+    assert torch.equal(half(x, emb), plain(x, emb) / 2)

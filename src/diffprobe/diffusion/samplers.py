@@ -12,10 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from diffprobe.data.pixels import to_float, to_uint8
 from diffprobe.diffusion.levels import Level
-
-__all__ = ["Denoiser", "ancestral", "clipped", "ddim", "euler", "heun", "to_float", "to_uint8"]
 
 Denoiser = Callable[[Tensor, Level], Tensor]  # (x (B, C, H, W), its level) to the estimate of the clean image
 Noise = Callable[[int], Tensor]
