@@ -51,17 +51,21 @@ def test_ddpm_levels_of_the_paper():
 
 def test_level_names_tell_levels_apart():
     assert [EDM().level(s).name for s in (1e-5, 0.14, 0.1395, 80.0)] == ["1e-05", "0.14", "0.1395", "80"]
+    for levels in (EDM().schedule(1000), DDPM().schedule(1000), Flow().schedule(1000)):
+        assert len({level.name for level in levels}) == 1001
     assert EDM().level(1.0).log_snr == 0
     assert EDM().level(0.5).c_noise == pytest.approx(math.log(0.5) / 4)
     assert Flow().level(1.0) == (0.5, 0.5, 0.5) and math.isinf(Flow().at(1.0).ratio)
 
 
 @settings(deadline=None)
-@given(st.integers(1, 1000))
+@given(st.integers(1, 999))
 def test_ddpm_takes_the_nearest_step(t):
+    """In log-SNR: between two steps the border is the geometric mean of their sigma/alpha."""
     process = DDPM(time_input="fraction")
-    level = process.at(t)
-    assert process.level(level.ratio * 1.001) == level
+    level, noisier = process.at(t), process.at(t + 1)
+    border = math.sqrt(level.ratio * noisier.ratio)
+    assert process.level(border * 0.9999) == level and process.level(border * 1.0001) == noisier
     assert level.alpha**2 + level.sigma**2 == pytest.approx(1) and level.c_noise == t / 1000
     assert DDPM().at(t).c_noise == t - 1
 
@@ -112,6 +116,19 @@ def test_edm_keeps_a_clean_image():
 # --- losses
 
 
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES.keys())
+def test_the_loss_of_an_all_knowing_network_is_zero(process: Process):
+    x, draws = torch.randn(16, 3, 4, 4), Draws(0, torch.arange(16))
+    noise = draws.normal("noise", (3, 4, 4))
+
+    def knowing(_, c, *__):
+        sigma = (4 * c).exp()[:, None, None, None]
+        edm = (sigma / 0.5 * x - 0.5 * noise) / (sigma**2 + 0.25).sqrt()  # (x - c_skip x_noisy) / c_out, simplified
+        return {EDM: edm, DDPM: noise, Flow: noise - x}[type(process)], {}
+
+    assert process.loss(knowing, x, draws) < 1e-8
+
+
 @pytest.mark.parametrize(
     ("process", "expected"),
     [(EDM(), 1.0), (EDM(reduction="sum"), 16.0), (DDPM(), 1.0), (Flow(), 1.25), (Flow("logit_normal"), 1.25)],
@@ -148,7 +165,8 @@ def seen_levels(process: Process, n: int = 20_000) -> torch.Tensor:
 
 def test_levels_drawn_in_training():
     steps = seen_levels(DDPM(steps=10))
-    assert steps.unique(return_counts=True)[1].tolist() == pytest.approx([2000] * 10, rel=0.1)  # each equally often
+    told, counts = steps.unique(return_counts=True)
+    assert told.tolist() == list(range(10)) and counts.tolist() == pytest.approx([2000] * 10, rel=0.1)
     assert seen_levels(DDPM(steps=10, time_input="fraction")).unique().tolist() == pytest.approx(
         [t / 10 for t in range(1, 11)]
     )

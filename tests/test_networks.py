@@ -2,15 +2,21 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from diffprobe.config.names import unet_taps
 from diffprobe.networks.condition import Condition
-from diffprobe.networks.unet import Attention, Parts, ResBlock, RightPadded, UNet
+from diffprobe.networks.unet import Attention, Parts, RightPadded, UNet
 
 
 def small() -> UNet:
     torch.manual_seed(0)
     return UNet(3, 16, (1, 2, 2), blocks=2, attention=(1,), groups=8).eval()
+
+
+def options_network(**options) -> UNet:
+    torch.manual_seed(0)
+    return UNet(3, 16, (1, 2), blocks=1, attention=(1,), groups=8, **options).eval()
 
 
 DDPM = {"multipliers": (1, 2, 2, 2), "blocks": 2}
@@ -48,13 +54,23 @@ def test_taps_are_named_without_the_network():
     assert small().taps == unet_taps(levels=3, blocks=2)
 
 
-def test_early_exit_gives_the_same_features_and_computes_no_more():
-    network, x, c = small(), torch.randn(2, 3, 16, 16), torch.randn(2)
-    _, whole = network(x, c, taps=network.taps)
+OPTIONS = {"resample": "block", "skip_scale": 0.5**0.5, "init": "edm", "norm_eps": 1e-6, "classes": 3, "augment": 9}
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS, {"down_padding": "right"}])
+def test_early_exit_gives_the_same_features(options):
+    network, x, c = options_network(**options), torch.randn(2, 3, 8, 8), torch.randn(2)
+    cond = Condition(torch.tensor([0, -1]), torch.randn(2, 9))
+    _, whole = network(x, c, cond, taps=network.taps)
+    assert list(whole) == network.taps
     for tap in network.taps:
-        out, found = network(x, c, taps=[tap], features_only=True)
+        out, found = network(x, c, cond, taps=[tap], features_only=True)
         assert out is None
         assert torch.equal(found[tap], whole[tap])
+
+
+def test_early_exit_computes_no_more():
+    network, x, c = small(), torch.randn(2, 3, 16, 16), torch.randn(2)
     calls = []
     network.head.register_forward_hook(lambda *_: calls.append(1))
     network.decoder[-1].register_forward_hook(lambda *_: calls.append(1))
@@ -64,10 +80,11 @@ def test_early_exit_gives_the_same_features_and_computes_no_more():
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("resample", ["conv", "block"])
-def test_all_maps_keep_one_memory_format(resample):
-    """Norms, convolutions, resampling, attention, blocks: channels last from the image to the output."""
-    network = UNet(3, 16, (1, 2), 1, (1,), groups=8, resample=resample).to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("options", [{}, {"down_padding": "right"}, {"resample": "block", "skip_scale": 0.5}])
+@pytest.mark.parametrize("weights", [torch.channels_last, torch.contiguous_format])
+def test_all_maps_keep_one_memory_format(options, weights):
+    """Norms, convolutions, resampling, attention, blocks: channels last from the image to the output, on a CPU."""
+    network = options_network(**options).to(memory_format=weights)
     seen = []
 
     def look(module, _, out):
@@ -91,11 +108,6 @@ def test_attention_is_the_plain_formula():
     torch.testing.assert_close(attention(x), expected)
 
 
-def options_network(**options) -> UNet:
-    torch.manual_seed(0)
-    return UNet(3, 16, (1, 2), blocks=1, attention=(1,), groups=8, **options).eval()
-
-
 def test_what_it_is_told_and_what_it_is_not():
     """No label (-1) and an augmentation of zeros add nothing; others do."""
     network = options_network(classes=3, augment=9)
@@ -115,13 +127,20 @@ def test_time_scale_multiplies_the_noise_level():
 
 
 def test_padding_on_the_right_is_that_of_ddpm():
-    """TensorFlow's SAME for stride 2: the window of output 0 begins at input 0."""
-    conv = RightPadded(1, 1, 3, stride=2)
-    with torch.no_grad():
-        conv.weight.zero_()[0, 0, 0, 0] = 1
-        conv.bias.zero_()
-    x = torch.arange(16.0).reshape(1, 1, 4, 4)
-    assert torch.equal(conv(x), x[:, :, ::2, ::2])
+    """TensorFlow's SAME for stride 2: the window of output 0 begins at input 0, the last one reaches one beyond."""
+    right, both = (
+        options_network(down_padding=padding).downs[0].requires_grad_(False) for padding in ("right", "both")
+    )
+    assert isinstance(right, RightPadded)
+    x = torch.randn(1, 16, 8, 8)
+
+    def window(rows: slice, kernel: slice) -> Tensor:
+        return torch.einsum("oihw,ihw->o", right.weight[:, :, kernel, kernel], x[0, :, rows, rows]) + right.bias
+
+    torch.testing.assert_close(right(x)[0, :, 0, 0], window(slice(0, 3), slice(3)))
+    torch.testing.assert_close(right(x)[0, :, -1, -1], window(slice(6, 8), slice(2)))
+    torch.testing.assert_close(both(x)[0, :, 0, 0], window(slice(0, 2), slice(1, 3)))
+    assert right(x).shape == both(x).shape == (1, 16, 4, 4)
 
 
 @pytest.mark.parametrize(("init", "join"), [("ddpm", 0.0), ("edm", 1e-5)])
@@ -133,16 +152,25 @@ def test_initial_weights_leave_branches_almost_silent(init, join):
         assert module.weight.std() == pytest.approx(join * (2 / fan) ** 0.5, rel=0.15, abs=1e-12)
     fan = block.res.conv1.weight[0].numel() + block.res.conv1.weight[:, 0].numel()
     assert block.res.conv1.weight.std() == pytest.approx((2 / fan) ** 0.5, rel=0.1)
-    assert not any(m.bias.any() for m in network.modules() if isinstance(m, torch.nn.Conv2d))
+    assert not any(m.bias.any() for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     shared = {"ddpm": (2 / (32 + 32)) ** 0.5, "edm": (0.2 * 2 / (32 + 96)) ** 0.5}[init]
     assert block.attention.qkv.weight.std() == pytest.approx(shared, rel=0.05)
 
 
 def test_residual_sums_are_scaled():
-    parts = Parts(64, 4, 1e-5, 0.0, 1.0)
+    """Of blocks and of attention alike: where their branches are silent, the whole is a factor."""
+    block = options_network(init="ddpm", skip_scale=0.5).mid1
+    x, emb = torch.randn(1, 32, 4, 4), torch.randn(1, 64)
+    assert torch.equal(block.res(x, emb), x / 2) and torch.equal(block(x, emb), x / 4)
     torch.manual_seed(0)
-    plain = ResBlock(16, 16, parts)
+    plain = Attention(16, Parts(64, 4, 1e-5, 0.0, 1.0))
     torch.manual_seed(0)
-    half = ResBlock(16, 16, parts._replace(skip_scale=0.5))
-    x, emb = torch.randn(1, 16, 4, 4), torch.randn(1, 64)
-    assert torch.equal(half(x, emb), plain(x, emb) / 2)
+    half = Attention(16, Parts(64, 4, 1e-5, 0.0, 0.5))
+    assert torch.equal(half(x[:, :16]), plain(x[:, :16]) / 2)
+
+
+def test_norms_take_their_options():
+    network = options_network(norm_eps=1e-3, head_groups=4)
+    norms = [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
+    assert {(norm.num_groups, norm.eps) for norm in norms[:-1]} == {(8, 1e-3)}
+    assert (network.head[0].num_groups, network.head[0].eps) == (4, 1e-3)

@@ -1,6 +1,8 @@
 """Samplers: diffusers' schedulers as an independent reference, orders of convergence, closed forms, keyed noise."""
 
 import math
+from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,12 +12,15 @@ from diffusers import (
     EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KarrasVeScheduler,
 )
 from torch import Tensor
 
 from diffprobe.diffusion import samplers
 from diffprobe.diffusion.build import build_process, build_sampler
 from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.process import Process
 from diffprobe.diffusion.samplers import heun
 
 SHAPE = (3, 3, 8, 8)
@@ -36,31 +41,38 @@ def noise(step: int) -> Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(1000 + step))
 
 
-def drawn(sampler: dict, process: dict, start: Tensor = START, net=network) -> Tensor:
+def estimate(process: Process, x: Tensor, level: Level, net=network) -> Tensor:
+    return process.denoise(net, x, level.of(x))[0]
+
+
+def drawn(sampler: dict, process: dict, net=network) -> Tensor:
     made = build_sampler(sampler, process)
-    denoise = lambda x, level: made.process.denoise(net, x, level.of(x))[0]  # noqa: E731
-    return made.run(denoise, start, noise)
+    return made.run(partial(estimate, made.process, net=net), START, noise)
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+    """Within rounding: their state is float32, ours float64."""
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+def ddpm(steps: int = 1000, time_input: str = "index") -> dict:
+    return {"kind": "ddpm", "steps": steps, "beta_min": 1e-4, "beta_max": 0.02, "time_input": time_input}
 
 
 # --- the same trajectory as diffusers' schedulers, for the same network and the same noise
 
 
+@pytest.mark.parametrize("steps", [None, 20], ids=["all steps", "every tenth"])
 @pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("variance", ["large", "small"])
-def test_ancestral_sampling_is_that_of_diffusers(variance, clip, monkeypatch):
-    steps = 200
-    scheduler = DDPMScheduler(steps, variance_type=f"fixed_{variance}", clip_sample=clip)
-    scheduler.set_timesteps(steps)
-    x, made = START, iter(range(steps))
+def test_ancestral_sampling_is_that_of_diffusers(variance, clip, steps, monkeypatch):
+    scheduler = DDPMScheduler(200, variance_type=f"fixed_{variance}", clip_sample=clip)
+    scheduler.set_timesteps(steps or 200)
+    x, made = START, iter(range(200))
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: noise(next(made)))
     for t in scheduler.timesteps:
         x = scheduler.step(network(x, t.float().expand(3))[0], t, x).prev_sample
-    found = drawn(DRAWN | {"kind": "ddpm", "steps": None, "variance": variance, "clip": clip}, ddpm(steps))
-    close(found, x)
-
-
-def ddpm(steps: int = 1000, time_input: str = "index") -> dict:
-    return {"kind": "ddpm", "steps": steps, "beta_min": 1e-4, "beta_max": 0.02, "time_input": time_input}
+    close(drawn(DRAWN | {"kind": "ddpm", "steps": steps, "variance": variance, "clip": clip}, ddpm(200)), x)
 
 
 @pytest.mark.parametrize("clip", [True, False])
@@ -78,22 +90,33 @@ def test_ddim_is_that_of_diffusers(eta, clip):
     close(drawn(sampler, ddpm()), x)
 
 
-def test_euler_of_edm_is_that_of_diffusers():
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_ddaes_ddim_is_that_of_diffusers_with_a_beta_too_many(eta):
+    """DDAE's T + 1 betas, the first of which it steps to at the end; the network is told t/T."""
+    betas = torch.linspace(1e-4, 0.02, 1001, dtype=torch.float64).tolist()
+    scheduler = DDIMScheduler(1001, trained_betas=betas, set_alpha_to_one=False, steps_offset=1)
+    scheduler.set_timesteps(100)
+    x = START
+    for i, t in enumerate(scheduler.timesteps):
+        more = {"variance_noise": noise(i)} if eta else {}
+        out = network(x, t.expand(3) / 1000)[0]
+        x = scheduler.step(out, t, x, eta=eta, use_clipped_model_output=True, **more).prev_sample
+    sampler = DRAWN | {"kind": "ddim", "steps": 100, "eta": eta, "table": "ddae", "clip": True}
+    close(drawn(sampler, ddpm(time_input="fraction")), x)
+
+
+@pytest.mark.parametrize("rho", [7.0, 3.0])
+def test_euler_of_edm_is_that_of_diffusers(rho):
     """At the same levels, too."""
-    scheduler = EDMEulerScheduler()
+    scheduler = EDMEulerScheduler(rho=rho)
     scheduler.set_timesteps(20)
-    levels = build_process({"kind": "edm"}).schedule(20)
+    levels = build_sampler(EULER | {"rho": rho}, {"kind": "edm"}).levels
     torch.testing.assert_close(torch.tensor([level.sigma for level in levels]), scheduler.sigmas, rtol=1e-5, atol=0)
     x = START * 80
     for t in scheduler.timesteps:
         out = network(scheduler.scale_model_input(x, t), t.expand(3))[0]
         x = scheduler.step(out, t, x).prev_sample
-    close(drawn(EULER, {"kind": "edm"}), x)
-
-
-def close(found: Tensor, expected: Tensor, tolerance: float = 2e-4) -> None:
-    """Within rounding: their state is float32, ours float64."""
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+    close(drawn(EULER | {"rho": rho}, {"kind": "edm"}), x)
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
@@ -115,29 +138,47 @@ def test_heun_of_flow_matching_is_that_of_diffusers():
         x = scheduler.step(network(x, t.expand(3) / 1000)[0], t, x).prev_sample
     process = build_process({"kind": "flow"})
     times = [float(scheduler.sigmas[0]), *map(float, scheduler.sigmas[1:-1:2]), 0.0]
-    denoise = lambda x, level: process.denoise(network, x, level.of(x))[0]  # noqa: E731
-    close(heun(denoise, START, [process.at(t) for t in times], noise), x)
+    close(heun(partial(estimate, process), START, [process.at(t) for t in times], noise), x)
 
 
-@pytest.mark.parametrize("churn", [0.0, 7.4])
-def test_heun_of_edm_is_algorithm_2(churn):
-    """Karras et al. 2022, algorithm 2, line by line; diffusers has no counterpart."""
-    sampler = HEUN | {"churn": churn, "churn_min": 0.05, "churn_max": 50.0}
-    sigmas = [level.sigma for level in build_process({"kind": "edm"}).schedule(18)]
+@pytest.mark.parametrize("clip", [True, False])
+def test_heun_of_edm_is_that_of_diffusers(clip):
+    """At our levels, which its schedule cannot be asked for. Each but the first is evaluated twice."""
     process = build_process({"kind": "edm"})
-    D = lambda x, s: process.denoise(network, x.float(), process.level(s).of(x))[0].double()  # noqa: E731
-    x = START.double() * sigmas[0]
-    for i in range(18):
-        gamma = min(churn / 18, math.sqrt(2) - 1) if 0.05 <= sigmas[i] <= 50 else 0
-        raised = sigmas[i] + gamma * sigmas[i]
-        x = x + math.sqrt(raised**2 - sigmas[i] ** 2) * 1.007 * noise(i).double()
-        d = (x - D(x, raised)) / raised
-        ahead = x + (sigmas[i + 1] - raised) * d
-        if sigmas[i + 1]:
-            d_ahead = (ahead - D(ahead, sigmas[i + 1])) / sigmas[i + 1]
-            ahead = x + (sigmas[i + 1] - raised) * (d + d_ahead) / 2
-        x = ahead
-    close(drawn(sampler, {"kind": "edm"}), x.float(), 1e-5)
+    levels = process.schedule(18)
+    scheduler = HeunDiscreteScheduler(prediction_type="sample", clip_sample=clip)
+    scheduler.set_timesteps(18)
+    scheduler.sigmas = torch.tensor([level.sigma for level in levels for _ in (1, 2)][1:-1])
+    scheduler.timesteps = scheduler.sigmas[:-1]
+    x = START * 80
+    for sigma in scheduler.timesteps:
+        x = scheduler.step(estimate(process, x, process.level(float(sigma))), sigma, x).prev_sample
+    close(drawn(HEUN | {"clip": clip}, {"kind": "edm"}), x)
+
+
+@pytest.mark.parametrize("churn", [5.0, 40.0], ids=["by steps", "at most sqrt(2) - 1"])
+def test_churn_of_edm_is_that_of_diffusers(churn, monkeypatch):
+    """Karras et al. 2022, algorithm 2, at our levels. Noise is drawn at each step, used from 0.05 to 50."""
+    monkeypatch.setattr("diffusers.schedulers.deprecated.scheduling_karras_ve.randn_tensor", lambda *_, **__: fresh)
+    process = build_process({"kind": "edm"})
+    levels = process.schedule(18)
+    scheduler = KarrasVeScheduler(s_churn=churn, s_min=0.05, s_max=50.0, s_noise=1.007)
+    scheduler.set_timesteps(18)
+
+    def output(x: Tensor, sigma: float) -> Tensor:
+        """What it takes for the network's: the image is x + sigma times that."""
+        return (estimate(process, x.float(), process.level(sigma)) - x) / sigma
+
+    x = START.double() * 80
+    for i, (now, after) in enumerate(pairwise(level.sigma for level in levels)):
+        fresh = noise(i).double()
+        raised, sigma = scheduler.add_noise_to_input(x, now)
+        out = output(raised, sigma)
+        step = scheduler.step(out, sigma, after, raised)
+        x = step.prev_sample
+        if after:
+            x = scheduler.step_correct(output(x, after), sigma, after, raised, x, step.derivative).prev_sample
+    close(drawn(HEUN | {"churn": churn, "churn_min": 0.05, "churn_max": 50.0}, {"kind": "edm"}), x.float(), 1e-5)
 
 
 # --- closed forms: for data N(0, s^2) the ideal denoiser is linear, and the flow scales x as the deviation grows
@@ -177,7 +218,15 @@ def test_order_of_convergence(sampler, process, order):
     assert math.log2(error(50) / error(100)) == pytest.approx(order, abs=0.3)
 
 
-@pytest.mark.parametrize("sampler", [{"kind": "ddpm", "steps": None}, {"kind": "ddim", "steps": 250, "eta": 1.0}])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        {"kind": "ddpm", "steps": None, "variance": "large"},
+        {"kind": "ddpm", "steps": None, "variance": "small"},
+        {"kind": "ddim", "steps": 250, "eta": 1.0},
+    ],
+    ids=["ddpm, large", "ddpm, small", "ddim"],
+)
 def test_noisy_samplers_end_with_the_variance_of_the_data(sampler):
     made = build_sampler(DRAWN | sampler, ddpm())
     draws = torch.Generator().manual_seed(0)
@@ -201,11 +250,21 @@ def test_noisy_samplers_end_with_the_variance_of_the_data(sampler):
 )
 def test_an_image_hangs_on_its_own_noise_alone_and_every_step_is_watched(sampler, process):
     made, seen = build_sampler(sampler, process), []
-    denoise = lambda x, level: made.process.denoise(network, x, level.of(x))[0]  # noqa: E731
+    denoise = partial(estimate, made.process)
     together = made.run(denoise, START, noise, seen.append)
     alone = [made.run(denoise, START[i : i + 1], lambda step, i=i: noise(step)[i : i + 1]) for i in range(3)]
     torch.testing.assert_close(torch.cat(alone), together, rtol=1e-5, atol=1e-5)
     assert len(seen) == len(made.levels) - 1 == sampler["steps"]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "process"),
+    [(DRAWN | {"kind": "ddim", "steps": 5, "eta": 0.0}, ddpm()), (HEUN, {"kind": "edm"}), (EULER, {"kind": "flow"})],
+    ids=["ddim", "heun", "euler"],
+)
+def test_deterministic_samplers_draw_no_noise(sampler, process):
+    made = build_sampler(sampler, process)
+    made.run(partial(estimate, made.process), START, lambda step: pytest.fail(f"noise at step {step}"))
 
 
 def test_clipped_estimates_stay_within_the_pixels():
@@ -223,3 +282,6 @@ def test_ddaes_table_leaves_noise_in_the_image():
     assert table.levels[-1].sigma == pytest.approx(0.01) and table.levels[-1].alpha ** 2 == pytest.approx(0.9999)
     assert [round(level.c_noise) + 1 for level in exact.levels[:-1]] == list(range(991, 0, -10))
     assert table.levels[-3].alpha ** 2 == pytest.approx(0.99749, abs=5e-6)  # t = 11, where training has 0.99781
+    black = lambda x, _: torch.zeros_like(x)  # noqa: E731
+    assert table.run(black, START, noise).std() == pytest.approx(0.01, rel=0.05)
+    assert not exact.run(black, START, noise).any()

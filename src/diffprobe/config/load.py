@@ -18,12 +18,14 @@ from diffprobe.runtime.errors import UserError
 Key = tuple[str | int, ...]  # the way to a place in the config
 
 
-def load(*paths: str | Path) -> Config:
-    """Read and check config files, the later merged over the earlier as Snakemake does. Raises UserError."""
+def load(*paths: str | Path, **more: Any) -> Config:
+    """Read and check config files, the later merged over the earlier as Snakemake does; `more` are keys as its
+    `--config` gives them, over all files. Raises UserError.
+    """
     raw: Any = {}
     for path in paths:
         raw = merged(raw, read(path))
-    return parse(raw, " + ".join(map(str, paths)))
+    return parse(merged(raw, more) if more else raw, " + ".join(map(str, paths)))
 
 
 def read(path: str | Path) -> Any:
@@ -48,20 +50,101 @@ def parse(raw: Any, source: str = "config") -> Config:
     """Check a config given as plain data. Raises UserError, a line for each mistake."""
     if not isinstance(raw, dict):
         raise UserError(f"{source}: {shown(raw)} is refused; allowed: {words(Config)}")
+    if line := unknown(raw):
+        raise UserError(f"{source}: {line}")
+    raw = chosen(raw)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise UserError("\n".join(f"{source}: {line}" for line in lines(raw, error.errors()))) from None
-    found = [
-        f"{source}: {key}: {shown(value)} is refused; allowed: {allowed}" for key, value, allowed in problems(config)
-    ]
+        found = mistakes(error.errors())
+    else:
+        told = ((key, f"{shown(value)} is refused; allowed: {allowed}") for key, value, allowed in problems(config))
+        found = [(tuple(key.split(".")), line) for key, line in told]
     if found:
-        raise UserError("\n".join(dict.fromkeys(found)))  # what holds for all experiments is said once
-    return config
+        raise UserError("\n".join(f"{source}: {line}" for line in lines(raw, found)))
+    return used(config) if config.only else config
 
 
-def lines(raw: Any, details: list[Any]) -> list[str]:
-    """pydantic's errors in our words, a line for each key.
+# --- the keys that change experiments -----------------------------------------------------------------------
+
+
+def named(raw: dict[str, Any]) -> list[str] | None:
+    """What `only` names; None where it is not given, or is no names at all, as the models will tell."""
+    only = raw.get("only")
+    names = [only] if isinstance(only, str) else only
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def unknown(raw: dict[str, Any]) -> str | None:
+    """The line about what `only` names that there is not."""
+    names, known = named(raw), raw.get("experiments")
+    if names is None or not isinstance(known, dict):
+        return None
+    wrong = [name for name in names if name not in known]
+    if names and not wrong:
+        return None
+    allowed = ", ".join(map(escaped, known))
+    return f"only: {shown(wrong[0] if wrong else [])} is refused; allowed: {allowed}"
+
+
+def chosen(raw: dict[str, Any]) -> dict[str, Any]:
+    """The config with the experiments that `only` names alone, `each` merged over them."""
+    names, each, experiments = named(raw), raw.get("each"), raw.get("experiments")
+    if not isinstance(experiments, dict):
+        return raw
+    if names is not None:
+        experiments = {name: value for name, value in experiments.items() if name in names}
+    if isinstance(each, dict):
+        experiments = {name: merged(value, each) for name, value in experiments.items()}
+    return raw | {"experiments": experiments}
+
+
+def used(config: Config) -> Config:
+    """Without the datasets that no experiment needs: each is read, or downloaded, whether or not it is needed."""
+    experiments = config.experiments.values()
+    stores = [config.latents[experiment.latents] for experiment in experiments if experiment.latents]
+    names = {experiment.dataset for experiment in experiments}
+    names |= {config.autoencoders[store.autoencoder].dataset for store in stores}
+    return config.model_copy(
+        update={"datasets": {name: dataset for name, dataset in config.datasets.items() if name in names}}
+    )
+
+
+# --- mistakes in words --------------------------------------------------------------------------------------
+
+
+def lines(raw: dict[str, Any], found: list[tuple[Key, str]]) -> list[str]:
+    """Mistakes as lines, each once; what `each` brought is named there, with the experiments that it does not fit."""
+    said: dict[str, set[Any]] = {}
+    for key, line in found:
+        place = placed(key, raw.get("each"))
+        names = said.setdefault(f"{'.'.join(map(escaped, place))}: {line}", set())
+        names |= {key[1]} if place != key else set()
+    every = raw["experiments"] if isinstance(raw.get("experiments"), dict) else {}
+    return [line + among(names, list(every)) for line, names in said.items()]
+
+
+def among(names: set[Any], every: list[Any]) -> str:
+    """In which of the experiments, where these are some of them."""
+    some = ", ".join(escaped(name) for name in every if name in names)
+    return f" (in {some})" if 0 < len(names) < len(every) else ""
+
+
+def placed(key: Key, each: Any) -> Key:
+    """The key under `each`, where a key of an experiment has its value from there."""
+    if key[:1] != ("experiments",) or len(key) < 3:
+        return key
+    for step in key[2:]:
+        if isinstance(each, list):  # taken as a whole
+            break
+        if not (isinstance(each, dict) and step in each):
+            return key
+        each = each[step]
+    return ("each", *key[2:])
+
+
+def mistakes(details: list[Any]) -> list[tuple[Key, str]]:
+    """pydantic's errors in our words, one for each key.
 
     pydantic tells how each member of a union refuses a value; the one that came deepest was meant.
     """
@@ -71,7 +154,7 @@ def lines(raw: Any, details: list[Any]) -> list[str]:
         key, line = reworded(key, kind, detail)
         found.setdefault(key, line)
     deepest = [key for key in found if not any(key == other[: len(key)] and key != other for other in found)]
-    return [f"{'.'.join(map(escaped, key))}: {found[key]}" for key in deepest]
+    return [(key, found[key]) for key in deepest]
 
 
 def reworded(key: Key, kind: Any, detail: Any) -> tuple[Key, str]:
@@ -128,7 +211,7 @@ def below(kind: Any, part: str | int) -> Any:
     if is_model(kind):
         return annotation(kind.model_fields[part]) if part in kind.model_fields else None
     if not is_union(kind):
-        return get_args(kind)[-1]  # a list or a dictionary: its values
+        return next(reversed(get_args(kind)), None)  # a list or a dictionary: its values; None: not known either
     members = get_args(kind)
     if isinstance(part, int):  # an item of the member that is a list
         return get_args(next(member for member in members if get_origin(member) is list))[0]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from diffprobe.config.base import Integer, Name, NotNegative, Number, Path, Positive, Strict
 from diffprobe.config.datasets import Dataset
@@ -406,6 +406,14 @@ class Report(Strict):
     dpi: Positive = Field(110, description="Resolution of the plots.")
 
 
+class Each(BaseModel):
+    """Any keys of an `Experiment`, as deep as they go, merged over every experiment before these are checked: so a
+    small file scales any recipe down (`smoke.yaml`).
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
 class Config(Strict):
     """The whole config."""
 
@@ -415,6 +423,11 @@ class Config(Strict):
     latents: dict[Name, Latents] = Field({}, description="Stores of latents by name.")
     extractors: dict[Name, Extractor] = Field({}, description="Feature extractors of the distances, by name.")
     experiments: dict[Name, Experiment] = Field(min_length=1, description="Experiments by name.")
+    only: list[Name] | Name | None = Field(
+        None,
+        description="The experiments to run; others, and datasets of theirs alone, are as if not there. Null: all.",
+    )
+    each: Each | None = Field(None, description="What is merged over every experiment; null: nothing.")
     state: State = Field(default_factory=State, description="Keeping of training states.")
     threads: Threads = Field(default_factory=Threads, description="CPU threads per job.")
     metrics: Metrics = Field(default_factory=Metrics, description="How generated images are measured.")

@@ -1,0 +1,263 @@
+"""The shipped recipes: what they say is what the spec says, and small files scale, move and choose among them."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from diffprobe.config.load import load, parse
+from diffprobe.config.models import Config
+from diffprobe.config.schedules import linear_abar, nearest, ratios
+from diffprobe.diffusion.build import build_process
+from diffprobe.reporting import describe
+from diffprobe.runtime.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+DDAE, SMOKE, LOCAL = (ROOT / "config" / f"{name}.yaml" for name in ("ddae", "smoke", "local_cifar10"))
+RAW = yaml.safe_load(DDAE.read_text())
+RECIPES = load(DDAE)
+NAMES = list(RECIPES.experiments)
+EPOCH = 50_000  # images
+
+# Of DDAE's five config files: epochs, batch of all GPUs, learning rate, epochs of warm-up, decay, dropout.
+PUBLISHED = {
+    "DDPM_ddpm": (2000, 512, 4e-4, 13, 0.9999, 0.1),
+    "DDPM_ddpmpp": (2000, 256, 4e-4, 13, 0.9999, 0.1),
+    "EDM_ddpm": (2000, 512, 4e-4, 200, 0.9993, 0.13),
+    "EDM_ddpmpp": (2000, 256, 4e-4, 200, 0.9993, 0.13),
+    "EDM_ddpmpp_aug": (4000, 512, 8e-4, 200, 0.9993, 0.13),
+}
+PARAMETERS = {
+    "DDPM_ddpm": 35_746_307,
+    "DDPM_ddpmpp": 56_524_291,
+    "EDM_ddpm": 35_746_307,
+    "EDM_ddpmpp": 56_524_291,
+    "EDM_ddpmpp_aug": 56_525_443,
+    "tiny_EDM_ddpmpp": 56_524_291,
+}
+
+
+@pytest.fixture(autouse=True)
+def zips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR10_A", "~/a.zip")
+    monkeypatch.setenv("CIFAR10_B", "~/b.zip")
+
+
+def refusal(**more: Any) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        parse(RAW | more)
+    return str(caught.value).splitlines()
+
+
+# --- what they say ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings(name: str) -> None:
+    epochs, batch, lr, warmup, decay, dropout = PUBLISHED[name]
+    experiment = RECIPES.experiments[name]
+    train = experiment.train
+    assert [1000 * kimg for kimg in train.checkpoints] == list(range(400 * EPOCH, epochs * EPOCH + 1, 400 * EPOCH))
+    assert (train.batch, train.lr, 1000 * train.warmup_kimg) == (batch, lr, warmup * EPOCH)
+    assert train.averages["ema"].model_dump() == {"kind": "ddae", "decay": decay}
+    assert (train.optimizer, train.beta1, train.beta2, train.weight_decay, train.clip) == ("adam", 0.9, 0.999, 0, 1)
+    assert experiment.network.dropout == dropout
+    assert experiment.process.kind == name[:4].strip("_").lower()
+    assert [train.flip, train.augment and train.augment.p] == ([False, 0.12] if name.endswith("aug") else [True, None])
+
+
+@pytest.fixture
+def described(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, str], dict[str, Any]]:
+    """What `describe` tells of an experiment, without the price of each tap, which takes ten seconds."""
+    monkeypatch.setattr(describe, "tap_costs", lambda *_: [])
+    return lambda config, name: describe.described(config, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_have_the_published_size(name: str, described: Callable) -> None:
+    assert described(RECIPES, name)["network"]["parameters"] == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_headers_tell_the_cost(name: str, described: Callable) -> None:
+    """In the comment above each recipe."""
+    text = DDAE.read_text().split(f"\n  {name}:\n")[0].rsplit("\n\n", 1)[1]
+    training = described(RECIPES, name)["training"]
+    assert f"{training['images'] / 1e6:.0f} M images, {training['flops'] / 1e18:.3g} EFLOP" in text
+    for card, peak in {"H100": 989, "A100": 312, "RTX 4090": 165, "RTX 3090": 71}.items():
+        hours = training["flops"] / (0.25 * peak * 1e12) / 3600
+        assert int(re.search(rf"{card} (\d+)[,.]", text)[1]) == pytest.approx(hours, abs=0.6, rel=5e-3)
+
+
+def test_ddpm_probes_at_the_published_steps() -> None:
+    known = ratios(linear_abar(1000, 1e-4, 0.02))
+    for name in ("DDPM_ddpm", "DDPM_ddpmpp"):
+        experiment = RECIPES.experiments[name]
+        assert [nearest(level, known) for level in experiment.probe.levels] == [1, 11, 21]
+        assert experiment.probe.levels == pytest.approx([known[t] for t in (1, 11, 21)], rel=1e-6)
+        process = build_process(experiment.process.model_dump())
+        assert [process.level(level).c_noise for level in experiment.probe.levels] == [0.001, 0.011, 0.021]
+
+
+@pytest.mark.parametrize("name", ["EDM_ddpm", "EDM_ddpmpp", "EDM_ddpmpp_aug", "tiny_EDM_ddpmpp"])
+def test_edm_probes_at_the_published_indices(name: str) -> None:
+    """Karras et al. 2022, eq. 5, with 18 steps; DDAE counts from the lowest, which is 1."""
+    high, low = 80 ** (1 / 7), 0.002 ** (1 / 7)
+    sigmas = [(high + i / 17 * (low - high)) ** 7 for i in range(18)][::-1]
+    levels = RECIPES.experiments[name].probe.levels
+    assert levels == pytest.approx(sigmas[2 : 2 + len(levels)], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samplers_are_the_published_ones_and_exact_ones(name: str) -> None:
+    samplers = RECIPES.experiments[name].sample.samplers
+    assert list(samplers) == ["published", "exact"]
+    found = {key: value.model_dump() for key, value in samplers.items()}
+    differ = {key for key in found["exact"] if found["exact"][key] != found["published"][key]}
+    if name.startswith("DDPM"):
+        assert differ == {"table"} and samplers["published"].table == "ddae"
+        assert (samplers["exact"].kind, samplers["exact"].steps, samplers["exact"].eta) == ("ddim", 100, 0)
+    else:
+        assert differ == {"clip"} and samplers["published"].clip
+        assert (samplers["exact"].kind, samplers["exact"].steps, samplers["exact"].churn) == ("heun", 18, 0)
+
+
+# --- scaled down and moved ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("files", [(SMOKE,), (LOCAL, SMOKE)], ids=["download", "zips"])
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke_scales_every_recipe(name: str, files: tuple[Path, ...], described: Callable) -> None:
+    config = load(DDAE, *files, only=name)
+    assert list(config.datasets) == ["cifar10"] and config.results != RECIPES.results
+    small, whole = config.experiments[name], RECIPES.experiments[name]
+    assert small.process == whole.process and small.train.averages == whole.train.averages
+    assert (small.network.attention, small.network.multipliers) == (whole.network.attention, whole.network.multipliers)
+    assert small.train.checkpoints[-1] * 1000 <= 5000 and small.sample.images <= 100
+    assert described(config, name)["training"]["flops"] < 2e13  # minutes
+    assert config.extractors[small.generation.extractors[0]].kind == "classifier"
+
+
+def test_local_zips_take_the_place_of_the_download() -> None:
+    config = load(DDAE, LOCAL, only=["EDM_ddpm"])
+    assert [path[-5:] for path in config.datasets["cifar10"].source.paths] == ["a.zip", "b.zip"]
+    assert config.datasets["cifar10"].split.model_dump() == {"kind": "last", "select": 5000, "test": 5000}
+
+
+# --- the key `only` -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("only", ["DDPM_ddpm", ["DDPM_ddpm"]])
+def test_only_takes_experiments_and_what_they_need(only: Any) -> None:
+    config = parse(RAW | {"only": only})
+    assert list(config.experiments) == ["DDPM_ddpm"]
+    assert list(config.datasets) == ["cifar10"]  # Tiny-ImageNet is not downloaded
+    assert config.experiments["DDPM_ddpm"] == RECIPES.experiments["DDPM_ddpm"]
+
+
+def test_others_are_as_if_they_were_not_there() -> None:
+    raw = RAW | {"experiments": RAW["experiments"] | {"broken": {"trian": 3}}}
+    assert list(parse(raw | {"only": ["EDM_ddpm", "DDPM_ddpm"]}).experiments) == ["DDPM_ddpm", "EDM_ddpm"]
+    with pytest.raises(UserError, match="broken"):
+        parse(raw)
+
+
+def test_only_keeps_what_latents_need() -> None:
+    raw = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    raw["datasets"]["other"] = raw["datasets"]["digits"]
+    raw["autoencoders"]["digits_vae"]["dataset"] = "other"
+    assert list(parse(raw | {"only": "digits_dit"}).datasets) == ["digits", "other"]
+    assert list(parse(raw | {"only": "digits_edm"}).datasets) == ["digits"]
+
+
+@pytest.mark.parametrize(("only", "said"), [("DDPM", "'DDPM'"), (["DDPM_ddpm", "x"], "'x'"), ([], "[]")])
+def test_unknown_names_are_refused_in_one_line(only: Any, said: str) -> None:
+    assert refusal(only=only) == [f"config: only: {said} is refused; allowed: {', '.join(NAMES)}"]
+
+
+@pytest.mark.parametrize("only", [3, {"a": 1}, True, ["EDM_ddpm", 3]])
+def test_what_is_no_name_is_refused(only: Any) -> None:
+    assert all(line.startswith("config: only") and "name" in line for line in refusal(only=only))
+
+
+def test_snakemake_takes_only_on_its_command_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "-n"]
+    command += ["--directory", str(tmp_path), "--configfile", str(DDAE), str(SMOKE), "--config"]
+    ran = subprocess.run([*command, "only=EDM_ddpm"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "results/smoke/runs/EDM_ddpm/" in ran.stdout
+    assert "DDPM_ddpm" not in ran.stdout and "tiny_imagenet" not in ran.stdout
+    ran = subprocess.run([*command, "only=EDM"], capture_output=True, text=True)
+    assert ran.returncode and "config: only: 'EDM' is refused" in ran.stderr and "Traceback" not in ran.stderr
+
+
+# --- the key `each` -----------------------------------------------------------------------------------------
+
+
+def test_each_is_merged_over_every_experiment() -> None:
+    config: Config = parse(
+        RAW | {"each": {"train": {"batch": 64}, "sample": {"samplers": {"published": {"steps": 5}}}}}
+    )
+    for name, experiment in config.experiments.items():
+        assert experiment.train.batch == 64 and experiment.train.lr == RECIPES.experiments[name].train.lr
+        assert (experiment.sample.samplers["published"].steps, len(experiment.sample.samplers)) == (5, 2)
+
+
+EACH: dict[str, tuple[Any, str]] = {
+    "unknown key": (
+        {"train": {"bach": 3}},
+        "each.train.bach: 3 is refused, the key is unknown (perhaps batch is meant)",
+    ),
+    "unknown part": ({"trian": {}}, "each.trian: {} is refused, the key is unknown (perhaps train is meant)"),
+    "wrong type": ({"train": {"lr": "fast"}}, "each.train.lr: 'fast' is refused; allowed: positive number"),
+    "wrong item": ({"train": {"checkpoints": [1, -2]}}, "each.train.checkpoints.1: -2 is refused; allowed: positive"),
+    "what does not fit": (
+        {"train": {"checkpoints": [2, 1]}},
+        "each.train.checkpoints: [2, 1] is refused; allowed: ris",
+    ),
+    "unknown dataset": ({"dataset": "mnist"}, "each.dataset: 'mnist' is refused; allowed: cifar10, tiny_imagenet"),
+    "nothing": ({"network": None}, "each.network: null is refused; allowed: keys of `UNet`"),
+    "no keys": ("train", "each: 'train' is refused; allowed: keys of `Each`"),
+}
+
+
+@pytest.mark.parametrize(("each", "said"), EACH.values(), ids=EACH.keys())
+def test_mistakes_in_each_are_named_there_and_once(each: Any, said: str) -> None:
+    (line,) = refusal(each=each)
+    assert line.startswith(f"config: {said}") and not line.endswith(")")
+
+
+def test_a_mistake_of_some_experiments_says_of_which() -> None:
+    (line,) = refusal(each={"process": {"sigma_data": 1.0}})
+    assert line.startswith("config: each.process.sigma_data: 1.0 is refused, the key is unknown; allowed keys: kind")
+    assert line.endswith(" (in DDPM_ddpm, DDPM_ddpmpp)")
+
+
+def test_what_an_experiment_lacks_is_named_there() -> None:
+    lines = refusal(each={"sample": {"samplers": {"third": {"steps": 3}}}}, only=["EDM_ddpm"])
+    assert lines == [
+        "config: experiments.EDM_ddpm.sample.samplers.third.kind: this key is missing; "
+        "allowed: `ddpm` or `ddim` or `heun` or `euler`"
+    ]
+
+
+# --- benchmarks ---------------------------------------------------------------------------------------------
+
+
+def test_throughput_runs_the_training_job_of_a_recipe(tmp_path: Path) -> None:
+    """By a plan, as on a machine without pydantic; with a network that takes no time."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "throughput.py")]
+    plan = tmp_path / "plan.json"
+    subprocess.run([*script, "--write-plan", str(plan)], check=True)
+    small = ["network.channels=8", "network.groups=8", "network.multipliers=[1,1]", "network.blocks=1"]
+    command = [*script, "EDM_ddpmpp_aug", "--plan", str(plan), "--batch", "250", "--seconds", "1", "--peer", "580"]
+    ran = subprocess.run([*command, "--set", *small], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    head, _, row = ([cell.strip() for cell in line.split("|")] for line in ran.stdout.splitlines())
+    cells = dict(zip(head, row, strict=True))
+    assert cells["job"] == "EDM_ddpmpp_aug training" and float(cells["images/s"].replace(",", "")) > 0
