@@ -134,7 +134,8 @@ def refuse_missing_files() -> None:
         named |= {f"datasets.{name}.references.{key}": path for key, path in CONFIG.datasets[name].references.items()}
     for key, path in named.items():
         if path and not Path(path).exists():
-            raise UserError(f"{key}: {path}: no such file")
+            remedy = "; diffprobe import writes it" if key.endswith(".imported") else ""
+            raise UserError(f"{key}: {path}: no such file{remedy}")
 
 
 def refuse_missing_labels() -> None:

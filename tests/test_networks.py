@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from diffprobe.config.names import unet_taps
 from diffprobe.networks.condition import Condition
-from diffprobe.networks.unet import Attention, Parts, RightPadded, UNet
+from diffprobe.networks.unet import Attention, Parts, RightPadded, UNet, sinusoid
 
 
 def small() -> UNet:
@@ -118,6 +119,14 @@ def test_what_it_is_told_and_what_it_is_not():
     for told in (Condition(torch.tensor([0, -1])), Condition(augment=torch.eye(9)[:2] * torch.tensor([[1.0], [0]]))):
         out = network(x, c, told)[0]
         assert not torch.allclose(out[0], plain[0]) and torch.allclose(out[1], plain[1], atol=1e-6)
+
+
+def test_noise_levels_are_embedded_as_in_ddpm():
+    """Sines, then cosines, the last frequency 1/10000; for DDPM's steps and for EDM's logarithms alike."""
+    c = torch.tensor([-1.55, 0.0, 0.011, 500.0])
+    torch.testing.assert_close(
+        sinusoid(c, 128), get_timestep_embedding(c, 128, downscale_freq_shift=1), rtol=0, atol=1e-4
+    )
 
 
 def test_time_scale_multiplies_the_noise_level():

@@ -254,7 +254,7 @@ def test_throughput_runs_the_training_job_of_a_recipe(tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "benchmarks" / "throughput.py")]
     plan = tmp_path / "plan.json"
     subprocess.run([*script, "--write-plan", str(plan)], check=True)
-    small = ["network.channels=8", "network.groups=8", "network.multipliers=[1,1]", "network.blocks=1"]
+    small = ["network.channels=8", "network.groups=8", "network.multipliers=[1,1]", "network.blocks=1", "image=[3,8,8]"]
     command = [*script, "EDM_ddpmpp_aug", "--plan", str(plan), "--batch", "250", "--seconds", "1", "--peer", "580"]
     ran = subprocess.run([*command, "--set", *small], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from kills import KINDS, copy_project, disturbed, hashes, jobs_of, plain, run
+from toy_networks import OURS, diffusers_model, saved
 
 from diffprobe.config.load import load
 from diffprobe.config.schedules import linear_abar, nearest, ratios
@@ -287,6 +288,36 @@ def test_several_averages_processes_and_samplers(project: Path) -> None:
         pytest.approx(steps[nearest(sigma, steps)]) for sigma in (0.05, 0.4)
     ]
     assert pd.read_csv(project / "results/results.csv").shape[0] >= 1
+
+
+def test_a_diffusers_model_is_imported_drawn_from_and_probed(project: Path) -> None:
+    """As it is, and as our U-Net: the same model, so the same images and the same accuracy."""
+    saved(diffusers_model(), project / "model")
+    networks = {"theirs": {"kind": "diffusers", "path": "model"}, "ours": OURS}
+    common = {
+        "dataset": "digits",
+        "process": {"kind": "ddpm"},
+        "sample": {"samplers": {"ddim5": {"kind": "ddim", "steps": 5, "clip": True}}, "images": 20},
+        "probe": TINY["experiments"]["tiny"]["probe"] | {"taps": ["out_2"], "levels": [0.1]},
+    }
+    experiments = {
+        name: common | {"network": network, "train": {"checkpoints": [1], "imported": f"{name}.safetensors"}}
+        for name, network in networks.items()
+    }
+    configure(project, TINY | {"experiments": experiments})
+    missing = run(project, "-n")
+    assert "train.imported: theirs.safetensors: no such file; diffprobe import writes it" in missing.stderr
+    for name in networks:
+        command = [sys.executable, "-m", "diffprobe", "import", "--format", "diffusers", "model", "--experiment", name]
+        found = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+    done(project)
+    runs = project / "results/runs"
+    drawn = [open_samples(runs / name / "samples/1/ddim5.zarr").read(0, 20).astype(int) for name in networks]
+    assert np.abs(drawn[0] - drawn[1]).max() <= 1 and drawn[0].std() > 10
+    values = [json.loads((runs / name / "probe/test.json").read_text())["rows"] for name in networks]
+    assert values[0][1]["value"] == pytest.approx(values[1][1]["value"], abs=0.01)  # kNN
+    assert planned(project) == {}
 
 
 def test_a_dry_run_says_from_where_a_checkpoint_is_remade(project: Path) -> None:

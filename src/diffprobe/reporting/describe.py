@@ -40,7 +40,8 @@ def described(config: Config, name: str) -> dict[str, Any]:
     rows, classes = counts(config, experiment.dataset)
     told = {"classes": classes if conditional(config, experiment) else 0, "augment": augment_label(config, experiment)}
     network = cost(network_subtree(experiment), (channels, size, size), **{k: n for k, n in told.items() if n})
-    images = checkpoint_steps(experiment.train.checkpoints[-1], experiment.train.batch) * experiment.train.batch
+    train = experiment.train
+    images = 0 if train.imported else checkpoint_steps(train.checkpoints[-1], train.batch) * train.batch
     return {
         "experiment": name,
         "dataset": {
