@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
-from diffprobe.config.facts import asking_labels
+from diffprobe.config.facts import asking_labels, facts
 from diffprobe.config.layout import DOWNLOADS, Layout, receipt, store_receipt
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
@@ -80,6 +80,14 @@ def gpu(wildcards) -> int:
 def training_gpus(wildcards) -> int:
     """As many as its devices."""
     return gpu(wildcards) * experiment(wildcards).train.devices
+
+
+def training_memory(wildcards) -> int:
+    """MB: the images that are held, or two windows of those that are streamed, beside all else; of each process."""
+    known, train = facts(CONFIG.datasets[experiment(wildcards).dataset]), experiment(wildcards).train
+    images = (known.images or 0) * (known.size or 0) ** 2 * known.channels
+    held = images if images <= train.resident_gib * 2**30 else 2**32
+    return train.devices * (4000 + round(held / 1e6))
 
 
 def launch(wildcards) -> str:

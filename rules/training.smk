@@ -97,7 +97,7 @@ rule pretrain:
         device_batch=device_batch,
         compile=lambda wildcards: experiment(wildcards).train.compile,
         launch=launch,
-        mem_mb=4000,
+        mem_mb=training_memory,
         runtime=1440,
     params:
         config=of_experiment(lambda e, _: subtrees.pretrain(CONFIG, e)),
