@@ -96,7 +96,9 @@ def test_a_killed_slice_goes_on_bit_for_bit(tmp_path, step):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_stop_saves_first(tmp_path, number):
+def test_a_signal_to_stop_saves_first(tmp_path, number, request):
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup, tests too, a closed terminal is ignored
+    request.addfinalizer(lambda: signal.signal(number, before))
     state = fresh(task(), OPTIONS)
 
     def report(state: State) -> None:
