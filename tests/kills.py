@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "rules", "workflow", "src", "config", "profiles", "envs")
 KINDS = ("job", "group", "snakemake", "terminal")
 COMPARED = ("results.csv", "summary.csv", "**/ema.safetensors", "**/checkpoints/*/stats.jsonl", "**/samples/**/*.npz")
-COMPARED += ("**/samples/**/images/c/**/0", "**/generation/**/*[!t].json", "**/nearest/**/*.npz")
+COMPARED += ("**/samples/**/images/c/**/0", "**/runs/*/generation/**/*[!t].json", "**/runs/*/nearest/**/*.npz")
 COMPARED += ("**/grid.csv", "**/images.h5", "**/moments/c/**/0", "**/reconstruction.json")
 
 
