@@ -32,7 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network, shape = {"kind": "classifier", "channels": 4}, {"image_channels": 1, "classes": 10}
     torch.manual_seed(0)
     header = {"network": network, "shape": shape}
-    checkpoints.write(folder / "classifier.safetensors", build(network, **shape), header)
+    weights = {"raw": build(network, **shape).state_dict()}
+    checkpoints.write(folder / "classifier.safetensors", weights, header)
     return folder
 
 
