@@ -14,6 +14,7 @@ from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import asking_labels, facts
 from diffprobe.config.layout import DOWNLOADS, Layout, receipt, store_receipt
+from diffprobe.config.levels import parts
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
 from diffprobe.config.stages import measured, measured_at_once, references, stages
@@ -59,6 +60,8 @@ wildcard_constraints:
     experiment=any_of(CONFIG.experiments),
     sampler=r"[\w-]+",
     kimg=r"\d+",
+    part=r"\d+",
+    evaluator=any_of({name for e in CONFIG.experiments.values() if e.probe for name in e.probe.evaluators}),
 
 
 # --- resources: no GPU where this machine runs the jobs and has none; on a cluster the nodes' GPUs are asked for
@@ -88,6 +91,11 @@ def training_memory(wildcards) -> int:
     images = (known.images or 0) * (known.size or 0) ** 2 * known.channels
     held = images if images <= train.resident_gib * 2**30 else 2**32
     return train.devices * (4000 + round(held / 1e6))
+
+
+def probing_memory(wildcards) -> int:
+    """MB: the features that are held, beside all else."""
+    return 3000 + round(experiment(wildcards).probe.memory_gib * 2**30 / 1e6)
 
 
 def launch(wildcards) -> str:
@@ -283,6 +291,12 @@ def probed_weights(wildcards, kimg) -> str:
     return checkpoint_weights(wildcards.experiment, kimg, experiment(wildcards).probe.weights)
 
 
+def feature_stores(wildcards) -> list[str]:
+    """Those of all the levels of a checkpoint."""
+    count = range(parts(experiment(wildcards)))
+    return [L.features(wildcards.experiment, wildcards.kimg, part) for part in count]
+
+
 AT_ONCE = {name for name, e in CONFIG.experiments.items() if measured_at_once(e)}  # samples drawn and measured in a job
 
 
@@ -365,7 +379,7 @@ FIGURES = (
     "generate",
     "nearest",
     "grid",
-    "test",
+    "evaluate",
 )  # the rules whose rows come into the tables
 SUMMARISED = {
     "results": [

@@ -3,7 +3,7 @@
 
 rule grid:
     input:
-        store=L.features("{experiment}", "{kimg}"),
+        store=feature_stores,
         images=experiment_images,
     output:
         grid=L.grid("{experiment}", "{kimg}"),
@@ -18,12 +18,13 @@ rule grid:
     threads: CONFIG.threads.evaluate
     resources:
         gpu=gpu,
-        mem_mb=4000,
+        mem_mb=probing_memory,
         runtime=120,
     params:
         config=of_experiment(lambda e, w: subtrees.grid(e, row(w))),
+        store=lambda wildcards, input: numbered("store", input.store),
     shell:
-        "job grid {params.config:q} --in store={input.store:q} images={input.images:q}"
+        "job grid {params.config:q} --in {params.store} images={input.images:q}"
         " --out grid={output.grid:q} select={output.select:q} receipt={output.receipt:q}"
         " --log {log:q} --threads {threads} --name grid.{wildcards.experiment}.{wildcards.kimg}"
 
@@ -51,30 +52,28 @@ rule choice:
         " --log {log:q} --threads {threads} --name choice.{wildcards.experiment}"
 
 
-rule test:
+rule evaluate:
     input:
         choice=L.choice("{experiment}"),
+        store=L.chosen("{experiment}"),
         images=experiment_images,
-        data=experiment_data,
-        weights=lambda wildcards: [probed_weights(wildcards, k) for k in experiment(wildcards).train.checkpoints],
     output:
-        rows=L.test("{experiment}"),
-        receipt=receipt(L.test("{experiment}")),
+        rows=L.test("{experiment}", "{evaluator}"),
+        receipt=receipt(L.test("{experiment}", "{evaluator}")),
     log:
-        L.log("test", "{experiment}"),
+        L.log("evaluate", "{experiment}", "{evaluator}"),
     benchmark:
-        L.benchmark("test", "{experiment}")
+        L.benchmark("evaluate", "{experiment}", "{evaluator}")
     conda:
         ENVIRONMENT
     threads: CONFIG.threads.evaluate
     resources:
         gpu=gpu,
-        mem_mb=4000,
+        mem_mb=probing_memory,
         runtime=120,
     params:
-        config=of_experiment(lambda e, w: subtrees.test(e, row(w))),
-        weights=lambda wildcards, input: numbered("weights", input.weights),
+        config=of_experiment(lambda e, w: subtrees.evaluate(e, w.evaluator, row(w))),
     shell:
-        "job test {params.config:q} --in choice={input.choice:q} images={input.images:q} data={input.data:q} {params.weights}"
+        "job evaluate {params.config:q} --in choice={input.choice:q} store={input.store:q} images={input.images:q}"
         " --out rows={output.rows:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name test.{wildcards.experiment}"
+        " --log {log:q} --threads {threads} --name evaluate.{wildcards.experiment}.{wildcards.evaluator}"

@@ -19,6 +19,7 @@ from diffprobe.config.schedules import linear_abar, nearest, ratios
 from diffprobe.config.stages import stages
 from diffprobe.data.samples import open_samples
 
+HEADS = {"kind": "linear", "epochs": 3, "lr": [0.01, 0.03]}
 TINY = {
     "results": "results",
     "datasets": {"digits": {"source": {"kind": "digits"}}},
@@ -55,7 +56,7 @@ TINY = {
             "train": {"checkpoints": [3, 6], "batch": 64, "averages": {"ema": {"kind": "half_life", "kimg": 1}}},
             "sample": {"samplers": {"heun5": {"kind": "heun", "steps": 5}}, "images": 40},
             "generation": {"extractors": ["small"]},
-            "probe": {"levels": [0.1, 0.5], "seeds": [0, 1], "linear": {"epochs": 3}},
+            "probe": {"levels": [0.1, 0.5], "seeds": [0, 1], "evaluators": {"linear": HEADS, "knn": {"kind": "knn"}}},
         },
         "tiny_dit": {
             "dataset": "digits",
@@ -69,7 +70,14 @@ TINY = {
                 "keep_samples": 8,
             },
             "generation": {"extractors": ["small"], "figures": ["fd20", "is"], "nearest": 0},
-            "probe": {"levels": [0.2], "taps": ["block_1"], "seeds": [0], "linear": {"epochs": 3}},
+            "probe": {
+                "levels": [0.2],
+                "taps": ["block_0", "block_1"],
+                "seeds": [0],
+                "augmented": 2,
+                "label": 3,
+                "evaluators": {"linear": HEADS, "logistic": {"kind": "logistic", "combine": [{"tap": "block_0"}]}},
+            },
         },
     },
     "state": {"autosave_seconds": 0.2},

@@ -77,7 +77,7 @@ def config(source: dict, name: str, images: int, labelled: bool) -> dict:
     if labelled:
         extractors = {f"{name}_classifier": {"kind": "classifier", "dataset": name}}
         experiment["generation"] = {"extractors": [f"{name}_classifier"]}
-        experiment["probe"] = {"levels": [0.05, 0.1, 0.2, 0.5], "linear": {"epochs": 50}}
+        experiment["probe"] = {"levels": [0.05, 0.1, 0.2, 0.5]}
     return {
         "results": f"results/{name}",
         "datasets": {name: {"source": source, "size": SIZE}},

@@ -16,7 +16,7 @@ from diffprobe.config.words import one_of
 from diffprobe.data.pixels import to_float
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
-from diffprobe.evaluation.features import extract
+from diffprobe.evaluation.features import Extractor
 from diffprobe.evaluation.inputs import Inputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
@@ -86,10 +86,10 @@ class Trained:
         if unknown := [tap for tap in asked if tap not in self.taps]:
             raise UserError(f"no tap {unknown[0]}; there are {one_of(self.taps)}")
         pixels, level = self.pixels(images), self.level(sigma)
-        data = Inputs(np.arange(len(pixels)), lambda part, key, draw: self.seen(pixels[part], part.start, key, draw))
-        keys = {"key": Key(seed, f"features/{level.name}"), "posterior": Key(seed, "features/posterior")}
-        options = {**keys, "draw": 0, "batch": batch, "device": self.device}
-        found = [part for _, part in extract(self.model.network, self.model.process, data, level, asked, **options)]
+        data = Inputs(np.arange(len(pixels)), lambda part, key, draw, _: self.seen(pixels[part], part.start, key, draw))
+        source = Extractor(self.model.network, self.model.process, seed, self.device, batch)
+        wanted = {tap: (tap, "mean") for tap in asked}
+        found = [part for _, part in source.blocks(data, level, wanted, "features", draw=0)]
         return {tap: torch.cat([part[tap] for part in found]).cpu().numpy() for tap in asked}
 
     def sample(self, n: int, seed: int = 0, sampler: dict[str, Any] | None = None, batch: int = 256) -> np.ndarray:

@@ -1,41 +1,94 @@
-"""Features of every tap at every level of one checkpoint, on `train` and `select`, into a zarr store."""
+"""Features of every tap at the levels of one part of a checkpoint's grid, resumed by level. Where the levels are
+searched for, each is scored by ridge regression as it is made, and the best stay.
+"""
 
-import hashlib
+from pathlib import Path
 
-import zarr
-
+from diffprobe.data import images
+from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
-from diffprobe.evaluation.features import extract, write
+from diffprobe.evaluation.features import extractor
+from diffprobe.evaluation.featurestore import Copies, finish, write_level
 from diffprobe.evaluation.inputs import open_inputs
-from diffprobe.runtime.files import atomic
+from diffprobe.evaluation.probes import score_level
+from diffprobe.evaluation.search import best, search
+from diffprobe.evaluation.table import Source
+from diffprobe.runtime.files import clear_partials, digest, sha256
 from diffprobe.runtime.job import Job, run
-from diffprobe.runtime.keyed import Key
+from diffprobe.runtime.receipts import code_version
+
+RIDGE = {"kind": "ridge", "strength": [1e-4, 1e-3, 1e-2, 1e-1], "average": True}  # what a search scores by
+
+
+def copies(config: dict) -> list[Copies]:
+    """Of the images that heads are fitted on augmented ones, where any are asked for; un-augmented ones of those that
+    they are read on, and of the others for what compares with these (kNN) or where there are no augmented ones.
+    """
+    out = [Copies(split, "augmented", config["augmented"]) for split in config["fit"] if config["augmented"]]
+    plain = [*(config["fit"] if config["plain"] or not config["augmented"] else []), config["read"]]
+    return [*out, *(Copies(split, "identity", config["draws"]) for split in plain)]
 
 
 def main(job: Job) -> None:
     device, config = job.device, job.config
     trained = model.load(job.input("weights"), device, weights=config["weights"]["name"])
-    network, process = trained.network, trained.process
-    data = open_inputs(job.input("data"), ["train", "select"], device, trained.latents)
-    posterior = Key(config["noise_seed"], "features/posterior")
-    levels = [process.level(sigma) for sigma in config["levels"]]
-    job.progress.start(len(levels) * config["draws"] * sum(len(part.rows) for part in data.values()), "images")
-    content = hashlib.sha256()
-    with atomic(job.output("store").parent) as store:
-        for level in levels:
-            key = Key(config["noise_seed"], f"features/{level.name}")
-            for split, part in data.items():
-                for draw in range(config["draws"]):
-                    options = {"posterior": posterior, "draw": draw, "batch": config["batch"], "device": device}
-                    for rows, found in extract(network, process, part, level, config["taps"], key, **options):
-                        shape = (config["draws"], len(part.rows))
-                        content.update(write(store, level.name, split, found, shape, draw, rows))
-                        job.progress.update(job.progress.done + rows.stop - rows.start, f"sigma {level.name}")
-        # The hash makes this file, all that Snakemake sees of the store, differ whenever the features do.
-        marks = {"levels": {level.name: {"sigma": level.ratio, "log_snr": level.log_snr} for level in levels}}
-        marks |= {"taps": config["taps"], "config": config, "content": content.hexdigest()}
-        zarr.create_group(str(store), attributes=marks)
+    source = extractor(trained, config, int(job.options["batch"]), device)
+    data = open_inputs(job.input("data"), [*config["fit"], config["read"]], device, trained.latents, config["crop"])
+    asked, wanted = copies(config), {tap: (tap, config["pooling"]) for tap in config["taps"]}
+    known = {"config": config, "weights": sha256(job.input("weights")), "data": state(job.input("data"))}
+    identity = digest(known | {"code": code_version()})
+    folder = job.output("store")
+    unfinished = folder.with_name(f"{folder.name}.partial")  # beside the output, which Snakemake removes at a new start
+    clear_partials(unfinished / "x.zarr")
+    per_level = sum(copy.draws * len(data[copy.split].rows) for copy in asked)
+    contents: dict[str, str] = {}
+
+    def make(level: Level) -> None:
+        def report(done: int) -> None:
+            job.progress.update(job.progress.done + done, f"sigma {level.name}")
+
+        path = unfinished / f"{level.name}.zarr"
+        contents[level.name] = write_level(path, source, data, level, wanted, asked, identity, report)
+
+    if isinstance(config["levels"], dict):
+        plan = config["levels"]
+        job.progress.start((plan["coarse"] + 2 * plan["rounds"]) * per_level, "images")
+        ratios = searched(job, unfinished, make, trained.process.level)
+    else:
+        ratios = config["levels"]
+        job.progress.start(len(ratios) * per_level, "images")
+        for ratio in ratios:
+            make(trained.process.level(ratio))
+    levels = [trained.process.level(ratio) for ratio in ratios]
+    contents = {level.name: contents[level.name] for level in levels}
+    finish(unfinished, folder, levels, {"config": config, "content": digest(contents)})
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))
+
+
+def state(data: Path) -> list[int]:
+    """What tells that a store of images or latents is another one."""
+    found = data.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def searched(job: Job, folder: Path, make, level_of) -> list[float]:
+    """The best levels of a search, each scored by its best tap; what was tried goes into the log."""
+    config, store = job.config, job.input("images")
+    labels = {split: images.labels(store, split) for split in (*config["fit"], config["read"])}
+    options = {"classes": len(images.describe(store)["classes"]), "memory": config["memory"], "device": job.device}
+
+    def score(ratio: float) -> float:
+        level = level_of(ratio)
+        make(level)
+        source = Source({level.name: folder}, labels, bool(config["augmented"]))
+        splits = {"fit_on": config["fit"], "read_on": config["read"]}
+        found = score_level(source, level.name, config["taps"], RIDGE, 0, **splits, **options)
+        right = float(found["accuracy"].max())
+        job.say(f"sigma {level.name}: {right:.2%} of {config['read']} by ridge regression")
+        return right
+
+    found = search(config["levels"], lambda ratio: level_of(ratio).ratio, score)
+    return best(found, config["levels"]["keep"])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ def main(job: Job) -> None:
     grid = pd.read_csv(job.input("grid"), dtype={"level": str})
     select = read_json(job.input("select"))
     name = select["rows"][0]["experiment"]
-    title = f"{name} at {config['kimg']} thousand images:\nlinear accuracy on select (%)"
+    on = "test, as published" if select["choice"]["selection"] == "published" else "select"
+    title = f"{name} at {config['kimg']} thousand images:\naccuracy of {select['choice']['scorer']} on {on} (%)"
     figure = heatmap(grid, select["choice"], title, config["taps"], config["dpi"])
     with atomic(job.output("plot")) as partial:
         figure.savefig(partial)

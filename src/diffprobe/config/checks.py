@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-from diffprobe.config import generation
+from diffprobe.config import generation, probes
 from diffprobe.config.datasets import Dataset, Download, Stratified
-from diffprobe.config.facts import conditional, facts, model_space, split_rows
+from diffprobe.config.facts import conditional, facts, model_space
 from diffprobe.config.latents import Autoencoder, Latents
-from diffprobe.config.models import Config, Diffusers, DiT, Experiment, Probe, Process, UNet
-from diffprobe.config.names import diffusers_config, diffusers_taps, dit_taps, level_name, unet_taps
-from diffprobe.config.schedules import linear_abar, nearest, ratios
+from diffprobe.config.models import Config, Diffusers, DiT, Experiment, Process, UNet
+from diffprobe.config.names import diffusers_config
 from diffprobe.config.words import Problem, listed, one_of
 
 
@@ -132,7 +131,6 @@ def of_experiment(key: str, experiment: Experiment, config: Config) -> Iterator[
             return
         if config.latents[experiment.latents].autoencoder not in config.autoencoders:
             return  # said where the latents are
-    dataset = config.datasets[experiment.dataset]
     _, size = model_space(config, experiment)
     if size is not None:  # else said where the dataset is
         yield from NETWORKS[experiment.network.kind](f"{key}.network", experiment.network, size)
@@ -140,7 +138,7 @@ def of_experiment(key: str, experiment: Experiment, config: Config) -> Iterator[
     yield from of_training(f"{key}.train", experiment)
     yield from of_sampling(f"{key}.sample.samplers", experiment, conditional(config, experiment))
     if experiment.probe:
-        yield from of_probe(f"{key}.probe", experiment, experiment.probe, dataset)
+        yield from probes.of_probe(f"{key}.probe", experiment, experiment.probe, config)
     if experiment.generation:
         yield from generation.of_generation(key, experiment, experiment.generation, config)
 
@@ -213,13 +211,7 @@ def of_sampling(key: str, experiment: Experiment, conditional: bool) -> Iterator
             yield f"{key}.{name}.churn", sampler.churn, "0 (only the process edm has levels to go up to)"
         if sampler.clip and experiment.latents is not None:
             yield f"{key}.{name}.clip", True, "false, since latents are not bounded"
-        yield from of_weights(f"{key}.{name}.weights", sampler.weights, experiment)
-
-
-def of_weights(key: str, name: str, experiment: Experiment) -> Iterator[Problem]:
-    known = [*experiment.train.averages, "raw"]
-    if name not in known:
-        yield key, name, one_of(known)
+        yield from probes.of_weights(f"{key}.{name}.weights", sampler.weights, experiment)
 
 
 def of_process(key: str, process: Process) -> Iterator[Problem]:
@@ -249,63 +241,6 @@ def of_training(key: str, experiment: Experiment) -> Iterator[Problem]:
             yield f"{key}.{name}", True, f"nothing, since this is done to pixels (latents.{experiment.latents}.views)"
     if train.flip and train.augment:
         yield f"{key}.flip", True, "false, since train.augment flips images and tells the network"
-
-
-def of_probe(key: str, experiment: Experiment, probe: Probe, dataset: Dataset) -> Iterator[Problem]:
-    """Levels, taps and heads that the model or the data do not have."""
-    if facts(dataset).classes == 0:
-        yield key, "a probe", f"null, since {experiment.dataset} has no labels"
-    lowest, highest, limits = level_range(experiment.process)
-    for sigma in probe.levels:
-        if not lowest <= sigma <= highest:
-            yield f"{key}.levels", sigma, f"{lowest:.4g} to {highest:.4g} ({limits})"
-    names = level_names(experiment.process, probe.levels)
-    if len(set(names)) < len(names):
-        yield (
-            f"{key}.levels",
-            probe.levels,
-            f"levels that differ within six significant digits (there are {listed(names)})",
-        )
-    yield from of_weights(f"{key}.weights", probe.weights, experiment)
-    known = network_taps(experiment)
-    if probe.taps != "all":
-        for tap in probe.taps:
-            if tap not in known:
-                yield f"{key}.taps", tap, one_of(known)
-        if len(set(probe.taps)) < len(probe.taps) or not probe.taps:
-            yield f"{key}.taps", probe.taps, "at least one tap, each once"
-    if len(set(probe.seeds)) < len(probe.seeds):
-        yield f"{key}.seeds", probe.seeds, "each seed once"
-    rows = split_rows(dataset)
-    if rows and probe.neighbours > max(rows["train"], 1):  # where none are left, the split's own line says so
-        yield f"{key}.neighbours", probe.neighbours, f"at most the images of train (about {rows['train']:,})"
-
-
-def level_range(process: Process) -> tuple[float, float, str]:
-    """The lowest and the highest sigma/alpha that features may be asked at, and what sets these."""
-    if process.kind == "edm":
-        return process.sigma_min, process.sigma_max, "the process's sigma_min, sigma_max"
-    if process.kind == "flow":
-        return 0.001, 1000.0, "flow matching"  # t from 0.001 to 0.999
-    known = ratios(linear_abar(process.steps, process.beta_min, process.beta_max))
-    return known[1] * (1 - 1e-6), known[-1] * (1 + 1e-6), "sigma/alpha of the process's first and last step"
-
-
-def level_names(process: Process, levels: list[float]) -> list[str]:
-    """The names of the levels that features are taken at: those asked for, or the nearest that there are."""
-    if process.kind == "ddpm":
-        known = ratios(linear_abar(process.steps, process.beta_min, process.beta_max))
-        levels = [known[nearest(level, known)] for level in levels]
-    return [level_name(level) for level in levels]
-
-
-def network_taps(experiment: Experiment) -> list[str]:
-    """The taps of an experiment's network, in the order of computation."""
-    if experiment.network.kind == "dit":
-        return dit_taps(experiment.network.depth)
-    if experiment.network.kind == "diffusers":
-        return diffusers_taps(diffusers_config(experiment.network.path))
-    return unet_taps(len(experiment.network.multipliers), experiment.network.blocks)
 
 
 def checkpoint_steps(kimg: int, batch: int) -> int:

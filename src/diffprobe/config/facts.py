@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from diffprobe.config.datasets import CelebAHQ, Dataset, Official, Stratified
 from diffprobe.config.models import Config, Experiment
-from diffprobe.config.names import AUGMENT_LABEL, VIEW_LABEL
+from diffprobe.config.names import AUGMENT_LABEL, VIEW_LABEL, diffusers_config, diffusers_taps, dit_taps, unet_taps
 
 
 class Facts(NamedTuple):
@@ -122,3 +122,12 @@ def asking_labels(config: Config, dataset: str) -> list[str]:
 def conditional(config: Config, experiment: Experiment) -> bool:
     """Whether the experiment's network is told labels; where only reading tells whether there are any, it is."""
     return getattr(experiment.network, "conditional", False) and facts(config.datasets[experiment.dataset]).classes != 0
+
+
+def network_taps(experiment: Experiment) -> list[str]:
+    """The taps of an experiment's network, in the order of computation."""
+    if experiment.network.kind == "dit":
+        return dit_taps(experiment.network.depth)
+    if experiment.network.kind == "diffusers":
+        return diffusers_taps(diffusers_config(experiment.network.path))
+    return unet_taps(len(experiment.network.multipliers), experiment.network.blocks)

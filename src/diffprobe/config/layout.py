@@ -108,9 +108,9 @@ class Layout:
         """Some generated images and the training images nearest to them, for the plot."""
         return f"{self.run(experiment)}/nearest/{kimg}/{sampler}.npz"
 
-    def features(self, experiment: str, kimg: int | str) -> str:
-        """The store's mark of completeness, written last."""
-        return f"{self.run(experiment)}/features/{kimg}.zarr/zarr.json"
+    def features(self, experiment: str, kimg: int | str, part: int | str) -> str:
+        """A folder, kept only if asked; `part` counts the jobs among which the levels are divided."""
+        return f"{self.run(experiment)}/features/{kimg}/{part}"
 
     def grid(self, experiment: str, kimg: int | str) -> str:
         return f"{self.run(experiment)}/probe/{kimg}/grid.csv"
@@ -122,8 +122,12 @@ class Layout:
     def choice(self, experiment: str) -> str:
         return f"{self.run(experiment)}/probe/choice.json"
 
-    def test(self, experiment: str) -> str:
-        return f"{self.run(experiment)}/probe/test.json"
+    def chosen(self, experiment: str) -> str:
+        """The mark of the store of the chosen features, written last."""
+        return f"{self.run(experiment)}/features/chosen/features.json"
+
+    def test(self, experiment: str, evaluator: str) -> str:
+        return f"{self.run(experiment)}/probe/test/{evaluator}.json"
 
     def plot(self, experiment: str, name: str) -> str:
         return f"{self.run(experiment)}/plots/{name}.png"

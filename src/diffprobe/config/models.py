@@ -8,6 +8,7 @@ from diffprobe.config.base import Integer, Name, NotNegative, Number, Path, Posi
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.latents import Autoencoder, Latents
+from diffprobe.config.probing import Probe
 
 # --- experiments --------------------------------------------------------------------------------------------
 
@@ -308,38 +309,6 @@ class Generation(Strict):
     )
 
 
-class Heads(Strict):
-    """Linear heads on frozen features: Adam with a cosine, cross-entropy, standardised features."""
-
-    epochs: Positive = Field(100, description="Passes over the images.")
-    batch: Positive = Field(128, description="Images per step.")
-    lr: Number = Field(3e-2, gt=0, description="Initial learning rate.")
-    weight_decay: Number = Field(1e-3, ge=0, description="L2 penalty on the weights.")
-
-
-class Probe(Strict):
-    """What the model has learned: layer x noise grid on `select`, then linear probe and kNN of the choice."""
-
-    weights: Name = Field("ema", description="Which of `train.averages` is probed, or `raw`.")
-    levels: list[Number] = Field(
-        min_length=1,
-        description="Noise levels (sigma/alpha) of the grid, within the process's range; of `ddpm` the nearest.",
-    )
-    taps: list[str] | Literal["all"] = Field(
-        "all", description="Layers of the grid: names of the network's taps, or `all`."
-    )
-    draws: Positive = Field(2, description="Noisy copies of each image.")
-    batch: Positive = Field(256, description="Images per forward pass; changes no feature.")
-    noise_seed: Integer = Field(0, description="Seed of the noise.")
-    seeds: list[Integer] = Field(
-        [0, 1, 2],
-        min_length=1,
-        description="Seeds of the linear heads; accuracies are given as mean and spread over them.",
-    )
-    linear: Heads = Field(default_factory=Heads, description="Training of the linear heads.")
-    neighbours: Positive = Field(10, description="k of the kNN classifier.")
-
-
 class Experiment(Strict):
     """One model: a dataset, a network, an objective, its training, and what is asked of it."""
 
@@ -368,6 +337,11 @@ class State(Strict):
     )
     autosave_seconds: Number = Field(
         120, gt=0, description="A killed training, or pass over images, loses at most this."
+    )
+    keep_features: Literal["chosen", "all"] = Field(
+        "chosen",
+        description="Features kept: those of the chosen cell, or of all checkpoints, levels and taps too (else a new "
+        "grid computes them anew).",
     )
     tensorboard: bool = Field(False, description="Losses also as TensorBoard events, in runs/NAME/tensorboard.")
 

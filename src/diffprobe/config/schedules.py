@@ -31,6 +31,12 @@ def products(betas: list[float], first: float) -> list[float]:
     return found
 
 
+def edm_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
+    """The levels of Karras et al. 2022, eq. 5, from sigma_max down to sigma_min."""
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return [(high + i / max(steps - 1, 1) * (low - high)) ** rho for i in range(steps)]
+
+
 def ratios(abar: list[float]) -> list[float]:
     """sigma/alpha of each entry: sqrt((1 - abar) / abar)."""
     return [math.sqrt((1 - a) / a) for a in abar]

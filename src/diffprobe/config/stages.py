@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from diffprobe.config.latents import Autoencoder, Latents
 from diffprobe.config.layout import DOWNLOADS, Layout, receipt, store_receipt
+from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
 
 
@@ -32,7 +33,8 @@ def stages(config: Config) -> list[Stage]:
     def add(rule: str, subject: str, *outputs: str, of: int | None = None, names: tuple = (), **more: str) -> None:
         names = (subject, *names) if subject else ()
         progress = more.get("progress", layout.progress(rule, *names))
-        out.append(Stage(rule, subject, outputs, more.get("receipt", receipt(outputs[0])), progress, of))
+        paper = more["receipt"] if "receipt" in more else receipt(outputs[0])
+        out.append(Stage(rule, subject, outputs, paper, progress, of))
 
     for name, dataset in config.datasets.items():
         if dataset.source.kind in DOWNLOADS:
@@ -53,7 +55,7 @@ def stages(config: Config) -> list[Stage]:
     for dataset, extractor in references(config):
         add("reference", dataset, layout.reference(dataset, extractor), names=(extractor,))
     for name, experiment in config.experiments.items():
-        add_experiment(add, layout, name, experiment)
+        add_experiment(add, layout, name, experiment, config)
     add("summary", "", layout.summary(), layout.results_table(), layout.best_table(), receipt="")
     return list(dict.fromkeys(out))  # stores may share an autoencoder, datasets a download
 
@@ -62,7 +64,7 @@ def add_autoencoder(add, layout: Layout, name: str, autoencoder: Autoencoder) ->
     add_training(add, layout, "autoencoder", name, layout.autoencoder(name), autoencoder.train.kimg)
 
 
-def add_experiment(add, layout: Layout, name: str, experiment: Experiment) -> None:
+def add_experiment(add, layout: Layout, name: str, experiment: Experiment, config: Config) -> None:
     """Training, and at each checkpoint samples, their quality, features and the grid; then the outcome."""
     for kimg in experiment.train.checkpoints:
         if experiment.train.imported:
@@ -73,12 +75,17 @@ def add_experiment(add, layout: Layout, name: str, experiment: Experiment) -> No
         for sampler in experiment.sample.samplers:
             add_samples(add, layout, name, kimg, sampler, experiment)
         if experiment.probe:
-            store = layout.features(name, kimg)
-            add("features", name, store, of=kimg, names=(kimg,), receipt=store_receipt(store))
+            for part in range(parts(experiment)):
+                store = layout.features(name, kimg, part)
+                kept = [store] if config.state.keep_features == "all" else []
+                add("features", name, *kept, of=kimg, names=(kimg, part), receipt=receipt(store))
             add("grid", name, layout.grid(name, kimg), layout.select(name, kimg), of=kimg, names=(kimg,))
     if experiment.probe:
+        store = layout.chosen(name)
         add("choice", name, layout.choice(name))
-        add("test", name, layout.test(name))
+        add("chosen", name, store, receipt=store_receipt(store))
+        for evaluator in experiment.probe.evaluators:
+            add("evaluate", name, layout.test(name, evaluator), names=(evaluator,))
     add_plots(add, layout, name, experiment)
 
 

@@ -6,13 +6,17 @@ What is left out here retrains and re-evaluates nothing when it changes.
 from collections.abc import Sequence
 from typing import Any
 
-from diffprobe.config.checks import network_taps
+from diffprobe.config import levels
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import ClassifierExtractor
+from diffprobe.config.facts import network_taps
 from diffprobe.config.latents import Autoencoder
 from diffprobe.config.models import Config, Experiment, Training
 from diffprobe.config.names import diffusers_config
+from diffprobe.config.probes import scores
+from diffprobe.config.probing import Search
 from diffprobe.config.stages import measured_at_once
+from diffprobe.runtime.files import digest
 
 Subtree = dict[str, Any]
 SHOWN, BESIDE = 8, 4  # images in the picture of nearest neighbours, neighbours beside each
@@ -149,31 +153,91 @@ def taps(experiment: Experiment) -> list[str]:
     return known if asked == "all" else [tap for tap in known if tap in asked]
 
 
-def features(experiment: Experiment) -> Subtree:
+def chosen_on(experiment: Experiment) -> Subtree:
+    """The splits that heads are fitted on before the choice, and the one that they are judged by."""
+    if experiment.probe.selection == "published":
+        return {"fit": ["train", "select"], "read": "test"}
+    return {"fit": ["train"], "read": "select"}
+
+
+def extraction(experiment: Experiment) -> Subtree:
+    """How features are computed, wherever. The batch changes none."""
     probe = experiment.probe
-    common = {
-        "levels": probe.levels,
-        "draws": probe.draws,
-        "batch": probe.batch,
-        "noise_seed": probe.noise_seed,
-    }
-    return common | {"taps": taps(experiment), "weights": weights(experiment, probe.weights)}
+    names = {"pooling", "label", "augmented", "draws", "precision", "noise_seed"}
+    weighted = {"weights": weights(experiment, probe.weights), "crop": dump(probe.crop)}
+    return probe.model_dump(mode="json", include=names) | weighted
+
+
+def features(experiment: Experiment, part: int) -> Subtree:
+    """The levels of one part of a grid, or a search for them; `plain`: whether un-augmented images are a bank."""
+    probe, asked = experiment.probe, experiment.probe.levels
+    if isinstance(asked, Search):
+        ends = {name: levels.ratio(getattr(asked, name), experiment) for name in ("low", "high")}
+        found: Any = asked.model_dump(mode="json", include={"coarse", "rounds", "keep"}) | ends
+    else:
+        each = probe.levels_per_job or len(asked)
+        found = levels.grid_levels(experiment)[part * each : (part + 1) * each]
+    plain = any(evaluator.kind == "knn" for evaluator in probe.evaluators.values())
+    memory = {"memory": memory_bytes(experiment)} if isinstance(asked, Search) else {}
+    common = {"levels": found, "taps": taps(experiment), "plain": plain, **memory}
+    return extraction(experiment) | chosen_on(experiment) | common
+
+
+def memory_bytes(experiment: Experiment) -> int:
+    return round(experiment.probe.memory_gib * 2**30)
+
+
+def scorer(experiment: Experiment) -> str:
+    """The evaluator that scores the grid: the one that is named, or the first that can."""
+    probe = experiment.probe
+    return probe.scorer or next(name for name, found in probe.evaluators.items() if scores(found))
+
+
+def evaluators(experiment: Experiment) -> dict[str, Subtree]:
+    """By name, with the levels that they join as sigma/alpha."""
+    found = experiment.probe.evaluators.items()
+    return {name: dump(e) | {"combine": [levels.joined(cell, experiment) for cell in e.combine]} for name, e in found}
+
+
+def about(experiment: Experiment) -> Subtree:
+    """What rows of results say of the features."""
+    probe = experiment.probe
+    known = {"selection": probe.selection, "pooling": probe.pooling, "views": probe.augmented}
+    return known | {"label": "" if probe.label is None else str(probe.label)}
+
+
+def probing(experiment: Experiment, row: Subtree) -> Subtree:
+    """What heads are fitted and judged by."""
+    probe = experiment.probe
+    known = {"row": row, "about": about(experiment), "seeds": probe.seeds, "memory": memory_bytes(experiment)}
+    return known | {"augmented": probe.augmented} | chosen_on(experiment)
 
 
 def grid(experiment: Experiment, row: Subtree) -> Subtree:
-    probe = experiment.probe
-    heads = {"seeds": probe.seeds, "linear": dump(probe.linear), "neighbours": probe.neighbours}
-    return {"row": row, "taps": taps(experiment)} | heads
+    """`features` stands for the stores, which are gone when all else is there."""
+    selection = experiment.probe.selection
+    known = {"evaluators": evaluators(experiment), "scorer": scorer(experiment), "taps": taps(experiment)}
+    known |= {"selection": selection, "split": selection}
+    made = [features(experiment, part) for part in range(levels.parts(experiment))]
+    return probing(experiment, row) | known | {"features": digest(made)}
+
+
+def chosen(experiment: Experiment) -> Subtree:
+    """Features of the choice; `sigmas` are the levels that evaluators join to it."""
+    probe, asked = experiment.probe, evaluators(experiment)
+    cells = [{"combine": e["combine"], "tokens": e["tokens"]} for e in asked.values()]
+    cells = [cell for i, cell in enumerate(cells) if cell not in cells[:i]]
+    sigmas = sorted({c["sigma"] for e in cells for c in e["combine"] if c["sigma"] is not None})
+    known = {"evaluators": cells, "sigmas": sigmas, "seeds": probe.seeds, "checkpoints": experiment.train.checkpoints}
+    return extraction(experiment) | known
+
+
+def evaluate(experiment: Experiment, name: str, row: Subtree) -> Subtree:
+    known = {"name": name, "evaluator": evaluators(experiment)[name], "draws": experiment.probe.draws}
+    return probing(experiment, row) | known
 
 
 def summary(config: Config) -> Subtree:
     """The experiments, and those of them that have a choice, in order."""
     probed = [name for name, experiment in config.experiments.items() if experiment.probe]
     return {"experiments": list(config.experiments), "probed": probed}
-
-
-def test(experiment: Experiment, row: Subtree) -> Subtree:
-    probe = experiment.probe
-    noise = {"draws": probe.draws, "batch": probe.batch, "noise_seed": probe.noise_seed}
-    noise["weights"] = weights(experiment, probe.weights)
-    return grid(experiment, row) | noise | {"checkpoints": experiment.train.checkpoints}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffprobe.config.schedules import edm_sigmas
 from diffprobe.diffusion.levels import Level, Levels, per_image
 from diffprobe.diffusion.process import Found, Network, perturb
 from diffprobe.networks.condition import NOTHING, Condition
@@ -64,8 +65,7 @@ class EDM:
 
     def schedule(self, steps: int, rho: float = 7.0) -> list[Level]:
         """From sigma_max down to sigma_min, then 0 (eq. 5)."""
-        high, low = self.sigma_max ** (1 / rho), self.sigma_min ** (1 / rho)
-        sigmas = [(high + i / max(steps - 1, 1) * (low - high)) ** rho for i in range(steps)]
+        sigmas = edm_sigmas(steps, self.sigma_min, self.sigma_max, rho)
         return [self.level(sigma) for sigma in (*sigmas, 0.0)]
 
     def raised(self, levels: Sequence[Level], churn: float, lowest: float, highest: float) -> list[Level]:

@@ -1,108 +1,99 @@
-"""Features: activations of a network's taps at a noise level, averaged over positions, by image index.
+"""Features: activations of a network's taps at a noise level, pooled over positions, one forward pass for all taps."""
 
-The store, zarr v3, one per checkpoint: {level}/{split}/identity/{tap}, float16 (draws, N_split, D); row i is the
-split's i-th image. The root's zarr.json, written last, is its mark of completeness.
-"""
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from collections.abc import Iterator, Sequence
-from functools import cache
-from pathlib import Path
-
-import numpy as np
 import torch
-import zarr
 from torch import Tensor
-from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.process import Network, Process, perturb
 from diffprobe.evaluation.inputs import Inputs
+from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
-ROWS = 256  # rows per chunk of the store
+BLOCK = 1024  # images whose features are handed on together
 
 
-@torch.inference_mode()
-def pooled(
-    network: Network,
-    process: Process,
-    x: Tensor,
-    rows: Tensor,
-    level: Level,
-    taps: Sequence[str],
-    key: Key,
-    draw: int,
-) -> dict[str, Tensor]:
-    """Each tap's mean over positions, float32 (B, D).
+def mean(h: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C)."""
+    return h.mean(dim=(2, 3))
 
-    x (B, C, H, W) in the model's space; rows (B,) its images' indices in the image store, by which the noise is drawn
-    from `key` and `draw`: no batch size and no split changes a feature. A conditional network is told no label.
+
+def mean_std(h: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, 2C): means, then standard deviations."""
+    std, average = torch.std_mean(h, dim=(2, 3), correction=0)
+    return torch.cat([average, std], dim=1)
+
+
+def tokens(h: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, CHW): every position's features."""
+    return h.flatten(1)
+
+
+POOLINGS = {"mean": mean, "mean_std": mean_std, "tokens": tokens}
+Wanted = Mapping[str, tuple[str, str]]  # by the name it gets: a tap and a pooling
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network as a source of features. No batch size and no split changes a feature.
+
+    A conditional network is told `label` of every image, or nothing.
     """
-    noise = normal(key, rows, tuple(x.shape[1:]), draw)
-    levels = level.of(x)
-    _, found = process.denoise(network, perturb(x, levels, noise), levels, taps=taps, features_only=True)
-    return {tap: h.float().mean(dim=(2, 3)) for tap, h in found.items()}
+
+    network: Network
+    process: Process
+    seed: int
+    device: torch.device
+    batch: int = 256
+    label: int | None = None
+    bf16: bool = False
+
+    @torch.inference_mode()
+    def pooled(self, x: Tensor, rows: Tensor, level: Level, wanted: Wanted, key: Key, draw: int) -> dict[str, Tensor]:
+        """Each wanted activation, float32 (B, D).
+
+        x (B, C, H, W) in the model's space; rows (B,) its images' indices in the image store, by which the noise is
+        drawn from `key` and `draw`.
+        """
+        noise = normal(key, rows, tuple(x.shape[1:]), draw)
+        levels = level.of(x)
+        cond = NOTHING if self.label is None else Condition(torch.full_like(rows, self.label))
+        noisy = perturb(x, levels, noise).contiguous(memory_format=torch.channels_last)
+        taps = list(dict.fromkeys(tap for tap, _ in wanted.values()))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            _, found = self.process.denoise(self.network, noisy, levels, cond, taps=taps, features_only=True)
+        return {name: POOLINGS[pooling](found[tap].float()) for name, (tap, pooling) in wanted.items()}
+
+    def blocks(
+        self, data: Inputs, level: Level, wanted: Wanted, purpose: str, draw: int, augmented: bool = False
+    ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """The features of all images, 1,024 at a time: (rows of the split, name to (n, D)).
+
+        Noise and latents are drawn by `purpose`, seed, image and draw.
+        """
+        kind = "/augmented" if augmented else ""
+        noise, posterior = (Key(self.seed, f"{purpose}{kind}/{name}") for name in (level.name, "posterior"))
+        for start in range(0, len(data.rows), BLOCK):
+            whole = slice(start, min(start + BLOCK, len(data.rows)))
+            parts = []
+            for begin in range(whole.start, whole.stop, self.batch):
+                part = slice(begin, min(begin + self.batch, whole.stop))
+                rows = torch.from_numpy(data.rows[part]).to(self.device)
+                x = data.read(part, posterior, draw, augmented)
+                parts.append(self.pooled(x, rows, level, wanted, noise, draw))
+            yield whole, {name: torch.cat([part[name] for part in parts]) for name in wanted}
 
 
-def extract(
-    network: Network,
-    process: Process,
-    data: Inputs,
-    level: Level,
-    taps: Sequence[str],
-    key: Key,
-    posterior: Key,
-    draw: int,
-    batch: int,
-    device: torch.device,
-) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-    """The pooled features of all images, batch by batch: (rows of the split, tap to (B, D)).
+def extractor(trained: Any, config: Mapping[str, Any], batch: int, device: torch.device) -> Extractor:
+    """From a loaded model (`evaluation.model`) and the config of its features.
 
-    Noise is drawn by `key`, latents from their posteriors by `posterior`.
+    Raises UserError for a network without taps.
     """
-    for start in range(0, len(data.rows), batch):
-        part = slice(start, min(start + batch, len(data.rows)))
-        rows = torch.from_numpy(data.rows[part]).to(device)
-        yield part, pooled(network, process, data.read(part, posterior, draw), rows, level, taps, key, draw)
-
-
-def write(
-    store: Path, level: str, split: str, found: dict[str, Tensor], shape: tuple[int, int], draw: int, rows: slice
-) -> bytes:
-    """Write one batch, tap to (B, D), into arrays of `shape` (draws, N), made where they are not yet there.
-
-    Returns the bytes written, for a hash of the content.
-    """
-    written = b""
-    for tap, values in found.items():
-        array = array_of(store, level, split, tap, (*shape, values.shape[1]))
-        stored = values.half().cpu().numpy()
-        array[draw, rows] = stored
-        written += stored.tobytes()
-    return written
-
-
-@cache
-def array_of(store: Path, level: str, split: str, tap: str, shape: tuple[int, int, int]) -> zarr.Array:
-    """The array (draws, N, D) of a tap, its chunks checksummed."""
-    path = store / level / split / "identity" / tap
-    if path.exists():
-        return zarr.open_array(str(path), mode="r+")
-    return zarr.create_array(
-        store=str(path),
-        shape=shape,
-        chunks=(1, min(ROWS, shape[1]), shape[2]),
-        dtype="float16",
-        serializer=BytesCodec(),
-        compressors=[ZstdCodec(level=1), Crc32cCodec()],
-    )
-
-
-def load(store: Path, level: str, split: str, tap: str) -> np.ndarray:
-    """One tap's features at one level, float16 (draws, N, D). Raises UserError where they cannot be read whole."""
-    path = store / level / split / "identity" / tap
-    try:
-        return np.asarray(zarr.open_array(str(path), mode="r")[:])
-    except Exception as error:
-        raise UserError(f"{path}: features cannot be read ({error}); delete {store} and run again") from None
+    if not getattr(trained.network, "taps", None):
+        raise UserError("this network has no taps, so it has no features to be probed")
+    options = {"batch": batch, "label": config["label"], "bf16": config["precision"] == "bf16"}
+    return Extractor(trained.network, trained.process, config["noise_seed"], device, **options)

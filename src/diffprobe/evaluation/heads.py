@@ -1,112 +1,225 @@
 """Linear probe heads: many at once, as one batched problem whose members do not touch.
 
-A head is a linear softmax classifier on frozen features. Heads differ in their features (a cell of the grid:
-noise level and tap) and in their seed, which decides the order of the batches and which noisy copy of an
-image is seen.
+A head is a linear softmax classifier on frozen features. Heads differ in their features (cells of the grid: noise level
+and tap), in their learning rate, and in their seed, which decides the order of the batches and, where seeds have tables
+of their own, the noise.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffprobe.runtime.keyed import Key, bits, permutation
+from diffprobe.data.windows import Rows, Windows
+from diffprobe.evaluation.features import BLOCK
+from diffprobe.evaluation.table import Table
+from diffprobe.runtime.keyed import Key, normal
 
 EPS = 1e-5  # the least standard deviation: a constant feature stays out instead of exploding
+TRUST = 1e-3  # LARS' coefficient
+Update = Callable[[Tensor, Tensor, float, bool], None]  # (parameter, gradient, factor on its rate, is it a weight)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Adjacent cells of one width, and their heads."""
+
+    cells: int
+    columns: slice
+    weight: Tensor  # (S C, D, H K): seeds and cells, features, rates and classes
+    bias: Tensor  # (S C, 1, H K)
+
+    def take(self, x: Tensor) -> Tensor:
+        """(S, B, all columns) to (S C, B, D)."""
+        s, b, _ = x.shape
+        return x[..., self.columns].view(s, b, self.cells, -1).transpose(1, 2).flatten(0, 1)
 
 
 @dataclass(frozen=True)
 class Heads:
-    """K fitted heads with the standardisation that they were fitted under."""
+    """Fitted heads of S seeds, C cells and H learning rates, with the standardisation that they were fitted under."""
 
-    weight: Tensor  # (K, D, classes)
-    bias: Tensor  # (K, classes)
-    mean: Tensor  # (K, D)
-    std: Tensor  # (K, D)
+    groups: list[Group]
+    mean: Tensor  # (S, 1, all columns)
+    std: Tensor  # (S, 1, all columns)
+    classes: int
+    settings: list[dict[str, float]]
+    of_mean = False
 
-    @torch.no_grad()
-    def logits(self, features: Tensor) -> Tensor:
-        """features (K, V, N, D) to the log of the mean probabilities over the V draws, (K, N, classes)."""
-        draws = []
-        for x in features.unbind(1):  # (K, N, D)
-            x = scaled(x, self.mean, self.std)
-            draws.append(F.log_softmax(torch.baddbmm(self.bias[:, None], x, self.weight), dim=-1))
-        return torch.stack(draws).logsumexp(0) - math.log(len(draws))
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The part of right answers in [0, 1], (K,); logits (K, N, classes), labels (N,)."""
-    return (logits.argmax(-1) == labels.to(logits.device)).double().mean(-1)
+    @torch.inference_mode()
+    def probabilities(self, x: Tensor) -> Tensor:
+        """x (S, n, all columns) to probabilities (S, C, H, n, K)."""
+        x, found = scaled(x, self.mean, self.std), []
+        for group in self.groups:
+            logits = torch.baddbmm(group.bias, group.take(x), group.weight)  # (S C, n, H K)
+            p = logits.unflatten(2, (-1, self.classes)).softmax(-1)  # (S C, n, H, K)
+            found.append(p.transpose(1, 2).unflatten(0, (len(x), group.cells)))  # (S, C, H, n, K)
+        return torch.cat(found, dim=1)
 
 
-def standardise(train: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (at least EPS) of train (..., N, D) over rows, float32 (..., D) each."""
-    variance, mean = torch.var_mean(train.float(), dim=-2, correction=0)
-    return mean, variance.sqrt().clamp(min=EPS)
+class Copies:
+    """A table as the chunks of `Windows`: epoch e sees copy e mod V of every image."""
 
+    def __init__(self, table: Table) -> None:
+        self.table, self.sizes = table, table.sizes
 
-def scaled(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """x (K, B, D) as float32 in units of its head's standardisation (K, D)."""
-    return (x.float() - mean[:, None]) / std[:, None]
-
-
-def epoch_order(seeds: Sequence[int], n: int, draws: int, epoch: int) -> tuple[Tensor, Tensor]:
-    """Which image each head sees when, and which of its draws: int64 (K, N) each, by seed and epoch alone."""
-    rows, choice = {}, {}
-    for seed in set(seeds):
-        order = permutation(Key(seed, "probe-order"), n, draw=epoch)  # (N,)
-        rows[seed] = order
-        choice[seed] = bits(Key(seed, "probe-draw"), order, 1, draw=epoch)[:, 0] % draws
-    return torch.stack([rows[seed] for seed in seeds]), torch.stack([choice[seed] for seed in seeds])
-
-
-def adam(
-    weight: Tensor, bias: Tensor, lr: float, weight_decay: float, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Adam with L2 on the weight alone, its rate falling from `lr` to 0 as a half cosine over `steps`."""
-    groups = [{"params": [weight], "weight_decay": weight_decay}, {"params": [bias], "weight_decay": 0.0}]
-    optimiser = torch.optim.Adam(groups, lr=lr)
-    cosine = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: (1 + math.cos(math.pi * i / steps)) / 2)
-    return optimiser, cosine
+    def read(self, epoch: int, numbers: Sequence[int]) -> Iterator[Rows]:
+        for number in numbers:
+            yield self.table.read(number, epoch % self.table.copies), self.table.chunk_labels(number)
 
 
 def fit_linear(
-    features: Tensor,
-    labels: Tensor,
-    classes: int,
-    seeds: Sequence[int],
-    epochs: int,
-    batch: int,
-    lr: float,
-    weight_decay: float,
+    tables: Sequence[Table], seeds: Sequence[int], classes: int, options: dict[str, Any], memory: float, device: Any
 ) -> Heads:
-    """Fit K heads on features (K, V, N, D), any floating type, with labels int64 (N,) in [0, classes).
+    """Heads for every seed, cell and learning rate; `tables` are those of the seeds, alike but for their noise.
 
-    V are noisy copies of the same N images, one of which each head sees per image and epoch. Cross-entropy is
-    the mean over a head's batch, summed over heads: gradients do not mix, and Adam works by the element, so
-    each head is what it would be alone, within rounding. The problem is convex and starts from zero. The last
-    batch of an epoch may be short.
+    Cross-entropy is the mean over a head's batch; gradients do not mix, and the optimisers work by the element (LARS by
+    the head), so each head is what it would be alone, within rounding. Adjacent cells of one width are fastest. The
+    problem is convex and starts from zero (LARS, which divides by the weights' norm, from small noise). The last batch
+    of an epoch may be short. `memory` bounds the bytes of features held; where a window of them is less than an epoch,
+    only chunks are in random order. `options` as in the config's `Linear`.
     """
-    K, V, N, D = features.shape
-    device = features.device
-    labels = labels.to(device)
-    moments = [standardise(head.flatten(0, 1)) for head in features]
-    mean, std = map(torch.stack, zip(*moments, strict=True))  # (K, D) each
-    weight = torch.zeros(K, D, classes, device=device, requires_grad=True)
-    bias = torch.zeros(K, 1, classes, device=device, requires_grad=True)
-    optimiser, schedule = adam(weight, bias, lr, weight_decay, steps=epochs * math.ceil(N / batch))
-    heads = torch.arange(K, device=device)[:, None]  # (K, 1)
-    for epoch in range(epochs):
-        order = (table.to(device).split(batch, 1) for table in epoch_order(seeds, N, V, epoch))
-        for rows, draws in zip(*order, strict=True):  # (K, B) each
-            x = scaled(features[heads, draws, rows], mean, std)  # (K, B, D)
-            logits = torch.baddbmm(bias, x, weight)  # (K, B, classes)
-            loss = F.cross_entropy(logits.flatten(0, 1), labels[rows].flatten(), reduction="sum")
-            optimiser.zero_grad()
-            (loss / rows.shape[1]).backward()
-            optimiser.step()
-            schedule.step()
-    return Heads(weight.detach(), bias.detach()[:, 0], mean, std)
+    widths = tables[0].widths
+    tables = [table.within(memory / 2 / len(tables)) for table in tables]
+    plain = torch.zeros(sum(widths), device=device), torch.ones(sum(widths), device=device)
+    moments = [standardise(table, device) if options["standardise"] else plain for table in tables]
+    mean, std = (torch.stack(found)[:, None] for found in zip(*moments, strict=True))  # (S, 1, W) each
+    groups = fresh(widths, seeds, classes, options, device)
+    share = memory / 4 / len(tables)
+    streams = [windows(table, seed, share, device) for table, seed in zip(tables, seeds, strict=True)]
+    rates = torch.tensor(options["lr"], device=device).repeat_interleave(classes)  # (H K,)
+    update = OPTIMIZERS[options["optimizer"]](groups, rates, classes, options)
+    n, per_epoch = len(tables[0].labels), -(-len(tables[0].labels) // options["batch"])
+    for i in range(options["epochs"] * per_epoch):
+        epoch, at = divmod(i, per_epoch)
+        start = epoch * n + at * options["batch"]
+        stop = min(start + options["batch"], (epoch + 1) * n)
+        x, y = (torch.stack(part) for part in zip(*(stream.read(start, stop) for stream in streams), strict=True))
+        progress = epoch / options["epochs"] if options["cosine"] == "epoch" else i / (options["epochs"] * per_epoch)
+        step(groups, scaled(x, mean, std), y, classes, update, (1 + math.cos(math.pi * progress)) / 2)
+    return Heads(groups, mean, std, classes, [{"lr": lr} for lr in options["lr"]])
+
+
+def step(groups: Sequence[Group], x: Tensor, y: Tensor, classes: int, update: Update, factor: float) -> None:
+    """One step of every head: x (S, B, all columns) in units of its standardisation, y (S, B).
+
+    The gradient of the mean cross-entropy by the logits is (softmax - one-hot) / B.
+    """
+    truth = F.one_hot(y, classes)  # (S, B, K)
+    for group in groups:
+        h = group.take(x)  # (S C, B, D)
+        logits = torch.baddbmm(group.bias, h, group.weight).unflatten(2, (-1, classes))  # (S C, B, H, K)
+        target = truth.repeat_interleave(group.cells, 0)[:, :, None]  # (S C, B, 1, K)
+        slope = (logits.softmax(-1) - target).flatten(2) / x.shape[1]  # (S C, B, H K)
+        update(group.weight, torch.bmm(h.transpose(1, 2), slope), factor, True)
+        update(group.bias, slope.sum(1, keepdim=True), factor, False)
+
+
+def fresh(
+    widths: Sequence[int], seeds: Sequence[int], classes: int, options: dict[str, Any], device: Any
+) -> list[Group]:
+    """Groups of cells of equal width, with weights of zero or, for LARS, of small noise."""
+    groups: list[Group] = []
+    start, rates = 0, len(options["lr"])
+    for width, adjacent in groupby(widths):
+        cells = len(list(adjacent))
+        weight = torch.zeros(len(seeds), cells, width, rates, classes, device=device)
+        if options["optimizer"] == "lars":
+            for of_seed, seed in zip(weight, seeds, strict=True):
+                noise = normal(Key(seed, "probe-weights"), torch.arange(1), (width, 1, classes))
+                of_seed += 0.01 * noise.to(device)  # the same for all cells and rates
+        flat = weight.flatten(0, 1).flatten(2)  # (S C, D, H K)
+        bias = torch.zeros(len(flat), 1, rates * classes, device=device)
+        groups.append(Group(cells, slice(start, start + width * cells), flat, bias))
+        start += width * cells
+    return groups
+
+
+def windows(table: Table, seed: int, memory: float, device: Any) -> Windows:
+    """The table's endless stream, with two windows of no more than `memory` bytes in all."""
+    fitting = int(memory / 2 / (BLOCK * sum(table.widths) * 2))
+    return Windows(Copies(table), seed, max(1, min(fitting, len(table.sizes))), device)
+
+
+# --- standardisation ----------------------------------------------------------------------------------------
+
+
+def standardise(table: Table, device: Any) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (at least EPS) of all columns over images and copies, float32 (W,) each.
+
+    Chunks are merged by Chan, Golub and LeVeque (1979), in float64.
+    """
+    n, mean, squares = 0, torch.zeros(sum(table.widths), dtype=torch.float64, device=device), 0.0
+    for copy in range(table.copies):
+        for number, size in enumerate(table.sizes):
+            variance, here = torch.var_mean(table.read(number, copy).to(device).double(), dim=0, correction=0)
+            shift = here - mean
+            squares = squares + variance * size + shift**2 * (n * size / (n + size))
+            mean, n = mean + shift * (size / (n + size)), n + size
+    return mean.float(), (squares / n).sqrt().clamp(min=EPS).float()
+
+
+def scaled(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """x (S, B, W) as float32 in units of the standardisation (S, 1, W)."""
+    return (x.float() - mean) / std
+
+
+# --- optimisers ---------------------------------------------------------------------------------------------
+
+
+def adam(groups: Sequence[Group], rates: Tensor, classes: int, options: dict[str, Any]) -> Update:
+    """Adam (Kingma and Ba 2015, algorithm 1), L2 on the weights added to the gradient."""
+    first, second, steps = {}, {}, {}
+    for parameter in (p for group in groups for p in (group.weight, group.bias)):
+        first[id(parameter)], second[id(parameter)] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        steps[id(parameter)] = 0
+
+    def update(p: Tensor, g: Tensor, factor: float, weight: bool) -> None:
+        key = id(p)
+        steps[key] += 1
+        g = g.add_(p, alpha=options["weight_decay"]) if weight else g
+        m, v = first[key].lerp_(g, 0.1), second[key].mul_(0.999).addcmul_(g, g, value=0.001)
+        correction = 1 - 0.999 ** steps[key]
+        p.sub_(m / ((v / correction).sqrt_().add_(1e-8)) * (rates * (factor / (1 - 0.9 ** steps[key]))))
+
+    return update
+
+
+def sgd(groups: Sequence[Group], rates: Tensor, classes: int, options: dict[str, Any]) -> Update:
+    """Stochastic gradient descent with momentum, L2 on the weights added to the gradient."""
+    velocity = {id(p): torch.zeros_like(p) for group in groups for p in (group.weight, group.bias)}
+
+    def update(p: Tensor, g: Tensor, factor: float, weight: bool) -> None:
+        g = g.add_(p, alpha=options["weight_decay"]) if weight else g
+        p.sub_(velocity[id(p)].mul_(options["momentum"]).add_(g) * (rates * factor))
+
+    return update
+
+
+def lars(groups: Sequence[Group], rates: Tensor, classes: int, options: dict[str, Any]) -> Update:
+    """LARS (You et al. 2017, algorithm 1): each head's rate in proportion to its weight's norm over its gradient's.
+
+    Biases are not scaled.
+    """
+    plain = sgd(groups, rates, classes, options | {"weight_decay": 0.0})
+
+    def norm(x: Tensor) -> Tensor:  # of each head: (S C, 1, H K)
+        squares = x.square().sum(1, keepdim=True).unflatten(2, (-1, classes)).sum(3, keepdim=True)
+        return squares.sqrt().expand(-1, -1, -1, classes).flatten(2)
+
+    def update(p: Tensor, g: Tensor, factor: float, weight: bool) -> None:
+        if weight:
+            g = g.add_(p, alpha=options["weight_decay"])
+            ours, theirs = norm(p), norm(g)
+            g = g * torch.where((ours > 0) & (theirs > 0), TRUST * ours / theirs, torch.ones_like(ours))
+        plain(p, g, factor, weight)
+
+    return update
+
+
+OPTIMIZERS = {"adam": adam, "sgd": sgd, "lars": lars}

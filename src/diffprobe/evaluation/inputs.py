@@ -1,14 +1,14 @@
-"""One split as a model sees it, for its features: pixels, or latents of the first view."""
+"""One split as a model sees it, for its features: pixels, or latents; as they are, or augmented."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffprobe.data import images
+from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
 from diffprobe.latents.store import Latents, open_store
 from diffprobe.networks.autoencoder import posterior
@@ -18,32 +18,45 @@ from diffprobe.runtime.keyed import Key, normal
 
 class Inputs(NamedTuple):
     rows: np.ndarray  # int64 (N,): indices in the image store, by which noise is drawn
-    read: Callable[[slice, Key, int], Tensor]  # (images of the split, key, draw) to x (B, C, H, W) in the model's space
+    # (images of the split, key, draw, augmented) to x (B, C, H, W) in the model's space
+    read: Callable[[slice, Key, int, bool], Tensor]
 
 
-def open_inputs(store: Path, splits: Sequence[str], device: torch.device, content: str | None) -> dict[str, Inputs]:
+def open_inputs(
+    store: Path, splits: Sequence[str], device: torch.device, content: str | None, crop: dict[str, Any] | None = None
+) -> dict[str, Inputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
 
-    A latent is a sample of its posterior, drawn by (key, image, draw); pixels need no draw. `content` is that of
-    the latents which the model was trained on. Raises UserError where the store holds others.
+    A latent is a sample of its posterior, drawn by (key, image, draw). The augmented copy number `draw` is, in pixels,
+    a crop drawn by (key, image, draw) with the options of `crop` (see `data.views`); in latents one of the store's
+    views after the first, where the split has any. `content` is that of the latents which the model was trained on.
+    Raises UserError where the store holds others.
     """
     if store.suffix == ".h5":
-        return {split: of_pixels(images.read(store, [split]), device) for split in splits}
+        return {split: of_pixels(images.read(store, [split]), device, crop) for split in splits}
     latents = open_store(store.parent)
     if latents.content != content:
         raise UserError(f"{store.parent}: not the latents that this model was trained on; run the workflow again")
     return {split: of_latents(latents, split, device) for split in splits}
 
 
-def of_pixels(data: images.Images, device: torch.device) -> Inputs:
-    return Inputs(data.rows, lambda part, *_: to_float(torch.from_numpy(data.images[part]).to(device)))
+def of_pixels(data: images.Images, device: torch.device, crop: dict[str, Any] | None) -> Inputs:
+    def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
+        pixels = torch.from_numpy(data.images[part]).to(device)  # (B, H, W, C)
+        if augmented:
+            view = {"kind": "crop", **(crop or {}), "draw": draw}
+            pixels = views.apply(view, pixels, torch.from_numpy(data.rows[part]).to(device), key.seed)
+        return to_float(pixels)
+
+    return Inputs(data.rows, read)
 
 
 def of_latents(latents: Latents, split: str, device: torch.device) -> Inputs:
-    rows = latents.rows(split)
+    rows, others = latents.rows(split), len(latents.views[split]) - 1
 
-    def read(part: slice, key: Key, draw: int) -> Tensor:
-        moments = torch.from_numpy(latents.moments(split, 0, part.start, part.stop)).to(device).float()
+    def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
+        view = 1 + draw % others if augmented and others else 0
+        moments = torch.from_numpy(latents.moments(split, view, part.start, part.stop)).to(device).float()
         noise = normal(key, torch.from_numpy(rows[part]).to(device), latents.shape, draw)
         return latents.to_model(posterior(moments, noise))
 

@@ -1,111 +1,122 @@
-"""The grid over layer and noise, and the heads of a chosen cell. Features come as {split: (draws, N, D)}."""
+"""The grid over layer and noise, its best cell, and one evaluator at a cell: fitted on some splits, read on another."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from diffprobe.evaluation.heads import accuracy, fit_linear
-from diffprobe.evaluation.neighbours import knn
-
-Features = dict[str, np.ndarray]
-Labels = dict[str, np.ndarray]
-BUDGET = 2**29  # bytes of features held at once by one batch of heads
+from diffprobe.evaluation.evaluators import MANY, Judged, fit, judge
+from diffprobe.evaluation.table import Source
+from diffprobe.runtime.errors import UserError
 
 
-def score_grid(
-    cells: Sequence[tuple[str, str]],
-    features: Callable[[str, str], Features],
-    labels: Labels,
-    classes: int,
+def score_level(
+    source: Source,
+    level: str,
+    taps: Sequence[str],
+    evaluator: dict[str, Any],
     seed: int,
-    options: dict,
-    device: torch.device,
-    report: Callable[[int], None],
+    fit_on: Sequence[str],
+    read_on: str,
+    **options: Any,
 ) -> pd.DataFrame:
-    """One row per cell (tap, level): accuracy and log-loss on `select` of heads fitted on `train`.
+    """One row per tap and setting: accuracy and log-loss on `read_on` of heads fitted on `fit_on`.
 
-    `features(level, tap)` loads a cell. Cells of equal width are fitted together, as one batched problem.
+    `options`: classes, memory (bytes), device. Taps of one width are fitted together, as one batched problem.
     """
-    rows: dict[tuple[str, str], dict] = {}
-    for group in batches(cells, features):
-        stacked = {
-            split: torch.stack([torch.from_numpy(f[split]) for _, f in group]).to(device)
-            for split in ("train", "select")
-        }
-        y = {split: torch.from_numpy(labels[split]).to(device) for split in stacked}
-        heads = fit_linear(stacked["train"], y["train"], classes, [seed] * len(group), **options)
-        logits = heads.logits(stacked["select"])  # (K, N, classes)
-        scores = zip(accuracy(logits, y["select"]).tolist(), nll(logits, y["select"]).tolist(), strict=True)
-        for (cell, _), (right, loss) in zip(group, scores, strict=True):
-            rows[cell] = {"tap": cell[0], "level": cell[1], "accuracy": right, "nll": loss}
-        report(len(rows))
-    return pd.DataFrame([rows[cell] for cell in cells])
+    cells = [(level, tap) for tap in by_width(source, level, read_on, taps)]
+    predictor = fit(evaluator, source.fitted(evaluator["kind"], cells, fit_on, 1), [seed], **options)
+    read = source.plain(cells, [read_on], 1)
+    found = judge(predictor, read, options["classes"], evaluator["average"], options["device"])
+    right, loss = found.accuracy.mean((0, 1)), found.nll.mean((0, 1))  # (C, H)
+    return pd.DataFrame(
+        {"tap": tap, "level": level, **setting, "accuracy": float(right[i, j]), "nll": float(loss[i, j])}
+        for i, (_, tap) in enumerate(cells)
+        for j, setting in enumerate(predictor.settings)
+    )
 
 
-def batches(cells: Sequence[tuple[str, str]], features: Callable[[str, str], Features]):
-    """Groups of (cell, features) of one width, each within the budget of memory, cell by cell loaded once."""
-    waiting: dict[int, list] = {}
-    for tap, level in cells:
-        found = features(level, tap)
-        width = found["train"].shape[2]
-        group = waiting.setdefault(width, [])
-        group.append(((tap, level), found))
-        if sum(f["train"].nbytes for _, f in group) >= BUDGET:
-            yield waiting.pop(width)
-    yield from waiting.values()
+def by_width(source: Source, level: str, split: str, taps: Sequence[str]) -> list[str]:
+    """Taps of equal width side by side."""
+    found = source.table([(level, tap) for tap in taps], [split], "identity")
+    return [tap for _, tap in sorted(zip(found.widths, taps, strict=True), key=lambda pair: pair[0])]
 
 
-def nll(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean log-loss (K,) of log-probabilities (K, N, classes): tells cells of equal accuracy apart."""
-    return -logits.gather(2, labels.expand(len(logits), -1)[..., None]).mean(dim=(1, 2))
+def best_cell(grid: pd.DataFrame) -> dict[str, Any]:
+    """The cell and setting of the best accuracy, of equals the one of the least log-loss; beside it the runner-up, the
+    best of another cell.
+    """
+    ranked = grid.sort_values(["accuracy", "nll"], ascending=[False, True], kind="stable")
+    best, *others = map(as_choice, ranked.drop_duplicates(["tap", "level"]).head(2).to_dict("records"))
+    return {**best, "runner_up": others[0] if others else None}
 
 
-def best_cell(grid: pd.DataFrame) -> dict:
-    """The cell of the best accuracy, of equals the one of the least log-loss, with the runner-up."""
-    ranked = grid.sort_values(["accuracy", "nll"], ascending=[False, True], kind="stable").to_dict("records")
-    return {**ranked[0], "runner_up": ranked[1] if len(ranked) > 1 else None}
+def as_choice(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the grid, its setting by itself."""
+    known = ("tap", "level", "accuracy", "nll", "sigma", "log_snr")
+    setting = {key: value for key, value in row.items() if key not in known}
+    return {key: row[key] for key in known if key in row} | {"setting": setting}
 
 
-def join(features: Features, labels: Labels, splits: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Features (draws, N, D) and labels (N,) of several splits as one."""
-    joined = np.concatenate([features[split] for split in splits], axis=1)
-    y = np.concatenate([labels[split] for split in splits])
-    return torch.from_numpy(joined).to(device), torch.from_numpy(y).to(device)
+class Outcome(NamedTuple):
+    """What an evaluator has found, in its best setting."""
+
+    setting: dict[str, float]
+    accuracies: list[float]  # of each seed and judged copy
+    top5: list[float] | None  # where there are many classes
+    confusion: list[list[int]]  # true classes downwards
+
+    def rows(self, name: str, common: dict[str, Any]) -> list[dict[str, Any]]:
+        """Rows of results: accuracy, and that of the five likeliest."""
+        setting = ", ".join(f"{key}={value:g}" for key, value in self.setting.items())
+        known = {**common, "setting": setting, "seeds": len(self.accuracies)}
+        rows = [{**known, "evaluator": name, **summed(self.accuracies)}]
+        return rows + ([{**known, "evaluator": f"{name}_top5", **summed(self.top5)}] if self.top5 else [])
 
 
-def probe(
-    features: Features,
-    labels: Labels,
-    classes: int,
+def summed(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, and standard deviation; none of a single one."""
+    return {"value": statistics.mean(values), "spread": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def evaluate(
+    evaluator: dict[str, Any],
+    source: Source,
+    cells: Sequence[tuple[str, str]],
     seeds: Sequence[int],
-    options: dict,
-    fit: Sequence[str],
-    read: str,
-    device: torch.device,
-) -> tuple[float, float | None]:
-    """Linear heads, one per seed, fitted on the splits `fit`: their mean accuracy on `read`, and its spread."""
-    train, y = join(features, labels, fit, device)
-    query, truth = join(features, labels, [read], device)
-    heads = fit_linear(train.expand(len(seeds), *train.shape), y, classes, seeds, **options)
-    found = accuracy(heads.logits(query.expand(len(seeds), *query.shape)), truth).tolist()
-    return statistics.mean(found), statistics.stdev(found) if len(found) > 1 else None
+    fit_on: Sequence[str],
+    read_on: str,
+    setting: dict[str, float] | None = None,
+    **options: Any,
+) -> Outcome:
+    """One evaluator of some cells as one, fitted on the splits `fit_on` and read on `read_on`.
+
+    `setting`, where it is known, takes the place of the settings to try. Where several are left, the best on what it is
+    read on is taken: so this is only to be asked of `select`, or of `test` with one setting.
+    """
+    known = evaluator | {key: [value] for key, value in (setting or {}).items()}
+    fitted = [table.joined() for table in source.fitted(evaluator["kind"], cells, fit_on, len(seeds))]
+    read = [table.joined() for table in source.plain(cells, [read_on], len(seeds))]
+    predictor = fit(known, fitted, seeds, **options)
+    found = judge(predictor, read, options["classes"], evaluator["average"], options["device"])
+    best = best_setting(found)
+    accuracies = found.accuracy[..., 0, best].flatten().tolist()
+    top5 = found.top5[..., 0, best].flatten().tolist() if options["classes"] >= MANY else None
+    return Outcome(predictor.settings[best], accuracies, top5, found.confusion[0, best].tolist())
 
 
-def neighbours_accuracy(
-    features: Features,
-    labels: Labels,
-    classes: int,
-    k: int,
-    fit: Sequence[str],
-    read: str,
-    device: torch.device,
-) -> float:
-    """Accuracy of kNN on `read` from the splits `fit`, on features averaged over their draws."""
-    train, y = join(features, labels, fit, device)
-    query, truth = join(features, labels, [read], device)
-    predicted = knn(train.float().mean(dim=0), y, query.float().mean(dim=0), classes, k)
-    return float((predicted == truth).double().mean())
+def best_setting(found: Judged) -> int:
+    """Of the only cell: by the mean accuracy; of equals by the least log-loss, then the first."""
+    right, loss = found.accuracy.mean((0, 1))[0].tolist(), found.nll.mean((0, 1))[0].tolist()
+    return max(range(len(right)), key=lambda i: (right[i], -loss[i], -i))
+
+
+def refuse_missing_classes(labels: dict[str, np.ndarray], names: Sequence[str]) -> None:
+    """Raises UserError for a class that a split has no image of: its accuracy would say nothing."""
+    for split, found in labels.items():
+        missing = sorted(set(range(len(names))) - set(found.tolist()))
+        if missing:
+            shown = ", ".join(str(names[i]) for i in missing[:5])
+            raise UserError(f"{split} has no image of {shown}: give it more images (datasets: split, per_class)")

@@ -14,7 +14,9 @@ from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import augment_label, conditional, facts, model_space, split_rows
 from diffprobe.config.layout import Layout, receipt
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.probing import Search
 from diffprobe.config.stages import stages
+from diffprobe.config.subtrees import features as part_features
 from diffprobe.config.subtrees import kept, taps
 from diffprobe.config.subtrees import network as network_subtree
 from diffprobe.data.splits import SPLITS
@@ -22,6 +24,7 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 
 FLOAT32, FLOAT16, UINT8 = 4, 2, 1  # bytes
+PEAK = "features at their peak"  # while a grid is scored
 RAW_AND_MOMENTS = 3  # copies of every weight in a training state, besides its averages: raw, two moments of Adam
 
 
@@ -121,8 +124,9 @@ def store_bytes(config: Config, experiment: Experiment, rows: dict[str, int] | N
     }
     if rows:
         found = {"images": sum(rows.values()) * pixels} | latent_bytes(config, experiment, rows) | found
-        found |= feature_bytes(experiment, rows, network)
-    return {**found, "total": sum(found.values())}
+        found |= feature_bytes(config, experiment, rows, network)
+    peak = found.pop("features_peak", 0)  # gone again when the grid is done
+    return {**found, "total": sum(found.values())} | ({"features_peak": peak} if peak else {})
 
 
 def latent_bytes(config: Config, experiment: Experiment, rows: dict[str, int]) -> dict[str, int]:
@@ -135,13 +139,37 @@ def latent_bytes(config: Config, experiment: Experiment, rows: dict[str, int]) -
     return {"latents": images * 2 * channels * size**2 * FLOAT16}
 
 
-def feature_bytes(experiment: Experiment, rows: dict[str, int], network: dict) -> dict[str, int]:
+def feature_bytes(config: Config, experiment: Experiment, rows: dict[str, int], network: dict) -> dict[str, int]:
+    """Of the features that are kept, and of those of one checkpoint's grid while it is scored; of the widest tap."""
     probe, asked = experiment.probe, taps(experiment)
     if probe is None:
         return {}
-    channels = sum(tap["shape"][0] for tap in network["taps"] if tap["tap"] in asked)  # pooled over positions
-    table = probe.draws * (rows["train"] + rows["select"]) * channels * FLOAT16  # of one level
-    return {"features": len(experiment.train.checkpoints) * len(probe.levels) * table}
+    factor = FLOAT16 * (2 if probe.pooling == "mean_std" else 1)
+    shapes = [tap["shape"] for tap in network["taps"] if tap["tap"] in asked]
+    wide = sum(shape[0] for shape in shapes) * factor  # of all taps, pooled over positions
+    one = part_features(experiment, 0)
+    fitted = sum(rows[split] for split in one["fit"])
+    plain = fitted if one["plain"] or not probe.augmented else 0
+    level = (probe.augmented * fitted + probe.draws * (plain + rows[one["read"]])) * wide
+    grid = level * level_count(experiment)
+    copies = probe.draws * len(probe.seeds) * sum(rows.values()) + probe.augmented * (rows["train"] + rows["select"])
+    kept = copies * max(sum(cell_widths(experiment, shape)) for shape in shapes) * factor
+    if config.state.keep_features == "all":
+        kept += grid * len(experiment.train.checkpoints)
+    return {"features": kept, "features_peak": kept + grid}
+
+
+def level_count(experiment: Experiment) -> int:
+    """Levels of a checkpoint's grid that are there at once."""
+    levels = experiment.probe.levels
+    return levels.coarse + 2 * levels.rounds if isinstance(levels, Search) else len(levels)
+
+
+def cell_widths(experiment: Experiment, shape: list[int]) -> list[int]:
+    """Widths of what is kept of the choice, were all taps like this one (C, H, W)."""
+    joined = {(cell.tap, str(cell.level)) for e in experiment.probe.evaluators.values() for cell in e.combine}
+    tokens = any(evaluator.tokens for evaluator in experiment.probe.evaluators.values())
+    return [shape[0]] * (1 + len(joined)) + ([shape[0] * shape[1] * shape[2]] if tokens else [])
 
 
 def jobs(config: Config, name: str) -> dict[str, int]:
@@ -193,7 +221,7 @@ def taps_table(row: dict[str, Any]) -> Any:
 def stores_table(row: dict[str, Any]) -> Any:
     table = plain_table("store", "about")
     for store, size in row["bytes"].items():
-        table.add_row(store, f"{si(size)}B")
+        table.add_row(PEAK if store == "features_peak" else store, f"{si(size)}B")
     return table
 
 

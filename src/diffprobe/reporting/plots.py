@@ -27,7 +27,7 @@ INK, GREY, FAINT = "#333333", "#888888", "#DDDDDD"
 LEGEND = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 TICKS = 8  # checkpoints named on the axis at most
 WIDE = 30  # a ratio of distances from which the axis is logarithmic
-PROBES = {"linear": ("linear probe", VERMILION, "s"), "knn": ("kNN", GREEN, "^")}
+PROBES = ((VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (INK, "P"))  # colours and markers
 
 Rows = Sequence[dict]
 
@@ -100,7 +100,7 @@ def curves(rows: Rows, choice: dict | None = None, dpi: int = 110) -> Figure:
     right = left.twinx()
     plain(right)
     names, lines = draw_distances(left, frame[frame["evaluator"].map(is_distance)])
-    probes = draw_probes(right, frame[frame["split"] == "select"])
+    probes = draw_probes(right, frame[frame["split"].isin(["select", "published"])])
     right.yaxis.set_visible(bool(probes))
     left.yaxis.set_visible(bool(names))
     lines += probes
@@ -143,10 +143,8 @@ def scale_distances(axes: Axes) -> None:
 def draw_probes(axes: Axes, frame: pd.DataFrame) -> list[Artist]:
     """A line for each probe, in per cent, with its spread over seeds, where it has one, as bars."""
     lines: list[Artist] = []
-    for evaluator, (label, colour, marker) in PROBES.items():
-        part = frame[frame["evaluator"] == evaluator]
-        if part.empty:
-            continue
+    for i, (label, part) in enumerate(frame.groupby("evaluator", sort=False)):
+        colour, marker = PROBES[i % len(PROBES)]
         kimg, accuracy = part["kimg"], 100 * part["value"]
         if "spread" in part and part["spread"].notna().any():
             bars = 100 * part["spread"].astype(float)
@@ -175,7 +173,8 @@ def heatmap(grid: pd.DataFrame, choice: dict, title: str = "", taps: Sequence[st
     """
     levels = grid.drop_duplicates("level").sort_values("sigma", na_position="first")  # no sigma: clean
     known = [tap for tap in taps if tap in set(grid["tap"])] or list(grid["tap"].unique())
-    cells = 100 * grid.pivot(index="tap", columns="level", values="accuracy").loc[known, levels["level"]]
+    best = grid.groupby(["tap", "level"])["accuracy"].max()  # of the settings tried
+    cells = 100 * best.unstack().loc[known, levels["level"]]
     rows, columns = cells.shape
     figure, axes = canvas(max(1.1 + 0.68 * columns, 4.2), 1.35 + 0.34 * rows, dpi)
     error = (100 - cells).clip(lower=0.1)  # on a logarithmic scale, lest bad cells take all the colours

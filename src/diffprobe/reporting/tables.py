@@ -12,13 +12,15 @@ from diffprobe.config.names import extractor_of, figure_of, level_name
 from diffprobe.runtime.errors import UserError
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
-COLUMNS += ["tap", "sigma", "sampler", "extractor", "images", "dataset", "latents"]
+COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "label", "selection"]  # of features
+COLUMNS += ["sampler", "extractor", "images", "dataset", "latents"]
 KEY = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]
-COUNTS, REALS = ("kimg", "seeds", "images"), ("value", "spread", "sigma")  # each may be missing
+COUNTS, REALS = ("kimg", "seeds", "images", "views"), ("value", "spread", "sigma")  # each may be missing
 NUMBERS = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(REALS, "float64")
 PROBE, FD = "best probe", "best FD"  # the checkpoints that `best` sets against each other
-BEST = ["experiment", "distance", f"{PROBE} kimg", f"{PROBE} distance", f"{PROBE} linear select", "linear test"]
-BEST += [f"{FD} kimg", f"{FD} distance", f"{FD} linear select"]
+BEST = ["experiment", "distance", "probe", f"{PROBE} kimg", f"{PROBE} distance", f"{PROBE} select", "probe test"]
+BEST += [f"{FD} kimg", f"{FD} distance", f"{FD} select"]
+PUBLISHED = "test, as published"  # what a choice was made on
 
 
 def is_distance(evaluator: str) -> bool:
@@ -64,15 +66,17 @@ def distances(frame: pd.DataFrame) -> list[str]:
 
 
 def outcome(frame: pd.DataFrame, mine: pd.DataFrame, choice: dict) -> dict:
-    """Test accuracies of one experiment's choice, beside those of its dataset's pixels."""
+    """Test accuracies of one experiment's choice by every evaluator, beside those of its dataset's pixels."""
     chosen = mine[(mine["kimg"] == choice["kimg"]) & (mine["split"] == "test")]
+    probes = {name: accuracy(chosen[chosen["evaluator"] == name]) for name in chosen["evaluator"].unique()}
+    first = choice["scorer"]  # before the others
     pixels = frame[(frame["evaluator"] == "pixels_logistic") & (frame["dataset"] == mine["dataset"].iloc[0])]
     return {
         "chosen kimg": choice["kimg"],
         "tap": choice["tap"],
         "sigma": "clean" if choice["sigma"] is None else level_name(choice["sigma"]),
-        "linear test": accuracy(chosen[chosen["evaluator"] == "linear"]),
-        "kNN test": accuracy(chosen[chosen["evaluator"] == "knn"]),
+        "chosen on": PUBLISHED if choice["selection"] == "published" else choice["selection"],
+        **{f"{name} test": probes[name] for name in sorted(probes, key=lambda name: (name != first, name))},
         "raw pixels test": accuracy(pixels[pixels["split"] == "test"]),
     }
 
@@ -96,8 +100,9 @@ def best_distances(mine: pd.DataFrame, names: list[str]) -> dict:
 def best(rows: Iterable[dict], choices: dict[str, dict | None]) -> pd.DataFrame:
     """The checkpoint with the best features beside the one with the best samples, as in Xiang et al. 2023 (DDAE); BEST.
 
-    One row per experiment in the order of `choices`. Accuracies are the linear probe's on `select`, at the choice
-    on `test` too; the distance is the first of `distances` that the experiment has, by its best sampler at each
+    One row per experiment in the order of `choices`. Accuracies are those of the evaluator that scored the grid, on
+    `select` (or on what the choice was made on as published, which `probe` then says), at the choice on `test` too; the
+    distance is the first of `distances` that the experiment has, by its best sampler at each
     checkpoint.
     """
     frame = summary(rows)
@@ -110,20 +115,22 @@ def both_best(mine: pd.DataFrame, choice: dict | None) -> dict:
     out: dict = {}
     distance = next(iter(distances(mine)), None)
     lengths = mine[mine["evaluator"] == distance]
-    linear = mine[mine["evaluator"] == "linear"]
+    probed = mine[mine["evaluator"] == (choice["scorer"] if choice else "")]
     if distance:
-        out |= {"distance": distance, **standing(FD, lengths.nsmallest(1, "value")["kimg"].item(), lengths, linear)}
+        out |= {"distance": distance, **standing(FD, lengths.nsmallest(1, "value")["kimg"].item(), lengths, probed)}
     if choice:
-        tested = linear[(linear["split"] == "test") & (linear["kimg"] == choice["kimg"])]
-        out |= {**standing(PROBE, choice["kimg"], lengths, linear), "linear test": accuracy(tested)}
+        tested = probed[(probed["split"] == "test") & (probed["kimg"] == choice["kimg"])]
+        said = f", chosen on {PUBLISHED}" if choice["selection"] == "published" else ""
+        out |= {**standing(PROBE, choice["kimg"], lengths, probed), "probe test": accuracy(tested)}
+        out |= {"probe": choice["scorer"] + said}
     return out
 
 
-def standing(name: str, kimg: int, lengths: pd.DataFrame, linear: pd.DataFrame) -> dict:
+def standing(name: str, kimg: int, lengths: pd.DataFrame, probed: pd.DataFrame) -> dict:
     """Where one checkpoint stands: its distance and its accuracy on `select`, in columns that begin with `name`."""
-    selected = linear[(linear["split"] == "select") & (linear["kimg"] == kimg)]
+    selected = probed[(probed["split"] != "test") & (probed["kimg"] == kimg)]
     here = lengths[lengths["kimg"] == kimg].nsmallest(1, "value")
-    return {f"{name} kimg": kimg, f"{name} distance": number(here), f"{name} linear select": accuracy(selected)}
+    return {f"{name} kimg": kimg, f"{name} distance": number(here), f"{name} select": accuracy(selected)}
 
 
 def accuracy(row: pd.DataFrame) -> str:
