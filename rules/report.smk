@@ -114,6 +114,36 @@ rule plot_grid:
         " --out plot={output.plot:q} --log {log:q} --name plot_grid.{wildcards.experiment}.{wildcards.kimg}"
 
 
+rule plot_confusion:
+    input:
+        rows=lambda wildcards: L.test(wildcards.experiment, subtrees.scorer(experiment(wildcards))),
+    output:
+        plot=report(
+            L.plot("{experiment}", "confusion"),
+            caption="../workflow/report/confusion.rst",
+            category="{experiment}",
+            subcategory="layer x noise",
+            labels={"figure": "confusion on test", "kimg": "", "sampler": ""},
+        ),
+    log:
+        L.log("plot_confusion", "{experiment}"),
+    benchmark:
+        L.benchmark("plot_confusion", "{experiment}")
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        config=of_experiment(
+            lambda e, w: REPORT | {"experiment": w.experiment, "evaluator": subtrees.scorer(e)}
+        ),
+    shell:
+        "job plot_confusion {params.config:q} --in rows={input.rows:q} --out plot={output.plot:q}"
+        " --log {log:q} --name plot_confusion.{wildcards.experiment}"
+
+
 rule plot_losses:
     input:
         stats=lambda wildcards: [

@@ -96,7 +96,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["extractors.digits_classifier.dims: 64", "channels"],
     ),
     "unknown key in training": ({f"{RUN}.train.bach": 64}, [f"{RUN}.train.bach: 64", "batch is meant"]),
-    "unknown key in the heads": ({f"{RUN}.probe.linear.x": 1}, [f"{RUN}.probe.linear.x: 1", "epochs"]),
+    "unknown key in the heads": (
+        {f"{RUN}.probe.evaluators": {"a": {"kind": "linear", "x": 1}}},
+        [f"{RUN}.probe.evaluators.a.x: 1", "epochs"],
+    ),
     # missing keys
     "missing key": ({f"{RUN}.train.checkpoints": ...}, [f"{RUN}.train.checkpoints", "missing", "list of"]),
     "missing kind": ({"extractors.e": {"dims": 64}}, ["extractors.e.kind", "missing", "`inception`"]),

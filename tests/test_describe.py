@@ -83,14 +83,17 @@ def test_rows_come_from_the_split_rule() -> None:
 def test_bytes_of_the_stores(config: Config, row: dict[str, Any]) -> None:
     probe = config.experiments["digits_edm"].probe
     weights, rows = 4 * row["network"]["parameters"], row["dataset"]["rows"]
-    channels = sum(tap["shape"][0] for tap in row["network"]["taps"])
+    channels = [tap["shape"][0] for tap in row["network"]["taps"]]
+    kept = probe.draws * len(probe.seeds) * sum(rows.values()) * max(channels) * 2  # of the chosen cell
+    grid = len(probe.levels) * probe.draws * (rows["train"] + rows["select"]) * sum(channels) * 2
     assert row["bytes"] == {
         "images": 1797 * 64,
         "checkpoints": 3 * 2 * weights,
         "states": 4 * weights,
         "samples": 3 * 1000 * 64,
-        "features": 3 * len(probe.levels) * probe.draws * (rows["train"] + rows["select"]) * channels * 2,
-        "total": sum(size for store, size in row["bytes"].items() if store != "total"),
+        "features": kept,
+        "total": sum(size for store, size in row["bytes"].items() if store not in ("total", "features_peak")),
+        "features_peak": kept + grid,
     }
 
 

@@ -1,19 +1,25 @@
-"""Probe heads and neighbours against scikit-learn, and against themselves alone."""
+"""Heads and neighbours against scikit-learn, against closed forms, and against themselves alone."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from diffprobe.evaluation.heads import EPS, Heads, accuracy, fit_linear, standardise
-from diffprobe.evaluation.neighbours import knn
+from diffprobe.evaluation.evaluators import fit, judge
+from diffprobe.evaluation.heads import EPS, OPTIMIZERS, fit_linear, standardise, windows
+from diffprobe.evaluation.ridge import fit_ridge
+from diffprobe.evaluation.table import Table, of_tensor
 from diffprobe.runtime.errors import UserError
 
-SETTINGS = {"classes": 10, "epochs": 40, "batch": 128, "lr": 0.01, "weight_decay": 0.0}
+CPU = torch.device("cpu")
+LINEAR = {"kind": "linear", "optimizer": "adam", "lr": [0.01], "epochs": 40, "batch": 128, "weight_decay": 0.0}
+LINEAR |= {"momentum": 0.9, "standardise": True, "cosine": "step"}
+ALL = {"classes": 10, "memory": 2**30, "device": CPU}
 
 
 @pytest.fixture(scope="module")
@@ -24,82 +30,206 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def noisy(x: Tensor, draws: int, seed: int) -> Tensor:
-    """(N, D) to (1, V, N, D): noisy copies, as a diffusion network's features are."""
-    noise = torch.randn(draws, *x.shape, generator=torch.Generator().manual_seed(seed))
-    return (x + 2 * noise)[None]
+    """(N, D) to (V, N, D): noisy copies, as a diffusion network's features are."""
+    return x + 2 * torch.randn(draws, *x.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_stacked_heads_equal_heads_alone(digits: tuple[Tensor, ...]) -> None:
+def one(x: Tensor, y: Tensor) -> Table:
+    return of_tensor(x[None], y)
+
+
+def accuracy(evaluator: dict[str, Any], train: Table, test: Table, average: bool = True) -> list[float]:
+    """Of each setting."""
+    predictor = fit(evaluator, [train], [0], **ALL)
+    return judge(predictor, [test], 10, average, CPU).accuracy.mean((0, 1))[0].tolist()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_stacked_heads_equal_heads_alone(digits: tuple[Tensor, ...], optimizer: str) -> None:
+    """Seeds, cells of two widths and learning rates, all at once."""
     train, labels, test, _ = digits
-    cells = torch.cat([noisy(train, 3, 0), 100 * noisy(train, 3, 0), noisy(train, 3, 1) + 5])  # (3, V, N, D)
-    features, seeds = cells[[0, 1, 2, 0, 0]], [0, 0, 1, 7, 0]
-    options = SETTINGS | {"epochs": 8, "weight_decay": 1e-3}
-    stacked = fit_linear(features, labels, seeds=seeds, **options)
-    queries = noisy(test, 2, 2).expand(5, -1, -1, -1)
-    logits = stacked.logits(queries)  # (K, N, classes)
-    for i, seed in enumerate(seeds):
-        alone = fit_linear(features[i : i + 1], labels, seeds=[seed], **options)
-        torch.testing.assert_close(stacked.weight[i], alone.weight[0], rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(logits[i], alone.logits(queries[i : i + 1])[0], rtol=1e-3, atol=1e-3)
-    assert torch.equal(stacked.weight[0], stacked.weight[4])  # the same seed and features
-    assert not torch.allclose(stacked.weight[0], stacked.weight[3], atol=1e-3)  # another seed
-    torch.testing.assert_close(stacked.weight[0], stacked.weight[1], rtol=1e-2, atol=1e-3)  # units do not matter
+    cells = [noisy(train, 3, 0), 100 * noisy(train, 3, 0), noisy(train[:, 10:40], 3, 1)]
+    queries = [noisy(test, 1, 2), 100 * noisy(test, 1, 2), noisy(test[:, 10:40], 1, 3)]
+    options = LINEAR | {"epochs": 6, "weight_decay": 1e-3, "optimizer": optimizer, "lr": [0.01, 0.1]}
+    seeds, both = [0, 7], of_tensor(torch.cat(cells, 2), labels, [64, 64, 30])
+    stacked = fit_linear([both, both], seeds, 10, options, 2**30, CPU)
+    found = stacked.probabilities(torch.cat(queries, 2).expand(2, -1, -1))  # (S, C, H, n, K)
+    assert found.shape == (2, 3, 2, 597, 10)
+    for s, seed in enumerate(seeds):
+        for c, (cell, query) in enumerate(zip(cells, queries, strict=True)):
+            for h, lr in enumerate(options["lr"]):
+                alone = fit_linear([of_tensor(cell, labels)], [seed], 10, options | {"lr": [lr]}, 2**30, CPU)
+                expected = alone.probabilities(query)[0, 0, 0]
+                torch.testing.assert_close(found[s, c, h], expected, rtol=2e-3, atol=2e-4)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)  # another seed sees other batches
 
 
-def test_each_draw_is_seen(digits: tuple[Tensor, ...]) -> None:
-    """Two draws that need different weights: a head fitted on both fits both, on the first the first."""
+def test_a_step_is_pytorchs(digits: tuple[Tensor, ...]) -> None:
+    """Adam with L2 and SGD with momentum, an epoch in the same order, by torch.optim and autograd."""
     train, labels, *_ = digits
-    features = torch.stack([train, train.flip(1)])[None]  # (1, 2, N, D)
-    heads = fit_linear(features, labels, seeds=[0], **SETTINGS)
-    only_first = fit_linear(features[:, :1], labels, seeds=[0], **SETTINGS)
-    assert accuracy(heads.logits(features[:, 1:]), labels) > 0.9
-    assert accuracy(only_first.logits(features[:, 1:]), labels) < 0.5
+    table = one(train / 16, labels)
+    for name, make in (
+        ("adam", lambda p, lr: torch.optim.Adam(p, lr=lr)),
+        ("sgd", lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)),
+    ):
+        options = LINEAR | {"optimizer": name, "epochs": 2, "cosine": "epoch", "standardise": False}
+        heads = fit_linear([table], [3], 10, options, 2**30, CPU)
+        linear = torch.nn.Linear(64, 10)
+        torch.nn.init.zeros_(linear.weight), torch.nn.init.zeros_(linear.bias)
+        optimiser = make(linear.parameters(), 0.01)
+        stream = windows(table, 3, 2**30, CPU).read
+        for epoch in range(2):
+            optimiser.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * epoch / 2)) / 2
+            for start in range(0, 1200, 128):
+                x, y = stream(epoch * 1200 + start, epoch * 1200 + min(start + 128, 1200))
+                optimiser.zero_grad()
+                torch.nn.functional.cross_entropy(linear(x.float()), y).backward()
+                optimiser.step()
+        torch.testing.assert_close(heads.groups[0].weight[0].T, linear.weight.detach(), rtol=1e-3, atol=3e-4)
+
+
+def test_each_epoch_sees_another_copy(digits: tuple[Tensor, ...]) -> None:
+    """Two copies that need different weights: heads fitted on both fit both, on the first the first."""
+    train, labels, *_ = digits
+    table = of_tensor(torch.stack([train, train.flip(1)]), labels)
+    flipped = of_tensor(train.flip(1)[None], labels)
+    assert accuracy(LINEAR, table, flipped)[0] > 0.9
+    assert accuracy(LINEAR, table.some(0, 1), flipped)[0] < 0.5
+    read = windows(table, 0, 2**30, CPU).read
+    first, second = read(0, 1200)[0], read(1200, 2400)[0]
+    assert torch.equal(first.sum(0), train.sum(0)) and torch.equal(second.sum(0), train.flip(1).sum(0))
+
+
+def test_a_store_larger_than_the_memory_is_seen_whole_each_epoch(digits: tuple[Tensor, ...]) -> None:
+    train, labels, test, truth = digits
+    many, y = train.repeat(8, 1)[:9000], labels.repeat(8)[:9000]
+    table = one(many.half(), y)
+    small = 4 * 1024 * 64 * 2  # two windows of two chunks
+    read = windows(table, 0, small, CPU)
+    assert read.per_epoch == 5
+    rows, seen = read.read(0, 9000)
+    torch.testing.assert_close(rows.double().sum(0), many.double().sum(0))
+    assert seen.bincount().tolist() == y.bincount().tolist()
+    fitted = fit_linear([table], [0], 10, LINEAR | {"epochs": 5}, 4 * small, CPU)
+    assert judge(fitted, [one(test, truth)], 10, True, CPU).accuracy.item() > 0.9
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_linear_head_equals_logistic_regression(digits: tuple[Tensor, ...], dtype: torch.dtype) -> None:
-    train, labels, test, test_labels = digits
-    mean, std = standardise(train)
+    train, labels, test, truth = digits
+    mean, std = standardise(one(train, labels), CPU)
     reference = LogisticRegression(C=1.0, max_iter=2000).fit((train - mean) / std, labels)
-    expected = reference.score((test - mean) / std, test_labels)
-    heads = fit_linear(train.to(dtype)[None, None].expand(2, -1, -1, -1), labels, seeds=[0, 1], **SETTINGS)
-    found = accuracy(heads.logits(test.to(dtype)[None, None].expand(2, -1, -1, -1)), test_labels)
+    expected = reference.score((test - mean) / std, truth)
     assert expected > 0.9
-    torch.testing.assert_close(found, torch.full((2,), expected, dtype=torch.float64), rtol=0, atol=0.015)
+    for optimizer, lr in (("adam", 0.01), ("sgd", 0.1), ("lars", 20.0)):
+        options = LINEAR | {"optimizer": optimizer, "lr": [lr]}
+        found = accuracy(options, one(train.to(dtype), labels), one(test.to(dtype), truth))
+        assert found[0] == pytest.approx(expected, abs=0.025), optimizer
 
 
-def test_standardise_leaves_constant_features_finite() -> None:
-    rows = torch.cat([torch.full((50, 1), 3.3), torch.randn(50, 1)], dim=1)
-    mean, std = standardise(rows)
-    assert std[0] == EPS
-    assert torch.equal((rows[:, 0] - mean[0]) / std[0], torch.zeros(50))
+def test_logistic_equals_scikit_learn(digits: tuple[Tensor, ...]) -> None:
+    """The same optimum: coefficients, intercepts up to a shift, and probabilities, at every strength."""
+    train, labels, test, truth = digits
+    mean, std = standardise(one(train, labels), CPU)
+    strengths = [1e-1, 1e-3, 1e-2]
+    evaluator = {"kind": "logistic", "strength": strengths, "iterations": 500}
+    found = fit(evaluator, [one(train, labels)], [0], **ALL)
+    p = found.probabilities(test[None])[0, 0]  # (H, n, K)
+    for i, strength in enumerate(strengths):
+        reference = LogisticRegression(C=1 / (strength * len(train)), max_iter=5000, tol=1e-8)
+        reference.fit((train - mean) / std, labels)
+        expected = torch.from_numpy(reference.predict_proba((test - mean) / std)).float()
+        torch.testing.assert_close(p[i], expected, rtol=0, atol=1e-2)
+        assert (p[i].argmax(1) == truth).float().mean() == pytest.approx(reference.score((test - mean) / std, truth))
 
 
-def test_logits_average_probabilities_over_draws() -> None:
-    heads = Heads(torch.eye(2)[None], torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2))
-    features = torch.tensor([[math.log(9.0), 0.0], [0.0, math.log(4.0)]])[None, :, None]  # (1, 2, 1, 2)
-    expected = torch.tensor([[[(0.9 + 0.2) / 2, (0.1 + 0.8) / 2]]])
-    torch.testing.assert_close(heads.logits(features).exp(), expected)
-
-
-@pytest.mark.parametrize("k", [1, 5, 20])
-def test_knn_equals_scikit_learn_where_votes_do_not_tie(digits: tuple[Tensor, ...], k: int) -> None:
+def test_ridge_equals_scikit_learn_at_every_strength(digits: tuple[Tensor, ...]) -> None:
+    """One eigendecomposition for all, of two cells of different widths; scikit-learn's targets are -1 and 1."""
     train, labels, test, _ = digits
-    reference = KNeighborsClassifier(n_neighbors=k, metric="cosine").fit(train, labels)
-    votes = torch.from_numpy(reference.predict_proba(test)).sort(1, descending=True).values
-    clear = votes[:, 0] > votes[:, 1]
-    expected = torch.from_numpy(reference.predict(test))
-    assert clear.float().mean() > 0.95
-    for chunk in (50, 1000):
-        assert torch.equal(knn(train, labels, test, 10, k, chunk)[clear], expected[clear])
+    both, query = torch.cat([train, train[:, 10:40]], 1), torch.cat([test, test[:, 10:40]], 1)
+    strengths = [1e-3, 1e-1, 10.0]
+    table = of_tensor(both[None], labels, [64, 30])
+    mean, std = standardise(table, CPU)
+    found = fit_ridge(table, 10, strengths, CPU)
+    p = found.probabilities(query[None])[0]  # (C, H, n, K)
+    for c, columns in enumerate((slice(0, 64), slice(64, 94))):
+        x, z = ((rows - mean)[:, columns] / std[columns] for rows in (both, query))
+        for h, strength in enumerate(strengths):
+            reference = RidgeClassifier(alpha=strength * len(train)).fit(x, labels)
+            assert (p[c, h].argmax(1).numpy() == reference.predict(z)).mean() > 0.995
+            torch.testing.assert_close(
+                2 * found.weights[c][h].T, torch.from_numpy(reference.coef_).float(), rtol=1e-2, atol=2e-3
+            )
 
 
-def test_knn_ties_go_to_the_nearer_neighbour() -> None:
+def test_standardise_merges_copies_and_leaves_constant_features_finite() -> None:
+    rows = torch.randn(3, 5000, 2, generator=torch.Generator().manual_seed(0)) * 3 + 1000
+    rows[..., 1] = 3.3
+    mean, std = standardise(of_tensor(rows, torch.zeros(5000, dtype=torch.int64)), CPU)
+    flat = rows.double().flatten(0, 1)
+    torch.testing.assert_close(mean.double(), flat.mean(0), rtol=1e-6, atol=0)
+    assert std[0].item() == pytest.approx(flat[:, 0].std(correction=0).item(), rel=1e-5) and std[1] == EPS
+
+
+def test_copies_are_judged_as_one_or_each(digits: tuple[Tensor, ...]) -> None:
+    train, labels, test, truth = digits
+    queries = of_tensor(noisy(test, 6, 1), truth)
+    found = fit(LINEAR, [one(train, labels)], [0], **ALL)
+    as_one, each = (judge(found, [queries], 10, average, CPU) for average in (True, False))
+    assert as_one.accuracy.shape == (1, 1, 1, 1) and each.accuracy.shape == (1, 6, 1, 1)
+    mean = torch.stack([found.probabilities(x[None])[0, 0, 0] for x in noisy(test, 6, 1)]).mean(0)
+    assert as_one.accuracy.item() == (mean.argmax(1) == truth).double().mean().item()
+    assert as_one.accuracy.item() > each.accuracy.mean().item()
+    assert each.confusion.sum().item() == 6 * len(truth)
+    assert each.confusion[0, 0].sum(1).tolist() == (6 * truth.bincount()).tolist()
+    assert each.confusion[0, 0].diag().sum().item() == round(each.accuracy.sum().item() * len(truth))
+    likeliest = mean.topk(5, dim=1).indices
+    assert as_one.top5.item() == pytest.approx((likeliest == truth[:, None]).any(1).double().mean().item())
+    assert as_one.nll.item() == pytest.approx(-mean.gather(1, truth[:, None]).log().mean().item(), rel=1e-4)
+
+
+KNN = {"kind": "knn", "k": [1, 5, 20], "metric": "cosine", "weighted": False, "temperature": 0.07}
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_knn_equals_scikit_learn_where_votes_do_not_tie(digits: tuple[Tensor, ...], metric: str) -> None:
+    train, labels, test, _ = digits
+    found = fit(KNN | {"metric": metric}, [one(train, labels)], [0], **ALL).probabilities(test[None])[0, 0]
+    weighted = fit(KNN | {"metric": metric, "weighted": True}, [one(train, labels)], [0], **ALL)
+    for h, k in enumerate(KNN["k"]):
+        reference = KNeighborsClassifier(n_neighbors=k, metric=metric).fit(train, labels)
+        votes = torch.from_numpy(reference.predict_proba(test)).sort(1, descending=True).values
+        clear = votes[:, 0] > votes[:, 1]
+        expected = torch.from_numpy(reference.predict(test))
+        assert clear.float().mean() > 0.95
+        assert torch.equal(found[h].argmax(1)[clear], expected[clear])
+
+    def weights(distance: Any) -> Any:
+        similarity = torch.from_numpy(1 - distance if metric == "cosine" else -(distance**2))
+        return ((similarity - similarity.max(1, keepdim=True).values) / 0.07).exp().numpy()
+
+    reference = KNeighborsClassifier(n_neighbors=20, metric=metric, weights=weights).fit(train, labels)
+    p = weighted.probabilities(test[None])[0, 0, 2]
+    torch.testing.assert_close(p.double(), torch.from_numpy(reference.predict_proba(test)), rtol=0, atol=2e-2)
+
+
+def test_knn_ties_go_to_the_nearer_neighbour_and_copies_are_averaged() -> None:
     angles = torch.tensor([0.1, 0.2, 0.3, 0.4, 3.0])
     train = 7 * torch.stack([angles.cos(), angles.sin()], dim=1)
     query = torch.tensor([[0.01, 0.0]])
-    assert knn(train, torch.tensor([2, 1, 1, 2, 0]), query, classes=3, k=4).tolist() == [2]
-    assert knn(train, torch.tensor([1, 2, 2, 1, 0]), query, classes=3, k=4).tolist() == [1]
-    assert knn(train, torch.tensor([0, 1, 1, 2, 0]), query, classes=3, k=4).tolist() == [1]
+    for labels, expected in (([2, 1, 1, 2, 0], 2), ([1, 2, 2, 1, 0], 1), ([0, 1, 1, 2, 0], 1)):
+        found = fit(KNN | {"k": [4]}, [one(train, torch.tensor(labels))], [0], classes=3, memory=2**20, device=CPU)
+        assert found.probabilities(query[None])[0, 0, 0].argmax(1).tolist() == [expected]
+    shifted = of_tensor(torch.stack([train + 100, train - 100]), torch.tensor([2, 1, 1, 2, 0]))
+    found = fit(KNN | {"k": [4]}, [shifted], [0], classes=3, memory=2**20, device=CPU)
+    assert found.probabilities(query[None])[0, 0, 0].argmax(1).tolist() == [2]
     with pytest.raises(UserError, match="6 nearest neighbours need at least 6 labelled images, here are 5"):
-        knn(train, torch.zeros(5, dtype=torch.int64), query, classes=3, k=6)
+        fit(KNN | {"k": [1, 6]}, [one(train, torch.zeros(5, dtype=torch.int64))], [0], classes=3, memory=1, device=CPU)
+
+
+def test_cells_side_by_side_are_one(digits: tuple[Tensor, ...]) -> None:
+    train, labels, test, truth = digits
+    halves = of_tensor(train[None], labels, [20, 44]).joined()
+    assert accuracy(LINEAR, halves, of_tensor(test[None], truth, [20, 44]).joined()) == accuracy(
+        LINEAR, one(train, labels), one(test, truth)
+    )

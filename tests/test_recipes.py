@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
 from diffprobe.config.models import Config
-from diffprobe.config.schedules import linear_abar, nearest, ratios
+from diffprobe.config.schedules import linear_abar, ratios
 from diffprobe.diffusion.build import build_process
 from diffprobe.reporting import describe
 from diffprobe.runtime.errors import UserError
@@ -98,10 +99,10 @@ def test_ddpm_probes_at_the_published_steps() -> None:
     known = ratios(linear_abar(1000, 1e-4, 0.02))
     for name in ("DDPM_ddpm", "DDPM_ddpmpp"):
         experiment = RECIPES.experiments[name]
-        assert [nearest(level, known) for level in experiment.probe.levels] == [1, 11, 21]
-        assert experiment.probe.levels == pytest.approx([known[t] for t in (1, 11, 21)], rel=1e-6)
+        levels = grid_levels(experiment)
+        assert levels == pytest.approx([known[t] for t in (1, 11, 21)], rel=1e-12)
         process = build_process(experiment.process.model_dump())
-        assert [process.level(level).c_noise for level in experiment.probe.levels] == [0.001, 0.011, 0.021]
+        assert [process.level(level).c_noise for level in levels] == [0.001, 0.011, 0.021]
 
 
 @pytest.mark.parametrize("name", ["EDM_ddpm", "EDM_ddpmpp", "EDM_ddpmpp_aug", "tiny_EDM_ddpmpp"])
@@ -109,7 +110,7 @@ def test_edm_probes_at_the_published_indices(name: str) -> None:
     """Karras et al. 2022, eq. 5, with 18 steps; DDAE counts from the lowest, which is 1."""
     high, low = 80 ** (1 / 7), 0.002 ** (1 / 7)
     sigmas = [(high + i / 17 * (low - high)) ** 7 for i in range(18)][::-1]
-    levels = RECIPES.experiments[name].probe.levels
+    levels = grid_levels(RECIPES.experiments[name])
     assert levels == pytest.approx(sigmas[2 : 2 + len(levels)], rel=1e-6)
 
 

@@ -23,6 +23,7 @@ TAPS = ["in_1", "in_2", "mid", "out_1", "out_2", "out_3", "out_4"]
 SIGMAS = [0.03, 0.07, 0.14, 0.3, 0.6, 1.2]
 OPTIONS = {"columns": 4, "rows": 2, "scale": 6, "dpi": 110}
 CHOICE = {"kimg": 72, "tap": "out_2", "level": "0.14", "sigma": 0.14, "accuracy": 0.97, "runner_up": None}
+CHOICE |= {"selection": "select", "scorer": "linear"}
 ABOUT = {"experiment": "digits_edm", "dataset": "digits"}
 
 
@@ -152,8 +153,8 @@ def test_curves_show_distances_left_accuracies_right_and_the_choice() -> None:
     ticks = {label.get_text() for label in left.get_xticklabels()}
     assert ticks == {"36", "72\nchosen", "108"}
     lines = {line.get_label(): list(line.get_ydata()) for line in right.lines}
-    assert lines["linear probe"] == pytest.approx([95, 97, 96])
-    assert lines["kNN"] == pytest.approx([94, 96, 95])
+    assert lines["linear"] == pytest.approx([95, 97, 96])
+    assert lines["knn"] == pytest.approx([94, 96, 95])
 
 
 def test_losses_count_thousands_of_images_and_are_smoothed() -> None:
@@ -183,7 +184,7 @@ def test_summary_refuses_two_results_for_one_row() -> None:
 def test_results_take_the_choice_for_test_and_the_best_checkpoint_for_the_distance() -> None:
     (row,) = tables.results(result_rows(), {"digits_edm": CHOICE}).to_dict("records")
     assert (row["chosen kimg"], row["tap"], row["sigma"]) == (72, "out_2", "0.14")
-    assert (row["linear test"], row["kNN test"]) == ("97.5 ± 0.3 %", "97.0 %")
+    assert (row["linear test"], row["knn test"]) == ("97.5 ± 0.3 %", "97.0 %")
     assert row["raw pixels test"] == "96.2 %"  # of its own dataset
     assert (row["fd1k_classifier (best)"], row["best kimg"]) == (3.0, 108)
     assert (row["precision"], row["recall"]) == (0.808, 0.708)
@@ -233,9 +234,9 @@ def test_best_sets_the_best_features_against_the_best_samples() -> None:
     assert list(row) == tables.BEST
     assert (row["experiment"], row["distance"]) == ("digits_edm", "fd1k_classifier")
     assert (row["best probe kimg"], row["best probe distance"]) == (72, 4.0)
-    assert (row["best probe linear select"], row["linear test"]) == ("97.0 ± 0.4 %", "97.5 ± 0.3 %")
+    assert (row["best probe select"], row["probe test"]) == ("97.0 ± 0.4 %", "97.5 ± 0.3 %")
     assert (row["best FD kimg"], row["best FD distance"]) == (108, 3.0)
-    assert row["best FD linear select"] == "96.0 ± 0.4 %"
+    assert row["best FD select"] == "96.0 ± 0.4 %"
 
 
 def test_best_leaves_empty_what_was_not_measured(tmp_path: Path) -> None:
@@ -246,7 +247,7 @@ def test_best_leaves_empty_what_was_not_measured(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "best.csv", index=False)
     table = pd.read_csv(tmp_path / "best.csv", dtype=str, keep_default_na=False).set_index("experiment")
     filled = {name: [column for column in table if row[column]] for name, row in table.iterrows()}
-    assert filled["probed"] == ["best probe kimg", "best probe linear select", "linear test"]
+    assert filled["probed"] == ["probe", "best probe kimg", "best probe select", "probe test"]
     assert filled["drawn"] == ["distance", "best FD kimg", "best FD distance"]
     assert filled["neither"] == []
     assert (table.loc["probed", "best probe kimg"], table.loc["drawn", "best FD kimg"]) == ("72", "108")

@@ -155,7 +155,7 @@ def test_summary_has_one_row_per_figure_and_test_is_read_for_the_choice_only(fin
     assert set(select[select.experiment == "tiny"].kimg) == {3, 6}
     assert set(summary[summary.experiment == "tiny_dit"].evaluator) == {
         "linear",
-        "knn",
+        "logistic",
         "fd20_classifier",
         "is20_classifier",
     }
@@ -185,19 +185,18 @@ def test_a_plot_option_redraws_and_nothing_else(project: Path) -> None:
 
 
 def test_new_features_are_scored_anew_even_after_a_stop(project: Path) -> None:
-    """The store's mark differs with its content, so that Snakemake sees it."""
     changed = json.loads(json.dumps(TINY))
     changed["experiments"]["tiny"]["train"]["lr"] = 5e-4
     configure(project, changed)
     done(project, "--until", "features")
     plan = planned(project)
-    assert (plan["grid"], plan["choice"], plan["test"]) == (2, 1, 1)
+    assert (plan["grid"], plan["choice"], plan["chosen"], plan["evaluate"]) == (2, 1, 1, 2)
 
 
 def test_one_cell_one_checkpoint_and_one_seed_are_enough(project: Path) -> None:
     smallest = json.loads(json.dumps(TINY))
     smallest["experiments"]["tiny"]["train"]["checkpoints"] = [3]
-    smallest["experiments"]["tiny"]["probe"] |= {"levels": [0.1], "taps": ["mid"], "seeds": [0], "draws": 1}
+    smallest["experiments"]["tiny"]["probe"] |= {"levels": [0.1], "taps": ["mid"], "seeds": [0]}
     configure(project, smallest)
     done(project)
     choice = json.loads((project / "results/runs/tiny/probe/choice.json").read_text())
@@ -238,7 +237,7 @@ def test_raising_the_last_checkpoint_trains_only_the_new_slice(project: Path) ->
     ("file", "rule"),
     [
         ("results/runs/tiny/checkpoints/3/ema.safetensors", "pretrain"),
-        ("results/runs/tiny/features/6.zarr/zarr.json", "features"),
+        ("results/runs/tiny/features/chosen/features.json", "chosen"),
         ("results/runs/tiny/probe/choice.json", "choice"),
         ("results/latents/views/latents.zarr/zarr.json", "encode"),
         ("results/runs/tiny_dit/generation/2/guided.json", "generate"),
@@ -283,18 +282,20 @@ def test_several_averages_processes_and_samplers(project: Path) -> None:
     }
     kinds["raw"]["steps"] = 20
     other["sample"]["samplers"] = {name: kind | {"weights": name, "clip": True} for name, kind in kinds.items()}
-    other["probe"] = TINY["experiments"]["tiny"]["probe"] | {"weights": "b", "levels": [0.05, 0.4], "taps": ["mid"]}
+    other["probe"] = TINY["experiments"]["tiny"]["probe"] | {
+        "weights": "b",
+        "levels": [0.05, {"t": 7}],
+        "taps": ["mid"],
+    }
     configure(project, config | {"experiments": {"other": other}})
     done(project)
     folder = project / "results/runs/other"
     drawn = [open_samples(folder / f"samples/2/{name}.zarr") for name in kinds]
     assert len({store.content for store in drawn}) == 3
     assert [store.about["weights"]["name"] for store in drawn] == list(kinds)
-    levels = json.loads((folder / "features/2.zarr/zarr.json").read_text())["attributes"]["levels"]
     steps = ratios(linear_abar(20, 1e-4, 0.02))
-    assert [level["sigma"] for level in levels.values()] == [
-        pytest.approx(steps[nearest(sigma, steps)]) for sigma in (0.05, 0.4)
-    ]
+    asked = [steps[nearest(0.05, steps)], steps[7]]
+    assert sorted(set(pd.read_csv(folder / "probe/2/grid.csv")["sigma"])) == pytest.approx(asked)
     assert pd.read_csv(project / "results/results.csv").shape[0] >= 1
 
 
@@ -323,8 +324,8 @@ def test_a_diffusers_model_is_imported_drawn_from_and_probed(project: Path) -> N
     runs = project / "results/runs"
     drawn = [open_samples(runs / name / "samples/1/ddim5.zarr").read(0, 20).astype(int) for name in networks]
     assert np.abs(drawn[0] - drawn[1]).max() <= 1 and drawn[0].std() > 10
-    values = [json.loads((runs / name / "probe/test.json").read_text())["rows"] for name in networks]
-    assert values[0][1]["value"] == pytest.approx(values[1][1]["value"], abs=0.01)  # kNN
+    values = [json.loads((runs / name / "probe/test/knn.json").read_text())["rows"][0]["value"] for name in networks]
+    assert values[0] == pytest.approx(values[1], abs=0.01)
     assert planned(project) == {}
 
 

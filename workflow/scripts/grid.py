@@ -8,7 +8,7 @@ import pandas as pd
 
 from diffprobe.data import images
 from diffprobe.evaluation.cells import seen
-from diffprobe.evaluation.featurestore import MARK
+from diffprobe.evaluation.chunks import MARK
 from diffprobe.evaluation.probes import best_cell, evaluate, refuse_missing_classes, score_level
 from diffprobe.evaluation.table import Source
 from diffprobe.runtime.files import atomic, read_json, write_json

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from diffprobe.config.models import Experiment, Process
 from diffprobe.config.names import level_name
-from diffprobe.config.probing import AtIndex, AtStep, Joined, Level, Search
+from diffprobe.config.probing import At, Joined, Level
 from diffprobe.config.schedules import edm_sigmas, linear_abar, nearest, ratios
 
 EDM_STEPS = 18  # of the grid that `edm_index` counts in
@@ -29,11 +29,11 @@ def ratio(level: Level, experiment: Experiment) -> float:
     """The sigma/alpha that is meant. Raises ValueError, with what is allowed, where the process has no such level."""
     process = experiment.process
     lowest, highest, limits = level_range(process)
-    if isinstance(level, AtIndex):
+    if isinstance(level, At) and level.edm_index is not None:
         if process.kind != "edm":
             raise ValueError("sigma/alpha, or t (edm_index is for the process edm)")
         return edm_sigmas(EDM_STEPS, process.sigma_min, process.sigma_max)[EDM_STEPS - level.edm_index]
-    if isinstance(level, AtStep):
+    if isinstance(level, At):
         return at_step(level.t, experiment)
     if not lowest <= level <= highest:
         raise ValueError(f"{lowest:.4g} to {highest:.4g} ({limits})")
@@ -60,14 +60,14 @@ def at_step(t: float, experiment: Experiment) -> float:
 
 def grid_levels(experiment: Experiment) -> list[float] | None:
     """sigma/alpha of the grid's levels; None where they are searched for."""
-    levels = experiment.probe.levels
-    return None if isinstance(levels, Search) else [ratio(level, experiment) for level in levels]
+    probe = experiment.probe
+    return None if probe.search else [ratio(level, experiment) for level in probe.levels]
 
 
 def parts(experiment: Experiment) -> int:
     """Into how many jobs the features of a checkpoint are divided."""
     probe = experiment.probe
-    if isinstance(probe.levels, Search) or not probe.levels_per_job:
+    if probe.search or not probe.levels_per_job:
         return 1
     return -(-len(probe.levels) // probe.levels_per_job)
 

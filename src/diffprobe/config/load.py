@@ -215,7 +215,7 @@ def below(kind: Any, part: str | int) -> Any:
     members = get_args(kind)
     if isinstance(part, int):  # an item of the member that is a list
         return get_args(next(member for member in members if get_origin(member) is list))[0]
-    # The name of a member that has no `kind` tells nothing more.
+    # The name of a member that has no `kind`, and is no model, tells nothing more.
     return next((member for member in members if is_model(member) and part in tags(member)), kind)
 
 
@@ -232,4 +232,6 @@ def kinds(union: Any) -> str:
 
 
 def tags(model: Any) -> tuple[str, ...]:
-    return get_args(model.model_fields["kind"].annotation)
+    """What pydantic calls a member of a union by: its kinds or, without any, its name."""
+    kind = model.model_fields.get("kind")
+    return get_args(kind.annotation) if kind else (model.__name__,)

@@ -6,7 +6,7 @@ from diffprobe.config import levels
 from diffprobe.config.facts import conditional, facts, network_taps, split_rows
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import figure_of, level_name
-from diffprobe.config.probing import KNN, Evaluated, Linear, Probe, Ridge, Search
+from diffprobe.config.probing import KNN, At, Evaluated, Level, Linear, Probe, Ridge
 from diffprobe.config.words import Problem, listed, one_of
 
 
@@ -15,7 +15,7 @@ def of_probe(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
     dataset = config.datasets[experiment.dataset]
     if facts(dataset).classes == 0:
         yield key, "a probe", f"null, since {experiment.dataset} has no labels"
-    yield from of_levels(f"{key}.levels", experiment, probe)
+    yield from of_levels(key, experiment, probe)
     yield from of_weights(f"{key}.weights", probe.weights, experiment)
     yield from of_taps(f"{key}.taps", experiment, probe)
     if len(set(probe.seeds)) < len(probe.seeds):
@@ -39,35 +39,42 @@ def of_weights(key: str, name: str, experiment: Experiment) -> Iterator[Problem]
 
 
 def of_levels(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
-    searched = isinstance(probe.levels, Search)
-    asked = [probe.levels.low, probe.levels.high] if searched else probe.levels
-    found = []
-    for level in asked:
-        try:
-            found.append(levels.ratio(level, experiment))
-        except ValueError as error:
-            yield key, level if isinstance(level, float) else level.model_dump(), str(error)
-    if len(found) < len(asked):
-        return
-    if searched and found[0] >= found[1]:
-        yield f"{key}.low", level_name(found[0]), f"less noise than high = {level_name(found[1])}"
-    if searched and probe.levels_per_job:
-        yield (
-            f"{key[:-7]}.levels_per_job",
-            probe.levels_per_job,
-            "null, since one level follows from others",
-        )
-    if searched and probe.levels.keep > probe.levels.coarse:
-        yield f"{key}.keep", probe.levels.keep, f"at most coarse = {probe.levels.coarse}"
-    if not asked:
-        yield key, asked, "at least one level"
+    search = probe.search
+    if bool(probe.levels) == bool(search):
+        yield f"{key}.levels", probe.levels, "at least one level, or a search"
+    found: list[float] = []
+    yield from of_each(f"{key}.levels", probe.levels, experiment, found)
     names = levels.names(found)
     if len(set(names)) < len(names):
         yield (
-            key,
+            f"{key}.levels",
             found,
             f"levels that differ within six significant digits (there are {listed(names)})",
         )
+    if search is None:
+        return
+    ends: list[float] = []
+    yield from of_each(f"{key}.search.low", [search.low], experiment, ends)
+    yield from of_each(f"{key}.search.high", [search.high], experiment, ends)
+    if len(ends) == 2 and ends[0] >= ends[1]:
+        yield f"{key}.search.low", level_name(ends[0]), f"less noise than high = {level_name(ends[1])}"
+    if search.keep > search.coarse:
+        yield f"{key}.search.keep", search.keep, f"at most coarse = {search.coarse}"
+    if probe.levels_per_job:
+        yield f"{key}.levels_per_job", probe.levels_per_job, "null, since one level follows from others"
+
+
+def of_each(key: str, asked: list[Level], experiment: Experiment, found: list[float]) -> Iterator[Problem]:
+    """Levels that the process does not have; what it has, goes into `found` as sigma/alpha."""
+    for level in asked:
+        told = level.model_dump(exclude_none=True) if isinstance(level, At) else level
+        if isinstance(level, At) and len(told) != 1:
+            yield key, told, "t or edm_index"
+            continue
+        try:
+            found.append(levels.ratio(level, experiment))
+        except ValueError as error:
+            yield key, told, str(error)
 
 
 def of_taps(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
@@ -107,17 +114,15 @@ def scores(evaluator: Evaluated) -> bool:
 def of_joined(key: str, evaluator: Evaluated, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
     """Only cells of the grid can be joined, so that `select` is asked what `test` is."""
     known = network_taps(experiment) if probe.taps == "all" else probe.taps
-    searched = isinstance(probe.levels, Search)
     for cell in evaluator.combine:
         if cell.tap is None and cell.level is None:
             yield key, "{}", "another tap or another level than the chosen one"
         if cell.tap is not None and cell.tap not in known:
             yield f"{key}.tap", cell.tap, one_of(known)
-        if cell.level is not None and searched:
+        if cell.level is not None and probe.search:
             yield f"{key}.level", cell.level, "null, since the levels are searched for"
         elif cell.level is not None:
-            try:
-                if levels.ratio(cell.level, experiment) not in levels.grid_levels(experiment):
-                    yield f"{key}.level", cell.level, "one of the grid's levels"
-            except ValueError:
-                pass  # said where the levels are
+            joined: list[float] = []
+            yield from of_each(f"{key}.level", [cell.level], experiment, joined)
+            if joined and joined[0] not in levels.grid_levels(experiment):
+                yield f"{key}.level", level_name(joined[0]), "one of the grid's levels"

@@ -9,22 +9,20 @@ from diffprobe.config.base import Integer, Name, NotNegative, Number, Positive, 
 Above = Annotated[Number, Field(gt=0)]  # 0 itself not
 
 
-class AtStep(Strict):
-    """A noise level by the step or time of the process, as the recipe counts."""
+class At(Strict):
+    """A noise level as the published recipe counts, by one of the two."""
 
-    t: Number = Field(
+    t: Number | None = Field(
+        None,
         ge=0,
         description="`ddpm`: the step, from 1 (DDAE), or from 0 where the network is a `dit` (DiT). `flow`: the time.",
     )
+    edm_index: Integer | None = Field(
+        None, ge=1, le=18, description="`edm`: of its 18 levels, as DDAE counts: 1 is sigma_min, 18 sigma_max."
+    )
 
 
-class AtIndex(Strict):
-    """A noise level by its index among EDM's 18, the lowest first, as DDAE counts: 1 is sigma_min, 18 sigma_max."""
-
-    edm_index: Integer = Field(ge=1, le=18, description="For the process `edm`.")
-
-
-Level = Above | AtStep | AtIndex
+Level = Above | At
 
 
 class Search(Strict):
@@ -75,7 +73,7 @@ class Linear(Evaluated):
 
     kind: Literal["linear"]
     optimizer: Literal["adam", "sgd", "lars"] = Field(
-        "adam", description="LARS (You et al. 2017) is made for large batches; a rate of 1 to 10 suits it."
+        "adam", description="LARS (You et al. 2017) is made for large batches; its rates are 1 to 1,000."
     )
     lr: list[Above] = Field([3e-2], min_length=1, description="Initial learning rates, all tried at once.")
     epochs: Positive = Field(100, description="Passes over the images, each sees another copy of them.")
@@ -128,10 +126,11 @@ class Probe(Strict):
     """What the model has learned: layer x noise grid on `select`, then the evaluators at the choice."""
 
     weights: Name = Field("ema", description="Which of `train.averages` is probed, or `raw`.")
-    levels: list[Level] | Search = Field(
-        description="Noise levels of the grid: sigma/alpha (of `ddpm` the nearest), `{t: 11}`, `{edm_index: 4}`, or a "
-        "search.",
+    levels: list[Level] = Field(
+        [],
+        description="Noise levels of the grid: sigma/alpha (of `ddpm` the nearest), `{t: 11}` or `{edm_index: 4}`.",
     )
+    search: Search | None = Field(None, description="In place of `levels`: where to look for them.")
     taps: list[str] | Literal["all"] = Field(
         "all", description="Layers of the grid: names of the network's taps, or `all`."
     )

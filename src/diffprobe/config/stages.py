@@ -130,6 +130,8 @@ def add_plots(add, layout: Layout, name: str, experiment: Experiment) -> None:
             plot("plot_grid", f"grid/{kimg}", kimg)
     for sampler in samplers:
         plot("plot_strip", f"strip/{checkpoints[-1]}.{sampler}", checkpoints[-1], sampler)
+    if experiment.probe:
+        plot("plot_confusion", "confusion")
     if not experiment.train.imported:
         plot("plot_losses", "losses")
     if measured(experiment) or experiment.probe:

@@ -14,7 +14,6 @@ from diffprobe.config.latents import Autoencoder
 from diffprobe.config.models import Config, Experiment, Training
 from diffprobe.config.names import diffusers_config
 from diffprobe.config.probes import scores
-from diffprobe.config.probing import Search
 from diffprobe.config.stages import measured_at_once
 from diffprobe.runtime.files import digest
 
@@ -170,15 +169,15 @@ def extraction(experiment: Experiment) -> Subtree:
 
 def features(experiment: Experiment, part: int) -> Subtree:
     """The levels of one part of a grid, or a search for them; `plain`: whether un-augmented images are a bank."""
-    probe, asked = experiment.probe, experiment.probe.levels
-    if isinstance(asked, Search):
+    probe, asked = experiment.probe, experiment.probe.search
+    if asked:
         ends = {name: levels.ratio(getattr(asked, name), experiment) for name in ("low", "high")}
         found: Any = asked.model_dump(mode="json", include={"coarse", "rounds", "keep"}) | ends
     else:
-        each = probe.levels_per_job or len(asked)
+        each = probe.levels_per_job or len(probe.levels)
         found = levels.grid_levels(experiment)[part * each : (part + 1) * each]
     plain = any(evaluator.kind == "knn" for evaluator in probe.evaluators.values())
-    memory = {"memory": memory_bytes(experiment)} if isinstance(asked, Search) else {}
+    memory = {"memory": memory_bytes(experiment)} if asked else {}
     common = {"levels": found, "taps": taps(experiment), "plain": plain, **memory}
     return extraction(experiment) | chosen_on(experiment) | common
 

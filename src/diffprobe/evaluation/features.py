@@ -9,12 +9,11 @@ from torch import Tensor
 
 from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.process import Network, Process, perturb
+from diffprobe.evaluation.chunks import BLOCK
 from diffprobe.evaluation.inputs import Inputs
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
-
-BLOCK = 1024  # images whose features are handed on together
 
 
 def mean(h: Tensor) -> Tensor:

@@ -17,12 +17,11 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
 from diffprobe.diffusion.levels import Level
-from diffprobe.evaluation.features import BLOCK, Extractor, Wanted
+from diffprobe.evaluation.chunks import BLOCK, MARK
+from diffprobe.evaluation.features import Extractor, Wanted
 from diffprobe.evaluation.inputs import Inputs
-from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, read_json, remove, write_json
 
-MARK = "features.json"
 AHEAD = 4  # blocks that may wait to be written
 Written = Callable[[int], object]
 
@@ -85,6 +84,7 @@ def create(path: Path, shape: tuple[int, int, int]) -> zarr.Array:
     """An array (draws, N, D) in chunks of a block, each with its checksum. Features hardly compress."""
     chunks = (1, min(BLOCK, shape[1]), shape[2])
     codecs = {"serializer": BytesCodec(), "compressors": [Crc32cCodec()]}
+    codecs |= {"config": {"write_empty_chunks": True}}  # a chunk that is missing is damage, never zeros
     return zarr.create_array(store=str(path), shape=shape, chunks=chunks, dtype="float16", **codecs)
 
 
@@ -106,30 +106,3 @@ def finish(partial: Path, folder: Path, levels: Sequence[Level], marks: Mapping[
     write_json(partial / MARK, {"levels": known, **marks})
     remove(folder)
     partial.rename(folder)
-
-
-def array(folder: Path, level: str, split: str, kind: str, name: str) -> zarr.Array:
-    """One array (draws, N, D) of a finished folder. Raises UserError where it is not there."""
-    path = folder / f"{level}.zarr" / split / kind / name
-    try:
-        return zarr.open_array(str(path), mode="r")
-    except Exception as error:
-        raise UserError(f"{path}: features cannot be read ({error}); delete {folder} and run again") from None
-
-
-def damage(folder: Path) -> list[str]:
-    """Every chunk read and compared with its checksum: a line for each that is damaged or missing."""
-    from diffprobe.evaluation.table import read_chunk
-
-    lines = []
-    for path in sorted(folder.glob("*.zarr/*/*/*")):
-        try:
-            found = zarr.open_array(str(path), mode="r")
-            for draw in range(found.shape[0]):
-                for start in range(0, found.shape[1], BLOCK):
-                    read_chunk(found, path, draw, slice(start, min(start + BLOCK, found.shape[1])))
-        except UserError as error:
-            lines.append(str(error).partition(" (")[0])
-        except Exception as error:  # what is no array
-            lines.append(f"{path}: {error}")
-    return lines

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprobe.data.windows import Rows, Windows
-from diffprobe.evaluation.features import BLOCK
+from diffprobe.evaluation.chunks import BLOCK
 from diffprobe.evaluation.table import Table
 from diffprobe.runtime.keyed import Key, normal
 

@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprobe.evaluation.features import BLOCK
-from diffprobe.evaluation.featurestore import array
-from diffprobe.runtime.errors import UserError
+from diffprobe.evaluation.chunks import BLOCK, array, read_chunk
 
 
 class Part:
@@ -28,15 +26,6 @@ class Part:
         """Rows of one draw, all cells side by side: (n, sum of widths)."""
         found = [read_chunk(a, path, draw, rows) for a, path in zip(self.arrays, self.paths, strict=True)]
         return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
-
-
-def read_chunk(stored: Any, path: Path | None, draw: int, rows: slice) -> np.ndarray:
-    """Rows (n, D) that lie in one chunk. Raises UserError that names the chunk where it is not what was written."""
-    try:
-        return np.asarray(stored[draw, rows])
-    except Exception as error:
-        chunk = path and path / "c" / str(draw) / str(rows.start // BLOCK) / "0"
-        raise UserError(f"{chunk}: damaged ({error}); delete this store of features and run again") from None
 
 
 @dataclass

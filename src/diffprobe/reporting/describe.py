@@ -14,7 +14,6 @@ from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import augment_label, conditional, facts, model_space, split_rows
 from diffprobe.config.layout import Layout, receipt
 from diffprobe.config.models import Config, Experiment
-from diffprobe.config.probing import Search
 from diffprobe.config.stages import stages
 from diffprobe.config.subtrees import features as part_features
 from diffprobe.config.subtrees import kept, taps
@@ -153,7 +152,7 @@ def feature_bytes(config: Config, experiment: Experiment, rows: dict[str, int], 
     level = (probe.augmented * fitted + probe.draws * (plain + rows[one["read"]])) * wide
     grid = level * level_count(experiment)
     copies = probe.draws * len(probe.seeds) * sum(rows.values()) + probe.augmented * (rows["train"] + rows["select"])
-    kept = copies * max(sum(cell_widths(experiment, shape)) for shape in shapes) * factor
+    kept = copies * max((sum(cell_widths(experiment, shape)) for shape in shapes), default=0) * factor
     if config.state.keep_features == "all":
         kept += grid * len(experiment.train.checkpoints)
     return {"features": kept, "features_peak": kept + grid}
@@ -161,8 +160,8 @@ def feature_bytes(config: Config, experiment: Experiment, rows: dict[str, int], 
 
 def level_count(experiment: Experiment) -> int:
     """Levels of a checkpoint's grid that are there at once."""
-    levels = experiment.probe.levels
-    return levels.coarse + 2 * levels.rounds if isinstance(levels, Search) else len(levels)
+    search = experiment.probe.search
+    return search.coarse + 2 * search.rounds if search else len(experiment.probe.levels)
 
 
 def cell_widths(experiment: Experiment, shape: list[int]) -> list[int]:

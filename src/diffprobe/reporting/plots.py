@@ -191,6 +191,38 @@ def heatmap(grid: pd.DataFrame, choice: dict, title: str = "", taps: Sequence[st
     return figure
 
 
+def confusion(counts: np.ndarray, classes: Sequence[str], title: str = "", dpi: int = 110) -> Figure:
+    """How often images of each class (downwards) are taken for each (to the right), in per cent of the class.
+
+    counts: (K, K). Numbers are written for 20 classes or fewer.
+    """
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    few = len(classes) <= 20
+    side = 1.6 + (0.42 * len(classes) if few else 5)
+    figure, axes = canvas(side + 0.4, side, dpi)
+    beside = np.where(np.eye(len(classes)), np.nan, share)
+    image = axes.imshow(beside, cmap="YlOrBr", vmin=0, vmax=max(errors(share), 1))
+    for i, right in enumerate(np.diag(share) if few else []):
+        axes.text(i, i, f"{right:.0f}", ha="center", va="center", fontsize=9, color=INK, weight="bold")
+    for (y, x), value in np.ndenumerate(share if few else np.empty((0, 0))):
+        if x != y and value >= 0.5:
+            ink = "white" if value > 0.7 * image.norm.vmax else "black"
+            axes.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=8, color=ink)
+    ticks = range(len(classes)) if few else []
+    axes.set_xticks(ticks, [classes[i] for i in ticks], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, [classes[i] for i in ticks])
+    axes.set(xlabel="taken for", ylabel="class")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    heading(axes, title)
+    return figure
+
+
+def errors(share: np.ndarray) -> float:
+    """The largest entry beside the diagonal."""
+    return float((share - np.diag(np.diag(share))).max(initial=0))
+
+
 def write_cells(axes: Axes, image: AxesImage, cells: np.ndarray) -> None:
     """The number in each of the cells (taps, levels), dark on light colours and light on dark ones."""
     light = image.to_rgba(image.get_array())[..., :3] @ (0.3, 0.59, 0.11)  # (taps, levels)

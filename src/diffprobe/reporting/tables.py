@@ -20,6 +20,7 @@ NUMBERS = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(REALS, "float64")
 PROBE, FD = "best probe", "best FD"  # the checkpoints that `best` sets against each other
 BEST = ["experiment", "distance", "probe", f"{PROBE} kimg", f"{PROBE} distance", f"{PROBE} select", "probe test"]
 BEST += [f"{FD} kimg", f"{FD} distance", f"{FD} select"]
+PIXELS = "raw pixels test"
 PUBLISHED = "test, as published"  # what a choice was made on
 
 
@@ -50,7 +51,18 @@ def results(rows: Iterable[dict], choices: dict[str, dict | None]) -> pd.DataFra
         mine = frame[frame["experiment"] == name]
         probed = outcome(frame, mine, choice) if choice else {}
         found.append({"experiment": name, **probed, **best_distances(mine, names)})
-    return whole(pd.DataFrame(found))
+    return whole(probes_together(pd.DataFrame(found)))
+
+
+def probes_together(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the tests side by side, where experiments have different ones; raw pixels' comes last."""
+    tests = [name for name in frame.columns if name.endswith(" test")]
+    if not tests:
+        return frame
+    tests.sort(key=lambda name: name == PIXELS)
+    others = [name for name in frame.columns if name not in tests]
+    at = others.index("chosen on") + 1
+    return frame[[*others[:at], *tests, *others[at:]]]
 
 
 def whole(frame: pd.DataFrame) -> pd.DataFrame:
@@ -77,7 +89,7 @@ def outcome(frame: pd.DataFrame, mine: pd.DataFrame, choice: dict) -> dict:
         "sigma": "clean" if choice["sigma"] is None else level_name(choice["sigma"]),
         "chosen on": PUBLISHED if choice["selection"] == "published" else choice["selection"],
         **{f"{name} test": probes[name] for name in sorted(probes, key=lambda name: (name != first, name))},
-        "raw pixels test": accuracy(pixels[pixels["split"] == "test"]),
+        PIXELS: accuracy(pixels[pixels["split"] == "test"]),
     }
 
 

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 from diffprobe.config.layout import Layout
+from diffprobe.config.levels import parts
 from diffprobe.config.models import Config
 from diffprobe.config.stages import used_latents
 from diffprobe.data import images, samples
+from diffprobe.evaluation.chunks import MARK, damage
 from diffprobe.latents import verify as latents
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import remove
 
 
 def verify(config: Config, repair: bool) -> None:
@@ -16,6 +19,7 @@ def verify(config: Config, repair: bool) -> None:
     damage = [line for name in config.datasets for line in of_images(Path(layout.images(name)), repair)]
     damage += [line for name in used_latents(config) for line in of_latents(Path(layout.latents(name)), repair)]
     damage += [line for mark in sample_stores(config) for line in of_samples(Path(mark), repair)]
+    damage += [line for store in feature_stores(config) for line in of_features(Path(store), repair)]
     if damage:
         remedy = "removed; run the workflow again" if repair else "to have it made again: diffprobe verify --repair"
         raise UserError("\n".join([*damage, remedy]))
@@ -58,6 +62,30 @@ def of_samples(mark: Path, repair: bool) -> list[str]:
     if damage and repair:
         mark.unlink()
     return told(mark.parent, damage)
+
+
+def feature_stores(config: Config) -> list[str]:
+    """Folders of features: of the choices and, where they are kept, of all checkpoints."""
+    layout = Layout(config.results)
+    probed = {name: experiment for name, experiment in config.experiments.items() if experiment.probe}
+    stores = [str(Path(layout.chosen(name)).parent) for name in probed]
+    if config.state.keep_features == "all":
+        stores += [
+            layout.features(name, kimg, part)
+            for name, experiment in probed.items()
+            for kimg in experiment.train.checkpoints
+            for part in range(parts(experiment))
+        ]
+    return stores
+
+
+def of_features(store: Path, repair: bool) -> list[str]:
+    if not (store / MARK).exists():
+        return told(store, None)
+    found = damage(store)
+    if found and repair:
+        remove(store)
+    return told(store, found)
 
 
 def told(store: Path, damage: list[str] | None) -> list[str]:

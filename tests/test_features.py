@@ -1,0 +1,144 @@
+"""Features: the same for any batch, split and way; the store resumed by level; the table that heads read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_probing import EXPERIMENT, UNET, experiment
+
+from diffprobe.config.levels import grid_levels
+from diffprobe.config.load import parse
+from diffprobe.config.schedules import edm_sigmas, linear_abar, ratios
+from diffprobe.data import images, views
+from diffprobe.diffusion.edm import EDM
+from diffprobe.diffusion.process import perturb
+from diffprobe.evaluation import features
+from diffprobe.evaluation.chunks import MARK, array, damage
+from diffprobe.evaluation.features import Extractor
+from diffprobe.evaluation.featurestore import Copies, finish, write_level
+from diffprobe.evaluation.inputs import open_inputs
+from diffprobe.evaluation.table import Source, of_tensor
+from diffprobe.networks.build import build
+from diffprobe.runtime.keyed import Key, normal
+
+CPU = torch.device("cpu")
+WANTED = {"mid": ("mid", "mean"), "out_2": ("out_2", "mean"), "out_2.tokens": ("out_2", "tokens")}
+CROP = {"pad": 1, "fill": "zero", "flip": True}
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build(UNET, image_channels=1).eval()
+
+
+def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, digits_store: Path) -> None:
+    """All taps at once, with an early exit, against the whole network run image by image."""
+    process, level = EDM(), EDM().level(0.3)
+    data = open_inputs(digits_store, ["select"], CPU, None)["select"]
+    source = Extractor(network, process, 5, CPU, batch=77)
+    found = {name: torch.cat([x[name] for _, x in source.blocks(data, level, WANTED, "p", 1)]) for name in WANTED}
+    assert {name: tuple(x.shape) for name, x in found.items()} == {
+        "mid": (200, 16),
+        "out_2": (200, 16),
+        "out_2.tokens": (200, 16 * 16),
+    }
+    for i in (0, 76, 77, 199):
+        row = torch.tensor([data.rows[i]])
+        x = data.read(slice(i, i + 1), Key(5, "p"), 1, False)
+        noisy = perturb(x, level.of(x), normal(Key(5, "p/0.3"), row, (1, 8, 8), 1))
+        out, taps = process.denoise(network, noisy, level.of(x), taps=["mid", "out_2"])
+        assert out is not None
+        for name, (tap, pooling) in WANTED.items():
+            expected = features.POOLINGS[pooling](taps[tap])
+            torch.testing.assert_close(found[name][i], expected[0], rtol=1e-4, atol=1e-5)
+    both = features.mean_std(taps["mid"])
+    torch.testing.assert_close(both[:, 16:], taps["mid"].flatten(2).std(2, correction=0))
+
+
+def test_an_augmented_copy_is_that_view_of_the_image(digits_store: Path) -> None:
+    data = open_inputs(digits_store, ["train"], CPU, None, CROP)["train"]
+    pixels = images.read(digits_store, ["train"])
+    view = {"kind": "crop", **CROP, "draw": 4}
+    expected = views.apply(view, torch.from_numpy(pixels.images), torch.from_numpy(pixels.rows), 9)
+    found = data.read(slice(10, 20), Key(9, "x"), 4, True)
+    torch.testing.assert_close(found, expected[10:20].permute(0, 3, 1, 2) / 127.5 - 1)
+    assert not torch.equal(found, data.read(slice(10, 20), Key(9, "x"), 3, True))
+    assert not torch.equal(found, data.read(slice(10, 20), Key(9, "x"), 4, False))
+
+
+def test_a_stopped_store_goes_on_with_the_next_level(
+    network: torch.nn.Module, digits_store: Path, tmp_path: Path
+) -> None:
+    data = open_inputs(digits_store, ["train", "select"], CPU, None, CROP)
+    source = Extractor(network, EDM(), 0, CPU)
+    copies = [Copies("train", "augmented", 3), Copies("select", "identity", 2)]
+    levels = [EDM().level(sigma) for sigma in (0.1, 0.5)]
+    seen: list[int] = []
+
+    def write(path: Path, level: object, identity: str = "a", stop: int = 10**9) -> str:
+        def report(done: int) -> None:
+            seen.append(done)
+            if len(seen) > stop:
+                raise KeyboardInterrupt
+
+        seen.clear()
+        return write_level(path, source, data, level, WANTED, copies, identity, report)
+
+    first = write(tmp_path / "p/0.1.zarr", levels[0])
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "p/0.5.zarr", levels[1], stop=2)
+    assert [path.name for path in (tmp_path / "p").iterdir()] == ["0.1.zarr"]
+    before = (tmp_path / "p/0.1.zarr/train/augmented/mid/c/0/0/0").stat().st_mtime_ns
+    assert write(tmp_path / "p/0.1.zarr", levels[0]) == first and seen == [3 * 400 + 2 * 200]  # at once
+    assert (tmp_path / "p/0.1.zarr/train/augmented/mid/c/0/0/0").stat().st_mtime_ns == before
+    write(tmp_path / "p/0.5.zarr", levels[1])
+    assert write(tmp_path / "p/0.1.zarr", levels[0], "other weights") == first and len(seen) == 5
+    write(tmp_path / "p/9.zarr", EDM().level(9.0))
+    finish(tmp_path / "p", tmp_path / "whole", levels, {"content": "c"})
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["0.1.zarr", "0.5.zarr", MARK]
+    stored = array(tmp_path / "whole", "0.5", "train", "augmented", "out_2.tokens")
+    assert stored.shape == (3, 400, 256) and stored.dtype == np.float16
+    assert damage(tmp_path / "whole") == []
+    chunk = tmp_path / "whole/0.5.zarr/select/identity/mid/c/1/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-8])
+    assert damage(tmp_path / "whole") == [f"{chunk}: damaged"]
+
+    labels = {"train": np.zeros(400, np.int64), "select": np.ones(200, np.int64)}
+    folders = dict.fromkeys(("0.1", "0.5"), tmp_path / "whole")
+    table = Source(folders, labels, True).table([("0.1", "mid"), ("0.5", "out_2")], ["train"], "augmented")
+    direct = [next(source.blocks(data["train"], level, WANTED, "features", 2, True))[1] for level in levels]
+    expected = torch.cat([direct[0]["mid"], direct[1]["out_2"]], 1).half()
+    assert torch.equal(table.read(0, 2), expected) and table.widths == [16, 16]
+
+
+@given(st.integers(1, 3000), st.integers(1, 3), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.booleans())
+def test_a_table_reads_as_it_was_given(n: int, draws: int, widths: list[int], held: bool) -> None:
+    rng = np.random.default_rng(n)
+    values = torch.from_numpy(rng.normal(size=(draws, n, sum(widths))).astype(np.float16))
+    table = of_tensor(values, torch.arange(n), widths).within(2**30 if held else 0)
+    for view in (table, table.some(draws - 1, 1), table.mean(), table.joined()):
+        for copy in range(view.copies):
+            found = torch.cat([view.read(i, copy) for i in range(len(view.sizes))])
+            expected = values.float().mean(0) if view.averaged else values[view.first + copy]
+            torch.testing.assert_close(found, expected.to(found.dtype))
+        assert torch.equal(torch.cat([view.chunk_labels(i) for i in range(len(view.sizes))]), table.labels)
+    assert bool(table.held) == held and table.joined().widths == [sum(widths)]
+
+
+def test_levels_are_meant_as_recipes_count() -> None:
+
+    edm = edm_sigmas(18, 0.002, 80.0)
+    assert grid_levels(experiment(levels=[{"edm_index": i} for i in (1, 4, 18)])) == [edm[17], edm[14], edm[0]]
+    assert edm[14] == pytest.approx(0.05995, rel=1e-4)  # index 4 of DDAE
+    table = ratios(linear_abar(1000, 1e-4, 0.02))
+    dit = {"kind": "dit", "width": 16, "depth": 2, "heads": 2, "patch": 2}
+    for network, taps, step in ((UNET, ["mid"], 122), (dit, ["block_0"], 121)):  # counted from 1, and from 0
+        probe = EXPERIMENT["probe"] | {"levels": [{"t": step}], "taps": taps}
+        ddpm = EXPERIMENT | {"process": {"kind": "ddpm"}, "network": network, "probe": probe}
+        ddpm |= {"sample": {"samplers": {"s": {"kind": "ddim"}}}}
+        config = parse({"datasets": {"digits": {"source": {"kind": "digits"}}}, "experiments": {"x": ddpm}})
+        assert grid_levels(config.experiments["x"]) == [table[122]]
