@@ -62,7 +62,8 @@ rule baseline:
         ENVIRONMENT
     threads: CONFIG.threads.evaluate
     resources:
-        mem_mb=2000,
+        gpu=gpu,
+        mem_mb=4000,
         runtime=60,
     params:
         config=lambda wildcards: canonical({"dataset": wildcards.dataset}),

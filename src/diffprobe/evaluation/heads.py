@@ -12,7 +12,6 @@ from itertools import groupby
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffprobe.data.windows import Rows, Windows
@@ -31,13 +30,18 @@ class Group:
 
     cells: int
     columns: slice
-    weight: Tensor  # (S C, D, H K): seeds and cells, features, rates and classes
-    bias: Tensor  # (S C, 1, H K)
+    weight: Tensor  # (S C, H K, D): seeds and cells, rates and classes, features
+    bias: Tensor  # (S C, H K, 1)
 
     def take(self, x: Tensor) -> Tensor:
         """(S, B, all columns) to (S C, B, D)."""
         s, b, _ = x.shape
         return x[..., self.columns].view(s, b, self.cells, -1).transpose(1, 2).flatten(0, 1)
+
+    def probabilities(self, h: Tensor, classes: int) -> Tensor:
+        """(S C, B, D) to (S C, H, K, B): a softmax over other than the last dimension is several times faster."""
+        logits = torch.baddbmm(self.bias, self.weight, h.transpose(1, 2))  # (S C, H K, B)
+        return logits.unflatten(1, (-1, classes)).softmax(2)
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,8 @@ class Heads:
         """x (S, n, all columns) to probabilities (S, C, H, n, K)."""
         x, found = scaled(x, self.mean, self.std), []
         for group in self.groups:
-            logits = torch.baddbmm(group.bias, group.take(x), group.weight)  # (S C, n, H K)
-            p = logits.unflatten(2, (-1, self.classes)).softmax(-1)  # (S C, n, H, K)
-            found.append(p.transpose(1, 2).unflatten(0, (len(x), group.cells)))  # (S, C, H, n, K)
+            p = group.probabilities(group.take(x), self.classes)  # (S C, H, K, n)
+            found.append(p.transpose(2, 3).unflatten(0, (len(x), group.cells)))  # (S, C, H, n, K)
         return torch.cat(found, dim=1)
 
 
@@ -92,7 +95,7 @@ def fit_linear(
     groups = fresh(widths, seeds, classes, options, device)
     share = memory / 4 / len(tables)
     streams = [windows(table, seed, share, device) for table, seed in zip(tables, seeds, strict=True)]
-    rates = torch.tensor(options["lr"], device=device).repeat_interleave(classes)  # (H K,)
+    rates = torch.tensor(options["lr"], device=device).repeat_interleave(classes)[:, None]  # (H K, 1)
     update = OPTIMIZERS[options["optimizer"]](groups, rates, classes, options)
     n, per_epoch = len(tables[0].labels), -(-len(tables[0].labels) // options["batch"])
     for i in range(options["epochs"] * per_epoch):
@@ -110,14 +113,13 @@ def step(groups: Sequence[Group], x: Tensor, y: Tensor, classes: int, update: Up
 
     The gradient of the mean cross-entropy by the logits is (softmax - one-hot) / B.
     """
-    truth = F.one_hot(y, classes)  # (S, B, K)
+    at = (torch.arange(classes, device=y.device)[:, None] == y[:, None]).float()  # (S, K, B)
     for group in groups:
         h = group.take(x)  # (S C, B, D)
-        logits = torch.baddbmm(group.bias, h, group.weight).unflatten(2, (-1, classes))  # (S C, B, H, K)
-        target = truth.repeat_interleave(group.cells, 0)[:, :, None]  # (S C, B, 1, K)
-        slope = (logits.softmax(-1) - target).flatten(2) / x.shape[1]  # (S C, B, H K)
-        update(group.weight, torch.bmm(h.transpose(1, 2), slope), factor, True)
-        update(group.bias, slope.sum(1, keepdim=True), factor, False)
+        truth = at.repeat_interleave(group.cells, 0)[:, None]  # (S C, 1, K, B)
+        slope = group.probabilities(h, classes).sub_(truth).flatten(1, 2).div_(x.shape[1])  # (S C, H K, B)
+        update(group.weight, torch.bmm(slope, h), factor, True)
+        update(group.bias, slope.sum(2, keepdim=True), factor, False)
 
 
 def fresh(
@@ -128,13 +130,13 @@ def fresh(
     start, rates = 0, len(options["lr"])
     for width, adjacent in groupby(widths):
         cells = len(list(adjacent))
-        weight = torch.zeros(len(seeds), cells, width, rates, classes, device=device)
+        weight = torch.zeros(len(seeds), cells, rates, classes, width, device=device)
         if options["optimizer"] == "lars":
             for of_seed, seed in zip(weight, seeds, strict=True):
-                noise = normal(Key(seed, "probe-weights"), torch.arange(1), (width, 1, classes))
+                noise = normal(Key(seed, "probe-weights"), torch.arange(1), (classes, width))
                 of_seed += 0.01 * noise.to(device)  # the same for all cells and rates
-        flat = weight.flatten(0, 1).flatten(2)  # (S C, D, H K)
-        bias = torch.zeros(len(flat), 1, rates * classes, device=device)
+        flat = weight.flatten(0, 1).flatten(1, 2)  # (S C, H K, D)
+        bias = torch.zeros(len(flat), rates * classes, 1, device=device)
         groups.append(Group(cells, slice(start, start + width * cells), flat, bias))
         start += width * cells
     return groups
@@ -166,7 +168,7 @@ def standardise(table: Table, device: Any) -> tuple[Tensor, Tensor]:
 
 def scaled(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """x (S, B, W) as float32 in units of the standardisation (S, 1, W)."""
-    return (x.float() - mean) / std
+    return torch.addcmul(-mean / std, x.float(), 1 / std)
 
 
 # --- optimisers ---------------------------------------------------------------------------------------------
@@ -208,9 +210,9 @@ def lars(groups: Sequence[Group], rates: Tensor, classes: int, options: dict[str
     """
     plain = sgd(groups, rates, classes, options | {"weight_decay": 0.0})
 
-    def norm(x: Tensor) -> Tensor:  # of each head: (S C, 1, H K)
-        squares = x.square().sum(1, keepdim=True).unflatten(2, (-1, classes)).sum(3, keepdim=True)
-        return squares.sqrt().expand(-1, -1, -1, classes).flatten(2)
+    def norm(x: Tensor) -> Tensor:  # of each head: (S C, H K, 1)
+        squares = x.square().sum(2, keepdim=True).unflatten(1, (-1, classes)).sum(2, keepdim=True)
+        return squares.sqrt().expand(-1, -1, classes, -1).flatten(1, 2)
 
     def update(p: Tensor, g: Tensor, factor: float, weight: bool) -> None:
         if weight:
