@@ -199,11 +199,11 @@ def early_exit(where: torch.device, batch: int, plan: Path | None, row: Callable
     """A pass to the published tap, or a DiT's middle, against the whole pass."""
     from diffprobe.networks.build import build
 
-    dit = {"kind": "dit", "width": 384, "depth": 12, "heads": 6, "patch": 2, "conditional": False, "augment": False}
+    dit = {"kind": "dit", "width": 384, "depth": 28, "heads": 6, "patch": 2, "conditional": False, "augment": False}
     dit |= {"mlp_ratio": 4.0, "time_scale": 1.0, "label_dropout": 0.0}
     unets = {name: recipe["network"] for name, recipe in recipes(plan).items()}
     cases = [("DDPM_ddpm", unets["DDPM_ddpm"], "out_6", 3, 32), ("EDM_ddpmpp", unets["EDM_ddpmpp"], "out_7", 3, 32)]
-    for name, network, tap, channels, size in (*cases, ("DiT-S/2 in latents", dit, "block_5", 4, 32)):
+    for name, network, tap, channels, size in (*cases, ("DiT, 28 blocks", dit, "block_13", 4, 32)):
         module = build(network, image_channels=channels).eval().to(where, memory_format=torch.channels_last)
         x = torch.randn(batch, channels, size, size, device=where).contiguous(memory_format=torch.channels_last)
         noise = torch.full((batch,), 0.1, device=where)

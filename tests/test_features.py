@@ -19,6 +19,7 @@ from diffprobe.evaluation import features
 from diffprobe.evaluation.chunks import MARK, array, damage
 from diffprobe.evaluation.features import Extractor
 from diffprobe.evaluation.featurestore import Copies, finish, write_level
+from diffprobe.evaluation.heads import fit_linear, windows
 from diffprobe.evaluation.inputs import open_inputs
 from diffprobe.evaluation.table import Source, of_tensor
 from diffprobe.networks.build import build
@@ -113,6 +114,40 @@ def test_a_stopped_store_goes_on_with_the_next_level(
     direct = [next(source.blocks(data["train"], level, WANTED, "features", 2, True))[1] for level in levels]
     expected = torch.cat([direct[0]["mid"], direct[1]["out_2"]], 1).half()
     assert torch.equal(table.read(0, 2), expected) and table.widths == [16, 16]
+
+
+def test_cached_copies_give_the_heads_that_epochs_on_the_fly_give(
+    network: torch.nn.Module, digits_store: Path, tmp_path: Path
+) -> None:
+    """Three copies and three epochs: every image cropped and noised anew in each, as the published recipe has it."""
+    data = open_inputs(digits_store, ["train"], CPU, None, CROP)["train"]
+    level, wanted = EDM().level(0.2), {"out_1": ("out_1", "mean")}
+    source = Extractor(network, EDM(), 1, CPU)
+    write_level(
+        tmp_path / "0.2.zarr", source, {"train": data}, level, wanted, [Copies("train", "augmented", 3)], "", print
+    )
+    labels = {"train": images.labels(digits_store, "train")}
+    table = Source({"0.2": tmp_path}, labels, True).table([("0.2", "out_1")], ["train"], "augmented")
+    options = {"optimizer": "adam", "lr": [0.01], "epochs": 3, "batch": 64, "weight_decay": 0.0, "momentum": 0.9}
+    heads = fit_linear([table], [7], 10, options | {"standardise": False, "cosine": "epoch"}, 2**30, CPU)
+
+    numbers = of_tensor(torch.arange(400.0)[None, :, None], table.labels)  # rows by number, to see their order
+    order = windows(numbers, 7, 2**30, CPU).read(0, 3 * 400)[0][:, 0].long()
+    linear = torch.nn.Linear(16, 10)
+    torch.nn.init.zeros_(linear.weight), torch.nn.init.zeros_(linear.bias)
+    adam = torch.optim.Adam(linear.parameters(), lr=0.01)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 3)
+    for epoch in range(3):
+        for rows in order[epoch * 400 : (epoch + 1) * 400].split(64):
+            crops = torch.cat([data.read(slice(i, i + 1), Key(1, ""), epoch, True) for i in rows.tolist()])
+            key = Key(1, "features/augmented/0.2")
+            h = source.pooled(crops, torch.from_numpy(data.rows[rows]), level, wanted, key, epoch)["out_1"]
+            adam.zero_grad()
+            torch.nn.functional.cross_entropy(linear(h.clone()), table.labels[rows]).backward()
+            adam.step()
+        cosine.step()
+    torch.testing.assert_close(heads.groups[0].weight[0], linear.weight.detach(), rtol=1e-2, atol=2e-3)
+    assert linear.weight.abs().max() > 0.1
 
 
 @given(st.integers(1, 3000), st.integers(1, 3), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.booleans())

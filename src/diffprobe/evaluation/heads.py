@@ -93,7 +93,7 @@ def fit_linear(
     moments = [standardise(table, device) if options["standardise"] else plain for table in tables]
     mean, std = (torch.stack(found)[:, None] for found in zip(*moments, strict=True))  # (S, 1, W) each
     groups = fresh(widths, seeds, classes, options, device)
-    share = memory / 4 / len(tables)
+    share = memory / len(tables) * (1 / 4 if tables[0].held is not None else 3 / 4)
     streams = [windows(table, seed, share, device) for table, seed in zip(tables, seeds, strict=True)]
     rates = torch.tensor(options["lr"], device=device).repeat_interleave(classes)[:, None]  # (H K, 1)
     update = OPTIMIZERS[options["optimizer"]](groups, rates, classes, options)
