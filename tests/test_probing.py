@@ -102,7 +102,9 @@ def test_augmented_copies_joined_cells_tokens_and_labels(tmp_path: Path, digits_
     tested = {name: each["rows"][0] for name, each in found.test.items()}
     assert tested["linear"]["seeds"] == 4  # two seeds, each copy alone
     assert all(row["value"] > 0.4 and row["views"] == 3 and row["pooling"] == "mean_std" for row in tested.values())
-    other = chain(tmp_path / "labelled", digits_store, conditional, experiment(**asked | {"label": 4}))
+    other = chain(
+        tmp_path / "labelled", digits_store, conditional, experiment(conditional=True, **asked | {"label": 4})
+    )
     assert other.test["ridge"]["rows"][0]["label"] == "4"
     assert not other.grid["nll"].equals(found.grid["nll"])
 

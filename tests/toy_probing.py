@@ -38,9 +38,9 @@ class Outcome(NamedTuple):
     test: dict[str, dict[str, Any]]  # by evaluator, as written
 
 
-def experiment(**probe: Any) -> Experiment:
+def experiment(conditional: bool = False, **probe: Any) -> Experiment:
     """The toy experiment with other keys of its probe."""
-    whole = EXPERIMENT | {"probe": PROBE | probe}
+    whole = EXPERIMENT | {"network": UNET | {"conditional": conditional}, "probe": PROBE | probe}
     return parse({"datasets": {"digits": {"source": {"kind": "digits"}}}, "experiments": {"toy": whole}}).experiments[
         "toy"
     ]
