@@ -295,6 +295,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4000, help="images, of which the last fifth is judged")
     parser.add_argument("--recipe", help="a network of config/ddae.yaml, untrained; default: a small one")
     parser.add_argument("--plan", type=Path, help="recipes as throughput.py --write-plan wrote them")
+    parser.add_argument("--channels", type=int, default=32, help="of the small network")
     parser.add_argument("--weights", type=Path, help="a checkpoint of the workflow, in place of untrained weights")
     parser.add_argument("--levels", nargs="+", type=float, default=[0.0599])
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -336,11 +337,9 @@ def prepared(arguments: argparse.Namespace, where: torch.device) -> Setup:
         from diffprobe.networks.build import build
 
         torch.manual_seed(0)
-        recipe = (
-            recipes(arguments.plan)[arguments.recipe]
-            if arguments.recipe
-            else {"network": SMALL, "process": {"kind": "edm"}}
-        )
+        recipe = {"network": SMALL | {"channels": arguments.channels}, "process": {"kind": "edm"}}
+        if arguments.recipe:
+            recipe = recipes(arguments.plan)[arguments.recipe]
         network = build(recipe["network"], image_channels=3).eval().requires_grad_(False)
         network, process = network.to(where, memory_format=torch.channels_last), build_process(recipe["process"])
     taps = [tap for tap in network.taps if tap.startswith("out_")]

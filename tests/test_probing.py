@@ -6,14 +6,18 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from toy_probing import EXPERIMENT, HEADS, PROBE, chain, experiment, features, select, write_digits, write_model
 
 from diffprobe.config.load import parse
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.chunks import array
+from diffprobe.evaluation.evaluators import MANY
 from diffprobe.evaluation.features import extractor
+from diffprobe.evaluation.probes import evaluate
 from diffprobe.evaluation.search import best, search
+from diffprobe.evaluation.table import Source, Table, of_tensor
 from diffprobe.runtime.errors import UserError
 
 
@@ -168,6 +172,25 @@ def test_a_network_without_taps_is_refused_in_a_line() -> None:
 
     with pytest.raises(UserError, match="has no taps"):
         extractor(Model(), {}, 1, None)
+
+
+def test_many_classes_have_a_row_for_the_five_likeliest() -> None:
+    """An accuracy and a top-5 accuracy in rows of their own; an experiment's tables take both."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(1000) % MANY
+    values = np.eye(MANY)[labels] + rng.normal(size=(2, 1000, MANY))
+    table = of_tensor(torch.from_numpy(values.astype(np.float32)), torch.from_numpy(labels))
+
+    class Memory(Source):
+        def table(self, *_: object) -> Table:
+            return table
+
+    source = Memory({}, {}, augmented=False)
+    options = {"classes": MANY, "memory": 2**28, "device": torch.device("cpu")}
+    evaluator = {"kind": "ridge", "strength": [1e-3], "average": True}
+    rows = evaluate(evaluator, source, [("0", "t")], [0], ["train"], "select", **options).rows("ridge", {"tap": "t"})
+    assert [row["evaluator"] for row in rows] == ["ridge", "ridge_top5"] and rows[0]["setting"] == "strength=0.001"
+    assert 0.4 < rows[0]["value"] < rows[1]["value"] < 1
 
 
 MISTAKES = {
