@@ -136,9 +136,7 @@ rule plot_confusion:
         mem_mb=1000,
         runtime=10,
     params:
-        config=of_experiment(
-            lambda e, w: REPORT | {"experiment": w.experiment, "evaluator": subtrees.scorer(e)}
-        ),
+        config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment, "evaluator": subtrees.scorer(e)}),
     shell:
         "job plot_confusion {params.config:q} --in rows={input.rows:q} --out plot={output.plot:q}"
         " --log {log:q} --name plot_confusion.{wildcards.experiment}"

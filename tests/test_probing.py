@@ -190,7 +190,7 @@ def test_many_classes_have_a_row_for_the_five_likeliest() -> None:
     evaluator = {"kind": "ridge", "strength": [1e-3], "average": True}
     rows = evaluate(evaluator, source, [("0", "t")], [0], ["train"], "select", **options).rows("ridge", {"tap": "t"})
     assert [row["evaluator"] for row in rows] == ["ridge", "ridge_top5"] and rows[0]["setting"] == "strength=0.001"
-    assert 0.4 < rows[0]["value"] < rows[1]["value"] < 1
+    assert 0.3 < rows[0]["value"] < rows[1]["value"] < 1
 
 
 MISTAKES = {
