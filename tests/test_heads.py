@@ -175,7 +175,7 @@ def test_copies_are_judged_as_one_or_each(digits: tuple[Tensor, ...]) -> None:
     train, labels, test, truth = digits
     queries = of_tensor(noisy(test, 6, 1), truth)
     found = fit(LINEAR, [one(train, labels)], [0], **ALL)
-    as_one, each = (judge(found, [queries], 10, average, CPU) for average in (True, False))
+    as_one, each = (judge(found, [queries], 10, average, CPU, confusion=True) for average in (True, False))
     assert as_one.accuracy.shape == (1, 1, 1, 1) and each.accuracy.shape == (1, 6, 1, 1)
     mean = torch.stack([found.probabilities(x[None])[0, 0, 0] for x in noisy(test, 6, 1)]).mean(0)
     assert as_one.accuracy.item() == (mean.argmax(1) == truth).double().mean().item()

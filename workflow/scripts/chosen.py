@@ -1,5 +1,6 @@
 """Features of the chosen cell and of those that evaluators join to it, of all splits, fresh noise for each seed."""
 
+from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation import model
 from diffprobe.evaluation.cells import seen, stored_as
@@ -25,6 +26,7 @@ def main(job: Job) -> None:
     copies = [Copies(split, "identity", config["draws"] * len(config["seeds"])) for split in SPLITS]
     copies += [Copies(split, "augmented", config["augmented"]) for split in SPLITS[:2] if config["augmented"]]
     known = {"config": config, "weights": sha256(weights), "choice": choice, "code": code_version()}
+    known["data"] = fingerprint([job.inputs["data"]])
     folder = job.output("store").parent
     unfinished = folder.with_name(f"{folder.name}.partial")
     clear_partials(unfinished / "x.zarr")

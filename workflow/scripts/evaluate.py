@@ -3,7 +3,7 @@
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.cells import seen, stored_as
-from diffprobe.evaluation.probes import evaluate, refuse_missing_classes
+from diffprobe.evaluation.probes import evaluate, only_setting, refuse_missing_classes
 from diffprobe.evaluation.table import Source
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
@@ -19,7 +19,7 @@ def main(job: Job) -> None:
     source = Source({level: store for level, _ in cells}, labels, bool(config["augmented"]), config["draws"])
     options = {"classes": len(names), "memory": config["memory"], "device": job.device}
     job.progress.start(2, "fits")
-    setting = choice["setting"] if config["name"] == choice["scorer"] else None
+    setting = choice["setting"] if config["name"] == choice["scorer"] else only_setting(evaluator)
     if setting is None:  # the best on what the choice was made on, as the layer was
         setting = evaluate(evaluator, source, cells, seeds, config["fit"], config["read"], **options).setting
     job.progress.update(1)

@@ -5,6 +5,7 @@ searched for, each is scored by ridge regression as it is made, and the best sta
 from pathlib import Path
 
 from diffprobe.data import images
+from diffprobe.data.fingerprint import fingerprint
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
 from diffprobe.evaluation.features import extractor
@@ -35,7 +36,7 @@ def main(job: Job) -> None:
     source = extractor(trained, config, int(job.options["batch"]), device)
     data = open_inputs(job.input("data"), [*config["fit"], config["read"]], device, trained.latents, config["crop"])
     asked, wanted = copies(config), {tap: (tap, config["pooling"]) for tap in config["taps"]}
-    known = {"config": config, "weights": sha256(job.input("weights")), "data": state(job.input("data"))}
+    known = {"config": config, "weights": sha256(job.input("weights")), "data": fingerprint([job.inputs["data"]])}
     identity = digest(known | {"code": code_version()})
     folder = job.output("store")
     unfinished = folder.with_name(f"{folder.name}.partial")  # beside the output, which Snakemake removes at a new start
@@ -63,12 +64,6 @@ def main(job: Job) -> None:
     contents = {level.name: contents[level.name] for level in levels}
     finish(unfinished, folder, levels, {"config": config, "content": digest(contents)})
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))
-
-
-def state(data: Path) -> list[int]:
-    """What tells that a store of images or latents is another one."""
-    found = data.stat()
-    return [found.st_size, found.st_mtime_ns]
 
 
 def searched(job: Job, folder: Path, make, level_of) -> list[float]:

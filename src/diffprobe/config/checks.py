@@ -193,6 +193,7 @@ SAMPLERS = {"edm": ("heun", "euler"), "flow": ("heun", "euler"), "ddpm": ("ddpm"
 
 
 def of_sampling(key: str, experiment: Experiment, conditional: bool) -> Iterator[Problem]:
+    """Samplers that the process, the network or its weights do not allow."""
     process = experiment.process
     for name, sampler in experiment.sample.samplers.items():
         if sampler.guidance != 1 and not conditional:
@@ -222,6 +223,7 @@ def of_process(key: str, process: Process) -> Iterator[Problem]:
 
 
 def of_training(key: str, experiment: Experiment) -> Iterator[Problem]:
+    """Checkpoints, batches and augmentations that cannot be."""
     train = experiment.train
     if train.checkpoints != sorted(set(train.checkpoints)):
         yield f"{key}.checkpoints", train.checkpoints, "rising numbers"

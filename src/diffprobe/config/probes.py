@@ -39,6 +39,7 @@ def of_weights(key: str, name: str, experiment: Experiment) -> Iterator[Problem]
 
 
 def of_levels(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
+    """Levels that the process does not have, that have one name, or a search that cannot be."""
     search = probe.search
     if bool(probe.levels) == bool(search):
         yield f"{key}.levels", probe.levels, "at least one level, or a search"

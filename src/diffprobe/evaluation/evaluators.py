@@ -14,6 +14,7 @@ from diffprobe.evaluation.ridge import fit_ridge
 from diffprobe.evaluation.table import Table
 
 MANY = 20  # classes from which the five likeliest are asked for too
+ROOM = 2**26  # probabilities that are held at once (256 MiB)
 TINY = 1e-30  # the least probability that counts in a log-loss
 
 
@@ -52,12 +53,9 @@ def fit(
     kind = evaluator["kind"]
     if kind == "linear":
         return fit_linear(tables, seeds, classes, evaluator, memory, device)
-    made: dict[tuple[int, int], Predictor] = {}
-    for table in tables:
-        seen = (id(table.parts), table.first)
-        if seen not in made:
-            made[seen] = fit_one(evaluator, table.within(memory / 2), classes, device)
-    return Stacked([made[id(table.parts), table.first] for table in tables])
+    distinct = {table.key: table for table in tables}
+    made = {key: fit_one(evaluator, table.within(memory / 2), classes, device) for key, table in distinct.items()}
+    return Stacked([made[table.key] for table in tables])
 
 
 def fit_one(evaluator: dict[str, Any], table: Table, classes: int, device: Any) -> Predictor:
@@ -75,11 +73,13 @@ class Judged:
     accuracy: Tensor  # (S, P, C, H) in [0, 1]
     top5: Tensor  # (S, P, C, H); with less than MANY classes of no interest
     nll: Tensor  # (S, P, C, H): mean log-loss
-    confusion: Tensor  # int64 (C, H, K, K), true classes downwards: sums over seeds and copies
+    confusion: Tensor | None  # int64 (C, H, K, K), true classes downwards: sums over seeds and copies; where asked for
 
 
 @torch.inference_mode()
-def judge(predictor: Predictor, tables: Sequence[Table], classes: int, average: bool, device: Any) -> Judged:
+def judge(
+    predictor: Predictor, tables: Sequence[Table], classes: int, average: bool, device: Any, confusion: bool = False
+) -> Judged:
     """How well each seed's predictor names the classes of its table's images.
 
     With `average`, an image's copies are judged as one: by the mean of their probabilities, or of their features where
@@ -88,23 +88,20 @@ def judge(predictor: Predictor, tables: Sequence[Table], classes: int, average: 
     if average and predictor.of_mean:
         tables = [table.mean() for table in tables]
     copies, n = tables[0].copies, len(tables[0].labels)
+    held = len(tables) * copies * len(tables[0].widths) * len(predictor.settings) * classes  # figures of an image
     sums: list[Tensor] = []
-    confusion: Any = 0
+    counts: Any = 0
     for number in range(len(tables[0].sizes)):
         labels = tables[0].chunk_labels(number).to(device)
-        p = torch.stack([both(predictor, tables, number, copy, device) for copy in range(copies)], dim=1)
-        p = p.mean(1, keepdim=True) if average else p  # (S, P, C, H, n, K)
-        sums.append(torch.stack(figures(p, labels)))  # (3, S, P, C, H)
-        guess = p.argmax(-1)  # (S, P, C, H, n)
-        confusion = confusion + confused(guess, labels, classes)
+        x = [torch.stack([table.read(number, copy) for table in tables]).to(device) for copy in range(copies)]
+        for rows in torch.arange(len(labels), device=device).split(max(1, ROOM // held)):
+            p = torch.stack([predictor.probabilities(copy[:, rows]) for copy in x], dim=1)  # (S, P, C, H, n, K)
+            p = p.mean(1, keepdim=True) if average else p
+            sums.append(torch.stack(figures(p, labels[rows])))  # (3, S, P, C, H)
+            if confusion:
+                counts = counts + confused(p.argmax(-1), labels[rows], classes)
     right, five, loss = torch.stack(sums).double().sum(0) / n
-    return Judged(right.cpu(), five.cpu(), loss.cpu(), confusion.cpu())
-
-
-def both(predictor: Predictor, tables: Sequence[Table], number: int, copy: int, device: Any) -> Tensor:
-    """Probabilities of one chunk's copy, of every seed: (S, C, H, n, K)."""
-    x = torch.stack([table.read(number, copy) for table in tables])
-    return predictor.probabilities(x.to(device))
+    return Judged(right.cpu(), five.cpu(), loss.cpu(), counts.cpu() if confusion else None)
 
 
 def figures(p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

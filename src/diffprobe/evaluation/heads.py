@@ -65,7 +65,7 @@ class Heads:
         return torch.cat(found, dim=1)
 
 
-class Copies:
+class Epochs:
     """A table as the chunks of `Windows`: epoch e sees copy e mod V of every image."""
 
     def __init__(self, table: Table) -> None:
@@ -88,10 +88,12 @@ def fit_linear(
     only chunks are in random order. `options` as in the config's `Linear`.
     """
     widths = tables[0].widths
-    tables = [table.within(memory / 2 / len(tables)) for table in tables]
+    distinct = {table.key: table for table in tables}  # seeds may share one, which is then held once
+    distinct = {key: table.within(memory / 2 / len(distinct)) for key, table in distinct.items()}
     plain = torch.zeros(sum(widths), device=device), torch.ones(sum(widths), device=device)
-    moments = [standardise(table, device) if options["standardise"] else plain for table in tables]
-    mean, std = (torch.stack(found)[:, None] for found in zip(*moments, strict=True))  # (S, 1, W) each
+    moments = {key: standardise(table, device) if options["standardise"] else plain for key, table in distinct.items()}
+    mean, std = (torch.stack([moments[table.key][i] for table in tables])[:, None] for i in (0, 1))  # (S, 1, W) each
+    tables = [distinct[table.key] for table in tables]
     groups = fresh(widths, seeds, classes, options, device)
     share = memory / len(tables) * (1 / 4 if tables[0].held is not None else 3 / 4)
     streams = [windows(table, seed, share, device) for table, seed in zip(tables, seeds, strict=True)]
@@ -145,7 +147,7 @@ def fresh(
 def windows(table: Table, seed: int, memory: float, device: Any) -> Windows:
     """The table's endless stream, with two windows of no more than `memory` bytes in all."""
     fitting = int(memory / 2 / (BLOCK * sum(table.widths) * 2))
-    return Windows(Copies(table), seed, max(1, min(fitting, len(table.sizes))), device)
+    return Windows(Epochs(table), seed, max(1, min(fitting, len(table.sizes))), device)
 
 
 # --- standardisation ----------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from diffprobe.evaluation.evaluators import MANY, Judged, fit, judge
 from diffprobe.evaluation.table import Source
 from diffprobe.runtime.errors import UserError
 
+SETTINGS = {"linear": "lr", "ridge": "strength", "logistic": "strength", "knn": "k"}  # what is tried of each kind
+
 
 def score_level(
     source: Source,
@@ -100,11 +102,17 @@ def evaluate(
     fitted = [table.joined() for table in source.fitted(evaluator["kind"], cells, fit_on, len(seeds))]
     read = [table.joined() for table in source.plain(cells, [read_on], len(seeds))]
     predictor = fit(known, fitted, seeds, **options)
-    found = judge(predictor, read, options["classes"], evaluator["average"], options["device"])
+    found = judge(predictor, read, options["classes"], evaluator["average"], options["device"], confusion=True)
     best = best_setting(found)
     accuracies = found.accuracy[..., 0, best].flatten().tolist()
     top5 = found.top5[..., 0, best].flatten().tolist() if options["classes"] >= MANY else None
     return Outcome(predictor.settings[best], accuracies, top5, found.confusion[0, best].tolist())
+
+
+def only_setting(evaluator: dict[str, Any]) -> dict[str, float] | None:
+    """The setting of an evaluator's config that leaves nothing to choose; None where there are several."""
+    name = SETTINGS[evaluator["kind"]]
+    return {name: evaluator[name][0]} if len(evaluator[name]) == 1 else None
 
 
 def best_setting(found: Judged) -> int:

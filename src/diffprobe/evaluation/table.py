@@ -77,6 +77,11 @@ class Table:
         """One copy of each image: the mean of all."""
         return replace(self, averaged=True)
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Equal for views of the same features and copies."""
+        return id(self.parts), self.first
+
     def some(self, first: int, draws: int) -> "Table":
         """Only some of the copies."""
         return replace(self, first=self.first + first, draws=draws)

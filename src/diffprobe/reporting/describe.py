@@ -152,7 +152,7 @@ def feature_bytes(config: Config, experiment: Experiment, rows: dict[str, int], 
     level = (probe.augmented * fitted + probe.draws * (plain + rows[one["read"]])) * wide
     grid = level * level_count(experiment)
     copies = probe.draws * len(probe.seeds) * sum(rows.values()) + probe.augmented * (rows["train"] + rows["select"])
-    kept = copies * max((sum(cell_widths(experiment, shape)) for shape in shapes), default=0) * factor
+    kept = copies * max((cell_bytes(experiment, shape, factor) for shape in shapes), default=0)
     if config.state.keep_features == "all":
         kept += grid * len(experiment.train.checkpoints)
     return {"features": kept, "features_peak": kept + grid}
@@ -164,11 +164,13 @@ def level_count(experiment: Experiment) -> int:
     return search.coarse + 2 * search.rounds if search else len(experiment.probe.levels)
 
 
-def cell_widths(experiment: Experiment, shape: list[int]) -> list[int]:
-    """Widths of what is kept of the choice, were all taps like this one (C, H, W)."""
+def cell_bytes(experiment: Experiment, shape: list[int], pooled: int) -> int:
+    """Of what is kept of the choice for a copy of an image, were all taps like this one (C, H, W); `pooled` bytes a
+    channel.
+    """
     joined = {(cell.tap, str(cell.level)) for e in experiment.probe.evaluators.values() for cell in e.combine}
     tokens = any(evaluator.tokens for evaluator in experiment.probe.evaluators.values())
-    return [shape[0]] * (1 + len(joined)) + ([shape[0] * shape[1] * shape[2]] if tokens else [])
+    return (1 + len(joined)) * shape[0] * pooled + tokens * shape[0] * shape[1] * shape[2] * FLOAT16
 
 
 def jobs(config: Config, name: str) -> dict[str, int]:
