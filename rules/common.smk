@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.facts import asking_labels, facts
-from diffprobe.config.layout import DOWNLOADS, Layout, receipt, store_receipt
+from diffprobe.config.layout import DOWNLOADS, Layout, PRETRAINED, receipt, store_receipt
 from diffprobe.config.levels import parts
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
@@ -65,6 +65,7 @@ wildcard_constraints:
     sampler=r"[\w-]+",
     kimg=r"\d+",
     part=r"\d+",
+    job=r"\d+",
     evaluator=any_of({name for e in CONFIG.experiments.values() if e.probe for name in e.probe.evaluators}),
 
 
@@ -183,11 +184,23 @@ def latents_images(wildcards) -> str:
 
 
 def weights_of(autoencoder: str) -> str:
-    return L.autoencoder_weights(autoencoder, CONFIG.autoencoders[autoencoder].train.kimg)
+    found = CONFIG.autoencoders[autoencoder]
+    return L.autoencoder_weights(autoencoder, found.train.kimg if found.kind == "trained" else PRETRAINED)
 
 
 def latents_autoencoder(wildcards) -> str:
     return weights_of(CONFIG.latents[wildcards.latents].autoencoder)
+
+
+def foreign_state(name: str) -> str | None:
+    """What tells that latents from elsewhere have changed; of those gone now, what was recorded when they were read."""
+    path, made = CONFIG.latents[name].imported.path, Path(store_receipt(L.latents(name)))
+    if Path(path).exists() or not made.exists():
+        return fingerprint([path])
+    return read_json(made)["config"].get("state")
+
+
+FOREIGN = {name for name, latents in CONFIG.latents.items() if latents.imported}  # encoded by another system
 
 
 # --- an experiment's parts

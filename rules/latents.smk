@@ -1,17 +1,39 @@
 # A dataset's images through an autoencoder (trained in training.smk) into a store of latents.
 
 
+rule pretrained:
+    output:
+        weights=L.autoencoder_weights("{autoencoder}", PRETRAINED),
+        receipt=L.checkpoint(L.autoencoder("{autoencoder}"), PRETRAINED, "receipt.json"),
+    log:
+        L.log("pretrained", "{autoencoder}"),
+    benchmark:
+        L.benchmark("pretrained", "{autoencoder}")
+    priority: 30
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        config=params_of(lambda w: subtrees.pretrained(CONFIG.autoencoders[w.autoencoder])),
+    shell:
+        "job pretrained {params.config:q} --out weights={output.weights:q} receipt={output.receipt:q}"
+        " --with name={wildcards.autoencoder} --log {log:q} --threads {threads} --name pretrained.{wildcards.autoencoder}"
+
+
 rule encode:
     input:
         images=latents_images,
         autoencoder=latents_autoencoder,
     output:
-        store=L.latents("{latents}"),
-        receipt=store_receipt(L.latents("{latents}")),
+        encoded=L.encoded("{latents}", "{job}"),
+        receipt=receipt(L.encoded("{latents}", "{job}")),
     log:
-        L.log("encode", "{latents}"),
+        L.log("encode", "{latents}", "{job}"),
     benchmark:
-        L.benchmark("encode", "{latents}")
+        L.benchmark("encode", "{latents}", "{job}")
     priority: 30
     conda:
         ENVIRONMENT
@@ -22,10 +44,71 @@ rule encode:
         runtime=720,
     params:
         config=params_of(lambda w: subtrees.encode(CONFIG, w.latents)),
+        share=lambda wildcards: f"{wildcards.job}/{CONFIG.latents[wildcards.latents].jobs}",
+        store=lambda wildcards: Path(L.latents(wildcards.latents)).parent,
     shell:
         "job encode {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
+        " --out encoded={output.encoded:q} receipt={output.receipt:q} --with share={params.share} store={params.store:q}"
+        " --log {log:q} --threads {threads} --name encode.{wildcards.latents}.{wildcards.job}"
+
+
+rule latents:
+    input:
+        images=latents_images,
+        autoencoder=latents_autoencoder,
+        encoded=lambda wildcards: [
+            L.encoded(wildcards.latents, job) for job in range(CONFIG.latents[wildcards.latents].jobs)
+        ],
+    output:
+        store=L.latents("{latents}"),
+        receipt=store_receipt(L.latents("{latents}")),
+    log:
+        L.log("latents", "{latents}"),
+    benchmark:
+        L.benchmark("latents", "{latents}")
+    wildcard_constraints:
+        latents=any_of(set(CONFIG.latents) - FOREIGN),
+    priority: 30
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        config=params_of(lambda w: subtrees.finish(CONFIG, w.latents)),
+        encoded=lambda wildcards, input: numbered("encoded", input.encoded),
+    shell:
+        "job latents {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q} {params.encoded}"
         " --out store={output.store:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name encode.{wildcards.latents}"
+        " --log {log:q} --threads {threads} --name latents.{wildcards.latents}"
+
+
+rule import_latents:
+    input:
+        images=latents_images,
+        autoencoder=latents_autoencoder,
+    output:
+        store=L.latents("{latents}"),
+        receipt=store_receipt(L.latents("{latents}")),
+    log:
+        L.log("import_latents", "{latents}"),
+    benchmark:
+        L.benchmark("import_latents", "{latents}")
+    wildcard_constraints:
+        latents=any_of(FOREIGN),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        config=params_of(lambda w: subtrees.import_latents(CONFIG, w.latents, foreign_state(w.latents))),
+    shell:
+        "job import_latents {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
+        " --out store={output.store:q} receipt={output.receipt:q}"
+        " --log {log:q} --threads {threads} --name import_latents.{wildcards.latents}"
 
 
 rule reconstruct:

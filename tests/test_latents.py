@@ -69,10 +69,12 @@ def test_measured_scale_gives_samples_of_mean_0_and_variance_1(original: Path):
 
 def test_configured_scale_is_kept(copy: Path, pictures: Path):
     store = planned(copy.parent)
-    assert complete(store, pictures, {"scale": 0.18215, "shift": [0.0, 1.0]}) == []
-    latents = open_store(copy, {"scale": {"scale": 0.18215, "shift": [0.0, 1.0]}})
-    assert np.array_equal(latents.scale, np.float32([0.18215, 0.18215]))
-    assert np.array_equal(latents.shift, np.float32([0, 1]))
+    assert complete(store, pictures, 0.18215) == []
+    latents = open_store(copy, {"scale": 0.18215})
+    assert np.array_equal(latents.scale, np.float32([0.18215, 0.18215])) and not latents.shift.any()
+    complete(store, pictures, "published", {"scale": 2.0, "shift": [0.0, 1.0]})
+    latents = open_store(copy, {"scale": "published"})
+    assert np.array_equal(latents.scale, np.float32([2, 2])) and np.array_equal(latents.shift, np.float32([0, 1]))
 
 
 @given(
@@ -130,7 +132,7 @@ def test_a_killed_writer_loses_its_part_only(original: Path, pictures: Path, tmp
     done = shards(store.path)
     assert len(done) == 3 + 1  # three whole ones and what the killed writer left half-written
     with pytest.raises(UserError, match=r"latents.zarr: 6 parts are missing, the first is train.1.0; run again"):
-        finish(store, {}, {}, MEASURED)
+        finish(store, {}, {}, MEASURED, None)
     with pytest.raises(UserError, match="no finished latent store"):
         open_store(store.path)
     assert len(complete(store, pictures)) == 6
@@ -158,7 +160,7 @@ def test_two_writers_share_the_work_and_write_the_same_bytes(original: Path, pic
         ({"size": 4, "dataset": "e" * 64}, f'dataset is "{"d" * 64}", but "{"e" * 64}" is wanted'),
         ({"seed": 4}, "seed is 3, but 4 is wanted"),
         ({"views": {**VIEWS, "test": []}}, 'views.test is [{"draw":0,"kind":"identity"}], but [] is wanted'),
-        ({"scale": {"scale": 1.0, "shift": 0.0}}, 'scale is "measured", but {"scale":1.0,"shift":0.0} is wanted'),
+        ({"scale": 0.5}, 'scale is "measured", but 0.5 is wanted'),
         ({"crop": True}, "crop is null, but true is wanted"),
     ],
 )

@@ -37,7 +37,7 @@ def latents(tmp_path_factory: pytest.TempPathFactory) -> Latents:
         moments[:, 2:] = -4  # a standard deviation of exp(-2)
         write_part(store, part, moments)
     labels = {split: first[split] + np.arange(n) for split, n in COUNTS.items()}
-    finish(store, labels, labels, {"scale": [1.0, 0.5], "shift": [0.0, 1.0]})
+    finish(store, labels, labels, "own", {"scale": [1.0, 0.5], "shift": [0.0, 1.0]})
     return open_store(store.path)
 
 

@@ -25,6 +25,7 @@ TINY = {
     "datasets": {"digits": {"source": {"kind": "digits"}}},
     "autoencoders": {
         "vae": {
+            "kind": "trained",
             "dataset": "digits",
             "size": 16,
             "resize": "repeat",

@@ -12,6 +12,7 @@ from torch import Tensor
 from diffprobe.data import images, views
 from diffprobe.data.splits import SPLITS
 from diffprobe.latents.encoding import encode, split_arrays
+from diffprobe.latents.identity import numbers
 from diffprobe.latents.parts import Store
 from diffprobe.latents.store import finish
 from diffprobe.runtime.errors import UserError
@@ -46,11 +47,11 @@ def planned(folder: Path, **changes: object) -> Store:
     return replace(Store(folder / "latents.zarr", IDENTITY, 3, COUNTS, VIEWS, shard_chunks=1), **changes)
 
 
-def complete(store: Store, pictures: Path, scale: object = MEASURED) -> list[str]:
+def complete(store: Store, pictures: Path, scale: str | float = MEASURED, published: dict | None = None) -> list[str]:
     """Run what is missing; the keys of the shards that were written."""
     before = shards(store.path)
     encode(store, pictures, toy_moments, batch=64)
-    finish(store, *split_arrays(pictures, list(COUNTS)), scale)
+    finish(store, *split_arrays(pictures, list(COUNTS)), scale, numbers(scale, published))
     return sorted(key for key, mark in shards(store.path).items() if before.get(key) != mark)
 
 

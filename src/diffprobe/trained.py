@@ -20,7 +20,7 @@ from diffprobe.evaluation.features import Extractor
 from diffprobe.evaluation.inputs import Inputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
-from diffprobe.networks.autoencoder import Codec, posterior
+from diffprobe.networks.autoencoder import Codec
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training import checkpoints
@@ -136,8 +136,8 @@ class Trained:
         scale, shift = (torch.tensor(header[name], device=self.device)[:, None, None] for name in ("scale", "shift"))
         rows = torch.arange(first, first + len(x), device=self.device)
         with torch.inference_mode():
-            moments = self.codec.moments(x)  # (B, 2c, h, w)
-            return (posterior(moments, normal(key, rows, self.model.shape, draw)) - shift) * scale
+            moments = self.codec.moments(x)
+            return (self.codec.latents(moments, normal(key, rows, self.model.shape, draw)) - shift) * scale
 
 
 def holding(key: str, path: Path, what: str) -> Path:

@@ -19,7 +19,7 @@ def main(job: Job) -> None:
     weights = checkpoints[choice["kimg"]]
     trained = model.load(weights, device, weights=config["weights"]["name"])
     source = extractor(trained, config, int(job.options["batch"]), device)
-    data = open_inputs(job.input("data"), SPLITS, device, trained.latents, config["crop"])
+    data = open_inputs(job.input("data"), SPLITS, device, trained.latents, config["crop"], config["latents_as"])
     wanted = cells(config, choice)
     levels = {level.name: level for level in map(trained.process.level, [choice["sigma"], *config["sigmas"]])}
     # A draw of its own for every seed; of `test` never an augmented one.

@@ -1,16 +1,21 @@
-"""A dataset's images through an autoencoder into a store of latents. Config: views, scale, seed, batch, shard_chunks.
+"""One job's share of a dataset's images through an autoencoder into a store of latents.
 
-Parts that an earlier, killed run has finished are kept; the store's mark is written last.
+Config: views, seed, precision, batch, shard_chunks. Options: share, this job and the number of jobs as 0/1; store, the
+folder. Parts that an earlier, killed run has finished are kept. What is written tells which store it is part of.
 """
 
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
 from torch import Tensor
 
 from diffprobe.data import images
 from diffprobe.data.pixels import to_float
 from diffprobe.evaluation.model import load_codec
-from diffprobe.latents.encoding import encode, split_arrays
-from diffprobe.latents.identity import planned, scaling
-from diffprobe.latents.store import finish
+from diffprobe.latents.encoding import encode, share_of
+from diffprobe.latents.identity import planned
+from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
 
@@ -19,17 +24,21 @@ def main(job: Job) -> None:
     found = images.describe(job.input("images"))
     image = (found["channels"], found["size"], found["size"])
     codec, header = load_codec(job.input("autoencoder"), device, image)
-    path = job.output("store").parent
-    store = planned(config, path, job.input("images"), header["codec"], job.input("autoencoder"))
+    bf16 = config["precision"] == "bf16" or (config["precision"] == "auto" and device.type == "cuda")
+    made_by = (header["codec"], job.input("autoencoder"), "bfloat16" if bf16 else "float32", codec.holds)
+    store = planned(config, Path(job.options["store"]), job.input("images"), *made_by)
+    number, jobs = map(int, job.options["share"].split("/"))
 
     def moments(pixels: Tensor) -> Tensor:  # (B, H, W, C) to (B, 2C, h, w)
-        return codec.moments(to_float(pixels.to(device)))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            return codec.moments(to_float(pixels.to(device)))
 
-    job.progress.start(sum(part.stop - part.start for part in store.parts), "images")
-    encode(store, job.input("images"), moments, config["batch"], job.progress.update)
-    labels, rows = split_arrays(job.input("images"), list(store.counts))
-    finish(store, labels, rows, scaling(config))
-    job.write_receipt(images=job.progress.total, parts=len(store.parts))
+    parts = share_of(store, number, jobs)
+    job.progress.start(sum(part.stop - part.start for part in parts), "images")
+    encode(store, job.input("images"), moments, config["batch"], job.progress.update, parts)
+    plan = {key: value for key, value in asdict(store).items() if key != "path"}
+    write_json(job.output("encoded"), {"store": plan, "parts": [part.name for part in parts]})
+    job.write_receipt(images=job.progress.total, parts=len(parts), images_per_second=round(job.progress.rate, 1))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def main(job: Job) -> None:
     device, config = job.device, job.config
     trained = model.load(job.input("weights"), device, weights=config["weights"]["name"])
     source = extractor(trained, config, int(job.options["batch"]), device)
-    data = open_inputs(job.input("data"), [*config["fit"], config["read"]], device, trained.latents, config["crop"])
+    splits, how = [*config["fit"], config["read"]], (config["crop"], config["latents_as"])
+    data = open_inputs(job.input("data"), splits, device, trained.latents, *how)
     asked, wanted = copies(config), {tap: (tap, config["pooling"]) for tap in config["taps"]}
     known = {"config": config, "weights": sha256(job.input("weights")), "data": fingerprint([job.inputs["data"]])}
     identity = digest(known | {"code": code_version()})

@@ -11,7 +11,7 @@ import torch
 from diffprobe.data import images
 from diffprobe.data.pixels import to_float, to_uint8
 from diffprobe.evaluation.model import load_codec
-from diffprobe.networks.autoencoder import posterior, psnr
+from diffprobe.networks.autoencoder import psnr
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run
 
@@ -28,7 +28,7 @@ def main(job: Job) -> None:
     found, pairs = [], []
     for start in range(0, len(data.images), config["batch"]):
         x = to_float(torch.from_numpy(data.images[start : start + config["batch"]]).to(device))
-        original, decoded = codec.fitted(x), codec.decode(posterior(codec.moments(x), None)).clamp(-1, 1)
+        original, decoded = codec.fitted(x), codec.decode(codec.latents(codec.moments(x))).clamp(-1, 1)
         found += psnr(decoded, original).tolist()
         if start < SHOWN:
             pairs.append(torch.stack([to_uint8(original), to_uint8(decoded)]).cpu())

@@ -84,7 +84,7 @@ def make_task(config: dict, data: Data, shape: dict, seed: int) -> Task:
     if config["task"] == "classification":
         return Classification(network)
     if config["task"] == "autoencoding":
-        return Autoencoding(Codec(network, **codec(config), image=data.image), config["train"]["kl_weight"])
+        return Autoencoding(Codec(network, **codec(config), image=data.image), config["losses"]["kl_weight"])
     label_dropout = config["network"].get("label_dropout", 0.0)
     return Diffusion(network, build_process(config["process"]), label_dropout, make_view(config["train"]))
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from diffprobe.config import generation, probes
+from diffprobe.config.autoencoders import Autoencoder, Trained
 from diffprobe.config.datasets import Dataset, Download, Stratified
-from diffprobe.config.facts import conditional, facts, model_space
-from diffprobe.config.latents import Autoencoder, Latents
+from diffprobe.config.facts import conditional, factor, facts, model_space
+from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Diffusers, DiT, Experiment, Process, UNet
 from diffprobe.config.names import diffusers_config
 from diffprobe.config.words import Problem, listed, one_of
@@ -64,19 +65,32 @@ def of_shares(key: str, split: Stratified, smallest: int | None) -> Iterator[Pro
 
 
 def of_autoencoder(key: str, autoencoder: Autoencoder, config: Config) -> Iterator[Problem]:
-    network = autoencoder.network
+    if autoencoder.size % factor(autoencoder):
+        yield f"{key}.size", autoencoder.size, f"a multiple of {factor(autoencoder)}, the pixels per latent pixel"
+    if autoencoder.kind == "trained":
+        yield from of_trained(key, autoencoder, config)
+
+
+def of_trained(key: str, autoencoder: Trained, config: Config) -> Iterator[Problem]:
+    """A network that does not fit the images, or a batch that cannot be divided."""
+    network, train = autoencoder.network, autoencoder.train
     if autoencoder.dataset not in config.datasets:
         yield f"{key}.dataset", autoencoder.dataset, one_of(config.datasets)
         return
     known = facts(config.datasets[autoencoder.dataset])
-    if autoencoder.size % 2 ** (len(network.widths) - 1):
-        yield f"{key}.size", autoencoder.size, f"a multiple of {2 ** (len(network.widths) - 1)}, for the widths' levels"
     if any(width % network.groups for width in network.widths):
         yield f"{key}.network.groups", network.groups, f"a divisor of every width ({listed(network.widths)})"
     if known.channels not in (1, network.channels):
         yield f"{key}.network.channels", network.channels, f"{known.channels}, as the images have"
     if autoencoder.resize == "repeat" and known.size and autoencoder.size % known.size:
         yield f"{key}.resize", "repeat", f"bilinear, or a size that is a multiple of the images' {known.size} pixels"
+    whole = train.device_batch is None or train.device_batch >= train.batch
+    if train.adversary and train.adversary.norm == "batch" and not whole:
+        yield (
+            f"{key}.train.device_batch",
+            train.device_batch,
+            "null, or an adversary with norm: group",
+        )
 
 
 def of_latents(key: str, latents: Latents, config: Config) -> Iterator[Problem]:
@@ -88,28 +102,37 @@ def of_latents(key: str, latents: Latents, config: Config) -> Iterator[Problem]:
         yield f"{key}.autoencoder", latents.autoencoder, one_of(config.autoencoders)
         return
     autoencoder = config.autoencoders[latents.autoencoder]
-    if autoencoder.dataset not in config.datasets:
-        return  # said where the autoencoder is
-    dataset, other = config.datasets[latents.dataset], config.datasets[autoencoder.dataset]
-    known, seen = facts(dataset), facts(other)
-    fitting = autoencoder.dataset == latents.dataset or not known.size or autoencoder.size % known.size == 0
-    if autoencoder.resize == "repeat" and not fitting:
-        yield (
-            f"{key}.autoencoder",
-            latents.autoencoder,
-            f"one whose size is a multiple of the images' {known.size} pixels",
-        )
-    if other.source == dataset.source and (other.split, other.per_class) != (dataset.split, dataset.per_class):
-        allowed = f"an autoencoder of {latents.dataset}: {autoencoder.dataset} splits the same images otherwise"
-        yield f"{key}.autoencoder", latents.autoencoder, f"{allowed}, so it has seen some of this test"
-    if seen.channels != known.channels:
-        yield f"{key}.autoencoder", latents.autoencoder, f"an autoencoder of images with {known.channels} channels"
+    known = facts(config.datasets[latents.dataset])
+    if autoencoder.kind == "trained":
+        if autoencoder.dataset not in config.datasets:
+            return  # said where the autoencoder is
+        yield from of_autoencoder_of(key, latents, autoencoder, config)
+    else:
+        if known.channels not in (1, autoencoder.channels):
+            yield f"{key}.autoencoder", latents.autoencoder, f"one of images with {known.channels} channels"
+    fitting = not known.size or autoencoder.size % known.size == 0
+    if autoencoder.resize == "repeat" and not fitting and getattr(autoencoder, "dataset", None) != latents.dataset:
+        allowed = f"one whose size is a multiple of the images' {known.size} pixels"
+        yield f"{key}.autoencoder", latents.autoencoder, allowed
+    if latents.scale == "published" and autoencoder.kind == "trained":
+        yield f"{key}.scale", "published", "measured, or a number: an autoencoder trained here has none"
     if latents.views[0].kind != "identity":
         yield f"{key}.views", latents.views[0].kind, "identity as the first (features are taken from it)"
     if 256 % latents.batch:
         yield f"{key}.batch", latents.batch, "a divisor of 256, the images of a chunk"
     if isinstance(latents.scale, float) and latents.scale <= 0:
         yield f"{key}.scale", latents.scale, "measured, or a number above 0"
+
+
+def of_autoencoder_of(key: str, latents: Latents, autoencoder: Trained, config: Config) -> Iterator[Problem]:
+    """An autoencoder that was trained on images of another kind, or on this dataset's test."""
+    dataset, other = config.datasets[latents.dataset], config.datasets[autoencoder.dataset]
+    known, seen = facts(dataset), facts(other)
+    if other.source == dataset.source and (other.split, other.per_class) != (dataset.split, dataset.per_class):
+        allowed = f"an autoencoder of {latents.dataset}: {autoencoder.dataset} splits the same images otherwise"
+        yield f"{key}.autoencoder", latents.autoencoder, f"{allowed}, so it has seen some of this test"
+    if seen.channels != known.channels:
+        yield f"{key}.autoencoder", latents.autoencoder, f"an autoencoder of images with {known.channels} channels"
 
 
 def of_classifier(key: str, dataset: str, config: Config) -> Iterator[Problem]:

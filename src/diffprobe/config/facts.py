@@ -5,6 +5,7 @@ Of folders and zips little is known; None stands for what only reading will tell
 
 from typing import NamedTuple
 
+from diffprobe.config.autoencoders import Autoencoder, Pretrained
 from diffprobe.config.datasets import CelebAHQ, Dataset, Official, Stratified
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import AUGMENT_LABEL, VIEW_LABEL, diffusers_config, diffusers_taps, dit_taps, unet_taps
@@ -88,9 +89,20 @@ def model_space(config: Config, experiment: Experiment) -> tuple[int, int]:
     if experiment.latents is None:
         known = facts(config.datasets[experiment.dataset])
         return known.channels, known.size
-    autoencoder = config.autoencoders[config.latents[experiment.latents].autoencoder]
-    halvings = len(autoencoder.network.widths) - 1
-    return autoencoder.network.latent_channels, autoencoder.size // 2**halvings
+    return latent_space(config.autoencoders[config.latents[experiment.latents].autoencoder])
+
+
+def latent_space(autoencoder: Autoencoder) -> tuple[int, int]:
+    """(channels, size) of an autoencoder's latents."""
+    known = autoencoder if isinstance(autoencoder, Pretrained) else autoencoder.network
+    return known.latent_channels, autoencoder.size // factor(autoencoder)
+
+
+def factor(autoencoder: Autoencoder) -> int:
+    """Pixels per latent pixel, in height and width."""
+    if isinstance(autoencoder, Pretrained):
+        return autoencoder.factor
+    return 2 ** (len(autoencoder.network.widths) - 1)
 
 
 def augment_label(config: Config, experiment: Experiment) -> int:

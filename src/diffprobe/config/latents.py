@@ -1,57 +1,10 @@
-"""Autoencoders, and the latents that they make."""
+"""Stores of latents."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Name, Number, Positive, Strict
-
-
-class AutoencoderKL(Strict):
-    """diffusers' AutoencoderKL: a Gaussian posterior per latent pixel (Rombach et al. 2022)."""
-
-    kind: Literal["autoencoder_kl"]
-    channels: Positive = Field(3, description="Channels of its images; grey ones are repeated.")
-    latent_channels: Positive = Field(4, description="Channels of the latents.")
-    widths: list[Positive] = Field(
-        [128, 256, 512, 512],
-        min_length=1,
-        description="Width of each level; each but the first halves the resolution.",
-    )
-    blocks: Positive = Field(2, description="Residual blocks per level.")
-    groups: Positive = Field(32, description="Groups of the group norms; must divide every width.")
-    attention: bool = Field(True, description="Self-attention in the middle.")
-
-
-class AutoencoderTraining(Strict):
-    """Training of an autoencoder: mean squared error plus the KL divergence to the normal distribution."""
-
-    kimg: Positive = Field(description="Length, in thousands of images.")
-    batch: Positive = Field(32, description="Images per step.")
-    lr: Number = Field(1e-4, gt=0, description="Learning rate of Adam.")
-    warmup_kimg: Number = Field(0, ge=0, description="Linear warm-up, in thousands of images.")
-    kl_weight: Number = Field(1e-6, ge=0, description="Weight of the KL divergence (summed over a latent).")
-    ema_kimg: Number = Field(10, gt=0, description="Half-life of the moving average, in thousands of images.")
-    ema_ramp: Number = Field(0.1, gt=0, description="The half-life is at most this share of the images seen so far.")
-    clip: Number | None = Field(None, gt=0, description="Bound on the norm of the gradient; null for none.")
-    seed: Integer = Field(0, description="Seed of weights, order and noise.")
-    splits: list[Literal["train", "select"]] = Field(
-        ["train", "select"], min_length=1, description="The images that it may see."
-    )
-
-
-class Autoencoder(Strict):
-    """An autoencoder that the workflow trains."""
-
-    dataset: Name = Field(description="An entry of `datasets`: what it is trained on.")
-    size: Positive = Field(description="Height and width of the images that it takes; the dataset's are resized.")
-    resize: Literal["bilinear", "repeat"] = Field(
-        "bilinear",
-        description="How the dataset's images come to that size: `bilinear` (with antialiasing, the published way), or "
-        "`repeat` (each pixel repeated a whole number of times, which resizing back does not blur).",
-    )
-    network: AutoencoderKL = Field(description="The network.")
-    train: AutoencoderTraining = Field(description="Its training.")
+from diffprobe.config.base import Integer, Name, Number, Path, Positive, Strict
 
 
 class Identity(Strict):
@@ -79,6 +32,19 @@ class Crop(Strict):
 View = Annotated[Identity | Mirror | Crop, Field(discriminator="kind")]
 
 
+class Peers(Strict):
+    """Latents that another system has encoded, and what holds them: `npy`, a folder with train_code_0.npy and so on,
+    one file per view (DDAE/DiT); `files`, a folder with a file per image (fast-DiT); `safetensors`, a folder of shards
+    (LightningDiT). The images must lie in the order of the dataset's own files.
+    """
+
+    kind: Literal["npy", "files", "safetensors"]
+    path: Path = Field(description="The folder.")
+    scaled: Number = Field(
+        1.0, gt=0, description="What its latents were multiplied by, and are divided by again: 0.18215 in DDAE/DiT."
+    )
+
+
 class Latents(Strict):
     """A store of latents: a dataset as an autoencoder's posterior moments, in several views."""
 
@@ -91,11 +57,20 @@ class Latents(Strict):
         description="Views of `train` (select and test have the identity alone); the identity comes first. A DiT is "
         "told what a view has done and draws images as they are; a U-Net is not, so its samples come in all views.",
     )
-    scale: Literal["measured"] | Number = Field(
+    scale: Literal["measured", "published"] | Number = Field(
         "measured",
-        description="Factor that brings latents to unit deviation: measured per channel (with the mean as shift), "
-        "or a number (and no shift), such as 0.18215.",
+        description="Factor that brings latents to unit deviation: measured per channel (with the mean as shift); that "
+        "of a pretrained autoencoder's own config, and its shift; or a number (and no shift), such as 0.18215.",
+    )
+    imported: Peers | None = Field(
+        None, description="Latents that another system has encoded, in place of encoding; null: none."
     )
     seed: Integer = Field(0, description="Seed of the views.")
     batch: Positive = Field(64, description="Images per pass of the autoencoder; a divisor of 256.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Of the autoencoder's arithmetic when it encodes. `auto`: bf16 on a GPU, else fp32."
+    )
     shard_chunks: Positive = Field(16, description="Chunks of 256 images per file.")
+    jobs: Positive = Field(
+        1, description="Jobs that share the encoding, so as many devices or nodes may; changes no byte."
+    )

@@ -9,6 +9,7 @@ from typing import get_args
 
 from diffprobe.config.datasets import Download
 
+PRETRAINED = "pretrained"  # the one checkpoint of an autoencoder that was trained elsewhere
 DOWNLOADS = get_args(Download.model_fields["kind"].annotation)  # the sources that are downloaded
 
 
@@ -50,6 +51,10 @@ class Layout:
 
     def autoencoder_weights(self, autoencoder: str, kimg: int | str) -> str:
         return self.checkpoint(self.autoencoder(autoencoder), kimg, "ema.safetensors")
+
+    def encoded(self, latents: str, job: int | str) -> str:
+        """What one of the encoding jobs tells of its parts, which lie in the store."""
+        return f"{self.root}/latents/{latents}/encoded/{job}.json"
 
     def reconstruction(self, latents: str) -> str:
         return f"{self.root}/latents/{latents}/reconstruction.json"

@@ -104,7 +104,8 @@ def used(config: Config) -> Config:
     experiments = config.experiments.values()
     stores = [config.latents[experiment.latents] for experiment in experiments if experiment.latents]
     names = {experiment.dataset for experiment in experiments}
-    names |= {config.autoencoders[store.autoencoder].dataset for store in stores}
+    autoencoders = [config.autoencoders[store.autoencoder] for store in stores]
+    names |= {autoencoder.dataset for autoencoder in autoencoders if autoencoder.kind == "trained"}
     return config.model_copy(
         update={"datasets": {name: dataset for name, dataset in config.datasets.items() if name in names}}
     )

@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from diffprobe.config.autoencoders import Autoencoder
 from diffprobe.config.base import Integer, Name, NotNegative, Number, Path, Positive, Strict
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import Extractor
-from diffprobe.config.latents import Autoencoder, Latents
+from diffprobe.config.latents import Latents
 from diffprobe.config.probing import Probe
 
 # --- experiments --------------------------------------------------------------------------------------------
@@ -198,6 +199,15 @@ class Training(Strict):
     resident_gib: Number = Field(
         8, ge=0, description="Images (as bytes, in GiB) up to which they are held on the device; more are streamed."
     )
+    latents_as: Literal["sample", "mean"] = Field(
+        "sample", description="A latent is drawn anew from its posterior each time, or is its mean."
+    )
+    window_mib: Number = Field(
+        48,
+        gt=0,
+        description="Latents (in MiB) that are permuted together: chunks of 256 come in a new order each epoch, then "
+        "the rows of as many chunks as this holds are mixed.",
+    )
     devices: Positive = Field(
         1, description="GPUs (without any, processes) that train together and share each batch; changes only rounding."
     )
@@ -346,6 +356,19 @@ class State(Strict):
     tensorboard: bool = Field(False, description="Losses also as TensorBoard events, in runs/NAME/tensorboard.")
 
 
+class MemoryBudget(Strict):
+    """How training reads latents, by the size of their store; changes no result. Larger ones than both are streamed,
+    two windows (`train.window_mib`) at a time.
+    """
+
+    device_gib: Number = Field(8, ge=0, description="Up to this (GiB) all of it is held on a GPU.")
+    host_gib: Number = Field(
+        16,
+        ge=0,
+        description="Up to this its files are mapped into memory, once for all processes of the machine that read it.",
+    )
+
+
 class Threads(Strict):
     """CPU threads of a job. Another number may round differently, so it stays with a run."""
 
@@ -403,6 +426,7 @@ class Config(Strict):
     )
     each: Each | None = Field(None, description="What is merged over every experiment; null: nothing.")
     state: State = Field(default_factory=State, description="Keeping of training states.")
+    memory_budget: MemoryBudget = Field(default_factory=MemoryBudget, description="How training reads latents.")
     threads: Threads = Field(default_factory=Threads, description="CPU threads per job.")
     metrics: Metrics = Field(default_factory=Metrics, description="How generated images are measured.")
     report: Report = Field(default_factory=Report, description="Plot options.")

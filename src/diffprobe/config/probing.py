@@ -147,6 +147,9 @@ class Probe(Strict):
         "they are the store's views.",
     )
     crop: Crop = Field(default_factory=Crop, description="How they are made, in pixels.")
+    latents_as: Literal["sample", "mean"] = Field(
+        "sample", description="In latents: each copy is drawn anew from its posterior, or is its mean."
+    )
     draws: Integer = Field(2, ge=2, description="Noisy copies of each un-augmented image (of each seed, on `test`).")
     batch: Positive = Field(256, description="Images per forward pass; changes no feature.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the network's arithmetic.")

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from diffprobe.config.latents import Autoencoder, Latents
-from diffprobe.config.layout import DOWNLOADS, Layout, receipt, store_receipt
+from diffprobe.config.autoencoders import Autoencoder
+from diffprobe.config.latents import Latents
+from diffprobe.config.layout import DOWNLOADS, PRETRAINED, Layout, receipt, store_receipt
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
 
@@ -46,7 +47,7 @@ def stages(config: Config) -> list[Stage]:
             add("nearest_real", name, layout.nearest_real(name))
     for name, latents in used_latents(config).items():
         add_autoencoder(add, layout, latents.autoencoder, config.autoencoders[latents.autoencoder])
-        add("encode", name, layout.latents(name), receipt=store_receipt(layout.latents(name)))
+        add_latents(add, layout, name, latents)
         add("reconstruct", name, layout.reconstruction(name), layout.pairs(name))
         add("plot_reconstruction", name, layout.latents_plot(name), receipt="")
     for name, extractor in used_extractors(config).items():
@@ -61,7 +62,19 @@ def stages(config: Config) -> list[Stage]:
 
 
 def add_autoencoder(add, layout: Layout, name: str, autoencoder: Autoencoder) -> None:
-    add_training(add, layout, "autoencoder", name, layout.autoencoder(name), autoencoder.train.kimg)
+    if autoencoder.kind == "trained":
+        add_training(add, layout, "autoencoder", name, layout.autoencoder(name), autoencoder.train.kimg)
+        return
+    weights = layout.autoencoder_weights(name, PRETRAINED)
+    add("pretrained", name, weights, receipt=layout.checkpoint(layout.autoencoder(name), PRETRAINED, "receipt.json"))
+
+
+def add_latents(add, layout: Layout, name: str, latents: Latents) -> None:
+    """Parts by several jobs and what completes them, or one job that reads what others have encoded."""
+    store = layout.latents(name)
+    for job in range(0 if latents.imported else latents.jobs):
+        add("encode", name, layout.encoded(name, job), names=(job,))
+    add("import_latents" if latents.imported else "latents", name, store, receipt=store_receipt(store))
 
 
 def add_experiment(add, layout: Layout, name: str, experiment: Experiment, config: Config) -> None:

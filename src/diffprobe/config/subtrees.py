@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffprobe.config import levels
+from diffprobe.config.autoencoders import Pretrained, Trained
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import ClassifierExtractor
 from diffprobe.config.facts import network_taps
-from diffprobe.config.latents import Autoencoder
 from diffprobe.config.models import Config, Experiment, Training
 from diffprobe.config.names import diffusers_config
 from diffprobe.config.probes import scores
@@ -63,24 +63,39 @@ def imported(experiment: Experiment) -> Subtree:
     return {"network": network(experiment), "process": dump(experiment.process)}
 
 
-def autoencoder(autoencoder: Autoencoder) -> Subtree:
-    train = plain_training(autoencoder.train.model_dump(mode="json", exclude={"kimg"}))
-    return {"task": "autoencoding", **codec(autoencoder), "train": train}
+LOSSES = ("reconstruction", "kl_weight", "perceptual", "adversary")  # what an autoencoder's loss is made of
 
 
-def codec(autoencoder: Autoencoder) -> Subtree:
-    return autoencoder.model_dump(mode="json", include={"network", "size", "resize"})
+def autoencoder(autoencoder: Trained) -> Subtree:
+    asked = autoencoder.train.model_dump(mode="json", exclude={"kimg", "device_batch"})
+    losses = {key: asked.pop(key) for key in LOSSES}
+    codec = autoencoder.model_dump(mode="json", include={"network", "size", "resize"})
+    return {"task": "autoencoding", **codec, "losses": losses, "train": plain_training(asked)}
+
+
+def pretrained(autoencoder: Pretrained) -> Subtree:
+    return dump(autoencoder)
 
 
 def latents(config: Config, name: str) -> Subtree:
     """What a store is made with, besides the images and the autoencoder's weights; changes no byte: the batch."""
     found = config.latents[name]
-    return found.model_dump(mode="json", include={"views", "scale", "seed"})
+    return found.model_dump(mode="json", include={"views", "scale", "seed", "imported", "precision"})
 
 
 def encode(config: Config, name: str) -> Subtree:
     found = config.latents[name]
     return latents(config, name) | {"batch": found.batch, "shard_chunks": found.shard_chunks}
+
+
+def finish(config: Config, name: str) -> Subtree:
+    """What completes a store: the plan of its parts, and how its scale is found."""
+    return latents(config, name) | {"shard_chunks": config.latents[name].shard_chunks}
+
+
+def import_latents(config: Config, name: str, state: str | None) -> Subtree:
+    """As `finish`, with what tells that the files from elsewhere have changed."""
+    return finish(config, name) | {"state": state}
 
 
 def reconstruct(config: Config, name: str) -> Subtree:
@@ -162,7 +177,7 @@ def chosen_on(experiment: Experiment) -> Subtree:
 def extraction(experiment: Experiment) -> Subtree:
     """How features are computed, wherever. The batch changes none."""
     probe = experiment.probe
-    names = {"pooling", "label", "augmented", "draws", "precision", "noise_seed"}
+    names = {"pooling", "label", "augmented", "draws", "precision", "noise_seed", "latents_as"}
     weighted = {"weights": weights(experiment, probe.weights), "crop": dump(probe.crop)}
     return probe.model_dump(mode="json", include=names) | weighted
 

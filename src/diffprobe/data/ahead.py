@@ -1,8 +1,9 @@
 """Something made in a thread of its own while what was made before is in use."""
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
@@ -37,3 +38,13 @@ def begin(make: Callable[[Wanted], T]) -> Future[T]:
 
     threading.Thread(target=work, daemon=False).start()
     return future
+
+
+def prefetched(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+    """The same items, up to `depth` of them made by a thread while the caller is at work; what it raises is raised."""
+    end = object()
+    with ThreadPoolExecutor(1) as maker:
+        coming = deque(maker.submit(next, items, end) for _ in range(depth))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(maker.submit(next, items, end))
+            yield item

@@ -11,7 +11,6 @@ from torch import Tensor
 from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
 from diffprobe.latents.store import Latents, open_store
-from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
@@ -23,13 +22,19 @@ class Inputs(NamedTuple):
 
 
 def open_inputs(
-    store: Path, splits: Sequence[str], device: torch.device, content: str | None, crop: dict[str, Any] | None = None
+    store: Path,
+    splits: Sequence[str],
+    device: torch.device,
+    content: str | None,
+    crop: dict[str, Any] | None = None,
+    latents_as: str = "sample",
 ) -> dict[str, Inputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
 
-    A latent is a sample of its posterior, drawn by (key, image, draw). The augmented copy number `draw` is, in pixels,
-    a crop drawn by (key, image, draw) with the options of `crop` (see `data.views`); in latents one of the store's
-    views after the first, where the split has any. `content` is that of the latents which the model was trained on.
+    A latent is a sample of its posterior, drawn by (key, image, draw), or with `latents_as` of `mean` its mean. The
+    augmented copy number `draw` is, in pixels, a crop drawn by (key, image, draw) with the options of `crop` (see
+    `data.views`); in latents one of the store's views after the first, where the split has any. `content` is that of
+    the latents which the model was trained on.
     Raises UserError where the store holds others.
     """
     if store.suffix == ".h5":
@@ -37,7 +42,7 @@ def open_inputs(
     latents = open_store(store.parent)
     if latents.content != content:
         raise UserError(f"{store.parent}: not the latents that this model was trained on; run the workflow again")
-    return {split: of_latents(latents, split, device) for split in splits}
+    return {split: of_latents(latents, split, device, latents_as == "sample") for split in splits}
 
 
 def of_pixels(data: images.Images, device: torch.device, crop: dict[str, Any] | None) -> Inputs:
@@ -51,13 +56,13 @@ def of_pixels(data: images.Images, device: torch.device, crop: dict[str, Any] | 
     return Inputs(data.rows, read)
 
 
-def of_latents(latents: Latents, split: str, device: torch.device) -> Inputs:
+def of_latents(latents: Latents, split: str, device: torch.device, sampled: bool) -> Inputs:
     rows, others = latents.rows(split), len(latents.views[split]) - 1
 
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
         view = 1 + draw % others if augmented and others else 0
-        moments = torch.from_numpy(latents.moments(split, view, part.start, part.stop)).to(device).float()
-        noise = normal(key, torch.from_numpy(rows[part]).to(device), latents.shape, draw)
-        return latents.to_model(posterior(moments, noise))
+        moments = torch.from_numpy(latents.moments(split, view, part.start, part.stop)).to(device)
+        noise = normal(key, torch.from_numpy(rows[part]).to(device), latents.shape, draw) if sampled else None
+        return latents.drawn(moments, noise)
 
     return Inputs(rows, read)

@@ -1,6 +1,11 @@
-"""Encoding: images through their views and an autoencoder into the parts of a latent store."""
+"""Encoding: images through their views and an autoencoder into the parts of a latent store.
 
-from collections.abc import Callable, Iterator
+Reading, computing and writing overlap: a thread reads the images of coming batches, another writes the part before.
+"""
+
+import os
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -9,9 +14,10 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import views
+from diffprobe.data.ahead import prefetched
 from diffprobe.data.images import batches, open_store
 from diffprobe.data.splits import SPLITS
-from diffprobe.latents.parts import CHUNK, Part, Store, claims, missing, write_part
+from diffprobe.latents.parts import CHUNK, Part, Store, claims, made, write_part
 from diffprobe.networks.autoencoder import LOGVAR
 from diffprobe.runtime.errors import UserError
 
@@ -26,10 +32,21 @@ def split_arrays(images: Path, splits: list[str]) -> tuple[dict[str, np.ndarray]
     return {name: labels[found] for name, found in rows.items()}, rows
 
 
+def share_of(store: Store, job: int, jobs: int) -> list[Part]:
+    """The parts that are the work of one of so many jobs."""
+    parts = store.parts
+    return parts[len(parts) * job // jobs : len(parts) * (job + 1) // jobs]
+
+
 def encode(
-    store: Store, images: Path, moments: Moments, batch: int, report: Callable[[int], None] = lambda rows: None
+    store: Store,
+    images: Path,
+    moments: Moments,
+    batch: int,
+    report: Callable[[int], None] = lambda rows: None,
+    among: Collection[Part] | None = None,
 ) -> None:
-    """Make every missing part of a store; return when none is missing, whoever made it.
+    """Make those of the parts (of all, if None) that are missing; return when none is, whoever made it.
 
     Batches are cut at the borders of chunks, so that a part's bytes depend neither on the number of writers nor on
     which parts were made before. `report` is given the rows done so far over all views, earlier runs' included.
@@ -37,29 +54,65 @@ def encode(
     """
     if batch < 1 or CHUNK % batch:
         raise UserError(f"batch {batch} does not divide {CHUNK}, the rows of a chunk; use 1, 2, 4, ... {CHUNK}")
+    among = store.parts if among is None else among
     _, rows = split_arrays(images, list(store.counts))
-    done = sum(part.stop - part.start for part in set(store.parts) - set(missing(store)))
-    with closing(claims(store)) as todo:
-        for part in todo:
-            pieces = []
-            for piece in encoded(store, part, images, rows[part.split], moments, batch):
-                pieces.append(piece)
-                done += len(piece)
-                report(done)
-            write_part(store, part, np.concatenate(pieces))
+    done = sum(part.stop - part.start for part in among if made(store, part))
+    writing: Future[None] | None = None
+    with ThreadPoolExecutor(1) as writer, closing(claims(store, among)) as todo:
+        for part, lock in todo:
+            try:
+                found = encoded(store, part, images, rows[part.split], moments, batch, report, done)
+                if writing:
+                    writing.result()  # one part at most waits to be written
+            except BaseException:
+                os.close(lock)
+                raise
+            writing = writer.submit(write_and_release, store, part, found, lock)
+            done += len(found)
+    if writing:
+        writing.result()
+
+
+def write_and_release(store: Store, part: Part, moments: np.ndarray, lock: int) -> None:
+    try:
+        write_part(store, part, moments)
+    finally:
+        os.close(lock)
 
 
 @torch.inference_mode()
 def encoded(
-    store: Store, part: Part, images: Path, rows: np.ndarray, moments: Moments, batch: int
-) -> Iterator[np.ndarray]:
-    """A part's moments batch by batch, float16 (B, 2C, h, w); rows (N,) are those of its split in the image store."""
+    store: Store,
+    part: Part,
+    images: Path,
+    rows: np.ndarray,
+    moments: Moments,
+    batch: int,
+    report: Callable[[int], None],
+    before: int,
+) -> np.ndarray:
+    """A part's moments, float16 (n, 2C, h, w); rows (N,) are those of its split in the image store.
+
+    A GPU's results are fetched without waiting for it but at the end.
+    """
     view, wanted = store.views[part.split][part.view], rows[part.start : part.stop]
-    for pixels, keys in zip(batches(images, wanted, batch), torch.from_numpy(wanted).split(batch), strict=True):
-        yield stored(moments(views.apply(view, torch.from_numpy(pixels), keys, store.seed)))
+    found, done = torch.empty(0), 0
+    keys = torch.from_numpy(wanted).split(batch)
+    for pixels, key in zip(prefetched(batches(images, wanted, batch)), keys, strict=True):
+        piece = stored(moments(views.apply(view, torch.from_numpy(pixels), key, store.seed)), store.holds)
+        if not done:
+            found = torch.empty(len(wanted), *piece.shape[1:], dtype=piece.dtype, pin_memory=piece.is_cuda)
+        found[done : done + len(piece)].copy_(piece, non_blocking=True)
+        done += len(piece)
+        report(before + done)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return found.numpy()
 
 
-def stored(moments: Tensor) -> np.ndarray:
+def stored(moments: Tensor, holds: str) -> Tensor:
     """Moments (B, 2C, h, w) as they are kept: log-variances bounded, float16. What overflows becomes infinite."""
+    if holds == "latents":
+        return moments.half()
     mean, logvar = moments.float().chunk(2, dim=1)
-    return torch.cat([mean, logvar.clamp(*LOGVAR)], dim=1).half().cpu().numpy()
+    return torch.cat([mean, logvar.clamp(*LOGVAR)], dim=1).half()

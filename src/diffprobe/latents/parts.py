@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,9 @@ class Store:
     """What a store is to hold.
 
     `identity` is all that the moments follow from beside seed, views and rows: autoencoder and hash of its weights,
-    dataset and its hash, size, input range, precision. `views` holds each split's expanded views.
+    dataset and its hash, size, input range, precision. `views` holds each split's expanded views. `holds` is
+    `moments`, mean and log-variance of posteriors, or `latents`, of what has no posterior: that of an encoder without
+    one, or somebody else's samples.
     """
 
     path: Path
@@ -66,6 +68,7 @@ class Store:
     counts: dict[str, int]
     views: dict[str, list[View]]
     shard_chunks: int
+    holds: str = "moments"
 
     def __post_init__(self) -> None:
         if twice := self.identity.keys() & set(ADDED):
@@ -79,7 +82,8 @@ class Store:
     def identity_of(self, part: Part) -> str:
         """A digest of what this part's bytes follow from: another view of the split changes nothing in it."""
         view = self.views[part.split][part.view]
-        return digest([self.identity, self.seed, view, list(part), self.shard_chunks, self.counts[part.split]])
+        made_from = [self.identity, self.seed, view, list(part), self.shard_chunks, self.counts[part.split]]
+        return digest([*made_from, self.holds])
 
 
 def receipts(store: Path) -> Path:
@@ -119,24 +123,23 @@ def missing(store: Store) -> list[Part]:
     return [part for part in store.parts if made(store, part) is None]
 
 
-def claims(store: Store, poll: float = 0.5) -> Iterator[Part]:
-    """Missing parts, each locked until the caller asks for the next, until none is missing.
+def claims(store: Store, among: Collection[Part], poll: float = 0.2) -> Iterator[tuple[Part, int]]:
+    """Those of these parts that are missing, each with its lock, for the caller to close, until none is missing.
 
     Any number of writers may share the work: one that finds all that is left in other hands waits for them.
     """
-    while left := missing(store):
+    while left := [part for part in among if made(store, part) is None]:
         took = False
         for part in left:
             lock = try_lock(receipt_of(store.path, part).with_suffix(".lock"))
             if lock is None:
                 continue
-            try:
-                if made(store, part) is None:
-                    clear_partials(shard_of(store.path, part))
-                    clear_partials(receipt_of(store.path, part))
-                    yield part
-                took = True
-            finally:
+            took = True
+            if made(store, part) is None:
+                clear_partials(shard_of(store.path, part))
+                clear_partials(receipt_of(store.path, part))
+                yield part, lock
+            else:
                 os.close(lock)
         if not took:
             time.sleep(poll)

@@ -1,9 +1,10 @@
 """The latent store: finished by one job, opened by any.
 
 latents.zarr, zarr v3:
-  zarr.json          attributes: format, identity (with seed, views, scale rule), counts, shape, shard_chunks,
+  zarr.json          attributes: format, identity (with seed, views, scale rule), holds, counts, shape, shard_chunks,
                      scale and shift per channel, content (a hash of every byte of the data), checksum (of these)
-  {split}/moments    float16 (views, N, 2C, h, w): mean, then log-variance of the posterior
+  {split}/moments    float16 (views, N, 2C, h, w): mean, then log-variance of the posterior; where the store holds
+                     latents without one, (views, N, C, h, w)
   {split}/labels     int64 (N,)
   {split}/rows       int64 (N,): the images' indices in the image store
 """
@@ -24,15 +25,16 @@ from zarr.storage import MemoryStore
 
 from diffprobe.data.views import View
 from diffprobe.latents.parts import CHUNK, Store, made, missing, moments_array, receipts, writing
+from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical, remove, write_bytes
 from diffprobe.runtime.marks import read_mark, write_mark
 
-FORMAT = "diffprobe latents 1"
+FORMAT = "diffprobe latents 2"
 ARRAYS = ("moments", "labels", "rows")
 LOST = np.iinfo(np.int64).min  # what a lost chunk of labels or rows reads as
 REMEDY = "verify and repair the store, or delete it, and run again"
-Scale = str | dict[str, float | list[float]]  # "measured", or {"scale": ..., "shift": ...}
+Numbers = dict[str, float | list[float]]  # {"scale": ..., "shift": ...}, one for all channels or one for each
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Latents:
     scale: np.ndarray  # float32 (C,)
     shift: np.ndarray  # float32 (C,)
     content: str  # a hash of all that it holds
+    holds: str  # moments, or latents
     arrays: dict[str, dict[str, zarr.Array]]  # by split and name
 
     @property
@@ -62,8 +65,18 @@ class Latents:
         return read_whole(self.arrays[split]["rows"], slice(None))
 
     def moments(self, split: str, view: int, start: int, stop: int) -> np.ndarray:
-        """float16 (stop - start, 2C, h, w): mean, then log-variance. Whole chunks of 256 are read: ask for such."""
+        """float16 (stop - start, 2C, h, w): mean, then log-variance; (.., C, h, w) where the store holds latents.
+
+        Whole chunks of 256 are read: ask for such.
+        """
         return read_whole(self.arrays[split]["moments"], (view, slice(start, stop)))
+
+    def drawn(self, moments: Tensor, noise: Tensor | None) -> Tensor:
+        """Latents in model scale, float32 (B, C, h, w), from what is stored of them: samples of the posterior by noise
+        (B, C, h, w), or its mean. A store of latents has no posterior to be drawn from.
+        """
+        moments = moments.float()
+        return self.to_model(posterior(moments, noise) if self.holds == "moments" else moments)
 
     def to_model(self, z: Tensor) -> Tensor:
         """Latents (B, C, h, w) of the autoencoder in model scale."""
@@ -84,24 +97,29 @@ def read_whole(array: zarr.Array, selection: Any) -> np.ndarray:
     return values
 
 
-def finish(store: Store, labels: dict[str, np.ndarray], rows: dict[str, np.ndarray], scale: Scale) -> None:
+def finish(
+    store: Store, labels: dict[str, np.ndarray], rows: dict[str, np.ndarray], rule: Any, numbers: Numbers | None
+) -> None:
     """Complete a store whose parts are all made: labels and rows int64 (N,) by split, and last the root's mark.
 
-    Raises UserError where a part is missing.
+    `rule` is what the config says of the scale, `numbers` what follows from it, None for `measured`. Raises UserError
+    where a part is missing.
     """
     if left := missing(store):
         raise UserError(f"{store.path}: {len(left)} parts are missing, the first is {left[0].name}; run again")
     written = [made(store, part) for part in store.parts]
-    shape = tuple(written[0]["shape"])  # (2C, h, w)
+    shape = tuple(written[0]["shape"])  # (2C, h, w), or (C, h, w)
+    channels = shape[0] // 2 if store.holds == "moments" else shape[0]
     with writing(store.path):
         prune(store)
         for split in store.counts:
             write_split(store, split, shape, labels[split], rows[split])
-        scaling = measure(store, shape[0] // 2) if scale == "measured" else fixed(scale, shape[0] // 2)
+        scaling = measure(store, channels) if numbers is None else fixed(numbers, channels)
         found = {
-            "identity": {**store.identity, "seed": store.seed, "views": store.views, "scale": scale},
+            "identity": {**store.identity, "seed": store.seed, "views": store.views, "scale": rule},
+            "holds": store.holds,
             "counts": store.counts,
-            "shape": (shape[0] // 2, *shape[1:]),
+            "shape": (channels, *shape[1:]),
             "shard_chunks": store.shard_chunks,
             **scaling,
             "content": content([receipt["sha256"] for receipt in written], labels, rows),
@@ -152,8 +170,9 @@ def measure(store: Store, channels: int) -> dict[str, list[float]]:
     sums = np.zeros((3, channels))  # of mean, mean squared, variance
     values = 0
     for chunk in chunks(store, "train"):
-        mean, logvar = np.split(chunk.astype(np.float64), 2, axis=1)  # (n, C, h, w) each
-        sums += [x.sum(axis=(0, 2, 3)) for x in (mean, mean**2, np.exp(logvar))]
+        mean, *logvar = np.split(chunk.astype(np.float64), chunk.shape[1] // channels, axis=1)  # (n, C, h, w) each
+        variance = np.exp(logvar[0]) if logvar else np.zeros_like(mean)
+        sums += [x.sum(axis=(0, 2, 3)) for x in (mean, mean**2, variance)]
         values += mean[:, 0].size
     shift, square, variance = sums / values
     scale = 1 / np.sqrt(square - shift**2 + variance)
@@ -167,9 +186,9 @@ def chunks(store: Store, split: str) -> Iterator[np.ndarray]:
         yield read_whole(array, (0, slice(start, start + CHUNK)))
 
 
-def fixed(scale: Any, channels: int) -> dict[str, list[float]]:
-    """Configured numbers, one for all channels or one for each."""
-    return {name: np.broadcast_to(np.float64(scale[name]), channels).tolist() for name in ("scale", "shift")}
+def fixed(numbers: Numbers, channels: int) -> dict[str, list[float]]:
+    """The numbers for each channel."""
+    return {name: np.broadcast_to(np.float64(numbers[name]), channels).tolist() for name in ("scale", "shift")}
 
 
 def attributes(path: Path) -> dict[str, Any]:
@@ -199,6 +218,7 @@ def open_store(path: Path, expected: dict[str, Any] | None = None) -> Latents:
         scale=np.array(found["scale"], np.float32),
         shift=np.array(found["shift"], np.float32),
         content=found["content"],
+        holds=found["holds"],
         arrays=arrays,
     )
 

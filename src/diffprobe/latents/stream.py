@@ -14,7 +14,6 @@ from diffprobe.data.batch import Batch
 from diffprobe.data.windows import Rows, Windows
 from diffprobe.latents.parts import CHUNK
 from diffprobe.latents.store import Latents
-from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.keyed import Key, bits, normal
 
 
@@ -47,8 +46,7 @@ class LatentStream:
         noise = None
         if self.latents_as == "sample":
             noise = normal(Key(self.seed, "posterior"), positions, self.latents.shape)
-        z = posterior(moments.float(), noise)
-        return self.latents.to_model(z).contiguous(memory_format=torch.channels_last)
+        return self.latents.drawn(moments, noise).contiguous(memory_format=torch.channels_last)
 
 
 class LatentChunks:

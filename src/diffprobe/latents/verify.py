@@ -28,13 +28,13 @@ def verify(path: Path) -> list[Problem]:
         found = attributes(path)
     except UserError as error:
         return [Problem(str(error))]
-    store, (channels, h, w) = planned(path, found), found["shape"]
-    problems = [problem for part in store.parts for problem in check_part(store, part, (2 * channels, h, w))]
+    store, shape = planned(path, found), stored_shape(found)
+    problems = [problem for part in store.parts for problem in check_part(store, part, shape)]
     try:
         latents = open_store(path)
     except UserError as error:
         return [*problems, Problem(str(error))]
-    problems += check_arrays(store, latents)
+    problems += check_arrays(store, latents, shape)
     return problems or check_content(store, latents, found["content"])
 
 
@@ -42,11 +42,17 @@ def planned(path: Path, found: dict[str, Any]) -> Store:
     """The store that the root's attributes tell of."""
     identity = {key: value for key, value in found["identity"].items() if key not in ADDED}
     seed, views = found["identity"]["seed"], found["identity"]["views"]
-    return Store(path, identity, seed, found["counts"], views, found["shard_chunks"])
+    return Store(path, identity, seed, found["counts"], views, found["shard_chunks"], found["holds"])
+
+
+def stored_shape(found: dict[str, Any]) -> tuple[int, int, int]:
+    """(2C, h, w) of what is stored of a row, (C, h, w) where these are latents."""
+    channels, h, w = found["shape"]
+    return (2 * channels if found["holds"] == "moments" else channels), h, w
 
 
 def check_part(store: Store, part: Part, shape: tuple[int, ...]) -> Iterator[Problem]:
-    """The first thing wrong with a shard: its length, its chunks, its hash, its origin. `shape` is (2C, h, w)."""
+    """The first thing wrong with a shard: its length, its chunks, its hash, its origin; `shape` is a row's."""
     name = shard_of(store.path, part).relative_to(store.path)
     try:
         receipt = read_json(receipt_of(store.path, part))
@@ -77,12 +83,11 @@ def bad_chunks(store: Store, part: Part, shape: tuple[int, ...], data: bytes) ->
             yield f"rows {rows.start}-{rows.stop - 1} are damaged ({error})"
 
 
-def check_arrays(store: Store, latents: Latents) -> Iterator[Problem]:
+def check_arrays(store: Store, latents: Latents, shape: tuple[int, int, int]) -> Iterator[Problem]:
     """Labels and rows; the shapes, chunks and codecs of all arrays."""
     for split, n in store.counts.items():
         arrays = latents.arrays[split]
-        channels, h, w = latents.shape
-        expected = moments_array({}, store, split, (2 * channels, h, w))
+        expected = moments_array({}, store, split, shape)
         if arrays["moments"].metadata.to_dict() != expected.metadata.to_dict():
             yield Problem(f"{split}/moments/zarr.json: shape, chunks or codecs are not those of the plan")
         for name, read in (("labels", latents.labels), ("rows", latents.rows)):

@@ -49,7 +49,9 @@ class Codec:
     `resize` is `bilinear` (with antialiasing), or `repeat`: each pixel repeated, which no resizing back can blur.
     """
 
-    network: Any  # AutoencoderKL
+    network: (
+        Any  # with encoder, decoder and, before and after the latents, quant_conv and post_quant_conv if it has any
+    )
     size: int
     channels: int
     image: tuple[int, int, int]  # (C, H, W) of the dataset
@@ -60,21 +62,38 @@ class Codec:
         x = x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x
         return resized(x, self.size, self.resize)
 
+    @property
+    def holds(self) -> str:
+        """What `moments` are: `moments`, or `latents` where there is no posterior (diffusers' AutoencoderTiny)."""
+        return "latents" if type(self.network).__name__ == "AutoencoderTiny" else "moments"
+
     def moments(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to the posterior's mean and log-variance (B, 2c, h, w)."""
-        encoded = self.network.quant_conv(self.network.encoder(self.fitted(x)))
+        """Images (B, C, H, W) to the posterior's mean and log-variance (B, 2c, h, w), or to latents (B, c, h, w)."""
+        encoded = called(self.network, "quant_conv", self.network.encoder(self.fitted(x)))
+        if self.holds == "latents":
+            return encoded
         mean, logvar = encoded.chunk(2, dim=1)
         return torch.cat([mean, logvar.clamp(*LOGVAR)], dim=1)
 
+    def latents(self, moments: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Latents (B, c, h, w) from `moments`: samples of the posterior, or without noise its mean."""
+        return posterior(moments, noise) if self.holds == "moments" else moments
+
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, c, h, w) to images as the autoencoder makes them, (B, channels, size, size)."""
-        return self.network.decoder(self.network.post_quant_conv(z))
+        return self.network.decoder(called(self.network, "post_quant_conv", z))
 
     def images(self, z: Tensor) -> Tensor:
         """Latents (B, c, h, w) to images as the dataset has them, (B, C, H, W): the reverse of `fitted`."""
         x = self.decode(z)
         x = x.mean(dim=1, keepdim=True) if self.image[0] == 1 else x
         return resized(x, self.image[1], self.resize)
+
+
+def called(network: nn.Module, part: str, x: Tensor) -> Tensor:
+    """What a part of the network makes of x; x, where it has no such part."""
+    layer = getattr(network, part, None)
+    return x if layer is None else layer(x)
 
 
 def resized(x: Tensor, size: int, resize: str) -> Tensor:

@@ -25,7 +25,10 @@ SHARED = (
     "baseline",
     "nearest_real",
     "autoencoder",
+    "pretrained",
     "encode",
+    "latents",
+    "import_latents",
     "reconstruct",
     "plot_reconstruction",
 )
