@@ -38,6 +38,7 @@ rule classifier:
 rule autoencoder:
     input:
         images=lambda wildcards: L.images(CONFIG.autoencoders[wildcards.autoencoder].dataset),
+        vgg=lambda wildcards: vgg(wildcards.autoencoder),
     output:
         ema=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "ema.safetensors"),
         raw=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "raw.safetensors"),
@@ -54,6 +55,7 @@ rule autoencoder:
     resources:
         **SAVING,
         gpu=gpu,
+        device_batch=lambda wildcards: str(CONFIG.autoencoders[wildcards.autoencoder].train.device_batch or 0),
         mem_mb=4000,
         runtime=1440,
     params:
@@ -61,11 +63,13 @@ rule autoencoder:
         stop=lambda wildcards: checkpoint_steps(
             int(wildcards.kimg), CONFIG.autoencoders[wildcards.autoencoder].train.batch
         ),
+        more=optional("vgg"),
         run=L.autoencoder("{autoencoder}"),
     shell:
-        "job train {params.config:q} --in images={input.images:q}"
+        "job train {params.config:q} --in images={input.images:q} {params.more}"
         " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
         " --with kimg={wildcards.kimg} start=0 stop={params.stop} keep={resources.keep} autosave={resources.autosave}"
+        " tensorboard={resources.tensorboard} device_batch={resources.device_batch}"
         " --progress {params.run:q}/progress.json --log {log:q} --threads {threads}"
         " --name autoencoder.{wildcards.autoencoder}"
 
@@ -96,6 +100,7 @@ rule pretrain:
         gpu=training_gpus,
         device_batch=device_batch,
         compile=lambda wildcards: experiment(wildcards).train.compile,
+        latents=f"{CONFIG.memory_budget.device_gib:g}/{CONFIG.memory_budget.host_gib:g}",
         launch=launch,
         mem_mb=training_memory,
         runtime=1440,
@@ -110,7 +115,7 @@ rule pretrain:
         " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
         " --with kimg={wildcards.kimg} start={params.start} stop={params.stop}"
         " keep={resources.keep} autosave={resources.autosave} tensorboard={resources.tensorboard}"
-        " device_batch={resources.device_batch} compile={resources.compile}"
+        " device_batch={resources.device_batch} compile={resources.compile} memory={resources.latents}"
         " --progress {params.run:q}/progress.json --log {log:q} --threads {threads}"
         " --name pretrain.{wildcards.experiment}.{wildcards.kimg}"
 

@@ -1,7 +1,7 @@
 """One slice of a training run: from the checkpoint before (or nothing) to the next.
 
 Config: task (diffusion, classification or autoencoding), network, train, and what the task needs. Inputs: images;
-latents and autoencoder where a diffusion model sees latents; before, the checkpoint before.
+latents and autoencoder where a diffusion model sees latents; before, the checkpoint before; vgg, weights for LPIPS.
 """
 
 from contextlib import nullcontext
@@ -15,23 +15,25 @@ from diffprobe.data.batch import Feed
 from diffprobe.diffusion.build import build_process
 from diffprobe.latents.identity import expected
 from diffprobe.latents.store import Latents, open_store
-from diffprobe.latents.stream import LatentStream
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.flops import on_meta, training_flops
+from diffprobe.networks.perceptual import Perceptual, available
 from diffprobe.runtime.files import digest, sha256, write_jsonl
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.keyed import Key, torch_seed
 from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.receipts import code_version
 from diffprobe.training import checkpoints
+from diffprobe.training.autoencoding import autoencoding
 from diffprobe.training.events import Events
+from diffprobe.training.latentstream import Budget, LatentStream, open_source
 from diffprobe.training.loop import Options, fresh, refuse_batch_statistics
 from diffprobe.training.slices import Slice, run_slice, tidy
 from diffprobe.training.state import State
 from diffprobe.training.stream import open_stream
-from diffprobe.training.tasks import Autoencoding, Classification, Diffusion, Task, View
+from diffprobe.training.tasks import Classification, Diffusion, Task, View, modules
 from diffprobe.training.world import World
 
 
@@ -69,22 +71,26 @@ def open_data(job: Job) -> Data:
     return Data(store, latents, {"latents": {**scaling, "image": image, "content": latents.content}})
 
 
-def make_stream(job: Job, data: Data, options: Options) -> Feed:
+def make_stream(job: Job, data: Data, options: Options, world: World) -> Feed:
     train = job.config["train"]
     if data.latents:
-        return LatentStream(data.latents, train["splits"], options.seed, job.device)
+        budget = Budget(*(float(gib) * 2**30 for gib in job.options["memory"].split("/")))
+        asked = (train["splits"], options.seed, job.device, train["window_mib"] * 2**20, budget, options.batch, world)
+        source, how = open_source(data.latents, *asked)
+        print(how, file=job.log)
+        return LatentStream(data.latents, source, options.seed, train["latents_as"])
     resident = train["resident_gib"] * 2**30
     return open_stream(job.input("images"), train["splits"], options.seed, job.device, resident)
 
 
-def make_task(config: dict, data: Data, shape: dict, seed: int) -> Task:
-    """The task with a network of fresh weights; `shape` is what of the network follows from the data."""
+def make_task(config: dict, data: Data, shape: dict, seed: int, perceptual: Perceptual | None = None) -> Task:
+    """The task with networks of fresh weights; `shape` is what of the network follows from the data."""
     torch.manual_seed(torch_seed(Key(seed, "weights"), 0))
     network = build(config["network"], **shape)
     if config["task"] == "classification":
         return Classification(network)
     if config["task"] == "autoencoding":
-        return Autoencoding(Codec(network, **codec(config), image=data.image), config["losses"]["kl_weight"])
+        return autoencoding(Codec(network, **codec(config), image=data.image), config["losses"], perceptual, seed)
     label_dropout = config["network"].get("label_dropout", 0.0)
     return Diffusion(network, build_process(config["process"]), label_dropout, make_view(config["train"]))
 
@@ -110,7 +116,8 @@ def augment_label(config: dict, data: Data) -> int:
     if not config["network"].get("augment"):
         return 0
     if data.latents:
-        return views.LABEL if len(data.latents.views["train"]) > 1 else 0
+        told = len(data.latents.views["train"]) > 1 and not config["latents"]["imported"]
+        return views.LABEL if told else 0
     return augment.LABEL if config["train"]["augment"] else 0
 
 
@@ -137,14 +144,32 @@ def work(config: dict, data: Data, shape: dict, images: int) -> float:
     return images * training_flops(*on_meta(config["network"], data.shape, **more))
 
 
-def make_slice(job: Job, data: Data) -> Slice:
+def make_perceptual(job: Job) -> Perceptual | None:
+    """LPIPS where it is asked for; where its weights are not to be had, a line that says so."""
+    if job.config["task"] != "autoencoding" or not job.config["losses"]["perceptual"]:
+        return None
+    file, missing = available(job.optional("vgg"), download=True)
+    if file is None:
+        job.say(missing)
+    return Perceptual(file).to(job.device) if file else None
+
+
+def lpips_of(config: dict, perceptual: Perceptual | None) -> dict[str, str]:
+    """What tells the LPIPS that a run is trained by: a run that began without it is not gone on with, nor with others;
+    nothing where it is not asked for.
+    """
+    asked = config["task"] == "autoencoding" and config["losses"]["perceptual"]
+    return {"lpips": perceptual.sha256 if perceptual else "absent"} if asked else {}
+
+
+def make_slice(job: Job, data: Data, **more: str) -> Slice:
     before = job.inputs.get("before")
     return Slice(
         run=job.output("ema").parents[2],
         kimg=int(job.options["kimg"]),
         start=int(job.options["start"]),
         stop=int(job.options["stop"]),
-        identity=digest({"config": job.config, "content": data.content}),
+        identity=digest({"config": job.config, "content": data.content, **more}),
         code=digest(code_version()),
         parent=sha256(before) if before else "",
     )
@@ -162,16 +187,19 @@ def main(job: Job) -> None:
     config, device = job.config, job.device
     world = World.join(device)
     data = open_data(job)
-    part, opts, shape = make_slice(job, data), make_options(job), network_shape(config, data)
-    task = make_task(config, data, shape, opts.seed)
-    task.module.to(device, memory_format=torch.channels_last)
-    refuse_batch_statistics(task.module, opts, world)
+    perceptual = make_perceptual(job)
+    lpips = lpips_of(config, perceptual)
+    part, opts, shape = make_slice(job, data, **lpips), make_options(job), network_shape(config, data)
+    task = make_task(config, data, shape, opts.seed, perceptual)
+    for module in modules(task):
+        module.to(device, memory_format=torch.channels_last)
+        refuse_batch_statistics(module, opts, world)
     if isinstance(task, Diffusion) and device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         # Of the whole slice, not of what is left of it, so that a stop changes nothing.
         ahead = work(config, data, shape, (part.stop - part.start) * opts.batch // world.size)
         task.network = compiled(task.module, device, ahead, job.options["compile"])
-    stream = make_stream(job, data, opts)
+    stream = make_stream(job, data, opts, world)
     events = Events(part.run / "tensorboard" if job.options.get("tensorboard") == "True" else None)
     begun = []
 
@@ -197,7 +225,7 @@ def main(job: Job) -> None:
             checkpoints.write(job.output("ema"), averages, head)
             write_jsonl(job.output("stats"), rows)
             speed = {"images_per_second": round(job.progress.rate, 1), "processes": world.size}
-            job.write_receipt(images=seen, from_step=begun[0], to_step=part.stop, **speed)
+            job.write_receipt(images=seen, from_step=begun[0], to_step=part.stop, **speed, **lpips)
             tidy(part, job.options["keep"])
     world.leave()
 

@@ -8,7 +8,7 @@ chunks' sizes and `window` alone. While one window is read, the next one is load
 import weakref
 from bisect import bisect
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
@@ -33,6 +33,51 @@ class Chunks(Protocol):
         ...
 
 
+class Filling(Protocol):
+    """Chunks whose rows are written to where they belong, by several threads at a time."""
+
+    sizes: Sequence[int]
+    threads: int
+
+    def room(self, n: int, pinned: bool) -> Rows:
+        """Tensors for n rows, not yet filled."""
+        ...
+
+    def fill(self, epoch: int, number: int, window: Rows, places: Tensor) -> None:
+        """A chunk's rows to these places of a window, int64 (n,); a row whose place is -1 to none."""
+        ...
+
+
+class Share(NamedTuple):
+    """One process's part of every batch of positions, as `training.world` divides it: it needs no other rows."""
+
+    rank: int
+    size: int
+    batch: int
+
+    def mask(self, start: int, n: int) -> Tensor:
+        """Which of the n positions from `start` on are its own, bool (n,)."""
+        within = (start + torch.arange(n)) % self.batch
+        first, last = (self.batch * rank // self.size for rank in (self.rank, self.rank + 1))
+        return (within >= first) & (within < last)
+
+
+class Window(NamedTuple):
+    """Rows in the order in which they are read. Of a share, `before[i]` counts its rows before the i-th position."""
+
+    rows: Rows
+    before: Tensor | None  # int64 (n + 1,); None where all rows are there
+
+    def part(self, here: slice) -> Rows:
+        """The rows of these positions of the window, all of them its share's; no copies."""
+        if self.before is None:
+            return tuple(whole[here] for whole in self.rows)
+        first, last = int(self.before[here.start]), int(self.before[here.stop])
+        if last - first != here.stop - here.start:
+            raise ValueError("positions of another process's share are asked for")
+        return tuple(whole[first:last] for whole in self.rows)
+
+
 class Plan(NamedTuple):
     """Of an epoch: its windows, in order."""
 
@@ -46,26 +91,32 @@ class Windows:
     Where `device` is a GPU, windows are page-locked and rows are copied there without waiting for it.
     """
 
-    def __init__(self, chunks: Chunks, seed: int, window: int, device: torch.device) -> None:
-        self.chunks, self.seed, self.device = chunks, seed, device
+    def __init__(
+        self, chunks: Chunks | Filling, seed: int, window: int, device: torch.device, share: Share | None = None
+    ) -> None:
+        self.chunks, self.seed, self.device, self.share = chunks, seed, device, share
         self.n = sum(chunks.sizes)
         self.per_epoch = -(-len(chunks.sizes) // window)  # windows
         self.plan = lru_cache(2)(partial(plan, chunks.sizes, seed, window))
-        self.loads: dict[tuple[int, int], Future[Rows]] = {}  # by epoch and index
+        self.loads: dict[tuple[int, int], Future[Window]] = {}  # by epoch and index
         weakref.finalize(self, keep, self.loads, ())
 
     def read(self, start: int, stop: int) -> Rows:
         """The rows at positions `start` to before `stop`, at least one, on the device: each (stop - start, ...).
 
-        Raises what the chunks raise.
+        They are not to be changed: on a CPU those of one window are the window's own. Raises what the chunks raise.
         """
+        pieces = list(self.pieces(start, stop))
+        if len(pieces) == 1 and self.device.type == "cpu":
+            epoch, index, here = pieces[0]
+            return self.loaded(epoch, index).part(here)
         found: Rows = ()
         done = 0
-        for epoch, index, here in self.pieces(start, stop):
-            loaded = self.loaded(epoch, index)
-            found = found or room(loaded, stop - start, device=self.device)
-            for whole, part in zip(found, loaded, strict=True):
-                whole[done : done + here.stop - here.start].copy_(part[here], non_blocking=True)
+        for epoch, index, here in pieces:
+            parts = self.loaded(epoch, index).part(here)
+            found = found or room(parts, stop - start, device=self.device)
+            for whole, part in zip(found, parts, strict=True):
+                whole[done : done + len(part)].copy_(part, non_blocking=True)
             done += here.stop - here.start
         return found
 
@@ -79,7 +130,7 @@ class Windows:
                 yield epoch, index, slice(begin - borders[index], until - borders[index])
                 begin, index = until, index + 1
 
-    def loaded(self, epoch: int, index: int) -> Rows:
+    def loaded(self, epoch: int, index: int) -> Window:
         """A window, once it is there; then the next one is begun."""
         following = (epoch, index + 1) if index + 1 < self.per_epoch else (epoch + 1, 0)
         keep(self.loads, ((epoch, index), following))
@@ -87,12 +138,13 @@ class Windows:
         self.load(*following)
         return window
 
-    def load(self, epoch: int, index: int) -> Future[Rows]:
+    def load(self, epoch: int, index: int) -> Future[Window]:
         """A window that is there or on its way. Its thread does not know the stream, which may be dropped meanwhile."""
         if (epoch, index) not in self.loads:
-            numbers, pinned = self.plan(epoch).chunks[index], self.device.type == "cuda"
-            make = partial(gather, self.chunks, self.seed, epoch, index, numbers, pinned)
-            self.loads[epoch, index] = ahead.begin(make)
+            plan = self.plan(epoch)
+            known = Loading(epoch, index, epoch * self.n + plan.borders[index], plan.chunks[index])
+            pinned = self.device.type == "cuda"
+            self.loads[epoch, index] = ahead.begin(partial(load, self.chunks, self.seed, known, self.share, pinned))
         return self.loads[epoch, index]
 
 
@@ -104,20 +156,64 @@ def plan(sizes: Sequence[int], seed: int, window: int, epoch: int) -> Plan:
     return Plan(chunks, list(accumulate(rows, initial=0)))
 
 
-def gather(
-    chunks: Chunks, seed: int, epoch: int, index: int, numbers: Sequence[int], pinned: bool, wanted: ahead.Wanted
-) -> Rows:
+class Loading(NamedTuple):
+    """A window that is to be loaded: number `index` of its epoch, from position `start` on."""
+
+    epoch: int
+    index: int
+    start: int
+    numbers: Sequence[int]  # its chunks
+
+
+def load(
+    chunks: Chunks | Filling, seed: int, known: Loading, share: Share | None, pinned: bool, wanted: ahead.Wanted
+) -> Window:
     """A window: the rows of its chunks in the order in which they are read."""
-    n = sum(chunks.sizes[number] for number in numbers)
-    places = permutation(Key(seed, f"order in windows of epoch {epoch}"), n, draw=index)
+    sizes = [chunks.sizes[number] for number in known.numbers]
+    places = order(seed, known.epoch, known.index, sum(sizes))
+    before = None
+    if share is not None and share.size > 1:
+        mine = share.mask(known.start, len(places))
+        before = torch.cat([torch.zeros(1, dtype=torch.int64), mine.cumsum(0)])
+        places = torch.where(mine[places], before[places], -1)
+    n = len(places) if before is None else int(before[-1])
+    gather = filled if hasattr(chunks, "fill") else copied
+    return Window(gather(chunks, known, places.split(sizes), n, pinned, wanted), before)
+
+
+def order(seed: int, epoch: int, index: int, n: int) -> Tensor:
+    """The places in a window of the rows of its chunks, int64 (n,)."""
+    return permutation(Key(seed, f"order in windows of epoch {epoch}"), n, draw=index)
+
+
+def copied(
+    chunks: Chunks, known: Loading, places: Sequence[Tensor], n: int, pinned: bool, wanted: ahead.Wanted
+) -> Rows:
+    """A window's n rows, copied to their places (of each chunk) from what is read."""
     window: Rows = ()
-    for rows in chunks.read(epoch, numbers):
+    for rows, here in zip(chunks.read(known.epoch, known.numbers), places, strict=True):
         if not wanted():
             raise ahead.UnwantedError
         window = window or room(rows, n, pin_memory=pinned)
-        here, places = places[: len(rows[0])], places[len(rows[0]) :]
+        kept = here >= 0
         for whole, part in zip(window, rows, strict=True):
-            whole.index_copy_(0, here, part)
+            whole.index_copy_(0, here[kept], part[kept])
+    return window
+
+
+def filled(
+    chunks: Filling, known: Loading, places: Sequence[Tensor], n: int, pinned: bool, wanted: ahead.Wanted
+) -> Rows:
+    """A window's n rows, written to their places by the chunks themselves, several at a time."""
+    window = chunks.room(n, pinned)
+
+    def fill(number: int, here: Tensor) -> None:
+        if not wanted():
+            raise ahead.UnwantedError
+        chunks.fill(known.epoch, number, window, here)
+
+    with ThreadPoolExecutor(chunks.threads) as pool:
+        list(pool.map(fill, known.numbers, places))
     return window
 
 
@@ -126,7 +222,7 @@ def room(rows: Rows, n: int, **options: Any) -> Rows:
     return tuple(torch.empty(n, *part.shape[1:], dtype=part.dtype, **options) for part in rows)
 
 
-def keep(loads: dict[tuple[int, int], Future[Rows]], kept: Collection[tuple[int, int]]) -> None:
+def keep(loads: dict[tuple[int, int], Future[Window]], kept: Collection[tuple[int, int]]) -> None:
     """Drop all windows but those kept, also those on their way."""
     for key in set(loads) - set(kept):
         loads.pop(key).cancel()

@@ -24,12 +24,12 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from diffprobe.data.views import View
+from diffprobe.latents.shards import CHUNK
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes, write_json
 from diffprobe.runtime.locks import try_lock
 from diffprobe.runtime.marks import ROOT
 
-CHUNK = 256  # rows per inner chunk
 ADDED = ("seed", "views", "scale")  # what a finished store's identity holds beside the caller's
 
 

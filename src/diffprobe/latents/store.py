@@ -10,8 +10,10 @@ latents.zarr, zarr v3:
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from zarr.storage import MemoryStore
 
 from diffprobe.data.views import View
 from diffprobe.latents.parts import CHUNK, Store, made, missing, moments_array, receipts, writing
+from diffprobe.latents.shards import REMEDY, Shards
 from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical, remove, write_bytes
@@ -33,7 +36,6 @@ from diffprobe.runtime.marks import read_mark, write_mark
 FORMAT = "diffprobe latents 2"
 ARRAYS = ("moments", "labels", "rows")
 LOST = np.iinfo(np.int64).min  # what a lost chunk of labels or rows reads as
-REMEDY = "verify and repair the store, or delete it, and run again"
 Numbers = dict[str, float | list[float]]  # {"scale": ..., "shift": ...}, one for all channels or one for each
 
 
@@ -53,6 +55,30 @@ class Latents:
     arrays: dict[str, dict[str, zarr.Array]]  # by split and name
 
     @property
+    def stored_shape(self) -> tuple[int, int, int]:
+        """(2C, h, w) of what is stored of a row, (C, h, w) where these are latents."""
+        channels, h, w = self.shape
+        return (2 * channels if self.holds == "moments" else channels), h, w
+
+    @property
+    def row_bytes(self) -> int:
+        return 2 * math.prod(self.stored_shape)
+
+    @property
+    def bytes(self) -> int:
+        """Of all views of all splits."""
+        return self.row_bytes * sum(n * len(self.views[split]) for split, n in self.counts.items())
+
+    @cached_property
+    def shards(self) -> dict[str, Shards]:
+        """What the moments of each split are read from."""
+        found = {}
+        for split, arrays in self.arrays.items():
+            chunks = arrays["moments"].shards[1] // CHUNK
+            found[split] = Shards(self.path / split / "moments", self.counts[split], self.row_bytes, chunks)
+        return found
+
+    @property
     def splits(self) -> tuple[str, ...]:
         return tuple(self.counts)
 
@@ -69,7 +95,12 @@ class Latents:
 
         Whole chunks of 256 are read: ask for such.
         """
-        return read_whole(self.arrays[split]["moments"], (view, slice(start, stop)))
+        first, last = start // CHUNK, -(-stop // CHUNK)
+        found = np.empty(((last - first) * CHUNK, *self.stored_shape), np.float16)
+        as_bytes = found.view(np.uint8).reshape(last - first, -1)
+        for chunk in range(first, last):
+            self.shards[split].read(view, chunk, [as_bytes[chunk - first]])
+        return found[start - first * CHUNK : stop - first * CHUNK]
 
     def drawn(self, moments: Tensor, noise: Tensor | None) -> Tensor:
         """Latents in model scale, float32 (B, C, h, w), from what is stored of them: samples of the posterior by noise

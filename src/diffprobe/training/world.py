@@ -61,6 +61,14 @@ class World:
         dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.control)
         return bool(found)
 
+    def tell(self, value: Any) -> Any:
+        """The first process's value, in all of them."""
+        if self.size == 1:
+            return value
+        told = [value]
+        dist.broadcast_object_list(told, src=0, group=self.control)
+        return told[0]
+
     def wait(self) -> None:
         """Until all have come here."""
         if self.size > 1:

@@ -11,11 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffprobe.data import views
+from diffprobe.data.windows import Share, Windows
+from diffprobe.latents.chunks import LatentChunks
 from diffprobe.latents.parts import CHUNK, Store, write_part
 from diffprobe.latents.store import Latents, finish, open_store
-from diffprobe.latents.stream import LatentStream
+from diffprobe.latents.verify import verify
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
+from diffprobe.training.latentstream import Budget, LatentStream, open_source
+from diffprobe.training.world import World
 
 CPU = torch.device("cpu")
 COUNTS = {"train": 700, "select": 300, "test": 10}
@@ -41,8 +45,15 @@ def latents(tmp_path_factory: pytest.TempPathFactory) -> Latents:
     return open_store(store.path)
 
 
-def stream(latents: Latents, seed: int, window: int, latents_as: str = "mean") -> LatentStream:
-    return LatentStream(latents, SPLITS, seed, CPU, window, latents_as)
+STREAMED, HELD = Budget(0, 0), Budget(0, 1e9)
+
+
+def stream(
+    latents: Latents, seed: int, window: int, latents_as: str = "mean", budget: Budget = STREAMED
+) -> LatentStream:
+    chunk = CHUNK * latents.row_bytes
+    source, _ = open_source(latents, SPLITS, seed, CPU, window * chunk, budget, batch=64)
+    return LatentStream(latents, source, seed, latents_as)
 
 
 def read(source: LatentStream, start: int, stop: int, batch: int = 1000) -> tuple[np.ndarray, np.ndarray]:
@@ -58,9 +69,9 @@ seeds, windows, batches = st.integers(0, 2**31), st.integers(1, 7), st.integers(
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=seeds, window=windows, batch=batches)
-def test_an_epoch_holds_every_row_once_and_its_views_take_turns(latents, seed, window, batch):
-    source = stream(latents, seed, window)
+@given(seed=seeds, window=windows, batch=batches, budget=st.sampled_from([STREAMED, HELD]))
+def test_an_epoch_holds_every_row_once_and_its_views_take_turns(latents, seed, window, batch, budget):
+    source = stream(latents, seed, window, budget=budget)
     seen = []
     for epoch in range(VIEWS):
         rows, number = read(source, epoch * N, (epoch + 1) * N, batch)
@@ -94,7 +105,7 @@ def test_damage_surfaces_where_it_is_read(latents, tmp_path):
     shard = next(path for path in sorted((copy / "select" / "moments" / "c").rglob("*")) if path.is_file())
     data = shard.read_bytes()
     shard.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
-    with pytest.raises(UserError, match="select/moments: cannot be read whole"):
+    with pytest.raises(UserError, match=r"select/moments/c/.*: rows 0 to 255 cannot be read whole"):
         read(stream(open_store(copy), 0, 1), 0, N)
 
 
@@ -131,11 +142,16 @@ def test_samples_are_of_the_posterior_in_model_scale_and_keyed_by_position(laten
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=seeds, window=windows, cuts=st.lists(st.integers(1, 2499), max_size=6, unique=True))
-def test_samples_are_the_same_however_positions_are_cut(latents, seed, window, cuts):
+@given(
+    seed=seeds,
+    window=windows,
+    cuts=st.lists(st.integers(1, 2499), max_size=6, unique=True),
+    budget=st.sampled_from([STREAMED, HELD]),
+)
+def test_samples_are_the_same_however_positions_are_cut_and_rows_are_held(latents, seed, window, cuts, budget):
     whole = stream(latents, seed, window, "sample").read(0, 2500)
     borders = [0, *sorted(cuts), 2500]
-    source = stream(latents, seed, window, "sample")
+    source = stream(latents, seed, window, "sample", budget)
     parts = [source.read(*border) for border in reversed(list(itertools.pairwise(borders)))]
     for expected, found in zip(whole, zip(*reversed(parts), strict=True), strict=True):
         assert torch.equal(expected, torch.cat(found))
@@ -147,3 +163,40 @@ def test_a_position_far_away_costs_no_walk(latents):
     assert int(found.positions[0]) == 10**12
     assert len(set(found.labels.tolist())) == 100
     assert torch.isfinite(found.images).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds, window=windows, batch=st.integers(1, 600), size=st.integers(1, 4))
+def test_a_process_reads_its_part_of_every_batch_and_holds_no_other(latents, seed, window, batch, size):
+    whole = stream(latents, seed, window)
+    chunks = LatentChunks(latents, SPLITS, seed)
+    for rank in range(min(size, batch)):
+        world = World(rank, size)
+        part = Windows(chunks, seed, window, CPU, Share(rank, size, batch))
+        for step in (0, 1, 7, 2 * N // batch):
+            begin, end = world.share(step * batch, (step + 1) * batch)
+            if begin < end:
+                assert torch.equal(part.read(begin, end)[1], whole.read(begin, end).labels)
+        held = sum(len(load.result().rows[0]) for load in part.loads.values())
+        positions = sum(len(load.result().before) - 1 for load in part.loads.values()) if size > 1 else held
+        borders = 2 * (len(part.loads) + 1) * batch  # a window may begin and end within a batch
+        assert held * size <= positions + borders
+
+
+def test_a_store_of_latents_gives_them_as_they_are(tmp_path):
+    views_of = {"train": views.expand([{"kind": "identity"}])}
+    store = Store(tmp_path / "latents.zarr", {}, 0, {"train": 300}, views_of, 1, holds="latents")
+    z = np.random.default_rng(0).normal(2, 3, (300, 2, 3, 3)).astype(np.float16)
+    for part in store.parts:
+        write_part(store, part, z[part.start : part.stop])
+    rows = {"train": np.arange(300)}
+    finish(store, rows, rows, "measured", None)
+    assert verify(store.path) == []
+    latents = open_store(store.path)
+    source, _ = open_source(latents, ["train"], 0, CPU, 1e9, STREAMED, batch=10)
+    found = LatentStream(latents, source, 0).read(0, 300)
+    assert found.images.shape == (300, 2, 3, 3)
+    assert torch.allclose(found.images.mean((0, 2, 3)), torch.zeros(2), atol=1e-2)
+    assert torch.allclose(found.images.std((0, 2, 3)), torch.ones(2), atol=1e-2)
+    back = found.images[torch.argsort(found.labels)] / torch.tensor(latents.scale)[:, None, None]
+    assert torch.allclose(back + torch.tensor(latents.shift)[:, None, None], torch.from_numpy(z).float(), atol=1e-2)

@@ -1,0 +1,78 @@
+"""The endless stream of training latents: one order, and three ways to hold the rows, by the size of their store.
+
+resident on the GPU, resident in host memory (once for all processes of the job), or streamed: windows from the disk,
+read ahead. The order follows from (seed, epoch, window), the noise from (seed, position), in all three alike.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from diffprobe.data.batch import Batch
+from diffprobe.data.windows import Rows, Share, Windows
+from diffprobe.latents.chunks import LatentChunks
+from diffprobe.latents.store import Latents
+from diffprobe.runtime.keyed import Key, normal
+from diffprobe.training.resident import Resident, shared
+from diffprobe.training.world import World
+
+
+class Source(Protocol):
+    """Rows by position: moments, labels, and what views have done."""
+
+    def read(self, start: int, stop: int) -> Rows: ...
+
+
+class Budget(NamedTuple):
+    """Bytes up to which a store is held on a GPU, or in host memory."""
+
+    device: float
+    host: float
+
+
+class LatentStream:
+    """Latents in model scale; `latents_as` is `sample` (of the posterior) or `mean`."""
+
+    def __init__(self, latents: Latents, source: Source, seed: int, latents_as: str = "sample") -> None:
+        self.latents, self.source, self.seed, self.latents_as = latents, source, seed, latents_as
+
+    def read(self, start: int, stop: int) -> Batch:
+        """Positions `start` to before `stop`, at least one. Raises UserError where the store is damaged."""
+        moments, labels, augment = self.source.read(start, stop)
+        positions = torch.arange(start, stop, device=moments.device)
+        return Batch(self.to_model(moments, positions), labels, positions, augment)
+
+    def to_model(self, moments: Tensor, positions: Tensor) -> Tensor:
+        """Moments (B, 2C, h, w) to latents in model scale, float32 (B, C, h, w), channels last in memory."""
+        noise = None
+        if self.latents_as == "sample" and self.latents.holds == "moments":
+            noise = normal(Key(self.seed, "posterior"), positions, self.latents.shape)
+        return self.latents.drawn(moments, noise).contiguous(memory_format=torch.channels_last)
+
+
+def open_source(
+    latents: Latents,
+    splits: Sequence[str],
+    seed: int,
+    device: torch.device,
+    window_bytes: float,
+    budget: Budget,
+    batch: int,
+    world: World | None = None,
+) -> tuple[Source, str]:
+    """The rows of the named splits, and in words how they are held. A process streams its own part of each batch.
+
+    `window_bytes` is of the rows that are mixed at a time. Raises UserError where the store is damaged.
+    """
+    world = world or World()
+    chunks = LatentChunks(latents, splits, seed)
+    window = max(1, int(window_bytes // chunks.chunk_bytes))
+    amount = f"{latents.bytes / 2**30:.2f} GiB of latents"
+    if device.type == "cuda" and latents.bytes <= budget.device:
+        return Resident(chunks, seed, window, device), f"{amount} on the GPU"
+    if latents.bytes <= budget.host and (room := shared(chunks, world)):
+        return Resident(chunks, seed, window, device, room, world), f"{amount} in memory, once for all processes"
+    share = Share(world.rank, world.size, batch)
+    return Windows(chunks, seed, window, device, share), f"{amount} streamed in windows of {window} chunks"

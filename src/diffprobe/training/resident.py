@@ -1,0 +1,130 @@
+"""A whole store of latents in memory: on the device, or on the host once for all processes of a job."""
+
+import math
+import os
+import uuid
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffprobe.data.batch import spans
+from diffprobe.data.windows import Rows, order, plan
+from diffprobe.latents.chunks import LatentChunks
+from diffprobe.training.world import World
+
+SHARED = Path("/dev/shm")  # memory that has a name, by which other processes find it
+
+
+class Resident:
+    """All views of all rows, read in the very order of `data.windows.Windows` with this seed and window.
+
+    `room` is where on the host they are kept, each process filling its part of it; None: on the device.
+    """
+
+    def __init__(
+        self,
+        chunks: LatentChunks,
+        seed: int,
+        window: int,
+        device: torch.device,
+        room: Rows | None = None,
+        world: World | None = None,
+    ) -> None:
+        self.chunks, self.seed, self.device = chunks, seed, device
+        self.plan = lru_cache(2)(lambda epoch: plan(chunks.sizes, seed, window, epoch))
+        self.order = lru_cache(2)(self.ordered)
+        self.begins = torch.tensor([0, *accumulate(copies(chunks))])  # rows before each chunk's first view
+        self.rows = on_device(chunks, self.begins, device) if room is None else room
+        if room is not None:
+            fill(chunks, self.begins, room, world or World())
+
+    def read(self, start: int, stop: int) -> Rows:
+        """The rows at positions `start` to before `stop`, at least one, on the device: each (stop - start, ...)."""
+        parts = [self.order(epoch)[begin:end] for epoch, begin, end in spans(start, stop, sum(self.chunks.sizes))]
+        rows = torch.cat(parts)
+        found = tuple(whole.index_select(0, rows) for whole in self.rows)
+        if self.device.type == "cuda" and not found[0].is_cuda:
+            return tuple(part.pin_memory().to(self.device, non_blocking=True) for part in found)
+        return found
+
+    def ordered(self, epoch: int) -> Tensor:
+        """Where the rows of an epoch lie, in the order in which they are read, int64 (N,)."""
+        found = []
+        for index, numbers in enumerate(self.plan(epoch).chunks):
+            rows = torch.cat([self.where(epoch, number) for number in numbers])
+            found.append(torch.empty_like(rows).index_copy_(0, order(self.seed, epoch, index, len(rows)), rows))
+        return torch.cat(found).to(self.rows[0].device)
+
+    def where(self, epoch: int, number: int) -> Tensor:
+        """Where an epoch's view of a chunk lies."""
+        size = self.chunks.sizes[number]
+        return self.begins[number] + self.chunks.view(epoch, number) * size + torch.arange(size)
+
+
+def copies(chunks: LatentChunks) -> list[int]:
+    """Rows of each chunk in all its views."""
+    return [size * chunks.views(number) for number, size in enumerate(chunks.sizes)]
+
+
+def on_device(chunks: LatentChunks, begins: Tensor, device: torch.device) -> Rows:
+    """All rows on the device, copied there chunk by chunk."""
+    n = int(begins[-1])
+    whole = tuple(torch.empty(n, *x.shape[1:], dtype=x.dtype, device=device) for x in chunks.room(0, False))
+    for number, size in enumerate(chunks.sizes):
+        for view in range(chunks.views(number)):
+            part = chunks.room(size, device.type == "cuda")
+            chunks.fill_view(view, number, part, torch.arange(size))
+            first = int(begins[number]) + view * size
+            for all_rows, rows in zip(whole, part, strict=True):
+                all_rows[first : first + size].copy_(rows)
+    return whole
+
+
+def fill(chunks: LatentChunks, begins: Tensor, room: Rows, world: World) -> None:
+    """Every `world.size`-th chunk into its places; then wait for the other processes' parts."""
+    for number in range(world.rank, len(chunks.sizes), world.size):
+        size = chunks.sizes[number]
+        for view in range(chunks.views(number)):
+            chunks.fill_view(view, number, room, begins[number] + view * size + torch.arange(size))
+    world.wait()
+
+
+def shared(chunks: LatentChunks, world: World) -> Rows | None:
+    """Host memory for all rows, one for all processes of the world; None where there is not so much to be shared."""
+    n = sum(copies(chunks))
+    if world.size == 1:
+        return chunks.room(n, False)
+    kinds = chunks.room(0, False)
+    widest_first = sorted(range(len(kinds)), key=lambda i: -kinds[i].element_size())  # so each begins where it may
+    sizes = [n * math.prod(kinds[i].shape[1:]) * kinds[i].element_size() for i in widest_first]
+    name = world.tell(reserved(sum(sizes)) if world.writes else None)
+    if name is None:
+        return None
+    try:
+        whole = torch.from_file(name, shared=True, size=sum(sizes), dtype=torch.uint8)
+        world.wait()
+    finally:
+        if world.writes:
+            Path(name).unlink()  # it lives on for those who have it, and no longer
+    parts = dict(zip(widest_first, whole.split(sizes), strict=True))
+    return tuple(parts[i].view(x.dtype).view(n, *x.shape[1:]) for i, x in enumerate(kinds))
+
+
+def reserved(size: int) -> str | None:
+    """The name of so many bytes of shared memory; None where there are not so many."""
+    path = SHARED / f"diffprobe-{uuid.uuid4()}"
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError:
+        return None
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError:
+        path.unlink()
+        return None
+    finally:
+        os.close(file)
+    return str(path)
