@@ -17,7 +17,7 @@ from diffprobe.config.layout import DOWNLOADS, Layout, PRETRAINED, receipt, stor
 from diffprobe.config.levels import parts
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
-from diffprobe.config.stages import measured, measured_at_once, references, stages
+from diffprobe.config.stages import measured, measured_at_once, references, stages, used_latents
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.runtime.errors import UserError
@@ -151,6 +151,8 @@ def refuse_missing_files() -> None:
         for _, name in references(CONFIG)
     }
     named |= {f"experiments.{name}.train.imported": e.train.imported for name, e in CONFIG.experiments.items()}
+    for name in {latents.autoencoder for latents in used_latents(CONFIG).values()}:
+        named |= {f"autoencoders.{name}.train.perceptual.vgg": file for file in vgg(name)}
     for name in {dataset for dataset, _ in references(CONFIG)}:
         named |= {f"datasets.{name}.references.{key}": path for key, path in CONFIG.datasets[name].references.items()}
     for key, path in named.items():
@@ -186,6 +188,13 @@ def latents_images(wildcards) -> str:
 def weights_of(autoencoder: str) -> str:
     found = CONFIG.autoencoders[autoencoder]
     return L.autoencoder_weights(autoencoder, found.train.kimg if found.kind == "trained" else PRETRAINED)
+
+
+def vgg(autoencoder: str) -> list[str]:
+    """The local weights for LPIPS that its training names."""
+    found = CONFIG.autoencoders[autoencoder]
+    asked = found.train.perceptual if found.kind == "trained" else None
+    return [asked.vgg] if asked and asked.vgg else []
 
 
 def latents_autoencoder(wildcards) -> str:

@@ -11,7 +11,7 @@ from diffprobe.data.batch import Batch
 from diffprobe.diffusion.guidance import guided
 from diffprobe.networks.autoencoder import Codec, autoencoder_kl, posterior, psnr, resized
 from diffprobe.runtime.keyed import Draws
-from diffprobe.training.tasks import Autoencoding
+from diffprobe.training.autoencoding import Autoencoding
 
 IMAGE = (1, 8, 8)
 
@@ -32,7 +32,7 @@ def test_moments_and_decoding_are_diffusers_own() -> None:
     torch.testing.assert_close(mean, own.mean)
     torch.testing.assert_close(logvar, own.logvar)
     torch.testing.assert_close(codec.decode(mean), network.decode(own.mean).sample)
-    task = Autoencoding(codec, kl_weight=0.5)
+    task = Autoencoding(codec, {"reconstruction": "mse", "kl_weight": 0.5})
     batch = Batch(x, torch.zeros(2, dtype=torch.long), torch.arange(2))
     losses = task.losses(batch, Draws(0, batch.positions))
     torch.testing.assert_close(losses["kl"], own.kl().mean())

@@ -67,7 +67,9 @@ LOSSES = ("reconstruction", "kl_weight", "perceptual", "adversary")  # what an a
 
 
 def autoencoder(autoencoder: Trained) -> Subtree:
-    asked = autoencoder.train.model_dump(mode="json", exclude={"kimg", "device_batch"})
+    """Where the weights for LPIPS lie changes nothing: the job tells them by their content."""
+    without = {"kimg": True, "device_batch": True, "perceptual": {"vgg": True}}
+    asked = autoencoder.train.model_dump(mode="json", exclude=without)
     losses = {key: asked.pop(key) for key in LOSSES}
     codec = autoencoder.model_dump(mode="json", include={"network", "size", "resize"})
     return {"task": "autoencoding", **codec, "losses": losses, "train": plain_training(asked)}

@@ -12,8 +12,8 @@ from diffprobe.data.batch import Feed
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws, Key, torch_seed
 from diffprobe.training.ema import EMA, decay
-from diffprobe.training.state import State
-from diffprobe.training.tasks import Task
+from diffprobe.training.state import Adversary, State
+from diffprobe.training.tasks import Task, modules
 from diffprobe.training.world import World
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -49,10 +49,15 @@ class DivergedError(UserError):
 
 def fresh(task: Task, options: Options) -> State:
     """The state of a run that has seen no image."""
-    make = OPTIMIZERS[options.optimizer]
-    rates = {"lr": options.lr, "betas": options.betas, "weight_decay": options.weight_decay}
     emas = {name: EMA(task.module) for name in options.averages}
-    return State(task.module, emas, make(task.module.parameters(), fused=True, **rates))
+    own, *others = (optimizer(module, options) for module in modules(task))
+    adversary = Adversary(task.adversary, others[0]) if others else None
+    return State(task.module, emas, own, adversary=adversary)
+
+
+def optimizer(module: nn.Module, options: Options) -> torch.optim.Adam:
+    rates = {"lr": options.lr, "betas": options.betas, "weight_decay": options.weight_decay}
+    return OPTIMIZERS[options.optimizer](module.parameters(), fused=True, **rates)
 
 
 def learning_rate(options: Options, seen: int) -> float:
@@ -78,29 +83,49 @@ def train(
 ) -> None:
     """Take the state from its step to step `stop`, in place. Raises DivergedError when the loss is no longer finite."""
     world = world or World()
-    parameters = [parameter for parameter in task.module.parameters() if parameter.requires_grad]
-    task.module.train()
+    parameters = [parameter for module in modules(task) for parameter in module.parameters()]
+    begins = contest(task, options)
+    for module in modules(task):
+        module.train()
     while state.step < stop:
         seen = (state.step + 1) * options.batch
+        lr = learning_rate(options, seen)
+        if state.adversary is not None:
+            task.playing = state.step >= begins
         losses = accumulate(task, stream, options, state.step, world)
         world.add([parameter.grad for parameter in parameters if parameter.grad is not None] + list(losses.values()))
-        if options.clip is not None:
-            nn.utils.clip_grad_norm_(parameters, options.clip)
-        lr = learning_rate(options, seen)
-        state.optimizer.param_groups[0]["lr"] = lr
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+        advance(state.optimizer, options, lr)
+        if state.adversary is not None and task.playing:
+            advance(state.adversary.optimizer, options, lr)
+            state.adversary.steps += 1
         state.step += 1
         for name, ema in state.emas.items():
             ema.update(task.module, decay(options.averages[name], state.step, options.batch))
         state.note(losses, lr)
-        if state.step % options.tick == 0 or state.step == stop:
+        if state.step % options.tick == 0 or state.step in (stop, begins):
             tick(state, options)
         after_step(state)
 
 
+def contest(task: Task, options: Options) -> float:
+    """The step before which the task's adversary does not play; infinity for a task without one."""
+    return math.inf if len(modules(task)) == 1 else math.ceil(task.begins / options.batch)
+
+
+def advance(optimizer: torch.optim.Adam, options: Options, lr: float) -> None:
+    """One step of an optimiser by the gradients that lie in its parameters, which are gone then."""
+    (group,) = optimizer.param_groups
+    if options.clip is not None:
+        nn.utils.clip_grad_norm_(group["params"], options.clip)
+    group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def accumulate(task: Task, stream: Feed, options: Options, step: int, world: World) -> dict[str, Tensor]:
     """The gradients of this process's share of a step, left in the parameters, and its share of the mean losses.
+
+    Those of an adversary's parameters come of its own loss alone, which is of the same images.
 
     As many images at once as a device takes; each part counts by its images, so that the sum over parts and processes
     is the gradient of the whole batch's mean.
@@ -115,6 +140,8 @@ def accumulate(task: Task, stream: Feed, options: Options, step: int, world: Wor
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=options.bf16):
             losses = task.losses(batch, Draws(options.seed, batch.positions))
         (losses["loss"] * weight).backward()
+        if "adversary" in losses:
+            (losses["adversary"] * weight).backward()
         for name, value in losses.items():
             sums[name] = sums.get(name, 0) + value.detach().float() * weight
     return sums

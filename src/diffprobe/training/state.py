@@ -16,6 +16,15 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam keeps per parameter
 
 
 @dataclass
+class Adversary:
+    """What is trained against a run's module: it has an optimiser of its own, which has taken so many `steps`."""
+
+    module: nn.Module
+    optimizer: torch.optim.Adam
+    steps: int = 0
+
+
+@dataclass
 class State:
     """A run in memory: weights, their averages, the optimiser, the step reached, and its history since the slice began.
 
@@ -32,6 +41,7 @@ class State:
     summed: int = 0
     lr: float = 0.0
     bad: Tensor | None = None
+    adversary: Adversary | None = None
 
     def note(self, losses: dict[str, Tensor], lr: float) -> None:
         """Add the losses of the step just taken to the sums; nothing waits for the device."""
@@ -46,19 +56,39 @@ class State:
         return None if self.bad is None else int(self.bad) or None
 
     def tensors(self) -> dict[str, Tensor]:
-        out = {f"raw.{name}": value for name, value in self.module.state_dict().items()}
+        out = learned(self.module, self.optimizer, self.step)
         for average, ema in self.emas.items():
             out |= {f"ema.{average}.{name}": value for name, value in ema.module.state_dict().items()}
         out |= {f"sums.{name}": value for name, value in self.sums.items()}
-        for name, parameter in self.module.named_parameters():
-            for moment in MOMENTS:
-                out[f"{moment}.{name}"] = self.optimizer.state[parameter][moment]
+        if self.adversary is not None:
+            own = learned(self.adversary.module, self.adversary.optimizer, self.adversary.steps)
+            out |= {f"adversary.{name}": value for name, value in own.items()}
         return out
+
+
+def learned(module: nn.Module, optimizer: torch.optim.Adam, steps: int) -> dict[str, Tensor]:
+    """A module's weights and buffers, and what its optimiser keeps once it has taken a step."""
+    out = {f"raw.{name}": value for name, value in module.state_dict().items()}
+    for name, parameter in module.named_parameters() if steps else ():
+        for moment in MOMENTS:
+            out[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+    return out
+
+
+def learn(module: nn.Module, optimizer: torch.optim.Adam, steps: int, parts: dict[str, dict[str, Tensor]]) -> None:
+    """Take over, in place, what `learned` gave."""
+    module.load_state_dict(parts["raw"])
+    for name, parameter in module.named_parameters() if steps else ():
+        own = {moment: torch.zeros_like(parameter).copy_(parts[moment][name]) for moment in MOMENTS}
+        step = torch.tensor(float(steps), device=parameter.device)  # where the fused optimiser wants it
+        optimizer.state[parameter] = {"step": step, **own}
 
 
 def save(path: Path, state: State, tags: dict[str, str]) -> None:
     """Write a state, whole or not at all; `tags` say what it belongs to."""
     meta = {"step": state.step, "history": state.history, "summed": state.summed, **tags}
+    if state.adversary is not None:
+        meta["adversary_steps"] = state.adversary.steps
     with atomic(path) as partial:
         save_file(contiguous(state.tensors()), partial, metadata={"state": json.dumps(meta)})
 
@@ -81,20 +111,26 @@ def restore(path: Path, state: State) -> None:
     """Load a state file into a fresh state, in place."""
     meta = peek(path)
     assert meta is not None, path
-    parts: dict[str, dict[str, Tensor]] = {}
     with safe_open(path, "pt") as file:
-        for name in file.keys():  # noqa: SIM118 (not a dictionary)
-            part, key = name.split(".", 1)
-            parts.setdefault(part, {})[key] = file.get_tensor(name)
-    state.module.load_state_dict(parts["raw"])
+        parts = grouped({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dictionary)
+    learn(state.module, state.optimizer, meta["step"], parts)
     for average, ema in state.emas.items():
         prefix = f"{average}."
         own = {name.removeprefix(prefix): x for name, x in parts["ema"].items() if name.startswith(prefix)}
         ema.module.load_state_dict(own)
-    for name, parameter in state.module.named_parameters():
-        own = {moment: torch.zeros_like(parameter).copy_(parts[moment][name]) for moment in MOMENTS}
-        step = torch.tensor(float(meta["step"]), device=parameter.device)  # where the fused optimiser wants it
-        state.optimizer.state[parameter] = {"step": step, **own}
+    if state.adversary is not None:
+        state.adversary.steps = meta["adversary_steps"]
+        own = grouped(parts["adversary"])
+        learn(state.adversary.module, state.adversary.optimizer, state.adversary.steps, own)
     device = next(state.module.parameters()).device
     state.sums = {name: value.to(device) for name, value in parts.get("sums", {}).items()}
     state.step, state.history, state.summed = meta["step"], meta["history"], meta["summed"]
+
+
+def grouped(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """By the first part of their names, which ends at a dot."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        part, key = name.split(".", 1)
+        parts.setdefault(part, {})[key] = value
+    return parts

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from diffprobe.data.batch import Batch
 from diffprobe.diffusion.process import Process
-from diffprobe.networks.autoencoder import Codec, posterior
 from diffprobe.networks.condition import Condition
 from diffprobe.runtime.keyed import Draws
 
@@ -19,6 +18,24 @@ class Task(Protocol):
     module: nn.Module
 
     def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]: ...
+
+
+class Contest(Task, Protocol):
+    """A task whose module another one is trained against, at the same time and on its own loss.
+
+    From `begins` images on the loop sets `playing`; then `losses` has an entry `adversary` too. Its gradients reach the
+    adversary alone, and those of `loss` never do.
+    """
+
+    adversary: nn.Module | None
+    begins: float
+    playing: bool
+
+
+def modules(task: Task) -> list[nn.Module]:
+    """What a task trains: its module, then its adversary where it has one."""
+    adversary = getattr(task, "adversary", None)
+    return [task.module] if adversary is None else [task.module, adversary]
 
 
 View = Callable[[Tensor, Draws], tuple[Tensor, Tensor | None]]  # images to what is seen of them, and what was done
@@ -44,24 +61,6 @@ class Diffusion:
     def condition(self, batch: Batch, augment: Tensor | None, draws: Draws) -> Condition:
         hidden = draws.uniform("label") < self.label_dropout  # (B,)
         return Condition(label=batch.labels.masked_fill(hidden, -1), augment=augment)
-
-
-class Autoencoding:
-    """An autoencoder learns to give images back: mean squared error, plus `kl_weight` times the KL divergence of its
-    posterior to the normal distribution, in nats per image (Kingma & Welling 2014, eq. 10; Rombach et al. 2022).
-    """
-
-    def __init__(self, codec: Codec, kl_weight: float) -> None:
-        self.module, self.codec, self.kl_weight = codec.network, codec, kl_weight
-
-    def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        x = self.codec.fitted(batch.images)  # (B, C, S, S)
-        moments = self.codec.moments(batch.images)  # (B, 2c, h, w)
-        mean, logvar = moments.chunk(2, dim=1)
-        noise = draws.normal("posterior", tuple(mean.shape[1:]))
-        mse = (self.codec.decode(posterior(moments, noise)) - x).square().mean()
-        kl = (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(dim=1).mean() / 2
-        return {"loss": mse + self.kl_weight * kl, "mse": mse, "kl": kl}
 
 
 class Classification:
