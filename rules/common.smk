@@ -18,7 +18,7 @@ from diffprobe.config.levels import parts
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
 from diffprobe.config.stages import measured, measured_at_once, references, stages, used_latents
-from diffprobe.data.fingerprint import fingerprint
+from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical, read_json
@@ -203,9 +203,9 @@ def latents_autoencoder(wildcards) -> str:
 
 def foreign_state(name: str) -> str | None:
     """What tells that latents from elsewhere have changed; of those gone now, what was recorded when they were read."""
-    path, made = CONFIG.latents[name].imported.path, Path(store_receipt(L.latents(name)))
-    if Path(path).exists() or not made.exists():
-        return fingerprint([path])
+    imported, made = CONFIG.latents[name].imported, Path(store_receipt(L.latents(name)))
+    if Path(imported.path).exists() or not made.exists():
+        return fingerprint_arrays(imported.folders)
     return read_json(made)["config"].get("state")
 
 

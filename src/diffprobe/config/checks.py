@@ -116,12 +116,23 @@ def of_latents(key: str, latents: Latents, config: Config) -> Iterator[Problem]:
         yield f"{key}.autoencoder", latents.autoencoder, allowed
     if latents.scale == "published" and autoencoder.kind == "trained":
         yield f"{key}.scale", "published", "measured, or a number: an autoencoder trained here has none"
-    if latents.views[0].kind != "identity":
+    if latents.imported:
+        yield from of_imported(key, latents)
+    elif latents.views[0].kind != "identity":
         yield f"{key}.views", latents.views[0].kind, "identity as the first (features are taken from it)"
     if 256 % latents.batch:
         yield f"{key}.batch", latents.batch, "a divisor of 256, the images of a chunk"
     if isinstance(latents.scale, float) and latents.scale <= 0:
         yield f"{key}.scale", latents.scale, "measured, or a number above 0"
+
+
+def of_imported(key: str, latents: Latents) -> Iterator[Problem]:
+    """What the files alone can tell, or hold in one folder."""
+    if [view.kind for view in latents.views] != ["identity"]:
+        kinds = listed(view.kind for view in latents.views)
+        yield f"{key}.views", kinds, "nothing (the views of imported latents are those of their files)"
+    if latents.imported.kind == "npy" and latents.imported.test:
+        yield f"{key}.imported.test", latents.imported.test, "null: test_code_0.npy lies in the same folder"
 
 
 def of_autoencoder_of(key: str, latents: Latents, autoencoder: Trained, config: Config) -> Iterator[Problem]:

@@ -98,6 +98,19 @@ def latent_space(autoencoder: Autoencoder) -> tuple[int, int]:
     return known.latent_channels, autoencoder.size // factor(autoencoder)
 
 
+def latent_bytes(config: Config, name: str, rows: dict[str, int] | None = None) -> int | None:
+    """About the bytes of a store of latents: mean and log-variance of every view of train, and of the other splits as
+    they are. None where only reading the dataset tells its `rows`.
+    """
+    latents = config.latents[name]
+    rows = rows or split_rows(config.datasets[latents.dataset])
+    if rows is None:
+        return None
+    channels, size = latent_space(config.autoencoders[latents.autoencoder])
+    views = latents.versions
+    return (views * rows["train"] + rows["select"] + rows["test"]) * 2 * channels * size**2 * 2
+
+
 def factor(autoencoder: Autoencoder) -> int:
     """Pixels per latent pixel, in height and width."""
     if isinstance(autoencoder, Pretrained):
@@ -111,8 +124,9 @@ def augment_label(config: Config, experiment: Experiment) -> int:
         return 0
     if experiment.latents is None:
         return AUGMENT_LABEL if experiment.train.augment else 0
-    views = sum(getattr(view, "count", 1) for view in config.latents[experiment.latents].views)
-    return VIEW_LABEL if views > 1 else 0
+    latents = config.latents[experiment.latents]
+    told = not latents.imported and latents.versions > 1  # what views from elsewhere have done is not known
+    return VIEW_LABEL if told else 0
 
 
 def asking_labels(config: Config, dataset: str) -> list[str]:

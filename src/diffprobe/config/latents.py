@@ -1,5 +1,6 @@
 """Stores of latents."""
 
+import pathlib
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -32,17 +33,48 @@ class Crop(Strict):
 View = Annotated[Identity | Mirror | Crop, Field(discriminator="kind")]
 
 
+def labels_folder(path: str) -> str:
+    """Where the labels are of a folder with a file per image: imagenet256_labels beside imagenet256_features; the
+    folder itself where its name has no `features`.
+    """
+    place = pathlib.PurePath(path)
+    return str(place.with_name(place.name.replace("features", "labels")))
+
+
 class Peers(Strict):
     """Latents that another system has encoded, and what holds them: `npy`, a folder with train_code_0.npy and so on,
-    one file per view (DDAE/DiT); `files`, a folder with a file per image (fast-DiT); `safetensors`, a folder of shards
-    (LightningDiT). The images must lie in the order of the dataset's own files.
+    one file per view (DDAE/DiT); `files`, a folder with 0.npy and so on, one per image, and the labels in a folder
+    beside it (fast-DiT); `safetensors`, a folder of shards (LightningDiT). The images must lie in the order of the
+    dataset's own files: its train and select are the peer's train, in one; or all of it, where it has no test of its
+    own. Counts and labels are compared.
     """
 
     kind: Literal["npy", "files", "safetensors"]
     path: Path = Field(description="The folder.")
-    scaled: Number = Field(
-        1.0, gt=0, description="What its latents were multiplied by, and are divided by again: 0.18215 in DDAE/DiT."
+    test: Path | None = Field(
+        None,
+        description="The folder of the latents of test, where they lie apart (those of `npy` lie in the same, as "
+        "test_code_0.npy); null: none. Without those of test nothing can be probed.",
     )
+    scaled: Number = Field(
+        1.0,
+        gt=0,
+        description="What its latents were multiplied by, and are divided by again: 0.18215 in DDAE/DiT and fast-DiT.",
+    )
+
+    @property
+    def folders(self) -> list[str]:
+        """All that is read of it."""
+        named = [path for path in (self.path, self.test) if path]
+        labels = [labels_folder(path) for path in named] if self.kind == "files" else []
+        return list(dict.fromkeys([*named, *labels]))
+
+    @property
+    def versions(self) -> int:
+        """As many views of train as the files are likely to hold."""
+        if self.kind == "npy":
+            return max(1, len(list(pathlib.Path(self.path).glob("train_code_*.npy"))))
+        return {"files": 1, "safetensors": 2}[self.kind]
 
 
 class Latents(Strict):
@@ -63,7 +95,9 @@ class Latents(Strict):
         "of a pretrained autoencoder's own config, and its shift; or a number (and no shift), such as 0.18215.",
     )
     imported: Peers | None = Field(
-        None, description="Latents that another system has encoded, in place of encoding; null: none."
+        None,
+        description="Latents that another system has encoded, in place of encoding; null: none. Their views are those "
+        "of the files, of which a network is told nothing; seed, batch, precision and jobs have no meaning.",
     )
     seed: Integer = Field(0, description="Seed of the views.")
     batch: Positive = Field(64, description="Images per pass of the autoencoder; a divisor of 256.")
@@ -74,3 +108,8 @@ class Latents(Strict):
     jobs: Positive = Field(
         1, description="Jobs that share the encoding, so as many devices or nodes may; changes no byte."
     )
+
+    @property
+    def versions(self) -> int:
+        """How many views of train there are."""
+        return self.imported.versions if self.imported else sum(getattr(view, "count", 1) for view in self.views)

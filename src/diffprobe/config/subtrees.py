@@ -10,7 +10,8 @@ from diffprobe.config import levels
 from diffprobe.config.autoencoders import Pretrained, Trained
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import ClassifierExtractor
-from diffprobe.config.facts import network_taps
+from diffprobe.config.facts import latent_space, network_taps
+from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment, Training
 from diffprobe.config.names import diffusers_config
 from diffprobe.config.probes import scores
@@ -82,7 +83,15 @@ def pretrained(autoencoder: Pretrained) -> Subtree:
 def latents(config: Config, name: str) -> Subtree:
     """What a store is made with, besides the images and the autoencoder's weights; changes no byte: the batch."""
     found = config.latents[name]
+    if found.imported:
+        return imported_latents(config, found)
     return found.model_dump(mode="json", include={"views", "scale", "seed", "imported", "precision"})
+
+
+def imported_latents(config: Config, found: Latents) -> Subtree:
+    """Not where the files lie: their bytes speak for them, if not for a scale that the autoencoder has published."""
+    known = {"imported": found.imported.model_dump(mode="json", include={"kind", "scaled"}), "scale": found.scale}
+    return known | ({"of": dump(config.autoencoders[found.autoencoder])} if found.scale == "published" else {})
 
 
 def encode(config: Config, name: str) -> Subtree:
@@ -96,8 +105,14 @@ def finish(config: Config, name: str) -> Subtree:
 
 
 def import_latents(config: Config, name: str, state: str | None) -> Subtree:
-    """As `finish`, with what tells that the files from elsewhere have changed."""
-    return finish(config, name) | {"state": state}
+    """As `finish`, with all of `imported`, what tells that the files have changed, the shape of a latent, and the
+    experiments that ask for test.
+    """
+    found = config.latents[name]
+    channels, size = latent_space(config.autoencoders[found.autoencoder])
+    probing = [key for key, e in config.experiments.items() if e.latents == name and e.probe]
+    known = {"imported": dump(found.imported), "state": state, "shape": [channels, size, size], "probing": probing}
+    return finish(config, name) | known
 
 
 def reconstruct(config: Config, name: str) -> Subtree:

@@ -1,5 +1,6 @@
 """Whether a local source has changed, told without reading its images."""
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -8,6 +9,7 @@ from diffprobe.data.sources.names import is_hidden, is_image
 from diffprobe.runtime.files import digest
 
 FILES = 20_000  # images of a folder that are looked at one by one; of larger ones only the folders are
+ARRAYS = (".npy", ".safetensors")
 
 
 def fingerprint(paths: Iterable[str]) -> str | None:
@@ -26,6 +28,19 @@ def looked_at(top: Path) -> list[list]:
     images = list(islice((path for path in below(top) if is_image(path.name)), FILES + 1))
     chosen = images if len(images) <= FILES else [top, *(path for path in below(top) if path.is_dir())]
     return [stamp(path, ascii(str(path.relative_to(top)))) for path in chosen]
+
+
+def fingerprint_arrays(folders: Iterable[str]) -> str | None:
+    """The same of the .npy and .safetensors that lie right in the folders, by as much of them as is soon looked at."""
+    seen = [[number, *arrays_in(Path(top))] for number, top in enumerate(folders) if Path(top).is_dir()]
+    return digest(seen) if seen else None
+
+
+def arrays_in(folder: Path) -> list[list]:
+    with os.scandir(folder) as entries:  # of a million files, no more than is needed is listed
+        names = (entry.name for entry in entries if entry.name.endswith(ARRAYS) and not is_hidden(entry.name))
+        found = sorted(islice(names, FILES + 1))
+    return [stamp(folder, "")] if len(found) > FILES else [stamp(folder / name, ascii(name)) for name in found]
 
 
 def below(folder: Path) -> Iterator[Path]:

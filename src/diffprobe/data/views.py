@@ -75,8 +75,9 @@ def drawn(view: View, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 def label(view: View, rows: Tensor, seed: int) -> Tensor:
     """What was done to each image, float32 (B, 3): shift down and right, in paddings, and 1 where it was flipped.
 
-    Zeros for the image as it is. A network that is told this does not take the augmented images for the dataset's
-    own: asked with zeros, it draws those (Karras et al., Training GANs with limited data, 2020; EDM 2022, F.2).
+    Zeros for the image as it is, and for views of other kinds, of which nothing is known. A network that is told this
+    does not take the augmented images for the dataset's own: asked with zeros, it draws those (Karras et al., Training
+    GANs with limited data, 2020; EDM 2022, F.2).
     """
     found = torch.zeros(len(rows), LABEL)
     if view["kind"] == "mirror":

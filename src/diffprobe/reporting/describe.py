@@ -129,13 +129,15 @@ def store_bytes(config: Config, experiment: Experiment, rows: dict[str, int] | N
 
 
 def latent_bytes(config: Config, experiment: Experiment, rows: dict[str, int]) -> dict[str, int]:
-    """Mean and log-variance of every view of train, and of the other splits as they are."""
+    """Mean and log-variance of every view of train, and of the other splits as they are; of imported latents, the
+    latents alone.
+    """
     if experiment.latents is None:
         return {}
     channels, size = model_space(config, experiment)
-    views = sum(getattr(view, "count", 1) for view in config.latents[experiment.latents].views)
-    images = views * rows["train"] + rows["select"] + rows["test"]
-    return {"latents": images * 2 * channels * size**2 * FLOAT16}
+    latents = config.latents[experiment.latents]
+    images = latents.versions * rows["train"] + rows["select"] + rows["test"]
+    return {"latents": images * (1 if latents.imported else 2) * channels * size**2 * FLOAT16}
 
 
 def feature_bytes(config: Config, experiment: Experiment, rows: dict[str, int], network: dict) -> dict[str, int]:
