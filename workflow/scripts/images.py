@@ -1,12 +1,14 @@
-"""A dataset's images, labels and splits into one HDF5 store. Config: source, size, channels, resize, per_class, split.
+"""A dataset's images, labels and splits into one HDF5 store.
 
-Inputs: the mark beside a downloaded source's archives. Decoding that a killed run has done is not done again.
+Config: source, size, channels, resize, decode (if not `once`), per_class, split. Inputs: the mark beside a downloaded
+source's archives. Decoding that a killed run has done is not done again. Splits are those of the source's listing,
+whatever order the store has.
 """
 
 import numpy as np
 
 from diffprobe.config.datasets import Official, Stratified
-from diffprobe.data import images, sources, splits
+from diffprobe.data import images, order, sources, splits
 from diffprobe.data.downloads import FILES
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.data.listing import Listing
@@ -42,6 +44,9 @@ def main(job: Job) -> None:
     refuse_unlabelled(job.options.get("dataset", ""), listing.classes, asking.split(",") if asking else [])
     rule = split_rule(config["split"], listing)
     split = splits.assign(rule, listing.labels, listing.official, listing.classes)
+    rows = order.shuffled(listing)
+    if rows is not None:
+        listing, split = listing.take(rows), split[rows]
     job.progress.start(len(split), "images")
     images.fill(
         path,
@@ -52,6 +57,8 @@ def main(job: Job) -> None:
         channels=channels(config["channels"], listing),
         resize=config["resize"],
         scratch=path.parent / "scratch",
+        order=rows,
+        pixels=config.get("decode", "once") == "once",
         workers=job.threads,
         report=job.progress.update,
         source=listing.origin,

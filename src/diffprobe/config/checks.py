@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from diffprobe.config import generation, probes
 from diffprobe.config.autoencoders import Autoencoder, Trained
 from diffprobe.config.datasets import Dataset, Download, Stratified
-from diffprobe.config.facts import conditional, factor, facts, model_space
+from diffprobe.config.facts import ARRAYS, conditional, factor, facts, model_space
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Diffusers, DiT, Experiment, Process, UNet
 from diffprobe.config.names import diffusers_config
@@ -34,6 +34,8 @@ def of_dataset(key: str, dataset: Dataset) -> Iterator[Problem]:
     known, split = facts(dataset), dataset.split
     if known.size is None:
         yield f"{key}.size", dataset.size, f"the height and width to bring the images of a {dataset.source.kind} to"
+    if dataset.decode == "when_read" and dataset.source.kind in ARRAYS:
+        yield f"{key}.decode", dataset.decode, f"once ({dataset.source.kind} comes as arrays, not as files)"
     if split is None:
         return
     if split.kind == "official" and known.official == 0:

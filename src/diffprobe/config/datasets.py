@@ -102,6 +102,13 @@ class Dataset(Strict):
     resize: Literal["crop", "plain"] = Field(
         "crop", description="`crop`: ADM's centre crop (halving, then bicubic). `plain`: the whole image, bicubic."
     )
+    decode: Literal["once", "when_read"] = Field(
+        "once",
+        description="`once`: `images.h5` holds the pixels. `when_read`: it holds no pixels, only where the files are "
+        "(of `folder`, `zip`, `imagenet`, `tiny_imagenet`, `celebahq`), and each job decodes those that it reads; for "
+        "sets of which there shall be no copy, such as ImageNet that is encoded to latents. The files must stay as "
+        "they are: one that is gone or has changed is named when it is read.",
+    )
     per_class: Positive | None = Field(None, description="Only the first so many images of each class; null: all.")
     split: Split | None = Field(
         None, description="The splits; null: `official` where the dataset has a test of its own, else `stratified`."

@@ -34,6 +34,7 @@ FACTS = {
     "celebahq": Facts(images=30_000, size=None, channels=3, classes=0, smallest=30_000),
     "imagenet": Facts(images=1_331_167, size=None, channels=3, classes=1000, smallest=732, official=50_000),
 }
+ARRAYS = ("digits", "mnist", "cifar10", "cifar100")  # that come as arrays, not as files to be decoded
 UNKNOWN = Facts(images=None, size=None, channels=3, classes=None, smallest=None, official=None)
 
 

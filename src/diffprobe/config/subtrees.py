@@ -30,6 +30,8 @@ def dump(model: Any) -> Subtree:
 def images(dataset: Dataset, state: str | None) -> Subtree:
     """`state` tells whether a local source has changed. Without the mirror: the same bytes may come from anywhere."""
     known = dataset.model_dump(mode="json", exclude={"source": {"mirror"}, "references": True})
+    if dataset.decode == "once":
+        del known["decode"]  # stores made before there was a choice stand
     return known | {"state": state}
 
 

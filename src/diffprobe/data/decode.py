@@ -17,19 +17,19 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import ZipFile
 
 import numpy as np
 
-from diffprobe.data.convert import REMEDY, pixels
+from diffprobe.data.archives import Archives, Entry, called
+from diffprobe.data.convert import pixels
 from diffprobe.data.listing import Files
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import digest
 from diffprobe.runtime.workers import end_with_parent
 
 PIECE = 1 << 24  # bytes read at once where a chunk is hashed anew
+THREADS = min(8, len(os.sched_getaffinity(0)))  # that decode in one process: decoders let go of the interpreter
 
-Entry = tuple[int, str]  # index of the archive, name inside it
 Read = Callable[[Entry], bytes]
 
 
@@ -139,8 +139,8 @@ def at_work(work: Work) -> Iterator[tuple[Read, int]]:
     """The reader of the sources and the descriptor of the target."""
     file = os.open(work.target, os.O_RDWR)
     try:
-        with reading(work.archives) as read:
-            yield read, file
+        with Archives(work.archives) as archives:
+            yield archives.read, file
     finally:
         os.close(file)
 
@@ -174,9 +174,9 @@ def image(entry: Entry, work: Work, read: Read) -> np.ndarray:
 
 def first(files: Files, size: int | None, channels: int, resize: str) -> np.ndarray:
     """The first image, uint8 (H, W, C); all others are to have its shape."""
-    with reading(files.archives) as read:
+    with Archives(files.archives) as archives:
         entry = files.entries[0]
-        return pixels(read(entry), called(files.archives, entry), size, channels, resize)
+        return pixels(archives.read(entry), called(files.archives, entry), size, channels, resize)
 
 
 def stamp(archives: tuple[Path, ...], entries: Iterable[Entry]) -> str:
@@ -192,29 +192,3 @@ def hash_range(file: int, offset: int, length: int) -> str:
     for start in range(0, length, PIECE):
         hashed.update(os.pread(file, min(PIECE, length - start), offset + start))
     return hashed.hexdigest()
-
-
-def called(archives: tuple[Path, ...], entry: Entry) -> str:
-    """What errors call a file: one line, whatever is in its name."""
-    return f"{entry[1]!r} in {archives[entry[0]]}"
-
-
-@contextmanager
-def reading(archives: tuple[Path, ...]) -> Iterator[Read]:
-    """A function from an entry to its bytes; a zip stays open until the block ends. It raises UserError."""
-    with ExitStack() as stack:
-        zips: dict[int, ZipFile] = {}
-
-        def read(entry: Entry) -> bytes:
-            index, name = entry
-            try:
-                if index not in zips and archives[index].is_dir():
-                    return (archives[index] / name).read_bytes()
-                if index not in zips:
-                    zips[index] = stack.enter_context(ZipFile(archives[index]))
-                return zips[index].read(name)
-            except Exception as error:  # zipfile raises a dozen kinds over a damaged archive
-                why = " ".join(str(error).split())
-                raise UserError(f"{called(archives, entry)} cannot be read ({why}); {REMEDY}") from None
-
-        yield read

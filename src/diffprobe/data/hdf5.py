@@ -1,11 +1,13 @@
 """The file of an image store: what is where in it, and what is kept of it to find damage.
 
-images  uint8 (N, H, W, C), in chunks of 256 images, not compressed: photographs do not shrink by HDF5's filters
+images  uint8 (N, H, W, C), in chunks of 256 images, not compressed: photographs do not shrink by HDF5's filters;
+        or, in their place, where they are to be read from (`data.links`)
 labels  int64 (N,), -1 for none
 split   uint8 (N,), an index into data.splits.SPLITS
-hashes  uint8 (chunks, 32), the sha256 of each chunk's images
+hashes  uint8 (chunks, 32), the sha256 of each chunk's images, or of what tells of their files
+order   int64 (N,), only where the rows are not in the order of the source's listing: row i is its image order[i]
 
-attributes: source, classes (names), split_rule (JSON); content, a sha256 over shape, hashes, labels and split
+attributes: source, classes (names), split_rule (JSON); content, a sha256 over shape, hashes, labels, split and order
 """
 
 import errno
@@ -15,21 +17,54 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import h5py
 import numpy as np
 from h5py import h5d, h5p, h5s, h5t
 
+from diffprobe.data import links
+from diffprobe.data.links import Links
+from diffprobe.data.listing import CHUNK as CHUNK
+from diffprobe.data.listing import Files
 from diffprobe.runtime.errors import UserError
 
-CHUNK = 256  # images per chunk
 LABELS_DAMAGED = "labels, split or hashes are damaged; delete the file and run again"
-ARRAYS = ("images", "labels", "split", "hashes")
+ARRAYS = ("labels", "split", "hashes")  # of every store
+Attributes = Mapping[str, object]
+
+
+class Store(h5py.File):
+    """An open image store."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, H, W, C) of its images."""
+        return shape_of(self)
+
+    @cached_property
+    def links(self) -> Links | None:
+        """What reads the images of a store without pixels; None where it holds them."""
+        return None if "images" in self else Links(self)
+
+    def close(self) -> None:
+        if found := self.__dict__.pop("links", None):
+            found.close()
+        super().close()
+
+
+def shape_of(file: h5py.File) -> tuple[int, int, int, int]:
+    return file["images"].shape if "images" in file else tuple(file.attrs["shape"].tolist())
 
 
 def allocate(
-    path: Path, shape: Sequence[int], labels: np.ndarray, split: np.ndarray, attributes: Mapping[str, object]
+    path: Path,
+    shape: Sequence[int],
+    labels: np.ndarray,
+    split: np.ndarray,
+    attributes: Attributes,
+    order: np.ndarray | None = None,
 ) -> None:
     """Make a store that is whole but for pixels, hashes and content, and take its place on the disk.
 
@@ -43,20 +78,46 @@ def allocate(
     early.set_obj_track_times(False)  # equal content makes equal bytes
     with h5py.File(path, "w") as file:
         h5d.create(file.id, b"images", h5t.STD_U8LE, h5s.create_simple(tuple(shape)), early)
-        file["labels"] = labels.astype(np.int64)
-        file["split"] = split.astype(np.uint8)
-        file["hashes"] = np.zeros((-(-shape[0] // CHUNK), 32), np.uint8)
-        file.attrs["content"] = np.bytes_("0" * 64)  # of fixed length, so that it is replaced in its place
-        file.attrs.update(plain(attributes))
+        describe(file, labels, split, attributes, order)
     with path.open("r+b") as opened:
         os.posix_fallocate(opened.fileno(), 0, path.stat().st_size)
 
 
-def require(path: Path, shape: Sequence[int], attributes: Mapping[str, object]) -> None:
+def link(
+    path: Path,
+    shape: Sequence[int],
+    source: tuple[Files, np.ndarray, str],
+    labels: np.ndarray,
+    split: np.ndarray,
+    attributes: Attributes,
+    order: np.ndarray | None = None,
+) -> None:
+    """Make a whole store without pixels; `source` is the files, their stamps and how they are decoded."""
+    with h5py.File(path, "w") as file:
+        links.write(file, tuple(shape), *source)
+        describe(file, labels, split, attributes, order)
+        hashes = links.hashes(file)
+    finish(path, hashes)
+
+
+def describe(
+    file: h5py.File, labels: np.ndarray, split: np.ndarray, attributes: Attributes, order: np.ndarray | None
+) -> None:
+    """Add all but images, hashes and content, and their places."""
+    file["labels"] = labels.astype(np.int64)
+    file["split"] = split.astype(np.uint8)
+    file["hashes"] = np.zeros((-(-len(labels) // CHUNK), 32), np.uint8)
+    file.attrs["content"] = np.bytes_("0" * 64)  # of fixed length, so that it is replaced in its place
+    file.attrs.update(plain(attributes))
+    if order is not None:
+        file["order"] = order.astype(np.int64)
+
+
+def require(path: Path, shape: Sequence[int], attributes: Attributes) -> None:
     """Raise ENOSPC where a store is sure not to fit: HDF5 itself does not fail cleanly on a full disk."""
     chunks = -(-shape[0] // CHUNK)
     pixels = chunks * min(CHUNK, shape[0]) * math.prod(shape[1:])
-    rest = (1 << 20) + 256 * chunks + 9 * shape[0] + sum(len(str(value)) for value in plain(attributes).values())
+    rest = (1 << 20) + 256 * chunks + 17 * shape[0] + sum(len(str(value)) for value in plain(attributes).values())
     if shutil.disk_usage(path.parent).free < pixels + rest:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -78,16 +139,17 @@ def finish(path: Path, hashes: Sequence[bytes]) -> None:
         os.fsync(opened.fileno())
 
 
-def open_store(path: Path, sound: bool = True) -> h5py.File:
+def open_store(path: Path, sound: bool = True) -> Store:
     """Open a store for reading. Raises UserError where it is none or, if it is to be `sound`, not as it was written.
 
-    Pixels are compared when they are read (`sound_chunk`).
+    Pixels, or what tells of their files, are compared when they are read.
     """
     try:
-        file = h5py.File(path, "r")
+        file = Store(path, "r")
     except OSError as error:
         raise UserError(f"{path}: not a readable image store ({error}); delete it and run again") from None
-    missing = [name for name in ARRAYS if name not in file]
+    due = (*(links.ARRAYS if "shape" in file.attrs else ("images",)), *ARRAYS)
+    missing = [name for name in due if name not in file]
     if missing:
         file.close()
         raise UserError(f"{path}: not an image store of this version (no {missing[0]}); delete it and run again")
@@ -97,9 +159,11 @@ def open_store(path: Path, sound: bool = True) -> h5py.File:
     return file
 
 
-def damage(file: h5py.File) -> Iterator[str]:
-    """What is wrong in a store, one line each."""
-    for index in range(len(file["hashes"])):
+def damage(file: Store) -> Iterator[str]:
+    """What is wrong in a store, one line each; of one without pixels, also what has changed of its files."""
+    if file.links:
+        yield from file.links.damage()
+    for index in range(0 if file.links else len(file["hashes"])):
         try:
             sound_chunk(file, index)
         except UserError as error:
@@ -108,9 +172,11 @@ def damage(file: h5py.File) -> Iterator[str]:
         yield f"{file.filename}: {LABELS_DAMAGED}"
 
 
-def sound_chunk(file: h5py.File, index: int) -> np.ndarray:
+def sound_chunk(file: Store, index: int) -> np.ndarray:
     """A chunk of images, uint8 (up to 256, H, W, C), as it was written. Raises UserError where it is not."""
     start = index * CHUNK
+    if file.links:
+        return file.links.gather(np.arange(start, min(start + CHUNK, file.shape[0])))
     images = file["images"][start : start + CHUNK]
     if chunk_hashes(images) != [file["hashes"][index].tobytes()]:
         raise UserError(
@@ -134,7 +200,8 @@ def content_hash(images: np.ndarray, labels: np.ndarray, split: np.ndarray) -> s
 
 def content_of(file: h5py.File) -> str:
     """The content as it follows from what an open store holds besides pixels."""
-    return sha256(np.array(file["images"].shape, np.int64), *(file[name][:] for name in ("hashes", "labels", "split")))
+    names = [name for name in ("hashes", "labels", "split", "order") if name in file]
+    return sha256(np.array(shape_of(file), np.int64), *(file[name][:] for name in names))
 
 
 def sha256(*arrays: np.ndarray) -> str:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from diffprobe.data import convert, hdf5
 from diffprobe.data.decode import Chunk, Work, decode, first
-from diffprobe.data.hdf5 import CHUNK, content_hash, open_store
+from diffprobe.data.hdf5 import CHUNK, Store, content_hash, open_store
+from diffprobe.data.links import decoding_of, survey
 from diffprobe.data.listing import Files
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
@@ -53,12 +54,14 @@ def batches(path: Path, rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
             yield gather(file, rows[start : start + batch])
 
 
-def gather(file: h5py.File, rows: np.ndarray) -> np.ndarray:
+def gather(file: Store, rows: np.ndarray) -> np.ndarray:
     """The images of `rows`, int64 (M,), as uint8 (M, H, W, C), without reading chunks that hold none of them.
 
-    Raises UserError where a chunk is not what was written.
+    Raises UserError where a chunk, or the file of an image, is not what it was.
     """
-    found = np.empty((len(rows), *file["images"].shape[1:]), np.uint8)
+    if file.links:
+        return file.links.gather(rows)
+    found = np.empty((len(rows), *file.shape[1:]), np.uint8)
     order = np.argsort(rows, kind="stable")
     borders = np.flatnonzero(np.diff(rows[order] // CHUNK)) + 1
     for part in np.split(order, borders) if len(rows) else ():
@@ -70,7 +73,7 @@ def gather(file: h5py.File, rows: np.ndarray) -> np.ndarray:
 def describe(path: Path) -> dict:
     """What the store says of itself: content, classes, image size and channels, counts per split."""
     with open_store(path) as file:
-        n, height, _, channels = file["images"].shape
+        n, height, _, channels = file.shape
         counts = {name: int((file["split"][:] == i).sum()) for i, name in enumerate(SPLITS)}
         classes = json.loads(file.attrs["classes"])
         content = file.attrs["content"].decode()
@@ -83,10 +86,17 @@ def check(path: Path) -> list[str]:
         return list(hdf5.damage(file))
 
 
-def write(path: Path, images: np.ndarray, labels: np.ndarray, split: np.ndarray, **attributes: object) -> None:
+def write(
+    path: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    split: np.ndarray,
+    order: np.ndarray | None = None,
+    **attributes: object,
+) -> None:
     """Write images uint8 (N, H, W, C) as a store, whole or not at all; attributes are kept as text or JSON."""
     with full_disk_named(path, images.nbytes), atomic(path) as partial:
-        hdf5.allocate(partial, images.shape, labels, split, attributes)
+        hdf5.allocate(partial, images.shape, labels, split, attributes, order)
         with h5py.File(partial, "r+") as file:
             file["images"][:] = images
         hdf5.finish(partial, hdf5.chunk_hashes(images))
@@ -102,29 +112,39 @@ def fill(
     channels: int,
     resize: str,
     scratch: Path,
+    order: np.ndarray | None = None,
+    pixels: bool = True,
     workers: int = 1,
     report: Callable[[int], object] = lambda done: None,
     **attributes: object,
 ) -> None:
     """Make a store of images uint8 (N, H, W, C) or of files still to be decoded, by the rule of `data.convert`.
 
-    Without `size` all images must be squares of one size. `scratch` is a folder of its own on the file system of
-    `path`; a killed run goes on there if files, labels, split, attributes and settings are the same. `report` hears
-    the number of images done. Neither `workers` nor kills change a byte of the store.
+    Without `size` all images must be squares of one size. `order`, int64 (N,), says where in the source's listing
+    the rows were. Without `pixels` only where the files are is kept: they are decoded whenever they are read, and
+    what is wrong with them is found then. `scratch` is a folder of its own on the file system of `path`; a killed run
+    goes on there if files, labels, split, order, attributes and settings are the same. `report` hears the number of
+    images done. Neither `workers` nor kills change a byte of the store.
     Raises UserError for an image that cannot be used and for a full disk.
     """
     if isinstance(images, np.ndarray):
-        write(path, fitted(images, size, channels, resize), labels, split, **attributes)
+        write(path, fitted(images, size, channels, resize), labels, split, order, **attributes)
         report(len(images))
         return
     shape = first(images, size, channels, resize).shape  # (H, W, C)
+    if not pixels:
+        whole, source = (len(labels), *shape), (images, survey(images, report), decoding_of(size, resize))
+        with full_disk_named(path, 128 * len(labels)), atomic(path) as partial:
+            hdf5.link(partial, whole, source, labels, split, attributes, order)
+        clear(scratch)
+        return
     entries, raw = list(images.entries), scratch / "images.h5"
     rule = [convert.VERSION, PIL.__version__, shape, size, resize]
-    rest = [hdf5.sha256(labels, split), hdf5.plain(attributes)]
+    rest = [hdf5.sha256(labels, split, *(() if order is None else (order,))), hdf5.plain(attributes)]
     identity = digest([rule, [str(archive) for archive in images.archives], entries, rest])
     with full_disk_named(raw, len(entries) * int(np.prod(shape))):
         if not is_of(scratch, identity):
-            begin(scratch, identity, (len(entries), *shape), labels, split, attributes)
+            begin(scratch, identity, (len(entries), *shape), labels, split, attributes, order)
         chunks = [Chunk(i, at, entries[i * CHUNK : (i + 1) * CHUNK]) for i, at in enumerate(hdf5.places(raw))]
         work = Work(images.archives, raw, shape, size, resize)
         done = decode(chunks, work, scratch / "journal.jsonl", workers, report)

@@ -4,13 +4,12 @@ All kinds obey the rule of `data.convert`; without `size` their images have to b
 """
 
 import math
-import os
 import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -24,6 +23,8 @@ from numpy.lib import format as npy
 from PIL import Image
 
 from diffprobe.data import convert, decode, sources
+from diffprobe.data.archives import Archives
+from diffprobe.data.decode import THREADS
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.images import gather, open_store
 from diffprobe.data.listing import Files
@@ -37,7 +38,6 @@ from diffprobe.runtime.marks import ROOT
 KEY = "arr_0.npy"  # an .npz's member with the images, as ADM's suite has it
 RULE = {"rule": convert.VERSION, "pillow": PIL.__version__}  # by which files are decoded and sizes changed
 BLOCK = 256  # images read ahead at least: a chunk of the stores
-THREADS = min(4, os.cpu_count() or 1)  # that decode files: decoders let go of the interpreter
 SUFFIXES = {".h5": "store", ".npz": "array", ".npy": "array", ".zip": "zip"}
 KINDS = "an image store (.h5), samples (.zarr), .npz or .npy of uint8 (N, H, W, C), a .zip or a folder of images"
 
@@ -102,7 +102,7 @@ def of_store(path: Path, splits: Sequence[str] | None) -> ImageSet:
     origin = f"{shown(path)} ({', '.join(named)})"
     if not len(rows):
         raise UserError(f"{origin}: holds no image; choose other splits")
-    identity, shape = {"content": file.attrs["content"].decode(), "splits": named}, file["images"].shape[1:]
+    identity, shape = {"content": file.attrs["content"].decode(), "splits": named}, file.shape[1:]
     return ImageSet(origin, len(rows), shape, lambda start, stop: gather(file, rows[start:stop]), lambda: identity)
 
 
@@ -178,13 +178,12 @@ class Decoder:
         self.entries = files.entries
         shape = decode.first(files, size, channels, resize).shape
         self.work = decode.Work(files.archives, Path(), shape, size, resize)
-        self.held = ExitStack()  # zips stay open: to read the directory of a large one takes seconds
-        self.bytes_of = self.held.enter_context(decode.reading(files.archives))
+        self.archives = Archives(files.archives)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """uint8 (stop - start, H, W, C). Raises UserError for the first file that is damaged or of another size."""
         with ThreadPoolExecutor(THREADS) as pool:
-            decoded = pool.map(lambda it: decode.image(it, self.work, self.bytes_of), self.entries[start:stop])
+            decoded = pool.map(lambda it: decode.image(it, self.work, self.archives.read), self.entries[start:stop])
             return np.array(list(decoded), np.uint8).reshape(-1, *self.work.shape)
 
 

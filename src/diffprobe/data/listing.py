@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+CHUNK = 256  # rows of a store that are written, hashed and read together
+
 
 @dataclass(frozen=True)
 class Files:

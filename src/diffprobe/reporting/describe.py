@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprobe.config.checks import checkpoint_steps
+from diffprobe.config.datasets import Dataset
 from diffprobe.config.facts import augment_label, conditional, facts, model_space, split_rows
 from diffprobe.config.layout import Layout, receipt
 from diffprobe.config.models import Config, Experiment
@@ -122,10 +123,16 @@ def store_bytes(config: Config, experiment: Experiment, rows: dict[str, int] | N
         "samples": checkpoints * len(experiment.sample.samplers) * kept(experiment) * pixels,
     }
     if rows:
-        found = {"images": sum(rows.values()) * pixels} | latent_bytes(config, experiment, rows) | found
+        images = image_bytes(config.datasets[experiment.dataset], sum(rows.values()) * pixels)
+        found = {"images": images} | latent_bytes(config, experiment, rows) | found
         found |= feature_bytes(config, experiment, rows, network)
     peak = found.pop("features_peak", 0)  # gone again when the grid is done
     return {**found, "total": sum(found.values())} | ({"features_peak": peak} if peak else {})
+
+
+def image_bytes(dataset: Dataset, pixels: int) -> int:
+    """Of an image store: next to nothing where files are decoded when they are read."""
+    return 0 if dataset.decode == "when_read" else pixels
 
 
 def latent_bytes(config: Config, experiment: Experiment, rows: dict[str, int]) -> dict[str, int]:

@@ -46,7 +46,7 @@ class ImageChunks:
         rows = np.flatnonzero(np.isin(self.file["split"][:], [SPLITS.index(split) for split in splits]))
         self.rows = np.split(rows, np.flatnonzero(np.diff(rows // CHUNK)) + 1)
         self.sizes = [len(rows) for rows in self.rows]
-        self.bytes = CHUNK * math.prod(self.file["images"].shape[1:])  # of a whole chunk
+        self.bytes = CHUNK * math.prod(self.file.shape[1:])  # of a whole chunk
 
     def read(self, epoch: int, numbers: Sequence[int]) -> Iterator[Rows]:
         for number in numbers:
