@@ -17,6 +17,7 @@ from diffprobe.config.layout import DOWNLOADS, Layout, PRETRAINED, receipt, stor
 from diffprobe.config.levels import parts
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
+from diffprobe.config.published import is_local, local_files
 from diffprobe.config.stages import measured, measured_at_once, references, stages, used_latents
 from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays
 from diffprobe.data.labels import refuse_unlabelled
@@ -161,6 +162,16 @@ def refuse_missing_files() -> None:
             raise UserError(f"{key}: {path}: no such file{remedy}")
 
 
+def refuse_missing_autoencoders() -> None:
+    """Folders of published ones; where one has been read, its folder may go."""
+    for name in {latents.autoencoder for latents in used_latents(CONFIG).values()}:
+        found = CONFIG.autoencoders[name]
+        for key in ("source", "decoder") if found.kind == "pretrained" else ():
+            path, before = getattr(found, key), read_before(name)
+            if path and is_local(path) and not Path(path).exists() and before.get(key) != path:
+                raise UserError(f"autoencoders.{name}.{key}: {path}: no such folder, and no name on the hub")
+
+
 def refuse_missing_labels() -> None:
     """Of datasets whose images were read and stay; of others the job that reads them sees to it."""
     for name, dataset in CONFIG.datasets.items():
@@ -199,6 +210,21 @@ def vgg(autoencoder: str) -> list[str]:
 
 def latents_autoencoder(wildcards) -> str:
     return weights_of(CONFIG.latents[wildcards.latents].autoencoder)
+
+
+def read_before(autoencoder: str) -> dict:
+    """The entry of a published autoencoder as it was read last, {} where it was not."""
+    path = Path(L.checkpoint(L.autoencoder(autoencoder), PRETRAINED, "receipt.json"))
+    return read_json(path)["config"] if path.exists() else {}
+
+
+def pretrained_state(name: str) -> str | None:
+    """What tells that its local folders have changed; of one that is gone now, what was recorded when it was read."""
+    asked, before = subtrees.dump(CONFIG.autoencoders[name]), read_before(name)
+    local = [asked[key] for key in ("source", "decoder") if asked[key] and is_local(asked[key])]
+    if all(Path(path).exists() for path in local) or not before:
+        return fingerprint(local_files(asked))
+    return before.get("state")
 
 
 def foreign_state(name: str) -> str | None:
@@ -419,6 +445,7 @@ if workflow.is_main_process:
     try:
         refuse_lost_sources()
         refuse_missing_files()
+        refuse_missing_autoencoders()
         refuse_missing_labels()
     except UserError as error:
         sys.exit(str(error))

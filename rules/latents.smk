@@ -17,7 +17,9 @@ rule pretrained:
         mem_mb=4000,
         runtime=60,
     params:
-        config=params_of(lambda w: subtrees.pretrained(CONFIG.autoencoders[w.autoencoder])),
+        config=params_of(
+            lambda w: subtrees.pretrained(CONFIG.autoencoders[w.autoencoder], pretrained_state(w.autoencoder))
+        ),
     shell:
         "job pretrained {params.config:q} --out weights={output.weights:q} receipt={output.receipt:q}"
         " --with name={wildcards.autoencoder} --log {log:q} --threads {threads} --name pretrained.{wildcards.autoencoder}"
@@ -136,3 +138,15 @@ rule reconstruct:
         "job reconstruct {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
         " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q}"
         " --log {log:q} --threads {threads} --name reconstruct.{wildcards.latents}"
+
+
+# On request, `snakemake verify`: every chunk of every store of latents against its checksum, and what the store says
+# of itself. It has no output, so it runs whenever it is asked for. `diffprobe verify --repair` removes what is damaged.
+rule verify:
+    input:
+        [L.latents(name) for name in used_latents(CONFIG)],
+    log:
+        L.log("verify"),
+    localrule: True
+    shell:
+        "{PYTHON} -m diffprobe verify {input:q} 2>&1 | tee {log:q}"

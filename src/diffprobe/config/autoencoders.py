@@ -112,7 +112,10 @@ class Pretrained(Strict):
     """A published autoencoder: any AutoencoderKL or AutoencoderTiny of diffusers. Its licence is its publisher's."""
 
     kind: Literal["pretrained"]
-    source: Path = Field(description="A hub name such as stabilityai/sd-vae-ft-mse, or a folder with its config.json.")
+    source: Path = Field(
+        description="A hub name such as stabilityai/sd-vae-ft-mse, or a folder with its config.json (or a pipeline's, "
+        "in which it is `vae`)."
+    )
     decoder: Path | None = Field(
         None, description="Another of the same shape that decodes, such as stabilityai/sd-vae-ft-ema; null: the same."
     )

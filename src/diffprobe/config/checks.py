@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from diffprobe.config import generation, probes
+from diffprobe.config import generation, probes, published
 from diffprobe.config.autoencoders import Autoencoder, Trained
 from diffprobe.config.datasets import Dataset, Download, Stratified
 from diffprobe.config.facts import ARRAYS, conditional, factor, facts, model_space
@@ -71,6 +71,9 @@ def of_autoencoder(key: str, autoencoder: Autoencoder, config: Config) -> Iterat
         yield f"{key}.size", autoencoder.size, f"a multiple of {factor(autoencoder)}, the pixels per latent pixel"
     if autoencoder.kind == "trained":
         yield from of_trained(key, autoencoder, config)
+    else:
+        told = published.local_problems(autoencoder.model_dump())
+        yield from ((f"{key}.{name}", value, allowed) for name, value, allowed in told)
 
 
 def of_trained(key: str, autoencoder: Trained, config: Config) -> Iterator[Problem]:

@@ -78,8 +78,9 @@ def autoencoder(autoencoder: Trained) -> Subtree:
     return {"task": "autoencoding", **codec, "losses": losses, "train": plain_training(asked)}
 
 
-def pretrained(autoencoder: Pretrained) -> Subtree:
-    return dump(autoencoder)
+def pretrained(autoencoder: Pretrained, state: str | None) -> Subtree:
+    """`state` tells whether a local folder has changed."""
+    return dump(autoencoder) | {"state": state}
 
 
 def latents(config: Config, name: str) -> Subtree:

@@ -41,7 +41,8 @@ def load(path: Path, device: torch.device, autoencoder: Path | None = None, weig
 def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) -> tuple[Codec, dict]:
     """The codec of an autoencoder's checkpoint for images of shape (C, H, W), and the checkpoint's header."""
     network, header = checkpoints.load(path, device)
-    return Codec(network, **header["codec"], image=image), header
+    fitting = {key: value for key, value in header["codec"].items() if key != "scaling"}  # which is of stores
+    return Codec(network, **fitting, image=image), header
 
 
 def latent_decoder(latents: dict, autoencoder: Path, device: torch.device) -> Callable[[Tensor], Tensor]:

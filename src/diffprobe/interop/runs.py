@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from diffprobe.config.layout import PRETRAINED
 from diffprobe.runtime.errors import UserError
 
 RAW = "raw"
@@ -22,8 +23,10 @@ def checkpoint(run: Path, kimg: int | None, weights: str | None) -> Path:
 
 
 def of_run(run: Path, kimg: int | None) -> Path:
-    """The folder of a checkpoint in a run's folder."""
-    finished = (path.parent.name for path in run.glob("checkpoints/*/ema.safetensors"))
+    """The folder of a checkpoint in a run's folder, or in that of a published autoencoder, which has but one."""
+    finished = [path.parent.name for path in run.glob("checkpoints/*/ema.safetensors")]
+    if finished == [PRETRAINED] and kimg is None:
+        return run / "checkpoints" / PRETRAINED
     known = sorted(int(name) for name in finished if name.isdigit())
     if not known:
         raise UserError(f"{run}: no checkpoint there; expected a run's folder, a checkpoint's, or a .safetensors file")

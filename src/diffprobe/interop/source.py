@@ -9,14 +9,13 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from diffprobe.config.published import HUB, WEIGHTS
 from diffprobe.evaluation.extractors.weights import one_line
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 
 TENSORS = (".safetensors",)
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from torch import nn
 from diffprobe.networks.autoencoder import autoencoder_kl
 from diffprobe.networks.classifier import SmallClassifier
 from diffprobe.networks.conv_autoencoder import ConvAutoencoder
+from diffprobe.networks.diffusers_autoencoder import diffusers_autoencoder
 from diffprobe.networks.dit import DiT
 from diffprobe.networks.unet import UNet
 from diffprobe.networks.wrapped import Wrapped
@@ -15,6 +16,7 @@ KINDS = {
     "diffusers": Wrapped,
     "classifier": SmallClassifier,
     "autoencoder_kl": autoencoder_kl,
+    "diffusers_autoencoder": diffusers_autoencoder,
     "conv_autoencoder": ConvAutoencoder,
 }
 USE = ("kind", "conditional", "augment", "label_dropout")  # keys of a config that tell how its network is used
