@@ -16,6 +16,7 @@ from diffprobe.data.splits import SPLITS, TEST
 from diffprobe.interop.latents import importing
 from diffprobe.interop.latents import shards as readers
 from diffprobe.interop.latents.shards import Order, Shard, open_shards
+from diffprobe.latents.store import Latents
 from diffprobe.latents.verify import repair, verify
 from diffprobe.runtime.errors import UserError
 
@@ -30,7 +31,7 @@ def npy(pictures: Path, tmp_path: Path) -> Path:
     return write_npy(tmp_path / "peer", pictures)
 
 
-def assert_each_image_has_its_own(latents, views: int) -> None:
+def assert_each_image_has_its_own(latents: Latents, views: int) -> None:
     assert verify(latents.path) == []
     assert latents.holds == "latents" and latents.shape == (2, 2, 2)
     for split in latents.splits:
@@ -75,8 +76,8 @@ def test_shards_of_ranks_are_put_back_in_order(pictures: Path, tmp_path: Path, r
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 5))
-def test_any_image_of_any_ranks_is_found(images: int, ranks: int, size: int):
-    each = -(-images // ranks)
+def test_any_image_of_any_ranks_is_found(count: int, ranks: int, size: int):
+    each = -(-count // ranks)
     parts = [
         Shard(Path(f"{rank}/{start}"), rank, start // size, min(size, each - start))
         for rank in range(ranks)
@@ -89,7 +90,7 @@ def test_any_image_of_any_ranks_is_found(images: int, ranks: int, size: int):
         assert (np.diff(rows) > 0).all()
         return np.array([shares[rank][start + row] for row in rows], np.float32)
 
-    positions = np.random.default_rng(images).permutation(images)
+    positions = np.random.default_rng(count).permutation(count)
     with mock.patch.object(readers, "read_rows", read_rows):
         seen = Order(parts).gathered(positions, "latents", ())
     assert np.array_equal(seen, positions)

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     imported = commands.add_parser("import", help="weights of DDAE or diffusers as an experiment's checkpoint")
     imported.set_defaults(function=exchange.run_import)
     exchange.add_import(imported, DEFAULT)
-    exported = commands.add_parser("export", help="a checkpoint for other code: its weights alone, or for diffusers")
+    exported = commands.add_parser("export", help="a checkpoint or a store of latents for other code")
     exported.set_defaults(function=exchange.run_export)
     exchange.add_export(exported, DEFAULT)
     status = commands.add_parser("status", help="what is done, runs, failed, or was made by older code")

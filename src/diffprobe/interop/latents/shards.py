@@ -135,6 +135,4 @@ def refuse_gaps(place: Path, shards: list[Shard]) -> None:
             raise UserError(f"{place}: of rank {rank} a shard before {own[-1].path.name} is missing")
         rows, due = (sum(shard.rows for shard in some) for some in (own, ranks[0]))
         if rows != due or not rows:
-            raise UserError(
-                f"{place}: rank {rank} has {rows} rows, rank 0 {due}; shards are missing or mixed"
-            )
+            raise UserError(f"{place}: rank {rank} has {rows} rows, rank 0 {due}; shards are missing or mixed")

@@ -1,0 +1,87 @@
+"""Samples of a store's posteriors as arrays in .npy, in the order of the dataset's own files."""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffprobe.data import images
+from diffprobe.interop.latents.fitting import source_positions
+from diffprobe.latents.parts import CHUNK
+from diffprobe.latents.store import Latents
+from diffprobe.networks.autoencoder import posterior
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.keyed import Key, normal
+
+FILES = {"train": ("train", "select"), "test": ("test",)}  # the splits of each of their files
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples in model scale, or times `scaled` in the autoencoder's own scale."""
+
+    latents: Latents
+    seed: int
+    scaled: float | None
+
+    def drawn(self, moments: np.ndarray, rows: np.ndarray, version: int) -> Tensor:
+        """float32 (B, C, h, w) from what is stored (B, 2C, h, w) of these images (B,)."""
+        latents, stored = self.latents, torch.from_numpy(moments).float()
+        if latents.holds == "moments":
+            noise = normal(Key(self.seed, "export"), torch.from_numpy(rows), latents.shape, version)
+            stored = posterior(stored, noise)
+        return latents.to_model(stored) if self.scaled is None else stored * self.scaled
+
+
+def npy_bytes(latents: Latents) -> int:
+    """About the bytes of all the files."""
+    rows = {name: sum(latents.counts.get(split, 0) for split in splits) for name, splits in FILES.items()}
+    return 4 * math.prod(latents.shape) * (rows["train"] * len(latents.views["train"]) + rows["test"])
+
+
+def write_npy(samples: Samples, image_store: Path, folder: Path) -> None:
+    """The files of the splits that the store has. Raises UserError where it is of other images, OSError for a full
+    disk.
+    """
+    latents = samples.latents
+    if images.describe(image_store)["content"] != latents.identity["dataset"]:
+        raise UserError(f"{latents.path}: holds latents of other images than {image_store}; run the workflow again")
+    source = source_positions(image_store)
+    for name, splits in FILES.items():
+        splits = [split for split in splits if split in latents.splits]
+        if splits:
+            write_split(samples, folder, name, splits, source)
+
+
+def write_split(samples: Samples, folder: Path, name: str, splits: list[str], source: np.ndarray) -> None:
+    """All versions of one of their splits, and its labels; `source` (N,) is each image's place among the files."""
+    latents = samples.latents
+    rows = {split: latents.rows(split) for split in splits}
+    known = np.sort(source[np.concatenate(list(rows.values()))])
+    places = {split: np.searchsorted(known, source[own]) for split, own in rows.items()}
+    labels = np.empty(len(known), np.int64)
+    for split, at in places.items():
+        labels[at] = latents.labels(split)
+    np.save(folder / f"{name}_label.npy", labels)
+    for version in range(len(latents.views[splits[0]])):
+        file = allocated(folder / f"{name}_code_{version}.npy", (len(known), *latents.shape))
+        for split, at in places.items():
+            view = version if version < len(latents.views[split]) else 0
+            for start in range(0, len(at), CHUNK):
+                part = slice(start, min(start + CHUNK, len(at)))
+                moments = latents.moments(split, view, part.start, part.stop)
+                file[at[part]] = samples.drawn(moments, rows[split][part], version).numpy()
+        file.flush()
+
+
+def allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A file of float32 with its place on the disk, so that writing to it cannot fail. Raises OSError."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.flush()
+        os.posix_fallocate(file.fileno(), file.tell(), 4 * math.prod(shape))
+    return np.load(path, mmap_mode="r+")
