@@ -376,8 +376,17 @@ def measuring(wildcards) -> str:
     """References and weights of the extractors asked for: reference.NAME=path weights.NAME=path ..."""
     files = dict(zip(asked_extractors(wildcards), asked_references(wildcards), strict=True))
     pairs = [f"reference.{name}={file}" for name, file in files.items()]
-    pairs += [f"weights.{name}={file}" for name in files for file in extractor_weights(name)]
-    return " ".join(map(quote, pairs))
+    return " ".join([*map(quote, pairs), weighing(files)])
+
+
+def weighing(extractors) -> str:
+    """Weights of extractors: weights.NAME=path ..."""
+    return " ".join(quote(f"weights.{name}={file}") for name in extractors for file in extractor_weights(name))
+
+
+def reconstructing(latents: str) -> list[str]:
+    """The extractors by which samples of experiments on its dataset are measured."""
+    return [name for dataset, name in references(CONFIG) if dataset == CONFIG.latents[latents].dataset]
 
 
 def most_compared(dataset: str) -> int:

@@ -117,6 +117,10 @@ rule reconstruct:
     input:
         images=latents_images,
         autoencoder=latents_autoencoder,
+        weights=lambda wildcards: [
+            file for name in reconstructing(wildcards.latents) for file in extractor_weights(name)
+        ],
+        vgg=lambda wildcards: vgg(CONFIG.latents[wildcards.latents].autoencoder),
     output:
         rows=L.reconstruction("{latents}"),
         pairs=L.pairs("{latents}"),
@@ -130,13 +134,17 @@ rule reconstruct:
     threads: CONFIG.threads.evaluate
     resources:
         gpu=gpu,
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=6000,
+        runtime=240,
+        batch=CONFIG.metrics.batch,
     params:
         config=params_of(lambda w: subtrees.reconstruct(CONFIG, w.latents)),
+        weights=lambda wildcards: weighing(reconstructing(wildcards.latents)),
+        more=optional("vgg"),
     shell:
         "job reconstruct {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
-        " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q}"
+        " {params.weights} {params.more}"
+        " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q} --with batch={resources.batch}"
         " --log {log:q} --threads {threads} --name reconstruct.{wildcards.latents}"
 
 

@@ -1,45 +1,56 @@
-"""How well an autoencoder gives back images that it has not seen: PSNR on `test`, and some pairs for the eye.
+"""How well an autoencoder gives back images that it has not seen, those of `test`, and some pairs for the eye: PSNR,
+SSIM, LPIPS where its weights are there, and the Frechet distance by the extractors that samples are measured with.
 
-Config: latents, dataset, batch. The posterior's mean is decoded; PSNR is that of images at the autoencoder's own size.
+Config: latents, dataset, batch, extractors (by name). Inputs: images; autoencoder; weights.NAME of extractors; vgg,
+weights for LPIPS. Options: batch, images that an extractor takes at once. The posterior's mean is decoded.
 """
-
-import statistics
 
 import numpy as np
 import torch
 
-from diffprobe.data import images
-from diffprobe.data.pixels import to_float, to_uint8
+from diffprobe.data.imagesets import open_images
+from diffprobe.evaluation import extractors
 from diffprobe.evaluation.model import load_codec
-from diffprobe.networks.autoencoder import psnr
+from diffprobe.evaluation.reconstruction import Reconstruction, likenesses, reconstructed
+from diffprobe.networks.perceptual import Perceptual, available
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run
 
 SHOWN = 64  # pairs that are kept for the plot
 
 
-@torch.inference_mode()
+def make_perceptual(job: Job) -> Perceptual | None:
+    """LPIPS, but nothing is downloaded for it: half a gigabyte is fetched only where a training asks for it."""
+    file, missing = available(job.optional("vgg"), download=False)
+    if file is None:
+        print(missing, file=job.log)
+    return Perceptual(file).to(job.device) if file else None
+
+
 def main(job: Job) -> None:
-    device, config = job.device, job.config
-    data = images.read(job.input("images"), ["test"])
-    _, height, width, channels = data.images.shape
+    config, device = job.config, job.device
+    images = open_images(job.input("images"), splits=["test"])
+    height, width, channels = images.shape
     codec, _ = load_codec(job.input("autoencoder"), device, (channels, height, width))
-    job.progress.start(len(data.images), "images")
-    found, pairs = [], []
-    for start in range(0, len(data.images), config["batch"]):
-        x = to_float(torch.from_numpy(data.images[start : start + config["batch"]]).to(device))
-        original, decoded = codec.fitted(x), codec.decode(codec.latents(codec.moments(x))).clamp(-1, 1)
-        found += psnr(decoded, original).tolist()
-        if start < SHOWN:
-            pairs.append(torch.stack([to_uint8(original), to_uint8(decoded)]).cpu())
-        job.progress.update(len(found))
-    row = {"dataset": config["dataset"], "evaluator": "psnr", "split": "test", "images": len(found)}
-    row |= {"latents": config["latents"], "value": statistics.mean(found)}
-    row["spread"] = statistics.stdev(found) if len(found) > 1 else None  # over images
+    perceptual, weights = make_perceptual(job), job.named("weights")
+    measures, without = likenesses(codec.size, perceptual)
+    for line in without:
+        print(f"{line}, the autoencoder's have {codec.size}: left out", file=job.log)
+    made = {name: extractors.make(found, weights.get(name), device) for name, found in config["extractors"].items()}
+    found = Reconstruction(codec, measures, made, images.n, device, int(job.options["batch"]))
+    pairs: list[torch.Tensor] = []
+    job.progress.start(images.n, "images")
+    for pair in reconstructed(images, found, config["batch"]):
+        if sum(shown.shape[1] for shown in pairs) < SHOWN:
+            pairs.append(torch.stack(pair).cpu())  # uint8 (2, B, S, S, C)
+        job.progress.update(found.done)
+    row = {"dataset": config["dataset"], "split": "test", "latents": config["latents"]}
     with atomic(job.output("pairs")) as partial:
         np.savez(partial, images=torch.cat(pairs, dim=1)[:, :SHOWN].numpy())  # uint8 (2, n, S, S, C)
-    write_json(job.output("rows"), {"rows": [row]})
-    job.write_receipt(images=len(found))
+    write_json(job.output("rows"), {"rows": [row | told for told in found.rows()]})
+    known = {name: extractor.identity for name, extractor in made.items()}
+    lpips = perceptual.sha256 if "lpips" in measures else "absent"
+    job.write_receipt(images=images.n, lpips=lpips, extractors=known, images_per_second=round(job.progress.rate, 1))
 
 
 if __name__ == "__main__":

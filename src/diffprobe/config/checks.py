@@ -96,6 +96,9 @@ def of_trained(key: str, autoencoder: Trained, config: Config) -> Iterator[Probl
             train.device_batch,
             "null, or an adversary with norm: group",
         )
+    least = max(16 if train.perceptual else 1, 2 ** (1 + len(train.adversary.widths)) if train.adversary else 1)
+    if autoencoder.size < least:
+        yield f"{key}.size", autoencoder.size, f"{least} or more, which train.perceptual or train.adversary takes"
 
 
 def of_latents(key: str, latents: Latents, config: Config) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment, Training
 from diffprobe.config.names import diffusers_config
 from diffprobe.config.probes import scores
-from diffprobe.config.stages import measured_at_once
+from diffprobe.config.stages import measured_at_once, references
 from diffprobe.runtime.files import digest
 
 Subtree = dict[str, Any]
@@ -119,6 +119,7 @@ def import_latents(config: Config, name: str, state: str | None) -> Subtree:
 
 
 def reconstruct(config: Config, name: str) -> Subtree:
+    """With the extractors by which samples of experiments on its dataset are measured."""
     found = config.latents[name]
     return {"latents": name, "dataset": found.dataset, "batch": found.batch}
 

@@ -84,8 +84,11 @@ class Codec:
         return self.network.decoder(called(self.network, "post_quant_conv", z))
 
     def images(self, z: Tensor) -> Tensor:
-        """Latents (B, c, h, w) to images as the dataset has them, (B, C, H, W): the reverse of `fitted`."""
-        x = self.decode(z)
+        """Latents (B, c, h, w) to images as the dataset has them, (B, C, H, W)."""
+        return self.returned(self.decode(z))
+
+    def returned(self, x: Tensor) -> Tensor:
+        """Images (B, channels, size, size) as the dataset has them, (B, C, H, W): the reverse of `fitted`."""
         x = x.mean(dim=1, keepdim=True) if self.image[0] == 1 else x
         return resized(x, self.image[1], self.resize)
 

@@ -108,7 +108,7 @@ def available(named: Path | None, download: bool) -> tuple[Path | None, str]:
         return path, ""
     if named is not None:
         raise UserError(f"{KEY}: {named}: no such file; fetch {URL}, or leave the key out")
-    why = fetched(path) if download else "is not there"
+    why = fetched(path) if download else "has not been fetched"
     if not why:
         return path, ""
     return None, f"LPIPS is left out: {URL} {why}; put that file at {path}, or name it at {KEY}"
