@@ -121,7 +121,8 @@ def import_latents(config: Config, name: str, state: str | None) -> Subtree:
 def reconstruct(config: Config, name: str) -> Subtree:
     """With the extractors by which samples of experiments on its dataset are measured."""
     found = config.latents[name]
-    return {"latents": name, "dataset": found.dataset, "batch": found.batch}
+    chosen = {key: extractor(config, key) for dataset, key in references(config) if dataset == found.dataset}
+    return {"latents": name, "dataset": found.dataset, "batch": found.batch, "extractors": chosen}
 
 
 def classifier(extractor: ClassifierExtractor) -> Subtree:
