@@ -8,18 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from diffprobe.config.facts import latent_space
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
 from diffprobe.config.models import Config
 from diffprobe.config.schedules import linear_abar, ratios
+from diffprobe.config.subtrees import autoencoder, dump
 from diffprobe.diffusion.build import build_process
+from diffprobe.networks.build import build
+from diffprobe.networks.discriminator import Discriminator
 from diffprobe.reporting import describe
 from diffprobe.runtime.errors import UserError
+from diffprobe.training.ema import decay
 
 ROOT = Path(__file__).parents[1]
 DDAE, SMOKE, LOCAL = (ROOT / "config" / f"{name}.yaml" for name in ("ddae", "smoke", "local_cifar10"))
+CELEBAHQ = ROOT / "config" / "celebahq.yaml"
 RAW = yaml.safe_load(DDAE.read_text())
 RECIPES = load(DDAE)
 NAMES = list(RECIPES.experiments)
@@ -47,6 +54,7 @@ PARAMETERS = {
 def zips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR10_A", "~/a.zip")
     monkeypatch.setenv("CIFAR10_B", "~/b.zip")
+    monkeypatch.setenv("CELEBAHQ", "~/CelebAMask-HQ")
 
 
 def refusal(**more: Any) -> list[str]:
@@ -148,6 +156,51 @@ def test_local_zips_take_the_place_of_the_download() -> None:
     config = load(DDAE, LOCAL, only=["EDM_ddpm"])
     assert [path[-5:] for path in config.datasets["cifar10"].source.paths] == ["a.zip", "b.zip"]
     assert config.datasets["cifar10"].split.model_dump() == {"kind": "last", "select": 5000, "test": 5000}
+
+
+# --- CelebA-HQ ----------------------------------------------------------------------------------------------
+
+
+def parameters(network: dict[str, Any], **shape: int) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build(network, **shape).parameters())
+
+
+def test_faces_are_the_published_recipe() -> None:
+    """22,500 steps of 4 images, the discriminator after 7,500; DiT-B/2's shape for 500 epochs."""
+    config = load(CELEBAHQ)
+    found, faces = config.autoencoders["faces_vae"], config.experiments["faces_dit"]
+    tree, train = autoencoder(found), found.train
+    assert parameters(tree["network"]) == 17_760_359
+    adversary = Discriminator(3, tree["losses"]["adversary"]["widths"], tree["losses"]["adversary"]["norm"])
+    assert sum(parameter.numel() for parameter in adversary.parameters()) == 663_360
+    assert (train.batch, 1000 * train.kimg / train.batch, 1000 * train.adversary.start_kimg / train.batch) == (
+        4,
+        22500,
+        7500,
+    )
+    assert (train.lr, train.beta1, train.beta2, train.clip, train.reconstruction) == (1e-5, 0.5, 0.999, None, "mse")
+    assert (train.kl_weight, train.perceptual.weight, train.adversary.weight) == (5e-6, 1.0, 0.5)
+    assert decay(tree["train"]["averages"]["ema"], 1000, train.batch) < 1e-10  # the last weights
+    assert latent_space(found) == (4, 32) and config.latents["faces_latents"].scale == 1.0
+    assert parameters(dump(faces.network), image_channels=4) == 129_534_736
+    assert (faces.train.lr, faces.train.batch, faces.train.weight_decay) == (1e-5, 32, 0)
+    assert faces.train.checkpoints[-1] * 1000 == 500 * 30_000
+    assert faces.sample.samplers["published"].model_dump(include={"steps", "variance", "weights", "clip"}) == {
+        "steps": None,
+        "variance": "small",
+        "weights": "raw",
+        "clip": False,
+    }
+
+
+def test_faces_tell_their_cost(described: Callable) -> None:
+    training = described(load(CELEBAHQ), "faces_dit")["training"]
+    told = f"{training['images'] / 1e6:.0f} M images, {training['flops'] / 1e18:.3g} EFLOP"
+    hours = [training["flops"] / (0.25 * peak * 1e12) / 3600 for peak in (989, 312, 165, 71)]
+    assert (
+        f"{told}; hours on H100 %.0f, A100 %.0f, RTX 4090 %.0f, RTX 3090 %.0f." % tuple(hours) in CELEBAHQ.read_text()
+    )
 
 
 # --- the key `only` -----------------------------------------------------------------------------------------
