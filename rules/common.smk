@@ -12,13 +12,21 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from diffprobe.config import subtrees
 from diffprobe.config.checks import checkpoint_steps
-from diffprobe.config.facts import asking_labels, facts
+from diffprobe.config.facts import asking_labels, facts, latent_bytes
 from diffprobe.config.layout import DOWNLOADS, Layout, PRETRAINED, receipt, store_receipt
 from diffprobe.config.levels import parts
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
 from diffprobe.config.published import is_local, local_files
-from diffprobe.config.stages import measured, measured_at_once, references, stages, used_latents
+from diffprobe.config.stages import (
+    measured,
+    measured_at_once,
+    references,
+    stages,
+    used_latents,
+    weights_of,
+    used_latents,
+)
 from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.runtime.errors import UserError
@@ -92,8 +100,14 @@ def training_gpus(wildcards) -> int:
 
 
 def training_memory(wildcards) -> int:
-    """MB: the images that are held, or two windows of those that are streamed, beside all else; of each process."""
+    """MB: the images that are held, or two windows of those that are streamed, beside all else, of each process; or
+    the latents that are held for all.
+    """
     known, train = facts(CONFIG.datasets[experiment(wildcards).dataset]), experiment(wildcards).train
+    if experiment(wildcards).latents:
+        size, budget = latent_bytes(CONFIG, experiment(wildcards).latents), CONFIG.memory_budget.host_gib * 2**30
+        held = 0 if size is None or size > budget else size
+        return train.devices * (4000 + round(2 * train.window_mib)) + round(held / 1e6)
     images = (known.images or 0) * (known.size or 0) ** 2 * known.channels
     held = images if images <= train.resident_gib * 2**30 else 2**32
     return train.devices * (4000 + round(held / 1e6))
@@ -196,11 +210,6 @@ def latents_images(wildcards) -> str:
     return L.images(CONFIG.latents[wildcards.latents].dataset)
 
 
-def weights_of(autoencoder: str) -> str:
-    found = CONFIG.autoencoders[autoencoder]
-    return L.autoencoder_weights(autoencoder, found.train.kimg if found.kind == "trained" else PRETRAINED)
-
-
 def vgg(autoencoder: str) -> list[str]:
     """The local weights for LPIPS that its training names."""
     found = CONFIG.autoencoders[autoencoder]
@@ -209,7 +218,7 @@ def vgg(autoencoder: str) -> list[str]:
 
 
 def latents_autoencoder(wildcards) -> str:
-    return weights_of(CONFIG.latents[wildcards.latents].autoencoder)
+    return weights_of(CONFIG, CONFIG.latents[wildcards.latents].autoencoder)
 
 
 def read_before(autoencoder: str) -> dict:
@@ -267,7 +276,7 @@ def experiment_latents(wildcards) -> list[str]:
 
 def experiment_autoencoder(wildcards) -> list[str]:
     name = experiment(wildcards).latents
-    return [] if name is None else [weights_of(CONFIG.latents[name].autoencoder)]
+    return [] if name is None else [weights_of(CONFIG, CONFIG.latents[name].autoencoder)]
 
 
 def experiment_data(wildcards) -> str:

@@ -40,8 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     describe = commands.add_parser("describe", help="parameters, taps, FLOPs, bytes and jobs, without running anything")
     results = commands.add_parser("results", help="the table of results")
     verify = commands.add_parser(
-        "verify", help="read every byte of the stores of images, latents and samples and name what is damaged"
+        "verify", help="read every byte of the stores of images, latents, samples, features; name what is damaged"
     )
+    verify.add_argument("paths", nargs="*", type=Path, help="single stores (default: all of the config, against it)")
     docs = commands.add_parser("docs", help="renew config/schema.json and config/README.md")
     named = {status: _status, describe: _describe, results: _results, verify: _verify, docs: _docs}
     for command, function in named.items():
@@ -101,9 +102,12 @@ def _results(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    from diffprobe.reporting.verify import verify
+    from diffprobe.reporting.verify import verify, verify_paths
 
-    verify(load(*arguments.configfile), arguments.repair)
+    if arguments.paths:
+        verify_paths(arguments.paths, arguments.repair)
+    else:
+        verify(load(*arguments.configfile), arguments.repair)
 
 
 def _docs(arguments: argparse.Namespace) -> None:

@@ -69,6 +69,13 @@ def add_autoencoder(add, layout: Layout, name: str, autoencoder: Autoencoder) ->
     add("pretrained", name, weights, receipt=layout.checkpoint(layout.autoencoder(name), PRETRAINED, "receipt.json"))
 
 
+def weights_of(config: Config, autoencoder: str) -> str:
+    """The file of an autoencoder's weights."""
+    found = config.autoencoders[autoencoder]
+    last = found.train.kimg if found.kind == "trained" else PRETRAINED
+    return Layout(config.results).autoencoder_weights(autoencoder, last)
+
+
 def add_latents(add, layout: Layout, name: str, latents: Latents) -> None:
     """Parts by several jobs and what completes them, or one job that reads what others have encoded."""
     store = layout.latents(name)

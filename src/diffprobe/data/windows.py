@@ -104,15 +104,11 @@ class Windows:
     def read(self, start: int, stop: int) -> Rows:
         """The rows at positions `start` to before `stop`, at least one, on the device: each (stop - start, ...).
 
-        They are not to be changed: on a CPU those of one window are the window's own. Raises what the chunks raise.
+        Raises what the chunks raise.
         """
-        pieces = list(self.pieces(start, stop))
-        if len(pieces) == 1 and self.device.type == "cpu":
-            epoch, index, here = pieces[0]
-            return self.loaded(epoch, index).part(here)
         found: Rows = ()
         done = 0
-        for epoch, index, here in pieces:
+        for epoch, index, here in self.pieces(start, stop):
             parts = self.loaded(epoch, index).part(here)
             found = found or room(parts, stop - start, device=self.device)
             for whole, part in zip(found, parts, strict=True):

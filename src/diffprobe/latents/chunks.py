@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import views
+from diffprobe.data.spare import Spare
 from diffprobe.data.windows import Rows
 from diffprobe.latents.parts import CHUNK
 from diffprobe.latents.store import Latents
@@ -32,6 +33,7 @@ class LatentChunks:
         self.sizes = [stop - start for _, start, stop in self.chunks]
         self.labels = {split: torch.from_numpy(latents.labels(split)) for split in splits}
         self.rows = {split: torch.from_numpy(latents.rows(split)) for split in splits}
+        self.spare = Spare()
         self.first_view = bits(Key(seed, "first view"), torch.arange(len(self.chunks)), 1)[:, 0].tolist()
 
     @property
@@ -49,7 +51,11 @@ class LatentChunks:
 
     def room(self, n: int, pinned: bool) -> Rows:
         """Tensors for n rows, not yet filled."""
-        moments = torch.empty(n, *self.latents.stored_shape, dtype=torch.float16, pin_memory=pinned)
+        shape = (n, *self.latents.stored_shape)
+        if pinned:
+            moments = torch.empty(shape, dtype=torch.float16, pin_memory=True)  # torch keeps a store of such memory
+        else:
+            moments = torch.from_numpy(self.spare.take(n * self.latents.row_bytes)).view(torch.float16).view(shape)
         labels = torch.empty(n, dtype=torch.int64, pin_memory=pinned)
         return moments, labels, torch.empty(n, views.LABEL, pin_memory=pinned)
 

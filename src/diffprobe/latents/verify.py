@@ -108,9 +108,15 @@ def check_content(store: Store, latents: Latents, expected: str) -> list[Problem
 
 
 def repair(path: Path, problems: list[Problem]) -> None:
-    """Remove the damaged shards, their receipts and the root's mark: the next run makes exactly that again."""
+    """Remove the damaged shards, their receipts, the word of the jobs that they are made, and the root's mark: the next
+    run makes exactly that again.
+    """
     if problems:
         remove(path / ROOT)
-    for part in {problem.part for problem in problems if problem.part}:
+    damaged = {problem.part for problem in problems if problem.part}
+    for part in damaged:
         remove(receipt_of(path, part))
         remove(shard_of(path, part))
+    for said in (path.parent / "encoded").glob("[0-9]*.json"):
+        if {part.name for part in damaged} & set(read_json(said).get("parts", ())):
+            remove(said)

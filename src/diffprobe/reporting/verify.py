@@ -1,25 +1,54 @@
 """Every byte of the stores read and compared with what was written; what is damaged is named, and removed if asked."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from diffprobe.config import subtrees
 from diffprobe.config.layout import Layout
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config
-from diffprobe.config.stages import used_latents
+from diffprobe.config.stages import used_latents, weights_of
 from diffprobe.data import images, samples
 from diffprobe.evaluation.chunks import MARK, damage
 from diffprobe.latents import verify as latents
+from diffprobe.latents.identity import expected
+from diffprobe.latents.store import open_store
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import remove
+from diffprobe.runtime.marks import ROOT
 
 
 def verify(config: Config, repair: bool) -> None:
     """Print a line for each store. Raises UserError with a line for each damage."""
     layout = Layout(config.results)
     damage = [line for name in config.datasets for line in of_images(Path(layout.images(name)), repair)]
-    damage += [line for name in used_latents(config) for line in of_latents(Path(layout.latents(name)), repair)]
+    for name in used_latents(config):
+        damage += of_latents(Path(layout.latents(name)), repair)
+        damage += of_another_config(config, name)
     damage += [line for mark in sample_stores(config) for line in of_samples(Path(mark), repair)]
     damage += [line for store in feature_stores(config) for line in of_features(Path(store), repair)]
+    end(damage, repair)
+
+
+def verify_paths(paths: Sequence[Path], repair: bool) -> None:
+    """The same for single stores, of any kind, wherever they lie."""
+    end([line for path in paths for line in of_path(path, repair)], repair)
+
+
+def of_path(path: Path, repair: bool) -> list[str]:
+    """A store by what is there. Raises UserError where nothing of ours is."""
+    folder = path.parent if path.name in (ROOT, MARK) else path
+    if path.suffix == ".h5":
+        return of_images(path, repair)
+    if (folder / MARK).exists():
+        return of_features(folder, repair)
+    if folder.suffix == ".zarr" and folder.is_dir():
+        samples_like = (folder / "images").exists()
+        return of_samples(folder / ROOT, repair) if samples_like else of_latents(folder / ROOT, repair)
+    raise UserError(f"{path}: no store here; name an images.h5, a folder ending in .zarr, or a folder of features")
+
+
+def end(damage: list[str], repair: bool) -> None:
     if damage:
         remedy = "removed; run the workflow again" if repair else "to have it made again: diffprobe verify --repair"
         raise UserError("\n".join([*damage, remedy]))
@@ -41,6 +70,20 @@ def of_latents(mark: Path, repair: bool) -> list[str]:
     if repair:
         latents.repair(mark.parent, problems)
     return told(mark.parent, [problem.text for problem in problems])
+
+
+def of_another_config(config: Config, name: str) -> list[str]:
+    """A store that is whole, but not what the config asks for (or what its images and autoencoder are now)."""
+    layout = Layout(config.results)
+    mark, images = Path(layout.latents(name)), Path(layout.images(config.latents[name].dataset))
+    weights = Path(weights_of(config, config.latents[name].autoencoder))
+    if not (mark.exists() and images.exists() and weights.exists()):
+        return []
+    try:
+        open_store(mark.parent, expected(subtrees.latents(config, name), images, weights))
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def sample_stores(config: Config) -> list[str]:
