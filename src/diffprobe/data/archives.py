@@ -1,5 +1,6 @@
 """The folders and zips that image files lie in: their bytes, and what tells that they have changed."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
@@ -48,7 +49,7 @@ class Archives:
         try:
             archive = self.zip(index)
             if archive is None:
-                status = (self.paths[index] / name).stat()
+                status = os.stat(f"{self.paths[index]}/{name}")  # noqa: PTH116  thrice as fast as a Path
                 return status.st_size, status.st_mtime_ns
             found = archive.getinfo(name)
             return found.file_size, found.CRC

@@ -10,8 +10,9 @@ its rows of all this but `archives`, so that a folder may be moved, but its file
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,8 +63,8 @@ def decoding_of(size: int | None, resize: str) -> str:
 def survey(files: Files, report: Callable[[int], object] = lambda done: None) -> np.ndarray:
     """The stamps of all files, int64 (N, 2); `report` hears how many. Raises UserError for one that is not there."""
     found = np.empty((len(files.entries), 2), np.int64)
-    with Archives(files.archives) as archives:
-        for row, stamp in enumerate(stamps(archives, files.entries)):
+    with Archives(files.archives) as archives, ThreadPoolExecutor(WAITING) as pool:
+        for row, stamp in enumerate(stamps(archives, files.entries, pool)):
             if stamp is None:
                 raise UserError(f"{called(files.archives, files.entries[row])} is gone; run again")
             found[row] = stamp
@@ -73,13 +74,10 @@ def survey(files: Files, report: Callable[[int], object] = lambda done: None) ->
     return found
 
 
-def stamps(archives: Archives, entries: Iterable[Entry]) -> Iterator[Stamp | None]:
+def stamps(archives: Archives, entries: Sequence[Entry], pool: ThreadPoolExecutor) -> Iterator[Stamp | None]:
     """The stamp of each file, asked for by several threads."""
-    entries = list(entries)
-    blocks = [entries[start : start + ASKED] for start in range(0, len(entries), ASKED)]
-    with ThreadPoolExecutor(WAITING) as pool:
-        for block in pool.map(lambda block: [archives.stamp(entry) for entry in block], blocks):
-            yield from block
+    blocks = (entries[start : start + ASKED] for start in range(0, len(entries), ASKED))
+    return chain.from_iterable(pool.map(lambda block: [archives.stamp(entry) for entry in block], blocks))
 
 
 def write(file: h5py.File, shape: tuple[int, ...], files: Files, stamped: np.ndarray, decoding: str) -> None:
@@ -172,17 +170,21 @@ class Links:
 
     def damage(self) -> Iterator[str]:
         """A line for each chunk that is damaged, or of which a file is gone or has changed; none is decoded."""
-        for chunk in range(len(self.file["hashes"])):
-            try:
-                part = self.part(chunk)
-            except UserError as error:
-                yield str(error)
-                continue
-            links = [part.link(row) for row in range(len(part.ends))]
-            now = stamps(self.archives, [entry for entry, _ in links])
-            found = [line for link, stamp in zip(links, now, strict=True) if (line := self.trouble(link, stamp))]
-            if found:
-                yield found[0] if len(found) == 1 else f"{found[0]} (and {len(found) - 1} more of its chunk)"
+        with ThreadPoolExecutor(WAITING) as pool:
+            for chunk in range(len(self.file["hashes"])):
+                try:
+                    part = self.part(chunk)
+                except UserError as error:
+                    yield str(error)
+                else:
+                    yield from self.changed([part.link(row) for row in range(len(part.ends))], pool)
+
+    def changed(self, links: list[Link], pool: ThreadPoolExecutor) -> Iterator[str]:
+        """A line, if any of these files is gone or has changed."""
+        now = stamps(self.archives, [entry for entry, _ in links], pool)
+        found = [line for link, stamp in zip(links, now, strict=True) if (line := self.trouble(link, stamp))]
+        if found:
+            yield found[0] if len(found) == 1 else f"{found[0]} (and {len(found) - 1} more of its chunk)"
 
     def refuse_other_rule(self) -> None:
         if self.decoding != decoding_of(self.work.size, self.work.resize):
