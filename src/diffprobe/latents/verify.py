@@ -118,5 +118,5 @@ def repair(path: Path, problems: list[Problem]) -> None:
         remove(receipt_of(path, part))
         remove(shard_of(path, part))
     for said in (path.parent / "encoded").glob("[0-9]*.json"):
-        if {part.name for part in damaged} & set(read_json(said).get("parts", ())):
+        if said.stem.isdigit() and {part.name for part in damaged} & set(read_json(said).get("parts", ())):
             remove(said)
