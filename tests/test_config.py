@@ -198,6 +198,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "batch that cuts chunks": ({"latents.digits_16.batch": 100}, ["latents.digits_16.batch: 100", "divisor of 256"]),
     "repeating by a fraction": ({"autoencoders.digits_vae.size": 12}, ["autoencoders.digits_vae.resize", "8 pixels"]),
+    "too few pixels for the discriminator": (
+        {"autoencoders.digits_vae.train.adversary": {"widths": [8, 8, 8, 8]}},
+        ["autoencoders.digits_vae.size: 16", "at least 32, for train.adversary"],
+    ),
+    "too few pixels for LPIPS": (
+        {"autoencoders.digits_vae.size": 8, "autoencoders.digits_vae.train.perceptual": {}},
+        ["autoencoders.digits_vae.size: 8", "at least 16, for train.perceptual"],
+    ),
+    "batch norm of parts of a batch": (
+        {"autoencoders.digits_vae.train.adversary": {}, "autoencoders.digits_vae.train.device_batch": 4},
+        ["autoencoders.digits_vae.train.device_batch: 4", "norm: group"],
+    ),
     "patch that does not divide": ({f"{LATENT}.network.patch": 3}, [f"{LATENT}.network.patch: 3", "divisor of 8"]),
     "heads that do not divide": ({f"{LATENT}.network.heads": 3}, [f"{LATENT}.network.heads: 3", "160"]),
     "guidance without labels": (

@@ -24,7 +24,7 @@ def make_perceptual(job: Job) -> Perceptual | None:
     file, missing = available(job.optional("vgg"), download=False)
     if file is None:
         print(missing, file=job.log)
-    return Perceptual(file).to(job.device) if file else None
+    return Perceptual(file).to(job.device, memory_format=torch.channels_last) if file else None
 
 
 def main(job: Job) -> None:

@@ -151,7 +151,7 @@ def make_perceptual(job: Job) -> Perceptual | None:
     file, missing = available(job.optional("vgg"), download=True)
     if file is None:
         job.say(missing)
-    return Perceptual(file).to(job.device) if file else None
+    return Perceptual(file).to(job.device, memory_format=torch.channels_last) if file else None
 
 
 def lpips_of(config: dict, perceptual: Perceptual | None) -> dict[str, str]:

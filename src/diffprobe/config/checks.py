@@ -96,9 +96,11 @@ def of_trained(key: str, autoencoder: Trained, config: Config) -> Iterator[Probl
             train.device_batch,
             "null, or an adversary with norm: group",
         )
-    least = max(16 if train.perceptual else 1, 2 ** (1 + len(train.adversary.widths)) if train.adversary else 1)
-    if autoencoder.size < least:
-        yield f"{key}.size", autoencoder.size, f"{least} or more, which train.perceptual or train.adversary takes"
+    least = {"train.perceptual": 16 if train.perceptual else 0}  # VGG16 halves four times
+    least["train.adversary"] = 2 ** (1 + len(train.adversary.widths)) if train.adversary else 0
+    for part, size in least.items():
+        if autoencoder.size < size:
+            yield f"{key}.size", autoencoder.size, f"at least {size}, for {part}"
 
 
 def of_latents(key: str, latents: Latents, config: Config) -> Iterator[Problem]:
