@@ -12,6 +12,8 @@ from diffprobe.diffusion.process import Network, Process
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.training import checkpoints
 
+DECODED = 2**20  # pixels that an autoencoder makes at once: 16 images of 256 x 256, some GB in its last layers
+
 
 class Model(NamedTuple):
     network: Network
@@ -49,4 +51,5 @@ def latent_decoder(latents: dict, autoencoder: Path, device: torch.device) -> Ca
     """From latents in model scale, (z - shift) scale, to images; `latents` is the part of a checkpoint's header."""
     codec, _ = load_codec(autoencoder, device, tuple(latents["image"]))
     scale, shift = (torch.tensor(latents[name], device=device)[:, None, None] for name in ("scale", "shift"))
-    return lambda z: codec.images(z / scale + shift)
+    at_once = max(1, DECODED // codec.size**2)
+    return lambda z: torch.cat([codec.images(part / scale + shift) for part in z.split(at_once)])
