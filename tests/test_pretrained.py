@@ -14,8 +14,9 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+import yaml
 from diffusers import AutoencoderKL, AutoencoderTiny
-from kills import ROOT
+from kills import ROOT, copy_project, run
 from safetensors.torch import load_file, save_file
 
 import diffprobe
@@ -319,6 +320,18 @@ def test_a_local_folder_is_looked_at_before_any_job_starts(tmp_path: Path) -> No
     assert said == f"config: autoencoders.vae.factor: 8 is refused; allowed: 2, as {folder}/config.json has it"
     said = refusal(parse, config(source=str(folder), decoder=str(empty), factor=2))
     assert f"autoencoders.vae.decoder: '{empty}' is refused; allowed: a folder with the config.json" in said
+
+
+def test_a_folder_that_is_not_there_starts_no_job(tmp_path: Path) -> None:
+    entry = {"kind": "pretrained", "source": "./nowhere", "size": 16, "factor": 2}
+    project = copy_project(tmp_path / "project")
+    shipped = yaml.safe_load((project / "config/config.yaml").read_text())
+    shipped["autoencoders"] = {"digits_vae": entry}
+    (project / "config/config.yaml").write_text(yaml.safe_dump(shipped))
+    found = run(project, "-n")
+    assert found.returncode == 1
+    assert "autoencoders.digits_vae.source: ./nowhere: no such folder, and no name on the hub" in found.stderr
+    assert "Traceback" not in found.stderr and len(found.stderr.splitlines()) <= 2
 
 
 # --- the hub
