@@ -429,7 +429,7 @@ def test_offline_the_job_says_so_at_once(tmp_path: Path, offline: dict[str, str]
     env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HOME": str(tmp_path / "hf")} | offline
     begun = time.monotonic()
     found = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert time.monotonic() - begun < 15  # most of it imports
+    assert time.monotonic() - begun < 20  # most of it imports; the client alone would try for 23 s more
     (line,) = found.stderr.splitlines()
     assert found.returncode == 1 and "autoencoders.sd.source: stabilityai/sd-vae-ft-mse: no such folder" in line
     assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("r.json"))
