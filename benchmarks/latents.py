@@ -1,0 +1,393 @@
+"""The latent cache: how fast, how small in memory, how well shuffled; beside the peers' way, in one run.
+
+    python benchmarks/latents.py reading --rows 300000        # rows (8, 32, 32) float16: 4.9 GB on disk, then in memory
+    python benchmarks/latents.py readers --rows 60000         # other readers of the same files, where they are installed
+    python benchmarks/latents.py peers --rows 50000           # ten arrays loaded whole by each of four processes
+    python benchmarks/latents.py shuffle                      # heads trained on streamed and on fully random rows
+    python benchmarks/latents.py encoding [--size 64]         # images per second beside the autoencoder's bare forward
+
+Each measurement is a process of its own. Memory is the most that the process has resident above what it had after its
+imports, sampled a hundred times a second. Cold means that the kernel was told to drop the store's pages
+(posix_fadvise) before. Reading is compared with a random gather of batches of 256 from an array in memory.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from diffprobe.data import views
+from diffprobe.latents.parts import CHUNK, Store, write_part
+from diffprobe.latents.store import Latents, finish, open_store
+from diffprobe.runtime.keyed import Key, permutation
+from diffprobe.training.latentstream import Budget, LatentStream, open_source
+
+SHAPE, BATCH, WINDOW = (8, 32, 32), 256, 48 * 2**20
+IDENTITY = [{"kind": "identity"}]
+
+
+# --- what is measured ---------------------------------------------------------------------------------------
+
+
+class Peak:
+    """The most memory, in MB, that the process has resident above what it has now."""
+
+    def __init__(self) -> None:
+        self.process, self.found, self.going = psutil.Process(), 0.0, True
+        self.before = self.process.memory_info().rss
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def watch(self) -> None:
+        while self.going:
+            self.found = max(self.found, (self.process.memory_info().rss - self.before) / 1e6)
+            time.sleep(0.01)
+
+    def stop(self) -> float:
+        self.going = False
+        self.thread.join()
+        return round(self.found)
+
+
+def rate(read: Callable[[int, int], Any], rows: int, start: int = 0) -> float:
+    """Rows per second in batches."""
+    begun = time.perf_counter()
+    for position in range(start, start + rows - BATCH + 1, BATCH):
+        read(position, position + BATCH)
+    return (rows // BATCH * BATCH) / (time.perf_counter() - begun)
+
+
+def store_of(folder: Path, rows: int) -> Latents:
+    """A store of such moments as an autoencoder might give; made if it is not there."""
+    path = folder / f"{rows}" / "latents.zarr"
+    if not (path / "zarr.json").exists():
+        plan = Store(path, {}, 0, {"train": rows}, {"train": views.expand(IDENTITY)}, shard_chunks=16)
+        rng = np.random.default_rng(0)
+        for part in plan.parts:
+            write_part(plan, part, rng.standard_normal((part.stop - part.start, *SHAPE), np.float32).astype(np.float16))
+        numbers = {"train": np.arange(rows)}
+        finish(plan, numbers, numbers, "own", {"scale": 1.0, "shift": 0.0})
+    return open_store(path)
+
+
+def drop(folder: Path) -> None:
+    """Let the kernel forget the files' pages."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextmanager
+def made(argument: str | None) -> Iterator[Path]:
+    """The folder of the stores; one of its own, removed at the end, where none is named."""
+    folder = Path(argument) if argument else Path("results/bench_latents")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        if not argument:
+            shutil.rmtree(folder)
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+def streamed(folder: Path, rows: int) -> dict[str, Any]:
+    """As training does, without drawing from the posterior: cold, then warm."""
+    latents = store_of(folder, rows)
+    drop(latents.path)
+    peak = Peak()
+    source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 0), BATCH)
+    cold = rate(source.read, rows)
+    for path in latents.path.rglob("*"):  # all pages are there again, whatever the kernel had kept
+        if path.is_file():
+            path.read_bytes()
+    warm = max(rate(source.read, rows, epoch * rows) for epoch in (1, 2))
+    return {"cold": cold, "warm": warm, "MB": peak.stop()}
+
+
+def gathered(folder: Path, rows: int) -> dict[str, Any]:
+    """Random batches from an array that is all in memory, by as many threads as there are and by one."""
+    latents = store_of(folder, rows)
+    peak = Peak()
+    whole = torch.empty(rows, *SHAPE, dtype=torch.float16)
+    for start in range(0, rows, CHUNK):
+        whole[start : start + CHUNK] = torch.from_numpy(latents.moments("train", 0, start, min(start + CHUNK, rows)))
+    order = permutation(Key(0, "order"), rows)
+    found = {}
+    for threads in (torch.get_num_threads(), 1):
+        torch.set_num_threads(threads)
+        pick = lambda start, stop: whole.index_select(0, order[start:stop])  # noqa: E731
+        found[f"{threads} threads"] = max(rate(pick, rows) for _ in range(3))
+    return found | {"MB": peak.stop()}
+
+
+def held(folder: Path, rows: int) -> dict[str, Any]:
+    """The same order with the store resident in host memory."""
+    latents = store_of(folder, rows)
+    peak, begun = Peak(), time.perf_counter()
+    source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 1e12), BATCH)
+    start = time.perf_counter() - begun
+    return {"warm": max(rate(source.read, rows, epoch * rows) for epoch in (0, 1)), "start": start, "MB": peak.stop()}
+
+
+def sampled(folder: Path, rows: int) -> dict[str, Any]:
+    """Streamed, and a latent drawn from each posterior: what a training on this CPU gets."""
+    latents = store_of(folder, rows)
+    source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 0), BATCH)
+    few = min(rows, 20_000)
+    return {kind: rate(LatentStream(latents, source, 0, kind).read, few) for kind in ("mean", "sample")}
+
+
+# --- other readers of the same files ------------------------------------------------------------------------
+
+
+def chunks_of(rows: int) -> list[int]:
+    return permutation(Key(0, "chunks"), rows // CHUNK).tolist()
+
+
+def windows_of(read: Callable[[int, int], np.ndarray], rows: int) -> float:
+    """Rows per second where windows of twelve whole chunks are read by `read` and permuted together."""
+    order, window, n = chunks_of(rows), np.empty((12 * CHUNK, *SHAPE), np.float16), 0
+    begun = time.perf_counter()
+    for first in range(0, len(order) - 11, 12):
+        places = np.random.default_rng(first).permutation(12 * CHUNK).reshape(12, CHUNK)
+        for chunk, here in zip(order[first : first + 12], places, strict=True):
+            window[here] = read(chunk * CHUNK, (chunk + 1) * CHUNK)
+        n += 12 * CHUNK
+    return n / (time.perf_counter() - begun)
+
+
+def readers(folder: Path, rows: int) -> dict[str, Any]:
+    """zarr-python, zarrs and tensorstore, where installed, and the project's, all warm: whole chunks in random order."""
+    latents = store_of(folder, rows)
+    path = latents.path / "train" / "moments"
+    array, found = latents.arrays["train"]["moments"], {}
+    found["zarr-python"] = max(windows_of(lambda a, b: array[0, a:b], rows) for _ in range(2))
+    try:
+        import zarr
+        import zarrs  # noqa: F401
+
+        with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+            other = zarr.open_array(str(path), mode="r")
+            found["zarrs"] = max(windows_of(lambda a, b: other[0, a:b], rows) for _ in range(2))
+    except ImportError:
+        pass
+    try:
+        import tensorstore
+
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path.absolute()}/"}}
+        tensors = tensorstore.open(spec).result()
+        found["tensorstore"] = max(windows_of(lambda a, b: tensors[0, a:b].read().result(), rows) for _ in range(2))
+    except ImportError:
+        pass
+    plain = lambda a, b: latents.moments("train", 0, a, b)  # noqa: E731
+    found["ours, chunk by chunk"] = max(windows_of(plain, rows) for _ in range(2))
+    source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 0), BATCH)
+    found["ours, rows into place"] = max(rate(source.read, rows, epoch * rows) for epoch in (0, 1))
+    return found
+
+
+# --- the peers' way -----------------------------------------------------------------------------------------
+
+
+def peers(folder: Path, rows: int) -> dict[str, Any]:
+    """Four processes, each with ten float32 arrays of latents loaded whole, against four of ours; start and memory."""
+    arrays = folder / "peers"
+    arrays.mkdir(exist_ok=True)
+    rng, each = np.random.default_rng(0), rows // 10
+    for version in range(10):
+        np.save(arrays / f"train_code_{version}.npy", rng.standard_normal((each, 4, 32, 32), np.float32))
+    store_of(folder, rows)
+    found = {}
+    for way in ("peer", "ours_held", "ours_streamed"):
+        begun = time.perf_counter()
+        several = [start(way, folder, rows) for _ in range(4)] if way != "ours_held" else [start_world(folder, rows)]
+        told = [json.loads(line) for process in several for line in process.communicate()[0].splitlines()]
+        memory = sum(one["MB"] for one in told)
+        found[way] = {"MB": memory, "start": max(one["start"] for one in told), "all": time.perf_counter() - begun}
+    return found
+
+
+def start(way: str, folder: Path, rows: int) -> subprocess.Popen:
+    command = [sys.executable, __file__, way, "--folder", str(folder), "--rows", str(rows)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def start_world(folder: Path, rows: int) -> subprocess.Popen:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
+    command = [sys.executable, *launcher, __file__, "ours_held", "--folder", str(folder), "--rows", str(rows)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def proportional() -> float:
+    """MB of this process, pages that processes share divided among them."""
+    return psutil.Process().memory_full_info().pss / 1e6
+
+
+def peer(folder: Path, rows: int) -> dict[str, Any]:
+    before, begun = proportional(), time.perf_counter()
+    held = [np.load(folder / "peers" / f"train_code_{version}.npy") for version in range(10)]
+    held[3][len(held[3]) // 2].copy()
+    return {"start": time.perf_counter() - begun, "MB": proportional() - before}
+
+
+def ours_streamed(folder: Path, rows: int) -> dict[str, Any]:
+    return ours(folder, rows, Budget(0, 0))
+
+
+def ours_held(folder: Path, rows: int) -> dict[str, Any]:
+    return ours(folder, rows, Budget(0, 1e12))
+
+
+def ours(folder: Path, rows: int, budget: Budget) -> dict[str, Any]:
+    """From opening the store to the first batch; then the memory."""
+    from diffprobe.training.world import World
+
+    world = World.join(torch.device("cpu"))
+    before, begun = proportional(), time.perf_counter()
+    latents = store_of(folder, rows)
+    source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, budget, 4 * BATCH, world)
+    source.read(*world.share(0, 4 * BATCH))
+    begun = time.perf_counter() - begun
+    world.wait()
+    found = {"start": begun, "MB": proportional() - before}
+    world.wait()
+    world.leave()
+    return found
+
+
+# --- how well it shuffles -----------------------------------------------------------------------------------
+
+
+def shuffle(folder: Path, rows: int) -> dict[str, Any]:
+    """A linear softmax head by SGD on noisy class means: its loss on unseen rows after three epochs, over ten seeds.
+
+    The rows' order in the store is random, as stores of the workflow are, or sorted by class, which they are not.
+    """
+    return {order: {way: heads(folder, order, way) for way in ("random", "streamed")} for order in ("mixed", "sorted")}
+
+
+def heads(folder: Path, order: str, way: str, seeds: int = 10) -> list[float]:
+    """Mean and standard deviation over seeds of the loss."""
+    latents, truth, unseen = classes_store(folder, order)
+    found = []
+    for seed in range(seeds):
+        window = 1e12 if way == "random" else 4 * CHUNK * latents.row_bytes
+        source, _ = open_source(latents, ["train"], seed, torch.device("cpu"), window, Budget(0, 0), BATCH)
+        head = torch.nn.Linear(128, 10)
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.05)
+        for position in range(0, 3 * latents.counts["train"], 128):
+            moments, labels, _ = source.read(position, position + 128)
+            loss = torch.nn.functional.cross_entropy(head(moments.float().flatten(1)), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            found.append(float(torch.nn.functional.cross_entropy(head(unseen), truth)))
+    return [float(np.mean(found)), float(np.std(found))]
+
+
+def classes_store(folder: Path, order: str, n: int = 20_480) -> tuple[Latents, torch.Tensor, torch.Tensor]:
+    """Rows (8, 4, 4) of ten classes, and 5,000 unseen ones with their labels; 80 chunks, windows of 4."""
+    rng = np.random.default_rng(0)
+    means = rng.standard_normal((10, 128)) / 4
+    labels = rng.integers(0, 10, n)
+    labels = np.sort(labels) if order == "sorted" else labels
+    path = folder / f"classes_{order}" / "latents.zarr"
+    plan = Store(path, {}, 0, {"train": n}, {"train": views.expand(IDENTITY)}, shard_chunks=16)
+    for part in plan.parts:
+        here = labels[part.start : part.stop]
+        rows = means[here] + rng.standard_normal((len(here), 128))
+        write_part(plan, part, rows.astype(np.float16).reshape(-1, 8, 4, 4))
+    finish(plan, {"train": labels}, {"train": np.arange(n)}, "own", {"scale": 1.0, "shift": 0.0})
+    truth = rng.integers(0, 10, 5000)
+    unseen = torch.from_numpy(means[truth] + rng.standard_normal((5000, 128))).float()
+    return open_store(path), torch.from_numpy(truth), unseen
+
+
+# --- encoding -----------------------------------------------------------------------------------------------
+
+
+def encoding(folder: Path, rows: int, size: int = 64, batch: int = 64) -> dict[str, Any]:
+    """The whole of `encode` (images from their store, views, parts on disk) against the forward pass alone."""
+    from diffprobe.data import images
+    from diffprobe.data.pixels import to_float
+    from diffprobe.latents.encoding import encode
+    from diffprobe.networks.autoencoder import Codec, autoencoder_kl
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    wide = [128, 256, 512, 512] if device.type == "cuda" else [32, 64, 64]
+    network = autoencoder_kl(3, 4, wide, 2 if len(wide) == 4 else 1, 8, False).eval().requires_grad_(False)
+    codec = Codec(network.to(device, memory_format=torch.channels_last), size, 3, (3, 32, 32))
+    pixels = np.random.default_rng(0).integers(0, 256, (rows, 32, 32, 3), np.uint8)
+    images.write(folder / "images.h5", pixels, np.zeros(rows, int), np.zeros(rows, int), classes=["all"])
+
+    @torch.inference_mode()
+    def moments(x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            return codec.moments(to_float(x.to(device)))
+
+    def bare() -> float:
+        begun = time.perf_counter()
+        for start in range(0, rows, batch):
+            moments(torch.from_numpy(pixels[start : start + batch]))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begun
+
+    def whole(number: int) -> float:
+        views_of = {"train": views.expand([{"kind": "crop", "pad": 4, "flip": True}])}
+        plan = Store(folder / f"encoded{number}" / "latents.zarr", {}, 0, {"train": rows}, views_of, shard_chunks=4)
+        begun = time.perf_counter()
+        encode(plan, folder / "images.h5", moments, batch)
+        return time.perf_counter() - begun
+
+    bare()  # warm-up
+    times = [(bare(), whole(number)) for number in range(3)]  # in turns: these machines are noisy
+    forward, all_of_it = (min(each) for each in zip(*times, strict=True))
+    ratios = [b / a - 1 for a, b in times]
+    return {"bare": rows / forward, "encode": rows / all_of_it, "overhead": sorted(ratios)[1], "each": ratios}
+
+
+PARTS = (streamed, gathered, held, sampled, readers, peers, peer, ours_streamed, ours_held, shuffle, encoding)
+SETS = {"reading": ("gathered", "streamed", "held", "sampled")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=[*SETS, *(part.__name__ for part in PARTS)])
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--size", type=int, default=64, help="of the autoencoder's images, in encoding")
+    parser.add_argument("--folder", help="of the stores, kept (default: made and removed)")
+    arguments = parser.parse_args()
+    with made(arguments.folder) as folder:
+        if arguments.what not in SETS:
+            more = {"size": arguments.size} if arguments.what == "encoding" else {}
+            known = {part.__name__: part for part in PARTS}
+            print(json.dumps(known[arguments.what](folder, arguments.rows, **more)), flush=True)
+            return
+        store_of(folder, arguments.rows)
+        for name in SETS[arguments.what]:  # each in a process of its own, so that memory is its own
+            told = start(name, folder, arguments.rows).communicate()[0]
+            print(name, told.strip(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
