@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import resource
 import signal
-from multiprocessing.synchronize import Barrier
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +31,12 @@ from toy_latents import (
 
 from diffprobe.data import images, views
 from diffprobe.data.splits import SPLITS
-from diffprobe.latents.encoding import encode
-from diffprobe.latents.parts import Part, missing, plan, receipts, write_part
+from diffprobe.latents.encoding import encode, share_of
+from diffprobe.latents.parts import Part, missing, plan, receipt_of, receipts, shard_of, write_part
 from diffprobe.latents.store import finish, open_store
 from diffprobe.latents.verify import verify
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.locks import try_lock
 
 
 def test_zarr_alone_reads_what_the_autoencoder_said(original: Path, pictures: Path):
@@ -108,14 +111,14 @@ def write_and_die(folder: Path, pictures: Path, deaths: int) -> None:
     encode(planned(folder), pictures, toy_moments, batch=64)
 
 
-def write_with_another(folder: Path, pictures: Path, both: Barrier) -> None:
-    """A writer that goes on with its first part when the other has one too."""
+def write_with_others(folder: Path, pictures: Path, all_there: Barrier) -> None:
+    """A writer that goes on with its first part when the others have one too."""
     met = False
 
     def moments(pixels: Tensor) -> Tensor:
         nonlocal met
         if not met:
-            both.wait(timeout=100)
+            all_there.wait(timeout=100)
             met = True
         return toy_moments(pixels)
 
@@ -140,17 +143,72 @@ def test_a_killed_writer_loses_its_part_only(original: Path, pictures: Path, tmp
     assert tree(store.path) == tree(original)
 
 
-def test_two_writers_share_the_work_and_write_the_same_bytes(original: Path, pictures: Path, tmp_path: Path):
+def test_three_writers_share_the_work_and_write_the_same_bytes(original: Path, pictures: Path, tmp_path: Path):
     spawn = multiprocessing.get_context("spawn")
-    arguments = (tmp_path, pictures, spawn.Barrier(2))
-    writers = [spawn.Process(target=write_with_another, args=arguments) for _ in range(2)]
+    arguments = (tmp_path, pictures, spawn.Barrier(3))
+    writers = [spawn.Process(target=write_with_others, args=arguments) for _ in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
     assert complete(planned(tmp_path), pictures) == []
     assert tree(tmp_path / "latents.zarr") == tree(original)
+
+
+def write_slowly(folder: Path, pictures: Path, begun: Event) -> None:
+    """A tenth of a second's work."""
+    begun.set()
+
+    def moments(pixels: Tensor) -> Tensor:
+        time.sleep(0.002)
+        return toy_moments(pixels)
+
+    encode(planned(folder), pictures, moments, batch=64)
+
+
+def test_writers_killed_at_ten_moments_leave_nothing_wrong(original: Path, pictures: Path, tmp_path: Path):
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["test_latents"])
+    whole, store, killed = tree(original), planned(tmp_path), 0
+    for delay in np.random.default_rng(0).uniform(0, 0.04, 10):
+        begun = server.Event()
+        writer = server.Process(target=write_slowly, args=(tmp_path, pictures, begun))
+        writer.start()
+        assert begun.wait(100)
+        time.sleep(delay)
+        writer.kill()
+        writer.join()
+        killed += writer.exitcode == -signal.SIGKILL
+        for part in set(store.parts) - set(missing(store)):
+            key = str(shard_of(store.path, part).relative_to(store.path))
+            assert shard_of(store.path, part).read_bytes() == whole[key]
+    assert killed == 10 or not missing(store)
+    complete(store, pictures)
+    assert tree(store.path) == whole
+
+
+def test_a_part_in_another_writers_hands_is_waited_for(original: Path, pictures: Path, tmp_path: Path):
+    store = planned(tmp_path)
+    part = store.parts[3]
+    lock = try_lock(receipt_of(store.path, part).with_suffix(".lock"))
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(encode, store, pictures, toy_moments, 64)
+        patience = time.monotonic() + 60
+        while missing(store) != [part] and time.monotonic() < patience:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        assert missing(store) == [part] and not shard_of(store.path, part).exists() and not writer.done()
+        os.close(lock)  # the other one has died
+        writer.result(60)
+    complete(store, pictures)
+    assert tree(store.path) == tree(original)
+
+
+@given(jobs=st.integers(1, 12))
+def test_jobs_share_all_parts_and_none_twice(jobs: int):
+    store = planned(Path("nowhere"))
+    assert [part for job in range(jobs) for part in share_of(store, job, jobs)] == store.parts
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ TINY = {
             "autoencoder": "vae",
             "views": [{"kind": "identity"}, {"kind": "crop", "pad": 1, "flip": False}],
             "shard_chunks": 2,
+            "jobs": 2,
         }
     },
     "extractors": {"small": {"kind": "classifier", "dataset": "digits", "channels": 8, "kimg": 2}},

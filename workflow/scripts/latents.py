@@ -4,8 +4,9 @@ that encoded it have written; images; autoencoder.
 
 from diffprobe.latents.encoding import split_arrays
 from diffprobe.latents.identity import numbers
-from diffprobe.latents.parts import Store
+from diffprobe.latents.parts import Store, missing
 from diffprobe.latents.store import finish
+from diffprobe.latents.verify import Problem, repair
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 from diffprobe.runtime.job import Job, run
@@ -19,6 +20,10 @@ def main(job: Job) -> None:
             differs = f"{path}: encoded otherwise than {job.group('encoded')[0].name}, perhaps on a CPU beside GPUs"
             raise UserError(f"{differs}; set latents.NAME.precision, delete the folder and run again")
     store = Store(job.output("store").parent, **plans[0])
+    if lost := missing(store):
+        # Their jobs count as done: take their word back, so that running again makes just these.
+        repair(store.path, [Problem(part.name, part) for part in lost])
+        raise UserError(f"{store.path}: {len(lost)} parts are gone, the first is {lost[0].name}; run again")
     published = checkpoints.header(job.input("autoencoder"))["codec"].get("scaling")
     labels, rows = split_arrays(job.input("images"), list(store.counts))
     finish(store, labels, rows, job.config["scale"], numbers(job.config["scale"], published))

@@ -72,7 +72,7 @@ def copies(chunks: LatentChunks) -> list[int]:
 def on_device(chunks: LatentChunks, begins: Tensor, device: torch.device) -> Rows:
     """All rows on the device, copied there chunk by chunk."""
     n = int(begins[-1])
-    whole = tuple(torch.empty(n, *x.shape[1:], dtype=x.dtype, device=device) for x in chunks.room(0, False))
+    whole = tuple(torch.empty(n, *x.shape[1:], dtype=x.dtype, device=device) for x in chunks.room(1, False))
     for number, size in enumerate(chunks.sizes):
         for view in range(chunks.views(number)):
             part = chunks.room(size, device.type == "cuda")
@@ -97,7 +97,7 @@ def shared(chunks: LatentChunks, world: World) -> Rows | None:
     n = sum(copies(chunks))
     if world.size == 1:
         return chunks.room(n, False)
-    kinds = chunks.room(0, False)
+    kinds = chunks.room(1, False)
     widest_first = sorted(range(len(kinds)), key=lambda i: -kinds[i].element_size())  # so each begins where it may
     sizes = [n * math.prod(kinds[i].shape[1:]) * kinds[i].element_size() for i in widest_first]
     name = world.tell(reserved(sum(sizes)) if world.writes else None)
