@@ -11,6 +11,9 @@ from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import AUGMENT_LABEL, VIEW_LABEL, diffusers_config, diffusers_taps, dit_taps, unet_taps
 
 
+FLOAT16 = 2  # bytes
+
+
 class Facts(NamedTuple):
     """Images of (channels, size, size) in `classes` classes (0: no labels), the smallest of `smallest` images.
 
@@ -101,15 +104,15 @@ def latent_space(autoencoder: Autoencoder) -> tuple[int, int]:
 
 def latent_bytes(config: Config, name: str, rows: dict[str, int] | None = None) -> int | None:
     """About the bytes of a store of latents: mean and log-variance of every view of train, and of the other splits as
-    they are. None where only reading the dataset tells its `rows`.
+    they are; of imported latents, these alone. None where only reading the dataset tells its `rows`.
     """
     latents = config.latents[name]
     rows = rows or split_rows(config.datasets[latents.dataset])
     if rows is None:
         return None
     channels, size = latent_space(config.autoencoders[latents.autoencoder])
-    views = latents.versions
-    return (views * rows["train"] + rows["select"] + rows["test"]) * 2 * channels * size**2 * 2
+    images = latents.versions * rows["train"] + rows["select"] + rows["test"]
+    return images * (1 if latents.imported else 2) * channels * size**2 * FLOAT16
 
 
 def factor(autoencoder: Autoencoder) -> int:

@@ -363,9 +363,9 @@ class MemoryBudget(Strict):
 
     device_gib: Number = Field(8, ge=0, description="Up to this (GiB) all of it is held on a GPU.")
     host_gib: Number = Field(
-        16,
+        2,
         ge=0,
-        description="Up to this its files are mapped into memory, once for all processes of the machine that read it.",
+        description="Up to this it is held in memory, once for all processes of a training.",
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.datasets import Dataset
-from diffprobe.config.facts import augment_label, conditional, facts, model_space, split_rows
+from diffprobe.config.facts import augment_label, conditional, facts, latent_bytes, model_space, split_rows
 from diffprobe.config.layout import Layout, receipt
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.stages import stages
@@ -124,7 +124,8 @@ def store_bytes(config: Config, experiment: Experiment, rows: dict[str, int] | N
     }
     if rows:
         images = image_bytes(config.datasets[experiment.dataset], sum(rows.values()) * pixels)
-        found = {"images": images} | latent_bytes(config, experiment, rows) | found
+        latents = {"latents": latent_bytes(config, experiment.latents, rows)} if experiment.latents else {}
+        found = {"images": images} | latents | found
         found |= feature_bytes(config, experiment, rows, network)
     peak = found.pop("features_peak", 0)  # gone again when the grid is done
     return {**found, "total": sum(found.values())} | ({"features_peak": peak} if peak else {})
@@ -133,18 +134,6 @@ def store_bytes(config: Config, experiment: Experiment, rows: dict[str, int] | N
 def image_bytes(dataset: Dataset, pixels: int) -> int:
     """Of an image store: next to nothing where files are decoded when they are read."""
     return 0 if dataset.decode == "when_read" else pixels
-
-
-def latent_bytes(config: Config, experiment: Experiment, rows: dict[str, int]) -> dict[str, int]:
-    """Mean and log-variance of every view of train, and of the other splits as they are; of imported latents, the
-    latents alone.
-    """
-    if experiment.latents is None:
-        return {}
-    channels, size = model_space(config, experiment)
-    latents = config.latents[experiment.latents]
-    images = latents.versions * rows["train"] + rows["select"] + rows["test"]
-    return {"latents": images * (1 if latents.imported else 2) * channels * size**2 * FLOAT16}
 
 
 def feature_bytes(config: Config, experiment: Experiment, rows: dict[str, int], network: dict) -> dict[str, int]:
