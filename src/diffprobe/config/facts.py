@@ -10,7 +10,6 @@ from diffprobe.config.datasets import CelebAHQ, Dataset, Official, Stratified
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import AUGMENT_LABEL, VIEW_LABEL, diffusers_config, diffusers_taps, dit_taps, unet_taps
 
-
 FLOAT16 = 2  # bytes
 
 
