@@ -236,10 +236,11 @@ def pretrained_state(name: str) -> str | None:
     return before.get("state")
 
 
+@cache
 def foreign_state(name: str) -> str | None:
     """What tells that latents from elsewhere have changed; of those gone now, what was recorded when they were read."""
     imported, made = CONFIG.latents[name].imported, Path(store_receipt(L.latents(name)))
-    if Path(imported.path).exists() or not made.exists():
+    if all(Path(path).exists() for path in (imported.path, imported.test) if path) or not made.exists():
         return fingerprint_arrays(imported.folders)
     return read_json(made)["config"].get("state")
 

@@ -103,13 +103,17 @@ rule import_latents:
         ENVIRONMENT
     threads: 1
     resources:
+        # not params: where the files lie changes no result, their state does
+        folder=lambda wildcards: CONFIG.latents[wildcards.latents].imported.path,
+        test=lambda wildcards: CONFIG.latents[wildcards.latents].imported.test or "",
         mem_mb=4000,
-        runtime=120,
+        runtime=720,
     params:
         config=params_of(lambda w: subtrees.import_latents(CONFIG, w.latents, foreign_state(w.latents))),
     shell:
         "job import_latents {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
         " --out store={output.store:q} receipt={output.receipt:q}"
+        " --with folder={resources.folder:q} test={resources.test:q}"
         " --log {log:q} --threads {threads} --name import_latents.{wildcards.latents}"
 
 

@@ -10,7 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_latents import MEASURED, one_line, shards, write_images
-from toy_peers import config, imported, latents_of, listing, write_files, write_npy, write_shards, write_shuffled_images
+from toy_peers import (
+    config,
+    imported,
+    latents_of,
+    listing,
+    plain,
+    write_files,
+    write_npy,
+    write_shards,
+    write_shuffled_images,
+)
 
 from diffprobe.data.splits import SPLITS, TEST
 from diffprobe.interop.latents import importing
@@ -182,7 +192,7 @@ def test_files_that_are_missing_or_cut_are_named(pictures: Path, tmp_path: Path)
 def test_a_stopped_import_goes_on_and_holds_one_chunk(pictures: Path, npy: Path, tmp_path: Path, monkeypatch):
     asked, read = config("npy", npy), []
     found = importing.open_placed(asked["imported"], pictures, asked["shape"])
-    store = importing.planned(asked, tmp_path / "latents.zarr", pictures, found)
+    store = importing.planned(plain(asked), tmp_path / "latents.zarr", pictures, found)
 
     def counted(view: int, positions: np.ndarray) -> np.ndarray:
         read.append(len(positions))

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 from toy_latents import IDENTITY, complete, one_line, planned
-from toy_peers import config, imported, listing, write_npy, write_shuffled_images
+from toy_peers import config, config_with, imported, listing, write_npy, write_shuffled_images
 
+from diffprobe.__main__ import main
 from diffprobe.data import images
 from diffprobe.data.splits import SELECT, TEST
 from diffprobe.interop.latents.exporting import to_hdf5, to_npy
@@ -100,3 +101,22 @@ def test_an_export_replaces_nothing_else(whole: Latents, tmp_path: Path):
         to_npy(whole, tmp_path, tmp_path / "out", 0, None)
     with pytest.raises(UserError, match=r"allowed: a name that ends in .h5 or .hdf5"):
         to_hdf5(whole, tmp_path / "out.npz")
+
+
+def test_the_command_exports_a_store_and_names_what_there_is(pictures: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    theirs = {"kind": "npy", "path": str(write_npy(tmp_path / "peer", pictures))}
+    found = Path("results/latents/theirs")
+    imported(found, pictures, config("npy", Path(theirs["path"])))
+    Path("c.json").write_text(json.dumps(config_with(imported=theirs)))
+    main(["export", "out.h5", "--latents", "theirs", "--format", "hdf5", "--configfile", "c.json"])
+    assert "out.h5: the latents of train, select, test" in capsys.readouterr().out
+    for arguments, said in (
+        (["--latents", "nope", "--format", "npy"], "--latents nope: no such store; there are theirs"),
+        (["--latents", "theirs", "--format", "diffusers"], "--format diffusers: allowed: hdf5 or npy"),
+        (["--latents", "theirs", "--format", "hdf5"], "allowed: a name that ends in .h5"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["export", "out", *arguments, "--configfile", "c.json"])
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1

@@ -87,11 +87,38 @@ def config(kind: str, path: Path, **changes: object) -> dict:
     return {"imported": imported, "scale": "measured", "shard_chunks": 1, "state": "s", "shape": SHAPE} | changes
 
 
+def plain(asked: dict) -> dict:
+    """Without where the files lie, as in the job."""
+    return asked | {"imported": {key: asked["imported"][key] for key in ("kind", "scaled")}}
+
+
 def imported(folder: Path, pictures: Path, asked: dict) -> Latents:
     """The store that the job makes, or completes."""
     found = open_placed(asked["imported"], pictures, asked["shape"])
-    store = planned(asked, folder / "latents.zarr", pictures, found)
+    store = planned(plain(asked), folder / "latents.zarr", pictures, found)
     write(store, found, asked["imported"]["scaled"])
     labels, rows = ({split: getattr(it, name) for split, it in found.items()} for name in ("labels", "rows"))
     finish(store, labels, rows, asked["scale"], numbers(asked["scale"], None))
     return open_store(store.path)
+
+
+EXPERIMENT = {
+    "dataset": "digits",
+    "latents": "theirs",
+    "network": {"kind": "dit", "width": 16, "depth": 1, "heads": 2, "patch": 4},
+    "process": {"kind": "flow"},
+    "train": {"checkpoints": [1]},
+    "sample": {"samplers": {"heun": {"kind": "heun", "steps": 3}}},
+}
+
+
+def config_with(**theirs: object) -> dict:
+    """A whole config whose one store of latents has these keys."""
+    network = {"kind": "autoencoder_kl", "widths": [4, 8], "groups": 4}
+    vae = {"kind": "trained", "dataset": "digits", "size": 16, "network": network, "train": {"kimg": 1}}
+    return {
+        "datasets": {"digits": {"source": {"kind": "digits"}}},
+        "autoencoders": {"vae": vae},
+        "latents": {"theirs": {"dataset": "digits", "autoencoder": "vae", **theirs}},
+        "experiments": {"dit": EXPERIMENT},
+    }

@@ -71,9 +71,9 @@ class Peers(Strict):
 
     @property
     def versions(self) -> int:
-        """As many views of train as the files are likely to hold."""
+        """As many views of train as the files are likely to hold; 0 where they are not there to be counted."""
         if self.kind == "npy":
-            return max(1, len(list(pathlib.Path(self.path).glob("train_code_*.npy"))))
+            return len(list(pathlib.Path(self.path).glob("train_code_*.npy")))
         return {"files": 1, "safetensors": 2}[self.kind]
 
 
@@ -112,4 +112,6 @@ class Latents(Strict):
     @property
     def versions(self) -> int:
         """How many views of train there are."""
-        return self.imported.versions if self.imported else sum(getattr(view, "count", 1) for view in self.views)
+        if self.imported:
+            return max(1, self.imported.versions)
+        return sum(getattr(view, "count", 1) for view in self.views)

@@ -26,8 +26,9 @@ def of_probe(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
     elif probe.label is not None and classes is not None and probe.label >= classes:
         yield f"{key}.label", probe.label, f"0 to {classes - 1}, the classes of {experiment.dataset}"
     if probe.augmented and experiment.latents:
-        views = config.latents[experiment.latents].views
-        if sum(getattr(view, "count", 1) for view in views) < 2:
+        latents = config.latents[experiment.latents]
+        known = latents.imported is None or latents.imported.versions > 0
+        if known and latents.versions < 2:
             yield f"{key}.augmented", probe.augmented, f"0, or more views of latents.{experiment.latents}"
     yield from of_evaluators(key, experiment, probe, config)
 

@@ -108,14 +108,11 @@ def finish(config: Config, name: str) -> Subtree:
 
 
 def import_latents(config: Config, name: str, state: str | None) -> Subtree:
-    """As `finish`, with all of `imported`, what tells that the files have changed, the shape of a latent, and the
-    experiments that ask for test.
-    """
+    """As `finish`, with what tells when the files change, the shape of a latent, and whether test is asked for."""
     found = config.latents[name]
     channels, size = latent_space(config.autoencoders[found.autoencoder])
-    probing = [key for key, e in config.experiments.items() if e.latents == name and e.probe]
-    known = {"imported": dump(found.imported), "state": state, "shape": [channels, size, size], "probing": probing}
-    return finish(config, name) | known
+    probing = any(e.latents == name and e.probe is not None for e in config.experiments.values())
+    return finish(config, name) | {"state": state, "shape": [channels, size, size], "probing": probing}
 
 
 def reconstruct(config: Config, name: str) -> Subtree:

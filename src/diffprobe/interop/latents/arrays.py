@@ -39,18 +39,19 @@ def versions(place: Path, split: str) -> list[Path]:
 
 
 def versioned(place: Path, split: str, paths: list[Path]) -> Encoded:
-    mapped = [array(path) for path in paths]
-    for path, values in zip(paths, mapped, strict=True):
+    shape = array(paths[0]).shape
+    for path in paths:
+        values = array(path)
         refuse_no_latents(path, values.dtype, values.shape)
-        if values.shape != mapped[0].shape:
-            raise UserError(f"{path}: is {values.shape}, but {paths[0].name} is {mapped[0].shape}")
+        if values.shape != shape:
+            raise UserError(f"{path}: is {values.shape}, but {paths[0].name} is {shape}")
     named = place / f"{split}_label.npy"
-    labels = labels_of(named, array(named), len(mapped[0])) if named.exists() else None
+    labels = labels_of(named, array(named), shape[0]) if named.exists() else None
     return Encoded(
         name=str(paths[0]),
-        shape=mapped[0].shape,
+        shape=shape,
         views=[FOREIGN] * len(paths),
-        read=lambda view, positions: mapped[view][positions],
+        read=lambda view, positions: array(paths[view])[positions],  # mapped anew, so that what was read is let go
         labels=labels,
     )
 

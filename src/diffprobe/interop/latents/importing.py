@@ -27,7 +27,7 @@ READERS: dict[str, Callable[[dict[str, Any]], Peer]] = {
 
 
 def open_placed(imported: dict[str, Any], image_store: Path, shape: tuple[int, ...]) -> dict[str, Placed]:
-    """What the config's `imported` names, by split of the dataset; `shape` (C, h, w) is a latent of the autoencoder.
+    """What `imported` names (kind, path, test), by split of the dataset; `shape` is the autoencoder's (C, h, w).
 
     Raises UserError for files that are damaged, of another shape, or of other images.
     """
@@ -51,10 +51,10 @@ def planned(config: dict[str, Any], path: Path, image_store: Path, found: dict[s
     """The store at `path`: train in all versions, the others in the first.
 
     What its bytes follow from is the dataset, how the files are read, and `state`, which tells when they change; not
-    where they lie.
+    where they lie. So `imported` of the config is kind and scaled.
     """
-    read = {key: config["imported"][key] for key in ("kind", "scaled")}
-    identity = {"dataset": images.describe(image_store)["content"], "imported": read, "state": config["state"]}
+    origin = {key: config[key] for key in ("imported", "state")}
+    identity = {"dataset": images.describe(image_store)["content"], **origin}
     counts = {split: len(placed.rows) for split, placed in found.items()}
     views = {split: numbered(split, placed) for split, placed in found.items()}
     channels = config["shape"][0]

@@ -68,20 +68,27 @@ def write_split(samples: Samples, folder: Path, name: str, splits: list[str], so
         labels[at] = latents.labels(split)
     np.save(folder / f"{name}_label.npy", labels)
     for version in range(len(latents.views[splits[0]])):
-        file = allocated(folder / f"{name}_code_{version}.npy", (len(known), *latents.shape))
+        path = folder / f"{name}_code_{version}.npy"
+        allocate(path, (len(known), *latents.shape))
         for split, at in places.items():
             view = version if version < len(latents.views[split]) else 0
             for start in range(0, len(at), CHUNK):
                 part = slice(start, min(start + CHUNK, len(at)))
                 moments = latents.moments(split, view, part.start, part.stop)
+                file = np.load(path, mmap_mode="r+")  # mapped anew, so that what was written is let go
                 file[at[part]] = samples.drawn(moments, rows[split][part], version).numpy()
-        file.flush()
+        sync(path)
 
 
-def allocated(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A file of float32 with its place on the disk, so that writing to it cannot fail. Raises OSError."""
+def allocate(path: Path, shape: tuple[int, ...]) -> None:
+    """Make a file of float32 that has its place on the disk, so that writing to it cannot fail. Raises OSError."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
         file.flush()
         os.posix_fallocate(file.fileno(), file.tell(), 4 * math.prod(shape))
-    return np.load(path, mmap_mode="r+")
+
+
+def sync(path: Path) -> None:
+    """Have all that was written on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,55 @@
+"""Imported latents in a config: what of it counts, what is refused, and when the files are read again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_latents import one_line
+from toy_peers import config_with
+
+from diffprobe.config import subtrees
+from diffprobe.config.facts import augment_label
+from diffprobe.config.load import parse
+from diffprobe.config.models import Config
+from diffprobe.data.fingerprint import fingerprint_arrays
+from diffprobe.reporting.describe import describe
+from diffprobe.runtime.errors import UserError
+
+
+def with_latents(**theirs: object) -> Config:
+    return parse(config_with(**theirs))
+
+
+def test_a_config_of_imported_latents(tmp_path: Path):
+    npy = tmp_path / "peer"
+    npy.mkdir()
+    for name in ("train_code_0", "train_code_1", "test_label"):
+        np.save(npy / f"{name}.npy", np.zeros(3))
+    found = {"kind": "npy", "path": str(npy)}
+    settled = with_latents(imported=found)
+    assert augment_label(settled, settled.experiments["dit"]) == 0 and settled.latents["theirs"].versions == 2
+    assert subtrees.latents(settled, "theirs") == {"imported": {"kind": "npy", "scaled": 1.0}, "scale": "measured"}
+    assert describe(settled, "dit")
+    for changes, said in (
+        (
+            {"imported": found, "views": [{"kind": "identity"}, {"kind": "mirror"}]},
+            "views: .*mirror.* is refused; allowed: nothing",
+        ),
+        (
+            {"imported": found | {"test": "x"}},
+            r"imported.test: .*x.* is refused; allowed: null: test_code_0",
+        ),
+    ):
+        with pytest.raises(UserError, match=said) as error:
+            with_latents(**changes)
+        one_line(error)
+
+
+def test_changed_files_are_noticed(tmp_path: Path):
+    npy = tmp_path
+    np.save(npy / "train_code_0.npy", np.zeros(3))
+    before = fingerprint_arrays([str(npy)])
+    (npy / "notes.txt").touch()
+    assert fingerprint_arrays([str(npy)]) == before and fingerprint_arrays([str(npy / "none")]) is None
+    np.save(npy / "test_label.npy", np.zeros(20, int))
+    assert fingerprint_arrays([str(npy)]) != before
