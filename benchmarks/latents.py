@@ -1,7 +1,7 @@
 """The latent cache: how fast, how small in memory, how well shuffled; beside the peers' way, in one run.
 
     python benchmarks/latents.py reading --rows 300000        # rows (8, 32, 32) float16: 4.9 GB on disk, then in memory
-    python benchmarks/latents.py readers --rows 60000         # other readers of the same files, where they are installed
+    python benchmarks/latents.py readers --rows 60000         # other readers of the same files, where installed
     python benchmarks/latents.py peers --rows 50000           # ten arrays loaded whole by each of four processes
     python benchmarks/latents.py shuffle                      # heads trained on streamed and on fully random rows
     python benchmarks/latents.py encoding [--size 64]         # images per second beside the autoencoder's bare forward
@@ -91,6 +91,16 @@ def drop(folder: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def touch(folder: Path) -> None:
+    """Have the kernel hold the files' pages."""
+    piece = bytearray(2**20)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(piece):
+                    pass
+
+
 @contextmanager
 def made(argument: str | None) -> Iterator[Path]:
     """The folder of the stores; one of its own, removed at the end, where none is named."""
@@ -113,9 +123,7 @@ def streamed(folder: Path, rows: int) -> dict[str, Any]:
     peak = Peak()
     source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 0), BATCH)
     cold = rate(source.read, rows)
-    for path in latents.path.rglob("*"):  # all pages are there again, whatever the kernel had kept
-        if path.is_file():
-            path.read_bytes()
+    touch(latents.path)  # all pages are there again, whatever the kernel had kept
     warm = max(rate(source.read, rows, epoch * rows) for epoch in (1, 2))
     return {"cold": cold, "warm": warm, "MB": peak.stop()}
 
@@ -173,7 +181,7 @@ def windows_of(read: Callable[[int, int], np.ndarray], rows: int) -> float:
 
 
 def readers(folder: Path, rows: int) -> dict[str, Any]:
-    """zarr-python, zarrs and tensorstore, where installed, and the project's, all warm: whole chunks in random order."""
+    """zarr-python, zarrs and tensorstore, where installed, and ours, all warm: whole chunks in random order."""
     latents = store_of(folder, rows)
     path = latents.path / "train" / "moments"
     array, found = latents.arrays["train"]["moments"], {}

@@ -185,7 +185,8 @@ def test_a_process_reads_its_part_of_every_batch_and_holds_no_other(latents, see
                 assert torch.equal(part.read(begin, end)[1], whole.read(begin, end).labels)
         held = sum(len(load.result().rows[0]) for load in part.loads.values())
         positions = sum(len(load.result().before) - 1 for load in part.loads.values()) if size > 1 else held
-        share, borders = -(-batch // size), 2 * (len(part.loads) + 1)  # a window may begin and end within a batch
+        share = -(-batch // size)
+        borders = 2 * (len(part.loads) + 1)  # a window may begin and end within a batch
         assert held <= share * (positions / batch + borders)
 
 

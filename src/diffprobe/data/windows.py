@@ -67,6 +67,7 @@ class Window(NamedTuple):
 
     rows: Rows
     before: Tensor | None  # int64 (n + 1,); None where all rows are there
+    positions: int
 
     def part(self, here: slice) -> Rows:
         """The rows of these positions of the window, all of them its share's; no copies."""
@@ -104,12 +105,15 @@ class Windows:
     def read(self, start: int, stop: int) -> Rows:
         """The rows at positions `start` to before `stop`, at least one, on the device: each (stop - start, ...).
 
-        Raises what the chunks raise.
+        They are not to be changed: on a CPU they may be the window's own. Raises what the chunks raise.
         """
         found: Rows = ()
         done = 0
         for epoch, index, here in self.pieces(start, stop):
-            parts = self.loaded(epoch, index).part(here)
+            window = self.loaded(epoch, index)
+            parts = window.part(here)
+            if self.device.type == "cpu" and here.stop - here.start == stop - start and here.stop < window.positions:
+                return parts  # but of the end a copy, or whoever has it would hold the window beyond the next one
             found = found or room(parts, stop - start, device=self.device)
             for whole, part in zip(found, parts, strict=True):
                 whole[done : done + len(part)].copy_(part, non_blocking=True)
@@ -174,7 +178,7 @@ def load(
         places = torch.where(mine[places], before[places], -1)
     n = len(places) if before is None else int(before[-1])
     gather = filled if hasattr(chunks, "fill") else copied
-    return Window(gather(chunks, known, places.split(sizes), n, pinned, wanted), before)
+    return Window(gather(chunks, known, places.split(sizes), n, pinned, wanted), before, sum(sizes))
 
 
 def order(seed: int, epoch: int, index: int, n: int) -> Tensor:

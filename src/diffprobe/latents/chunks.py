@@ -67,23 +67,19 @@ class LatentChunks:
         self.fill_view(self.view(epoch, number), number, window, places)
 
     def fill_view(self, view: int, number: int, window: Rows, places: Tensor) -> None:
+        """Each row of a chunk in one of its views to its place, without a copy between, where all are wanted."""
         moments, labels, augment = window
         split, start, stop = self.chunks[number]
-        self.read_moments(split, view, start, moments, places)
-        kept = places >= 0
-        rows = self.rows[split][start:stop][kept]
-        labels[places[kept]] = self.labels[split][start:stop][kept]
-        what = self.latents.views[split][view]
-        augment[places[kept]] = views.label(what, rows, self.latents.identity["seed"])
-
-    def read_moments(self, split: str, view: int, start: int, moments: Tensor, places: Tensor) -> None:
-        """Each row of a chunk to its place, without a copy between, where all are wanted."""
-        shards = self.latents.shards[split]
+        shards, what, seed = self.latents.shards[split], self.latents.views[split][view], self.latents.identity["seed"]
+        rows, known = self.rows[split][start:stop], self.labels[split][start:stop]
         if int(places.min()) >= 0:
             whole = moments.flatten(1).view(torch.uint8).numpy()  # (n, bytes of a row)
             shards.read(view, start // CHUNK, [whole[place] for place in places.tolist()])
-            return
-        chunk = torch.empty(len(places), *moments.shape[1:], dtype=moments.dtype)
-        shards.read(view, start // CHUNK, [chunk.flatten(1).view(torch.uint8).numpy()])
-        kept = places >= 0
-        moments.index_copy_(0, places[kept], chunk[kept])
+        else:
+            chunk = torch.empty(stop - start, *moments.shape[1:], dtype=moments.dtype)
+            shards.read(view, start // CHUNK, list(chunk.flatten(1).view(torch.uint8).numpy()))
+            kept = places >= 0
+            places, rows, known = places[kept], rows[kept], known[kept]
+            moments.index_copy_(0, places, chunk[kept])
+        labels.index_copy_(0, places, known)
+        augment.index_copy_(0, places, views.label(what, rows, seed))

@@ -97,9 +97,9 @@ class Latents:
         """
         first, last = start // CHUNK, -(-stop // CHUNK)
         found = np.empty(((last - first) * CHUNK, *self.stored_shape), np.float16)
-        as_bytes = found.view(np.uint8).reshape(last - first, -1)
+        as_bytes = found.view(np.uint8).reshape(last - first, CHUNK, -1)
         for chunk in range(first, last):
-            self.shards[split].read(view, chunk, [as_bytes[chunk - first]])
+            self.shards[split].read(view, chunk, list(as_bytes[chunk - first]))
         return found[start - first * CHUNK : stop - first * CHUNK]
 
     def drawn(self, moments: Tensor, noise: Tensor | None) -> Tensor:
