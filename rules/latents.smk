@@ -159,6 +159,13 @@ rule verify:
         [L.latents(name) for name in used_latents(CONFIG)],
     log:
         L.log("verify"),
-    localrule: True
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        stores=lambda wildcards, input: numbered("store", input),
     shell:
-        "{PYTHON} -m diffprobe verify {input:q} 2>&1 | tee {log:q}"
+        "job verify {{}} --in {params.stores} --log {log:q} --threads {threads} --name verify"
