@@ -2,6 +2,7 @@
 
     python benchmarks/latents.py reading --rows 300000        # rows (8, 32, 32) float16: 4.9 GB on disk, then in memory
     python benchmarks/latents.py readers --rows 60000         # other readers of the same files, where installed
+    python benchmarks/latents.py feeding --rows 100000        # latents drawn on the device, by each way of holding them
     python benchmarks/latents.py peers --rows 50000           # ten arrays loaded whole by each of four processes
     python benchmarks/latents.py shuffle                      # heads trained on streamed and on fully random rows
     python benchmarks/latents.py encoding [--size 64]         # images per second beside the autoencoder's bare forward
@@ -159,6 +160,26 @@ def sampled(folder: Path, rows: int) -> dict[str, Any]:
     source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 0), BATCH)
     few = min(rows, 20_000)
     return {kind: rate(LatentStream(latents, source, 0, kind).read, few) for kind in ("mean", "sample")}
+
+
+def feeding(folder: Path, rows: int) -> dict[str, Any]:
+    """Rows per second drawn on the device that there is, by each way of holding the store."""
+    latents, device = store_of(folder, rows), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = {}
+    for budget in (Budget(1e12, 0), Budget(0, 1e12), Budget(0, 0)):
+        source, how = open_source(latents, ["train"], 0, device, WINDOW, budget, BATCH)
+        stream = LatentStream(latents, source, 0)
+
+        def read(start: int, stop: int, stream: LatentStream = stream) -> None:
+            stream.read(start, stop)
+
+        read(0, BATCH)
+        begun = time.perf_counter()
+        rate(read, min(rows, 20_000 if device.type == "cpu" else rows))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        found[how] = min(rows, 20_000 if device.type == "cpu" else rows) / (time.perf_counter() - begun)
+    return found
 
 
 # --- other readers of the same files ------------------------------------------------------------------------
@@ -374,7 +395,7 @@ def encoding(folder: Path, rows: int, size: int = 64, batch: int = 64) -> dict[s
     return {"bare": rows / forward, "encode": rows / all_of_it, "overhead": sorted(ratios)[1], "each": ratios}
 
 
-PARTS = (streamed, gathered, held, sampled, readers, peers, peer, ours_streamed, ours_held, shuffle, encoding)
+PARTS = (streamed, gathered, held, sampled, feeding, readers, peers, peer, ours_streamed, ours_held, shuffle, encoding)
 SETS = {"reading": ("gathered", "streamed", "held", "sampled")}
 
 
