@@ -1,27 +1,34 @@
 """Memory that is used again once nobody holds it: for large blocks, fresh pages cost as much as filling them."""
 
-import sys
-from threading import Lock
+import mmap
+import weakref
 
 import numpy as np
-
-IDLE = 3  # references to a block that nobody has: the list's, the loop's, the question's
+import torch
+from torch import Tensor
 
 
 class Spare:
-    """Blocks of bytes. A block is free again when no array or tensor made of it is left."""
+    """Blocks of bytes, in large pages where the system has them. A block is free again when no tensor of it is left."""
 
     def __init__(self) -> None:
-        self.blocks: list[np.ndarray] = []
-        self.turn = Lock()
+        self.free: dict[int, np.ndarray] = {}  # by identity
 
-    def take(self, size: int) -> np.ndarray:
-        """uint8 (size,), not cleared."""
-        with self.turn:
-            for block in self.blocks:
-                if sys.getrefcount(block) <= IDLE and len(block) >= size:
-                    return block[:size]
-            block = None
-            self.blocks = [kept for kept in self.blocks if sys.getrefcount(kept) > IDLE]  # the rest is too small
-            self.blocks.append(np.empty(size, np.uint8))
-            return self.blocks[-1][:size]
+    def take(self, size: int) -> Tensor:
+        """uint8 (size,), not cleared. Safe in any thread."""
+        fitting = next((key for key, block in list(self.free.items()) if len(block) >= size), None)
+        block = self.free.pop(fitting, None)
+        if block is None:  # or another thread was faster
+            self.free.clear()  # what is too small now will stay so
+            block = fresh(size)
+        lent = block[:size]  # the tensor keeps this very array, which dies with the last that is made of it
+        weakref.finalize(lent, self.free.__setitem__, id(block), block)
+        return torch.from_numpy(lent)
+
+
+def fresh(size: int) -> np.ndarray:
+    """Cleared memory, uint8 (at least size,)."""
+    memory = mmap.mmap(-1, max(size, 1))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)

@@ -55,7 +55,7 @@ class LatentChunks:
         if pinned:
             moments = torch.empty(shape, dtype=torch.float16, pin_memory=True)  # torch keeps a store of such memory
         else:
-            moments = torch.from_numpy(self.spare.take(n * self.latents.row_bytes)).view(torch.float16).view(shape)
+            moments = self.spare.take(n * self.latents.row_bytes).view(torch.float16).view(shape)
         labels = torch.empty(n, dtype=torch.int64, pin_memory=pinned)
         return moments, labels, torch.empty(n, views.LABEL, pin_memory=pinned)
 
