@@ -25,7 +25,6 @@ from diffprobe.config.stages import (
     stages,
     used_latents,
     weights_of,
-    used_latents,
 )
 from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays
 from diffprobe.data.labels import refuse_unlabelled
@@ -106,7 +105,7 @@ def training_memory(wildcards) -> int:
     known, train = facts(CONFIG.datasets[experiment(wildcards).dataset]), experiment(wildcards).train
     if experiment(wildcards).latents:
         size, budget = latent_bytes(CONFIG, experiment(wildcards).latents), CONFIG.memory_budget.host_gib * 2**30
-        held = 0 if size is None or size > budget else size
+        held = budget if size is None else size if size <= budget else 0
         return train.devices * (4000 + round(2 * train.window_mib)) + round(held / 1e6)
     images = (known.images or 0) * (known.size or 0) ** 2 * known.channels
     held = images if images <= train.resident_gib * 2**30 else 2**32

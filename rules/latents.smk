@@ -41,16 +41,19 @@ rule encode:
         ENVIRONMENT
     threads: CONFIG.threads.evaluate
     resources:
+        # not params: how the work is divided changes no byte
+        share=lambda wildcards: f"{wildcards.job}/{CONFIG.latents[wildcards.latents].jobs}",
+        batch=lambda wildcards: str(CONFIG.latents[wildcards.latents].batch),
         gpu=gpu,
         mem_mb=4000,
         runtime=720,
     params:
         config=params_of(lambda w: subtrees.encode(CONFIG, w.latents)),
-        share=lambda wildcards: f"{wildcards.job}/{CONFIG.latents[wildcards.latents].jobs}",
         store=lambda wildcards: Path(L.latents(wildcards.latents)).parent,
     shell:
         "job encode {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
-        " --out encoded={output.encoded:q} receipt={output.receipt:q} --with share={params.share} store={params.store:q}"
+        " --out encoded={output.encoded:q} receipt={output.receipt:q} --with share={resources.share}"
+        " batch={resources.batch} store={params.store:q}"
         " --log {log:q} --threads {threads} --name encode.{wildcards.latents}.{wildcards.job}"
 
 

@@ -1,6 +1,6 @@
 """One job's share of a dataset's images through an autoencoder into a store of latents.
 
-Config: views, seed, precision, batch, shard_chunks. Options: share, this job and the number of jobs as 0/1; store, the
+Config: views, seed, precision, shard_chunks. Options: share, this job and the number of jobs as 0/1; batch; store, the
 folder. Parts that an earlier, killed run has finished are kept. What is written tells which store it is part of.
 """
 
@@ -35,7 +35,7 @@ def main(job: Job) -> None:
 
     parts = share_of(store, number, jobs)
     job.progress.start(sum(part.stop - part.start for part in parts), "images")
-    encode(store, job.input("images"), moments, config["batch"], job.progress.update, parts)
+    encode(store, job.input("images"), moments, int(job.options["batch"]), job.progress.update, parts)
     plan = {key: value for key, value in asdict(store).items() if key != "path"}
     write_json(job.output("encoded"), {"store": plan, "parts": [part.name for part in parts]})
     job.write_receipt(images=job.progress.total, parts=len(parts), images_per_second=round(job.progress.rate, 1))

@@ -38,13 +38,14 @@ def images(dataset: Dataset, state: str | None) -> Subtree:
 # Keys of a training that are no part of what it depends on: more checkpoints must not retrain those that stand, and how
 # the work is divided among devices and compiled changes only rounding.
 NOT_TRAINED_BY = {"checkpoints", "imported", "devices", "device_batch", "compile"}
+OF_LATENTS = {"window_mib", "latents_as"}  # keys that say nothing to a training in pixels
 
 
 def plain_training(train: Subtree) -> Subtree:
     """The options of a training with one average, the others those of the loop."""
     average = {"kind": "half_life", "kimg": train.pop("ema_kimg"), "ramp": train.pop("ema_ramp")}
     defaults = dump(Training(checkpoints=[1], averages={"ema": average}))
-    return {key: value for key, value in defaults.items() if key not in NOT_TRAINED_BY} | train
+    return {key: value for key, value in defaults.items() if key not in NOT_TRAINED_BY | OF_LATENTS} | train
 
 
 def network(experiment: Experiment) -> Subtree:
@@ -55,7 +56,8 @@ def network(experiment: Experiment) -> Subtree:
 
 def pretrain(config: Config, experiment: Experiment) -> Subtree:
     found = {"task": "diffusion", "network": network(experiment), "process": dump(experiment.process)}
-    found["train"] = experiment.train.model_dump(mode="json", exclude=NOT_TRAINED_BY)
+    unused = NOT_TRAINED_BY if experiment.latents else NOT_TRAINED_BY | OF_LATENTS
+    found["train"] = experiment.train.model_dump(mode="json", exclude=unused)
     if experiment.latents is not None:
         found["latents"] = latents(config, experiment.latents)
     return found
@@ -98,8 +100,9 @@ def imported_latents(config: Config, found: Latents) -> Subtree:
 
 
 def encode(config: Config, name: str) -> Subtree:
-    found = config.latents[name]
-    return latents(config, name) | {"batch": found.batch, "shard_chunks": found.shard_chunks}
+    """What an encoding job is told; how its scale is found is the matter of the job that completes the store."""
+    names = {"views", "seed", "precision", "shard_chunks"}
+    return config.latents[name].model_dump(mode="json", include=names)
 
 
 def finish(config: Config, name: str) -> Subtree:

@@ -91,6 +91,6 @@ def likeness_row(name: str, values: list[float]) -> dict[str, Any]:
 
 
 def reconstructed(images: ImageSet, of: Reconstruction, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All of a set, `batch` at a time: what `of.take` gives of each."""
-    for part in batches(images, batch):
+    """All of a set, `batch` at a time or as many as an autoencoder may decode at once: what `of.take` gives of each."""
+    for part in batches(images, min(batch, max(1, DECODED // of.codec.size**2))):
         yield of.take(torch.from_numpy(part))

@@ -61,6 +61,8 @@ def encode(
     with ThreadPoolExecutor(1) as writer, closing(claims(store, among)) as todo:
         for part, lock in todo:
             try:
+                if writing and writing.done():
+                    writing.result()  # a part that could not be written would otherwise be made again
                 found = encoded(store, part, images, rows[part.split], moments, batch, report, done)
                 if writing:
                     writing.result()  # one part at most waits to be written
@@ -105,8 +107,8 @@ def encoded(
         found[done : done + len(piece)].copy_(piece, non_blocking=True)
         done += len(piece)
         report(before + done)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if piece.is_cuda:
+        torch.cuda.synchronize(piece.device)
     return found.numpy()
 
 

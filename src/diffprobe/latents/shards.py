@@ -81,6 +81,20 @@ def read_index(file: int, chunks: int) -> np.ndarray:
 def read_exactly(file: int, buffers: Sequence[np.ndarray], offset: int) -> int:
     """Fill the buffers from `offset` on; how many bytes that were. ValueError where the file ends before."""
     wanted = sum(map(len, buffers))
-    if os.preadv(file, buffers, offset) != wanted:  # of a regular file one call reads all there is, below 2 GiB
-        raise ValueError("the file is cut short")
+    found = os.preadv(file, buffers, offset)  # all at once, as good as always
+    while found < wanted:
+        more = os.preadv(file, after(buffers, found), offset + found)
+        if not more:
+            raise ValueError("the file is cut short")
+        found += more
     return wanted
+
+
+def after(buffers: Sequence[np.ndarray], read: int) -> list[np.ndarray]:
+    """What of the buffers is still to be filled once so many bytes are."""
+    left = []
+    for buffer in buffers:
+        if read < len(buffer):
+            left.append(buffer[read:])
+        read = max(0, read - len(buffer))
+    return left

@@ -206,7 +206,11 @@ def measure(store: Store, channels: int) -> dict[str, list[float]]:
         sums += [x.sum(axis=(0, 2, 3)) for x in (mean, mean**2, variance)]
         values += mean[:, 0].size
     shift, square, variance = sums / values
-    scale = 1 / np.sqrt(square - shift**2 + variance)
+    spread = square - shift**2 + variance
+    if (spread <= 0).any():
+        channel = int(np.argmin(spread))
+        raise UserError(f"{store.path}: channel {channel} is the same everywhere, so its scale cannot be measured")
+    scale = 1 / np.sqrt(spread)
     return {"scale": scale.tolist(), "shift": shift.tolist()}
 
 

@@ -57,7 +57,7 @@ def check_part(store: Store, part: Part, shape: tuple[int, ...]) -> Iterator[Pro
     try:
         receipt = read_json(receipt_of(store.path, part))
         data = shard_of(store.path, part).read_bytes()
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         yield Problem(f"{name}: it or its receipt is missing or damaged ({error})", part)
         return
     if len(data) != receipt.get("bytes"):

@@ -24,10 +24,10 @@ def verify(config: Config, repair: bool) -> None:
     damage = [line for name in config.datasets for line in of_images(Path(layout.images(name)), repair)]
     for name in used_latents(config):
         damage += of_latents(Path(layout.latents(name)), repair)
-        damage += of_another_config(config, name)
     damage += [line for mark in sample_stores(config) for line in of_samples(Path(mark), repair)]
     damage += [line for store in feature_stores(config) for line in of_features(Path(store), repair)]
-    end(damage, repair)
+    others = [line for name in used_latents(config) for line in of_another_config(config, name)]
+    end(damage, repair, others)
 
 
 def verify_paths(paths: Sequence[Path], repair: bool) -> None:
@@ -36,29 +36,35 @@ def verify_paths(paths: Sequence[Path], repair: bool) -> None:
 
 
 def of_path(path: Path, repair: bool) -> list[str]:
-    """A store by what is there. Raises UserError where nothing of ours is."""
+    """A store by what is there. Raises UserError where no finished store of ours is."""
     folder = path.parent if path.name in (ROOT, MARK) else path
-    if path.suffix == ".h5":
+    if path.suffix == ".h5" and path.exists():
         return of_images(path, repair)
     if (folder / MARK).exists():
         return of_features(folder, repair)
-    if folder.suffix == ".zarr" and folder.is_dir():
-        samples_like = (folder / "images").exists()
-        return of_samples(folder / ROOT, repair) if samples_like else of_latents(folder / ROOT, repair)
-    raise UserError(f"{path}: no store here; name an images.h5, a folder ending in .zarr, or a folder of features")
+    if (folder / ROOT).exists():
+        kind = of_samples if (folder / "images").exists() else of_latents
+        return kind(folder / ROOT, repair)
+    kinds = f"an images.h5, a folder with {ROOT} (of latents or samples) or with {MARK}"
+    raise UserError(f"{path}: no finished store here, which is {kinds}; run the workflow to have it made")
 
 
-def end(damage: list[str], repair: bool) -> None:
+def end(damage: list[str], repair: bool, others: Sequence[str] = ()) -> None:
+    """Raise UserError with all that is wrong: damage, and what is whole but not what it should be."""
     if damage:
         remedy = "removed; run the workflow again" if repair else "to have it made again: diffprobe verify --repair"
-        raise UserError("\n".join([*damage, remedy]))
+        damage = [*damage, remedy]
+    if damage or others:
+        raise UserError("\n".join([*damage, *others]))
 
 
 def of_images(store: Path, repair: bool) -> list[str]:
     if not store.exists():
         return told(store, None)
     damage = images.check(store)
-    if damage and repair:
+    with images.open_store(store, sound=False) as file:
+        linked = file.links is not None  # then the files may be what is lost, which no new store would bring back
+    if damage and repair and not linked:
         store.unlink()
     return told(store, damage)
 

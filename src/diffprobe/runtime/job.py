@@ -76,6 +76,7 @@ class Job:
             return torch.device("cpu")
         names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
         index, self.lease = lease(names, lambda: self.say("waits for a free GPU"))
+        torch.cuda.set_device(index)  # or what asks no device, such as synchronize, would mean the first one
         return torch.device("cuda", index)
 
     def receipt(self, **more: Any) -> dict:

@@ -70,7 +70,7 @@ def open_source(
     chunks = LatentChunks(latents, splits, seed)
     window = max(1, int(window_bytes // chunks.chunk_bytes))
     amount = f"{latents.bytes / 2**30:.2f} GiB of latents"
-    if device.type == "cuda" and latents.bytes <= budget.device:
+    if device.type == "cuda" and latents.bytes <= min(budget.device, torch.cuda.mem_get_info(device)[0] / 2):
         return Resident(chunks, seed, window, device), f"{amount} on the GPU"
     if latents.bytes <= budget.host and (room := shared(chunks, world)):
         return Resident(chunks, seed, window, device, room, world), f"{amount} in memory, once for all processes"
