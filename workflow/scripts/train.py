@@ -169,9 +169,7 @@ def make_slice(job: Job, data: Data, **more: str) -> Slice:
         kimg=int(job.options["kimg"]),
         start=int(job.options["start"]),
         stop=int(job.options["stop"]),
-        identity=digest(
-            {"config": job.config, "content": data.content, **({"data": data.header} if data.header else {}), **more}
-        ),
+        identity=digest({"config": job.config, "content": data.content, **data.header, **more}),
         code=digest(code_version()),
         parent=sha256(before) if before else "",
     )

@@ -16,6 +16,7 @@ from diffprobe.evaluation.collect import BATCH, begin, take
 from diffprobe.evaluation.extractors import Extractor
 from diffprobe.evaluation.figures import printed
 from diffprobe.evaluation.frechet import frechet_distance
+from diffprobe.evaluation.model import DECODED
 from diffprobe.evaluation.ssim import WINDOW, ssim
 from diffprobe.evaluation.statistics import Plan
 from diffprobe.networks.autoencoder import Codec, psnr
