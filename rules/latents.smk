@@ -144,6 +144,7 @@ rule reconstruct:
         mem_mb=6000,
         runtime=240,
         batch=CONFIG.metrics.batch,
+        images=lambda wildcards: str(CONFIG.latents[wildcards.latents].batch),
     params:
         config=params_of(lambda w: subtrees.reconstruct(CONFIG, w.latents)),
         weights=lambda wildcards: weighing(reconstructing(wildcards.latents)),
@@ -151,7 +152,8 @@ rule reconstruct:
     shell:
         "job reconstruct {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
         " {params.weights} {params.more}"
-        " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q} --with batch={resources.batch}"
+        " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q}"
+        " --with batch={resources.batch} images={resources.images}"
         " --log {log:q} --threads {threads} --name reconstruct.{wildcards.latents}"
 
 

@@ -1,8 +1,9 @@
 """How well an autoencoder gives back images that it has not seen, those of `test`, and some pairs for the eye: PSNR,
 SSIM, LPIPS where its weights are there, and the Frechet distance by the extractors that samples are measured with.
 
-Config: latents, dataset, batch, extractors (by name). Inputs: images; autoencoder; weights.NAME of extractors; vgg,
-weights for LPIPS. Options: batch, images that an extractor takes at once. The posterior's mean is decoded.
+Config: latents, dataset, extractors (by name). Inputs: images; autoencoder; weights.NAME of extractors; vgg,
+weights for LPIPS. Options: images, those that
+the autoencoder takes at once; batch, those that an extractor takes. The posterior's mean is decoded.
 """
 
 import numpy as np
@@ -40,7 +41,7 @@ def main(job: Job) -> None:
     found = Reconstruction(codec, measures, made, images.n, device, int(job.options["batch"]))
     pairs: list[torch.Tensor] = []
     job.progress.start(images.n, "images")
-    for pair in reconstructed(images, found, config["batch"]):
+    for pair in reconstructed(images, found, int(job.options["images"])):
         if sum(shown.shape[1] for shown in pairs) < SHOWN:
             pairs.append(torch.stack(pair).cpu())  # uint8 (2, B, S, S, C)
         job.progress.update(found.done)

@@ -122,7 +122,7 @@ def reconstruct(config: Config, name: str) -> Subtree:
     """With the extractors by which samples of experiments on its dataset are measured."""
     found = config.latents[name]
     chosen = {key: extractor(config, key) for dataset, key in references(config) if dataset == found.dataset}
-    return {"latents": name, "dataset": found.dataset, "batch": found.batch, "extractors": chosen}
+    return {"latents": name, "dataset": found.dataset, "extractors": chosen}
 
 
 def classifier(extractor: ClassifierExtractor) -> Subtree:
