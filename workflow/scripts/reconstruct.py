@@ -2,8 +2,8 @@
 SSIM, LPIPS where its weights are there, and the Frechet distance by the extractors that samples are measured with.
 
 Config: latents, dataset, extractors (by name). Inputs: images; autoencoder; weights.NAME of extractors; vgg,
-weights for LPIPS. Options: images, those that
-the autoencoder takes at once; batch, those that an extractor takes. The posterior's mean is decoded.
+weights for LPIPS. Options: images, those that the autoencoder takes at once; batch, those that an extractor takes. The
+posterior's mean is decoded.
 """
 
 import numpy as np
