@@ -74,6 +74,7 @@ CONFIGS = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "smoke.yaml", FOLDER / "
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configs_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR10_ZIP", "~/cifar10.zip")
+    monkeypatch.setenv("CELEBAHQ", "~/CelebAMask-HQ")
     assert load(path).experiments
 
 

@@ -241,7 +241,7 @@ def test_raising_the_last_checkpoint_trains_only_the_new_slice(project: Path) ->
         ("results/runs/tiny/checkpoints/3/ema.safetensors", "pretrain"),
         ("results/runs/tiny/features/chosen/features.json", "chosen"),
         ("results/runs/tiny/probe/choice.json", "choice"),
-        ("results/latents/views/latents.zarr/zarr.json", "encode"),
+        ("results/latents/views/latents.zarr/zarr.json", "latents"),
         ("results/runs/tiny_dit/generation/2/guided.json", "generate"),
     ],
 )
