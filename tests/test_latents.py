@@ -32,8 +32,9 @@ from toy_latents import (
 from diffprobe.data import images, views
 from diffprobe.data.splits import SPLITS
 from diffprobe.latents.encoding import encode, share_of
+from diffprobe.latents.finish import finish
 from diffprobe.latents.parts import Part, missing, plan, receipt_of, receipts, shard_of, write_part
-from diffprobe.latents.store import finish, open_store
+from diffprobe.latents.store import open_store
 from diffprobe.latents.verify import verify
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.locks import try_lock

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from diffprobe.data import views
 from diffprobe.data.windows import Share, Windows
 from diffprobe.latents.chunks import LatentChunks
+from diffprobe.latents.finish import finish
 from diffprobe.latents.parts import CHUNK, Store, write_part
-from diffprobe.latents.store import Latents, finish, open_store
+from diffprobe.latents.store import Latents, open_store
 from diffprobe.latents.verify import verify
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal

@@ -12,9 +12,9 @@ from torch import Tensor
 from diffprobe.data import images, views
 from diffprobe.data.splits import SPLITS
 from diffprobe.latents.encoding import encode, split_arrays
+from diffprobe.latents.finish import finish
 from diffprobe.latents.identity import numbers
 from diffprobe.latents.parts import Store
-from diffprobe.latents.store import finish
 from diffprobe.runtime.errors import UserError
 
 COUNTS = {"train": 700, "select": 300, "test": 20}

@@ -12,8 +12,9 @@ from diffprobe.data import hdf5, images
 from diffprobe.data.splits import TEST
 from diffprobe.interop.latents.fitting import source_positions
 from diffprobe.interop.latents.importing import open_placed, planned, write
+from diffprobe.latents.finish import finish
 from diffprobe.latents.identity import numbers
-from diffprobe.latents.store import Latents, finish, open_store
+from diffprobe.latents.store import Latents, open_store
 
 SHAPE = (2, 2, 2)  # a latent of the toy autoencoder
 

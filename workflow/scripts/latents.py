@@ -3,9 +3,9 @@ that encoded it have written; images; autoencoder.
 """
 
 from diffprobe.latents.encoding import split_arrays
+from diffprobe.latents.finish import finish
 from diffprobe.latents.identity import numbers
 from diffprobe.latents.parts import Store, missing
-from diffprobe.latents.store import finish
 from diffprobe.latents.verify import Problem, repair
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
