@@ -1,7 +1,15 @@
-"""Tests share two cores with the jobs that they start."""
+"""Tests share two cores with the jobs that they start. The files that take minutes begin first."""
 
+import pytest
 import torch
 from toy_latents import copy, original, pictures  # noqa: F401 (fixtures)
 from toy_probing import digits_store, untrained  # noqa: F401 (fixtures)
 
 torch.set_num_threads(1)
+
+LONG = ("test_workflow.py", "test_workflow_alone.py", "test_probing.py", "test_world.py", "test_latents.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """By file, whose tests stay together: with `--no-loadscope-reorder` workers take them in this order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))

@@ -1,0 +1,135 @@
+"""Workflows with configs of their own, apart from the tiny one that tests/test_workflow.py runs again and again."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from kills import run
+from test_workflow import TINY, configure, done, planned, project_with
+from toy_networks import OURS, diffusers_model, saved
+
+from diffprobe.config.schedules import linear_abar, nearest, ratios
+from diffprobe.data.samples import open_samples
+
+
+def test_several_averages_processes_and_samplers(tmp_path: Path) -> None:
+    """DDPM in pixels, flipped; images drawn from each set of weights, by each of its samplers."""
+    config = json.loads(json.dumps(TINY))
+    other = {key: value for key, value in config["experiments"]["tiny"].items() if key not in ("generation", "probe")}
+    other |= {"process": {"kind": "ddpm", "steps": 20, "time_input": "fraction"}}
+    other["train"] |= {
+        "checkpoints": [2],
+        "flip": True,
+        "averages": {"a": {"kind": "ddae"}, "b": {"kind": "half_life"}},
+    }
+    kinds = {
+        "a": {"kind": "ddpm"},
+        "b": {"kind": "ddim", "steps": 5, "eta": 0.5, "table": "ddae"},
+        "raw": {"kind": "ddim"},
+    }
+    kinds["raw"]["steps"] = 20
+    other["sample"]["samplers"] = {name: kind | {"weights": name, "clip": True} for name, kind in kinds.items()}
+    other["probe"] = TINY["experiments"]["tiny"]["probe"] | {
+        "weights": "b",
+        "levels": [0.05, {"t": 7}],
+        "taps": ["mid"],
+    }
+    project = project_with(tmp_path / "p", config | {"experiments": {"other": other}})
+    done(project)
+    folder = project / "results/runs/other"
+    drawn = [open_samples(folder / f"samples/2/{name}.zarr") for name in kinds]
+    assert len({store.content for store in drawn}) == 3
+    assert [store.about["weights"]["name"] for store in drawn] == list(kinds)
+    steps = ratios(linear_abar(20, 1e-4, 0.02))
+    asked = [steps[nearest(0.05, steps)], steps[7]]
+    assert sorted(set(pd.read_csv(folder / "probe/2/grid.csv")["sigma"])) == pytest.approx(asked)
+    assert pd.read_csv(project / "results/results.csv").shape[0] >= 1
+
+
+def test_a_diffusers_model_is_imported_drawn_from_and_probed(tmp_path: Path) -> None:
+    """As it is, and as our U-Net: the same model, so the same images and the same accuracy."""
+    networks = {"theirs": {"kind": "diffusers", "path": "model"}, "ours": OURS}
+    common = {
+        "dataset": "digits",
+        "process": {"kind": "ddpm"},
+        "sample": {"samplers": {"ddim5": {"kind": "ddim", "steps": 5, "clip": True}}, "images": 20},
+        "probe": TINY["experiments"]["tiny"]["probe"] | {"taps": ["out_2"], "levels": [0.1]},
+    }
+    experiments = {
+        name: common | {"network": network, "train": {"checkpoints": [1], "imported": f"{name}.safetensors"}}
+        for name, network in networks.items()
+    }
+    project = project_with(tmp_path / "p", TINY | {"experiments": experiments})
+    saved(diffusers_model(), project / "model")
+    missing = run(project, "-n")
+    assert "train.imported: theirs.safetensors: no such file; diffprobe import writes it" in missing.stderr
+    for name in networks:
+        command = [sys.executable, "-m", "diffprobe", "import", "--format", "diffusers", "model", "--experiment", name]
+        found = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+    done(project)
+    runs = project / "results/runs"
+    drawn = [open_samples(runs / name / "samples/1/ddim5.zarr").read(0, 20).astype(int) for name in networks]
+    assert np.abs(drawn[0] - drawn[1]).max() <= 1 and drawn[0].std() > 10
+    values = [json.loads((runs / name / "probe/test/knn.json").read_text())["rows"][0]["value"] for name in networks]
+    assert values[0] == pytest.approx(values[1], abs=0.01)
+    assert planned(project) == {}
+
+
+def test_two_trainers_never_share_a_folder(tmp_path: Path) -> None:
+    """A job started while an orphan still trains waits for it, then finds the work done."""
+    slow = json.loads(json.dumps(TINY))
+    slow["experiments"]["tiny"]["train"]["checkpoints"] = [12]
+    project = project_with(tmp_path / "twice", slow)
+    done(project, "results/data/digits/images.h5")
+    target = "results/runs/tiny/checkpoints/12/ema.safetensors"
+    printed = run(project, "-n", "-p", target)
+    line = re.search(r"job train .*", printed.stdout + printed.stderr)
+    assert line, printed.stdout + printed.stderr
+    command = line[0].replace("job train", f"{sys.executable} -P workflow/scripts/train.py", 1)
+    first = subprocess.Popen(["bash", "-c", command], cwd=project, stderr=subprocess.PIPE, text=True)
+    second = subprocess.Popen(["bash", "-c", command], cwd=project, stderr=subprocess.PIPE, text=True)
+    said = first.communicate()[1] + second.communicate()[1]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert "waits for process" in said
+    receipt = json.loads((project / "results/runs/tiny/checkpoints/12/receipt.json").read_text())
+    assert receipt["from_step"] == receipt["to_step"] == 188  # the second trained nothing
+
+
+def test_sources_that_are_lost_or_have_no_labels_cost_nothing(tmp_path: Path) -> None:
+    """A folder read, then gone, mistyped, asked for labels that it lacks, and at last given them."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(12):
+        (photos / f"{i}.ppm").write_bytes(b"P6 8 8 255\n" + bytes([i]) * 192)
+    config = json.loads(json.dumps(TINY))
+    config["datasets"]["mine"] = {"source": {"kind": "folder", "path": str(photos)}, "size": 8}
+    project = project_with(tmp_path / "project", config)
+    store = "results/data/mine/images.h5"
+    done(project, store)
+
+    def refused(*fragments: str) -> None:
+        configure(project, config)
+        found = run(project, store)
+        assert found.returncode != 0 and (project / store).exists()
+        assert "Traceback" not in found.stderr
+        assert all(fragment in found.stderr for fragment in fragments), found.stderr
+
+    photos.rename(tmp_path / "elsewhere")
+    assert planned(project, store) == {}
+    config["datasets"]["mine"]["source"]["path"] = str(tmp_path / "mistyped")
+    refused("datasets.mine.source", "mistyped", "no such file or folder")
+    (tmp_path / "elsewhere").rename(photos)
+    config["datasets"]["mine"]["source"]["path"] = str(photos)
+    config["extractors"]["other"] = {"kind": "classifier", "dataset": "mine"}
+    refused("datasets.mine: no labels", "extractors.other.dataset")
+    for name, part in (("a", range(6)), ("b", range(6, 12))):
+        (photos / name).mkdir()
+        for i in part:
+            (photos / f"{i}.ppm").rename(photos / name / f"{i}.ppm")
+    assert planned(project, store) == {"images": 1}
