@@ -1,6 +1,7 @@
 """Encoding: images through their views and an autoencoder into the parts of a latent store.
 
-Reading, computing and writing overlap: a thread reads the images of coming batches, another writes the part before.
+Reading, computing and writing overlap: a thread reads the images of coming batches and makes their views, another
+writes the part before.
 """
 
 import os
@@ -99,9 +100,9 @@ def encoded(
     """
     view, wanted = store.views[part.split][part.view], rows[part.start : part.stop]
     found, done = torch.empty(0), 0
-    keys = torch.from_numpy(wanted).split(batch)
-    for pixels, key in zip(prefetched(batches(images, wanted, batch)), keys, strict=True):
-        piece = stored(moments(views.apply(view, torch.from_numpy(pixels), key, store.seed)), store.holds)
+    read = zip(batches(images, wanted, batch), torch.from_numpy(wanted).split(batch), strict=True)
+    for pixels in prefetched(views.apply(view, torch.from_numpy(raw), keys, store.seed) for raw, keys in read):
+        piece = stored(moments(pixels), store.holds)
         if not done:
             found = torch.empty(len(wanted), *piece.shape[1:], dtype=piece.dtype, pin_memory=piece.is_cuda)
         found[done : done + len(piece)].copy_(piece, non_blocking=True)

@@ -123,11 +123,12 @@ def missing(store: Store) -> list[Part]:
     return [part for part in store.parts if made(store, part) is None]
 
 
-def claims(store: Store, among: Collection[Part], poll: float = 0.2) -> Iterator[tuple[Part, int]]:
+def claims(store: Store, among: Collection[Part]) -> Iterator[tuple[Part, int]]:
     """Those of these parts that are missing, each with its lock, for the caller to close, until none is missing.
 
     Any number of writers may share the work: one that finds all that is left in other hands waits for them.
     """
+    poll = 0.01  # seconds; soon enough for a part that this process itself is about to have written
     while left := [part for part in among if made(store, part) is None]:
         took = False
         for part in left:
@@ -143,6 +144,7 @@ def claims(store: Store, among: Collection[Part], poll: float = 0.2) -> Iterator
                 os.close(lock)
         if not took:
             time.sleep(poll)
+            poll = min(2 * poll, 1.0)
 
 
 def moments_array(files: dict[str, Buffer], store: Store, split: str, shape: tuple[int, ...]) -> zarr.Array:
