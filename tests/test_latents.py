@@ -168,7 +168,8 @@ def write_slowly(folder: Path, pictures: Path, begun: Event) -> None:
     encode(planned(folder), pictures, moments, batch=64)
 
 
-def test_writers_killed_at_ten_moments_leave_nothing_wrong(original: Path, pictures: Path, tmp_path: Path):
+def test_writers_killed_at_ten_moments_leave_nothing_wrong(original: Path, pictures: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the server finds what it is to load once
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["test_latents"])
     whole, store, killed = tree(original), planned(tmp_path), 0

@@ -37,7 +37,6 @@ TINY = {
             "autoencoder": "vae",
             "views": [{"kind": "identity"}, {"kind": "crop", "pad": 1, "flip": False}],
             "shard_chunks": 2,
-            "jobs": 2,
         }
     },
     "extractors": {"small": {"kind": "classifier", "dataset": "digits", "channels": 8, "kimg": 2}},
@@ -175,6 +174,19 @@ def test_what_changes_no_result_retrains_nothing(project: Path) -> None:
     reordered = json.loads(json.dumps(TINY, sort_keys=True))
     reordered["state"] = {"keep": "all", "autosave_seconds": 60}
     configure(project, reordered)
+    assert planned(project) == {}
+
+
+def test_more_encoding_jobs_leave_what_is_made_of_the_store(project: Path) -> None:
+    """The store itself is completed anew, with the same bytes; then there is nothing else to be done."""
+    shared = json.loads(json.dumps(TINY))
+    shared["latents"]["views"] |= {"jobs": 3, "batch": 32}
+    configure(project, shared)
+    before = (project / "results/latents/views/latents.zarr/zarr.json").read_bytes()
+    plan = planned(project, "results/latents/views/latents.zarr/zarr.json")
+    assert plan == {"encode": 2, "latents": 1}
+    done(project, "results/latents/views/latents.zarr/zarr.json")
+    assert (project / "results/latents/views/latents.zarr/zarr.json").read_bytes() == before
     assert planned(project) == {}
 
 
