@@ -21,6 +21,7 @@ from diffprobe.config.published import is_local, local_files
 from diffprobe.config.stages import (
     measured,
     measured_at_once,
+    reconstructing,
     references,
     stages,
     used_latents,
@@ -391,11 +392,6 @@ def measuring(wildcards) -> str:
 def weighing(extractors) -> str:
     """Weights of extractors: weights.NAME=path ..."""
     return " ".join(quote(f"weights.{name}={file}") for name in extractors for file in extractor_weights(name))
-
-
-def reconstructing(latents: str) -> list[str]:
-    """The extractors by which samples of experiments on its dataset are measured."""
-    return [name for dataset, name in references(CONFIG) if dataset == CONFIG.latents[latents].dataset]
 
 
 def most_compared(dataset: str) -> int:

@@ -125,7 +125,7 @@ rule reconstruct:
         images=latents_images,
         autoencoder=latents_autoencoder,
         weights=lambda wildcards: [
-            file for name in reconstructing(wildcards.latents) for file in extractor_weights(name)
+            file for name in reconstructing(CONFIG, wildcards.latents) for file in extractor_weights(name)
         ],
         vgg=lambda wildcards: vgg(CONFIG.latents[wildcards.latents].autoencoder),
     output:
@@ -147,7 +147,7 @@ rule reconstruct:
         images=lambda wildcards: str(CONFIG.latents[wildcards.latents].batch),
     params:
         config=params_of(lambda w: subtrees.reconstruct(CONFIG, w.latents)),
-        weights=lambda wildcards: weighing(reconstructing(wildcards.latents)),
+        weights=lambda wildcards: weighing(reconstructing(CONFIG, wildcards.latents)),
         more=optional("vgg"),
     shell:
         "job reconstruct {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"

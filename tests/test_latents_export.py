@@ -97,7 +97,7 @@ def test_a_full_disk_ends_an_export_in_one_line(whole: Latents, pictures: Path, 
 def test_an_export_replaces_nothing_else(whole: Latents, tmp_path: Path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"out: holds thesis.tex, which is no exported latents"):
+    with pytest.raises(UserError, match=r"out: holds thesis.tex, no exported latents"):
         to_npy(whole, tmp_path, tmp_path / "out", 0, None)
     with pytest.raises(UserError, match=r"allowed: a name that ends in .h5 or .hdf5"):
         to_hdf5(whole, tmp_path / "out.npz")

@@ -15,6 +15,7 @@ from diffprobe.latents.encoding import encode
 from diffprobe.latents.parts import missing, receipts
 from diffprobe.latents.store import open_store
 from diffprobe.latents.verify import repair, verify
+from diffprobe.reporting.verify import verify_paths
 from diffprobe.runtime.errors import UserError
 
 
@@ -114,3 +115,15 @@ def test_reading_refuses_what_is_damaged_or_lost(copy: Path):
             latents.moments("train", view, start, start + 100)
         one_line(error)
     assert np.isfinite(latents.moments("train", 0, 512, 700)).all()
+
+
+def test_a_store_is_verified_by_its_path(copy: Path, pictures: Path, capsys: pytest.CaptureFixture[str]):
+    verify_paths([copy, copy / "zarr.json", pictures], repair=False)
+    assert capsys.readouterr().out.count("every byte is as it was written") == 3
+    flip(copy / SHARD, 1000)
+    with pytest.raises(UserError, match=r"train/moments/c/1/2/.*damaged.*\nto have it made again"):
+        verify_paths([copy], repair=False)
+    with pytest.raises(UserError, match="removed; run the workflow again"):
+        verify_paths([copy], repair=True)
+    with pytest.raises(UserError, match="no finished store here"):  # its mark is gone with the part
+        verify_paths([copy], repair=False)

@@ -388,6 +388,16 @@ def test_samples_for_other_tools_on_request(project: Path) -> None:
     assert planned(project) == {}
 
 
+def test_a_store_that_is_not_what_the_config_asks_for_is_named(project: Path) -> None:
+    other = json.loads(json.dumps(TINY))
+    other["latents"]["views"]["seed"] = 5
+    configure(project, other)
+    command = [sys.executable, "-m", "diffprobe", "verify"]
+    found = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert found.returncode == 1
+    assert re.search(r"latents.zarr: seed is 0, but 5 is wanted", found.stderr) and "removed" not in found.stderr
+
+
 def test_damaged_samples_are_found_and_drawn_again(project: Path) -> None:
     before = hashes(project)
     chunk = project / "results/runs/tiny/samples/6/heun5.zarr/images/c/0/0/0/0"

@@ -186,6 +186,11 @@ def references(config: Config) -> list[tuple[str, str]]:
     return sorted({(experiment.dataset, name) for experiment in measured for name in experiment.generation.extractors})
 
 
+def reconstructing(config: Config, latents: str) -> list[str]:
+    """The extractors by which samples of experiments on a store's dataset are measured."""
+    return [name for dataset, name in references(config) if dataset == config.latents[latents].dataset]
+
+
 def used_extractors(config: Config) -> dict:
     """The extractors that some experiment asks for."""
     names = {extractor for _, extractor in references(config)}

@@ -15,7 +15,7 @@ from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment, Training
 from diffprobe.config.names import diffusers_config
 from diffprobe.config.probes import scores
-from diffprobe.config.stages import measured_at_once, references
+from diffprobe.config.stages import measured_at_once, reconstructing
 from diffprobe.runtime.files import digest
 
 Subtree = dict[str, Any]
@@ -90,7 +90,7 @@ def latents(config: Config, name: str) -> Subtree:
     found = config.latents[name]
     if found.imported:
         return imported_latents(config, found)
-    return found.model_dump(mode="json", include={"views", "scale", "seed", "imported", "precision"})
+    return found.model_dump(mode="json", include={"views", "scale", "seed", "imported"})
 
 
 def imported_latents(config: Config, found: Latents) -> Subtree:
@@ -106,22 +106,23 @@ def encode(config: Config, name: str) -> Subtree:
 
 
 def finish(config: Config, name: str) -> Subtree:
-    """What completes a store: the plan of its parts, and how its scale is found."""
-    return latents(config, name) | {"shard_chunks": config.latents[name].shard_chunks}
+    """How a store's scale is found; all else the jobs that have encoded it tell."""
+    return {"scale": config.latents[name].scale}
 
 
 def import_latents(config: Config, name: str, state: str | None) -> Subtree:
-    """As `finish`, with what tells when the files change, the shape of a latent, and whether test is asked for."""
+    """With what tells when the files change, the shape of a latent, and whether test is asked for."""
     found = config.latents[name]
     channels, size = latent_space(config.autoencoders[found.autoencoder])
     probing = any(e.latents == name and e.probe is not None for e in config.experiments.values())
-    return finish(config, name) | {"state": state, "shape": [channels, size, size], "probing": probing}
+    plan = {"shard_chunks": found.shard_chunks, "state": state}
+    return latents(config, name) | plan | {"shape": [channels, size, size], "probing": probing}
 
 
 def reconstruct(config: Config, name: str) -> Subtree:
     """With the extractors by which samples of experiments on its dataset are measured."""
     found = config.latents[name]
-    chosen = {key: extractor(config, key) for dataset, key in references(config) if dataset == found.dataset}
+    chosen = {key: extractor(config, key) for key in reconstructing(config, name)}
     return {"latents": name, "dataset": found.dataset, "extractors": chosen}
 
 

@@ -8,7 +8,7 @@ from typing import Self
 from zipfile import ZipFile
 
 from diffprobe.data.convert import REMEDY
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 
 Entry = tuple[int, str]  # index of the archive, name inside it
 Stamp = tuple[int, int]
@@ -40,7 +40,7 @@ class Archives:
             archive = self.zip(index)
             return (self.paths[index] / name).read_bytes() if archive is None else archive.read(name)
         except Exception as error:  # zipfile raises a dozen kinds over a damaged archive
-            why = " ".join(str(error).split())
+            why = one_line(error)
             raise UserError(f"{called(self.paths, entry)} cannot be read ({why}); {REMEDY}") from None
 
     def stamp(self, entry: Entry) -> Stamp | None:
@@ -56,7 +56,7 @@ class Archives:
         except (FileNotFoundError, NotADirectoryError, KeyError):
             return None
         except Exception as error:
-            why = " ".join(str(error).split())
+            why = one_line(error)
             raise UserError(f"{called(self.paths, entry)} cannot be read ({why}); {REMEDY}") from None
 
     def zip(self, index: int) -> ZipFile | None:

@@ -48,7 +48,7 @@ def to_png(images: ImageSet, folder: Path) -> None:
     An older export at `folder` makes way. Raises UserError for a folder of anything else, for a full disk and for
     images that cannot be read.
     """
-    refuse_foreign(folder)
+    refuse_foreign(folder, OURS, "image")
     digits = max(DIGITS, len(str(images.n - 1)))
     with full_disk_named(folder, images.n * math.prod(images.shape)), atomic(folder) as partial:
         remove(partial)
@@ -64,10 +64,12 @@ def write_png(path: Path, image: np.ndarray) -> None:
     path.write_bytes(png_encode(image[..., 0].copy() if image.shape[2] == 1 else image, level=1))
 
 
-def refuse_foreign(folder: Path) -> None:
-    """What is replaced must be an export: people also name folders that hold other things."""
+def refuse_foreign(folder: Path, ours: re.Pattern[str], what: str) -> None:
+    """What is replaced must be an export, all of whose files bear `ours` as name: people also name folders that hold
+    other things.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{shown(folder)}: is no folder; choose another name or remove it")
     for file in folder.iterdir() if folder.exists() else ():
-        if not OURS.fullmatch(file.name):
-            raise UserError(f"{shown(folder)}: holds {shown(file.name)}, no exported image; choose a new folder")
+        if not ours.fullmatch(file.name):
+            raise UserError(f"{shown(folder)}: holds {shown(file.name)}, no exported {what}; choose a new folder")

@@ -18,7 +18,7 @@ from diffprobe.interop.names import State, to_ours
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
 from diffprobe.networks.diffusers_autoencoder import whole
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.files import digest, sha256
 from diffprobe.training import checkpoints
 
@@ -106,7 +106,7 @@ def empty(model: Model, asked: dict[str, Any]) -> nn.Module:
             z = codec.latents(made)
             image = codec.decode(z)
         except Exception as error:  # whatever its layers find wrong with the shapes
-            said = " ".join(str(error).split())
+            said = one_line(error)
             raise UserError(
                 f"{model.whence}: no images of {size} pixels can be coded by such a model: {said}"
             ) from None

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diffprobe.config.published import CONFIG, PLACES, WEIGHTS, read_config
-from diffprobe.evaluation.extractors.weights import one_line
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 
 SECONDS = 10  # that the hub may take to answer at all
 

@@ -1,6 +1,7 @@
 """A latent store completed, once all its parts are made: labels, rows, the scale, and last the mark."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,8 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from diffprobe.latents.parts import CHUNK, Store, made, missing, moments_array, receipts, writing
-from diffprobe.latents.store import FORMAT, LOST, read_whole
+from diffprobe.latents.shards import Shards
+from diffprobe.latents.store import FORMAT, LOST
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import remove, write_bytes
 from diffprobe.runtime.marks import write_mark
@@ -36,7 +38,7 @@ def finish(
         prune(store)
         for split in store.counts:
             write_split(store, split, shape, labels[split], rows[split])
-        scaling = measure(store, channels) if numbers is None else fixed(numbers, channels)
+        scaling = measure(store, shape, channels) if numbers is None else fixed(numbers, channels)
         found = {
             "identity": {**store.identity, "seed": store.seed, "views": store.views, "scale": rule},
             "holds": store.holds,
@@ -84,14 +86,14 @@ def write_split(store: Store, split: str, shape: tuple[int, ...], labels: np.nda
         write_bytes(store.path / split / key, buffer.to_bytes())
 
 
-def measure(store: Store, channels: int) -> dict[str, list[float]]:
+def measure(store: Store, shape: tuple[int, ...], channels: int) -> dict[str, list[float]]:
     """Shift and scale that give samples of train's first view mean 0 and variance 1 in each channel.
 
     A sample's variance is that of the means plus the mean of the posterior's variances.
     """
     sums = np.zeros((3, channels))  # of mean, mean squared, variance
     values = 0
-    for chunk in chunks(store, "train"):
+    for chunk in chunks(store, "train", shape):
         mean, *logvar = np.split(chunk.astype(np.float64), chunk.shape[1] // channels, axis=1)  # (n, C, h, w) each
         variance = np.exp(logvar[0]) if logvar else np.zeros_like(mean)
         sums += [x.sum(axis=(0, 2, 3)) for x in (mean, mean**2, variance)]
@@ -105,11 +107,12 @@ def measure(store: Store, channels: int) -> dict[str, list[float]]:
     return {"scale": scale.tolist(), "shift": shift.tolist()}
 
 
-def chunks(store: Store, split: str) -> Iterator[np.ndarray]:
-    """The first view's moments of a split whose store is not yet finished, float16 (256 or fewer, 2C, h, w)."""
-    array = zarr.open_array(str(store.path / split / "moments"), mode="r")
-    for start in range(0, store.counts[split], CHUNK):
-        yield read_whole(array, (0, slice(start, start + CHUNK)))
+def chunks(store: Store, split: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """The first view's moments of a split whose store is not yet finished, float16 (256 or fewer, *shape)."""
+    n = store.counts[split]
+    shards = Shards(store.path / split / "moments", n, 2 * math.prod(shape), store.shard_chunks)
+    for chunk in range(-(-n // CHUNK)):
+        yield shards.chunk(0, chunk).view(np.float16).reshape(-1, *shape)
 
 
 def fixed(numbers: Numbers, channels: int) -> dict[str, list[float]]:

@@ -31,6 +31,12 @@ class Shards:
     chunks: int
     places: dict[Path, np.ndarray] = field(default_factory=dict, repr=False)  # what indices said, by file
 
+    def chunk(self, view: int, chunk: int) -> np.ndarray:
+        """All of a chunk, uint8 (n, row_bytes). Raises as `read`."""
+        rows = np.empty((min(CHUNK, self.rows - chunk * CHUNK), self.row_bytes), np.uint8)
+        self.read(view, chunk, list(rows))
+        return rows
+
     def read(self, view: int, chunk: int, buffers: Sequence[np.ndarray]) -> None:
         """Chunk number `chunk` of a view into the buffers, uint8 of one length, which together take its rows.
         Safe in any thread.

@@ -49,9 +49,8 @@ class Latents:
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
-        """(2C, h, w) of what is stored of a row, (C, h, w) where these are latents."""
-        channels, h, w = self.shape
-        return (2 * channels if self.holds == "moments" else channels), h, w
+        """Of what is stored of a row."""
+        return stored_shape(self.shape, self.holds)
 
     @property
     def row_bytes(self) -> int:
@@ -77,11 +76,11 @@ class Latents:
 
     def labels(self, split: str) -> np.ndarray:
         """int64 (N,)"""
-        return read_whole(self.arrays[split]["labels"], slice(None))
+        return read_whole(self.arrays[split]["labels"])
 
     def rows(self, split: str) -> np.ndarray:
         """int64 (N,): the images' indices in the image store."""
-        return read_whole(self.arrays[split]["rows"], slice(None))
+        return read_whole(self.arrays[split]["rows"])
 
     def moments(self, split: str, view: int, start: int, stop: int) -> np.ndarray:
         """float16 (stop - start, 2C, h, w): mean, then log-variance; (.., C, h, w) where the store holds latents.
@@ -89,18 +88,21 @@ class Latents:
         Whole chunks of 256 are read: ask for such.
         """
         first, last = start // CHUNK, -(-stop // CHUNK)
-        found = np.empty(((last - first) * CHUNK, *self.stored_shape), np.float16)
-        as_bytes = found.view(np.uint8).reshape(last - first, CHUNK, -1)
-        for chunk in range(first, last):
-            self.shards[split].read(view, chunk, list(as_bytes[chunk - first]))
-        return found[start - first * CHUNK : stop - first * CHUNK]
+        chunks = [self.shards[split].chunk(view, chunk) for chunk in range(first, last)]
+        found = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+        part = found[start - first * CHUNK : stop - first * CHUNK]
+        return part.view(np.float16).reshape(-1, *self.stored_shape)
 
     def drawn(self, moments: Tensor, noise: Tensor | None) -> Tensor:
-        """Latents in model scale, float32 (B, C, h, w), from what is stored of them: samples of the posterior by noise
-        (B, C, h, w), or its mean. A store of latents has no posterior to be drawn from.
+        """Latents in model scale, float32 (B, C, h, w), from what is stored of them: see `raw`."""
+        return self.to_model(self.raw(moments, noise))
+
+    def raw(self, moments: Tensor, noise: Tensor | None) -> Tensor:
+        """Latents of the autoencoder, float32 (B, C, h, w), from what is stored of them: samples of the posterior by
+        noise (B, C, h, w), or its mean. A store of latents has no posterior to be drawn from.
         """
         moments = moments.float()
-        return self.to_model(posterior(moments, noise) if self.holds == "moments" else moments)
+        return posterior(moments, noise) if self.holds == "moments" else moments
 
     def to_model(self, z: Tensor) -> Tensor:
         """Latents (B, C, h, w) of the autoencoder in model scale."""
@@ -108,12 +110,17 @@ class Latents:
         return (z - shift) * scale
 
 
-def read_whole(array: zarr.Array, selection: Any) -> np.ndarray:
-    """A selection of an array; UserError where a checksum is wrong or a chunk is gone."""
+def stored_shape(shape: tuple[int, int, int], holds: str) -> tuple[int, int, int]:
+    """(2C, h, w) of what is stored of a latent (C, h, w), (C, h, w) where that is the latent itself."""
+    channels, h, w = shape
+    return (2 * channels if holds == "moments" else channels), h, w
+
+
+def read_whole(array: zarr.Array) -> np.ndarray:
+    """An array of labels or rows, int64 (N,); UserError where a checksum is wrong or a chunk is gone."""
     try:
-        values = np.asarray(array[selection])
-        first = values[(slice(None), *(0,) * (values.ndim - 1))]  # (n,): a lost chunk is lost with every row
-        if (np.isnan(first) if values.dtype == np.float16 else first == LOST).any():
+        values = np.asarray(array[:])
+        if (values == LOST).any():
             raise ValueError("chunks are missing")
     except (ValueError, OSError) as error:
         path = str(array.store_path).removeprefix("file://")

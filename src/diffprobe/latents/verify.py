@@ -10,7 +10,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 
 from diffprobe.latents.finish import content
 from diffprobe.latents.parts import ADDED, CHUNK, Part, Store, moments_array, receipt_of, shard_of
-from diffprobe.latents.store import Latents, attributes, open_store
+from diffprobe.latents.store import Latents, attributes, open_store, stored_shape
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json, remove
 from diffprobe.runtime.marks import ROOT
@@ -29,7 +29,7 @@ def verify(path: Path) -> list[Problem]:
         found = attributes(path)
     except UserError as error:
         return [Problem(str(error))]
-    store, shape = planned(path, found), stored_shape(found)
+    store, shape = planned(path, found), stored_shape(found["shape"], found["holds"])
     problems = [problem for part in store.parts for problem in check_part(store, part, shape)]
     try:
         latents = open_store(path)
@@ -44,12 +44,6 @@ def planned(path: Path, found: dict[str, Any]) -> Store:
     identity = {key: value for key, value in found["identity"].items() if key not in ADDED}
     seed, views = found["identity"]["seed"], found["identity"]["views"]
     return Store(path, identity, seed, found["counts"], views, found["shard_chunks"], found["holds"])
-
-
-def stored_shape(found: dict[str, Any]) -> tuple[int, int, int]:
-    """(2C, h, w) of what is stored of a row, (C, h, w) where these are latents."""
-    channels, h, w = found["shape"]
-    return (2 * channels if found["holds"] == "moments" else channels), h, w
 
 
 def check_part(store: Store, part: Part, shape: tuple[int, ...]) -> Iterator[Problem]:

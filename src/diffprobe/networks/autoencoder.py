@@ -46,12 +46,11 @@ def posterior(moments: Tensor, noise: Tensor | None) -> Tensor:
 class Codec:
     """An autoencoder of `channels` x `size` x `size` images, for a dataset's images (C, H, H) in [-1, 1].
 
+    `network` has `encoder` and `decoder` and may have, on both sides of latents, `quant_conv` and `post_quant_conv`.
     `resize` is `bilinear` (with antialiasing), or `repeat`: each pixel repeated, which no resizing back can blur.
     """
 
-    network: (
-        Any  # with encoder, decoder and, before and after the latents, quant_conv and post_quant_conv if it has any
-    )
+    network: Any
     size: int
     channels: int
     image: tuple[int, int, int]  # (C, H, W) of the dataset

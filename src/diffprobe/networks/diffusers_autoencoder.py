@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 
 KINDS = ("AutoencoderKL", "AutoencoderTiny")
 
@@ -38,5 +38,5 @@ def diffusers_autoencoder(config: dict[str, Any]) -> nn.Module:
     except UserError:
         raise
     except Exception as error:  # whatever it finds wrong with a config
-        said = " ".join(str(error).split())
+        said = one_line(error)
         raise UserError(f"diffusers autoencoder: no {config['_class_name']} can be built: {said}") from None

@@ -39,6 +39,9 @@ def versions(place: Path, split: str) -> list[Path]:
 
 
 def versioned(place: Path, split: str, paths: list[Path]) -> Encoded:
+    """A split's versions, floats (N, c, h, w) each, and its labels if there are any. Raises UserError where a version
+    holds no latents, or another number of them than the first.
+    """
     shape = array(paths[0]).shape
     for path in paths:
         values = array(path)

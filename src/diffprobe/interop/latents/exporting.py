@@ -12,10 +12,11 @@ from pathlib import Path
 
 import h5py
 
+from diffprobe.data.export import refuse_foreign
 from diffprobe.interop.latents.samples import Samples, npy_bytes, write_npy
 from diffprobe.latents.parts import CHUNK
 from diffprobe.latents.store import Latents
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.files import atomic, canonical, clear_partials
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -71,20 +72,11 @@ def to_npy(latents: Latents, images: Path, out: Path, seed: int, scaled: float |
     has one view, so its images differ from version to version by the posterior's noise alone, drawn by (seed, image,
     version). Raises UserError for a folder of anything else, a damaged store and a full disk.
     """
-    refuse_foreign(out)
+    refuse_foreign(out, OURS, "latents")
     samples = Samples(latents, seed, scaled)
     with whole(out, npy_bytes(latents)) as partial:
         partial.mkdir()
         write_npy(samples, images, partial)
-
-
-def refuse_foreign(folder: Path) -> None:
-    """What is replaced must be an export."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is no folder; name another")
-    for file in folder.iterdir() if folder.exists() else ():
-        if not OURS.fullmatch(file.name):
-            raise UserError(f"{folder}: holds {file.name}, which is no exported latents; name a new folder")
 
 
 @contextmanager
@@ -96,7 +88,7 @@ def whole(out: Path, needs: int) -> Iterator[Path]:
             yield partial
     except OSError as error:
         remedy = "free some space" if error.errno in FULL else "put that right"
-        said = os.strerror(error.errno) if error.errno else " ".join(str(error).split())  # HDF5's is a paragraph
+        said = os.strerror(error.errno) if error.errno else one_line(error)  # HDF5's is a paragraph
         raise UserError(
             f"{out}: cannot be written ({said}; it takes {needs / 1e9:.3g} GB); {remedy} and export again"
         ) from None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffprobe.data.views import View
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 
 FOREIGN: View = {"kind": "foreign"}  # of an image that was augmented in a way that the file does not tell
 
@@ -46,10 +46,6 @@ def array(path: Path, mapped: bool = True) -> np.ndarray:
         raise UserError(f"{path}: no such file") from None
     except (ValueError, OSError, EOFError, SyntaxError) as error:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); make it again") from None
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def folder(path: str, holds: str) -> Path:

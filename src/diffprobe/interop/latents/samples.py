@@ -13,7 +13,6 @@ from diffprobe.data import images
 from diffprobe.interop.latents.fitting import source_positions
 from diffprobe.latents.parts import CHUNK
 from diffprobe.latents.store import Latents
-from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
@@ -30,11 +29,9 @@ class Samples:
 
     def drawn(self, moments: np.ndarray, rows: np.ndarray, version: int) -> Tensor:
         """float32 (B, C, h, w) from what is stored (B, 2C, h, w) of these images (B,)."""
-        latents, stored = self.latents, torch.from_numpy(moments).float()
-        if latents.holds == "moments":
-            noise = normal(Key(self.seed, "export"), torch.from_numpy(rows), latents.shape, version)
-            stored = posterior(stored, noise)
-        return latents.to_model(stored) if self.scaled is None else stored * self.scaled
+        noise = normal(Key(self.seed, "export"), torch.from_numpy(rows), self.latents.shape, version)
+        z = self.latents.raw(torch.from_numpy(moments), noise)
+        return self.latents.to_model(z) if self.scaled is None else z * self.scaled
 
 
 def npy_bytes(latents: Latents) -> int:

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from diffprobe.data.views import View
-from diffprobe.interop.latents.peers import Encoded, Peer, folder, labels_of, one_line, refuse_no_latents
-from diffprobe.runtime.errors import UserError
+from diffprobe.interop.latents.peers import Encoded, Peer, folder, labels_of, refuse_no_latents
+from diffprobe.runtime.errors import UserError, one_line
 
 NAME = re.compile(r"latents_rank(\d+)_shard(\d+)\.safetensors")
 VIEWS: dict[str, View] = {"latents": {"kind": "identity"}, "latents_flip": {"kind": "mirror"}}
