@@ -37,7 +37,7 @@ from diffprobe.runtime.keyed import Key, permutation
 from diffprobe.training.latentstream import Budget, LatentStream, open_source
 
 SHAPE, BATCH, WINDOW = (8, 32, 32), 256, 48 * 2**20
-IDENTITY = [{"kind": "identity"}]
+VIEWS = [{"kind": "crop"}]  # what it did is told of every row, too
 
 
 # --- what is measured ---------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def store_of(folder: Path, rows: int) -> Latents:
     """A store of such moments as an autoencoder might give; made if it is not there."""
     path = folder / f"{rows}" / "latents.zarr"
     if not (path / "zarr.json").exists():
-        plan = Store(path, {}, 0, {"train": rows}, {"train": views.expand(IDENTITY)}, shard_chunks=16)
+        plan = Store(path, {}, 0, {"train": rows}, {"train": views.expand(VIEWS)}, shard_chunks=16)
         rng = np.random.default_rng(0)
         for part in plan.parts:
             write_part(plan, part, rng.standard_normal((part.stop - part.start, *SHAPE), np.float32).astype(np.float16))
@@ -341,7 +341,7 @@ def classes_store(folder: Path, order: str, n: int = 20_480) -> tuple[Latents, t
     labels = rng.integers(0, 10, n)
     labels = np.sort(labels) if order == "sorted" else labels
     path = folder / f"classes_{order}" / "latents.zarr"
-    plan = Store(path, {}, 0, {"train": n}, {"train": views.expand(IDENTITY)}, shard_chunks=16)
+    plan = Store(path, {}, 0, {"train": n}, {"train": views.expand(VIEWS)}, shard_chunks=16)
     for part in plan.parts:
         here = labels[part.start : part.stop]
         rows = means[here] + rng.standard_normal((len(here), 128))

@@ -102,7 +102,8 @@ def test_what_a_view_has_done_comes_along(latents):
     found = stream(latents, 0, 3).read(0, VIEWS * N).augment
     for view in range(VIEWS):
         here = (number == view) & (rows < 700)
-        expected = views.label(latents.views["train"][view], torch.from_numpy(rows[here]), 0)
+        kind = views.table(latents.views["train"])[view].expand(here.sum(), -1)
+        expected = views.label(kind, torch.from_numpy(rows[here]), 0)
         assert torch.equal(found[here], expected) and expected.any()
 
 

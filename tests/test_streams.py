@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from diffprobe.data import images, windows
 from diffprobe.data.batch import Batch, Feed
 from diffprobe.data.pixels import to_float
-from diffprobe.data.windows import Rows, Windows
+from diffprobe.data.windows import Rows, Window, Windows
 from diffprobe.runtime.errors import UserError
 from diffprobe.training import imagestream
 from diffprobe.training.imagestream import ImageStream
@@ -242,6 +243,28 @@ def test_two_windows_are_in_memory(window, seed, step):
             source.read(start, start + step)
         source.read(10**6, 10**6 + 1)
     assert max(most) <= 2
+
+
+def test_a_window_is_let_go_of_before_another_is_begun(monkeypatch):
+    """However fast the thread is that loads it; also where one read goes over several windows."""
+    alive, plain = weakref.WeakSet(), windows.load
+
+    def at_once(make: Callable[[Callable[[], bool]], Window]) -> Future[Window]:
+        made: Future[Window] = Future()
+        assert len(alive) < 2
+        made.set_result(make(lambda: True))
+        return made
+
+    def load(*known: object) -> Window:
+        made = plain(*known)
+        alive.add(made.rows[0])
+        return made
+
+    monkeypatch.setattr(windows, "load", load)
+    monkeypatch.setattr(windows.ahead, "begin", at_once)
+    source = Windows(Numbers([30] * 10), 0, 2, CPU)
+    for start in range(0, 1500, 170):
+        source.read(start, start + 170)
 
 
 def test_the_next_window_is_loaded_meanwhile():

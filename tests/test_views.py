@@ -106,8 +106,9 @@ def test_a_views_label_tells_what_it_did() -> None:
     images = torch.zeros(64, 8, 8, 1, dtype=torch.uint8)
     images[:, 3:5, 2:5] = torch.randint(1, 255, (64, 2, 3, 1), dtype=torch.uint8)
     rows = torch.arange(64)
-    for view in expand([{"kind": "identity"}, {"kind": "mirror"}, {"kind": "crop", "pad": 2, "count": 2}]):
-        told = views.label(view, rows, 5)
+    several = expand([{"kind": "identity"}, {"kind": "mirror"}, {"kind": "crop", "pad": 2, "count": 2}])
+    of_all = views.label(views.table(several).repeat_interleave(64, dim=0), rows.repeat(len(several)), 5).split(64)
+    for view, told in zip(several, of_all, strict=True):
         assert told.shape == (64, views.LABEL)
         if view["kind"] == "identity":
             assert not told.any()

@@ -6,6 +6,7 @@
                                                                 padded image at its own size; `count` draws of it
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -62,30 +63,42 @@ def apply(view: View, images: Tensor, rows: Tensor, seed: int) -> Tensor:
         return images
     if view["kind"] == "mirror":
         return images.flip(2)
-    return shifted(images, *drawn(view, rows, seed), view["fill"])
+    return shifted(images, *drawn(table([view]).expand(len(rows), -1), rows, seed), view["fill"])
 
 
-def drawn(view: View, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """What a crop draws for each image: its shift int64 (B, 2), down and right from -pad to pad, and its flip (B,)."""
-    u = uniform(Key(seed, "view"), rows, (3,), view["draw"])  # (B, 3)
-    shift = (u[:, :2] * (2 * view["pad"] + 1)).long() - view["pad"]
-    return shift, (u[:, 2] < 0.5) & view["flip"]
+def table(views: Sequence[View]) -> Tensor:
+    """What is drawn for views, int64 (V, 4): the draw, the most that is shifted, whether flipped at random, or always.
 
-
-def label(view: View, rows: Tensor, seed: int) -> Tensor:
-    """What was done to each image, float32 (B, 3): shift down and right, in paddings, and 1 where it was flipped.
-
-    Zeros for the image as it is, and for views of other kinds, of which nothing is known. A network that is told this
-    does not take the augmented images for the dataset's own: asked with zeros, it draws those (Karras et al., Training
-    GANs with limited data, 2020; EDM 2022, F.2).
+    Zeros for the image as it is, and for views of other kinds, of which nothing is known.
     """
-    found = torch.zeros(len(rows), LABEL)
-    if view["kind"] == "mirror":
-        found[:, 2] = 1
-    elif view["kind"] == "crop":
-        shift, flip = drawn(view, rows, seed)
-        found[:, :2], found[:, 2] = shift / view["pad"], flip
-    return found
+    kinds = {
+        "mirror": lambda view: (0, 0, 0, 1),
+        "crop": lambda view: (view["draw"], view["pad"], view["flip"], 0),
+    }
+    return torch.tensor([kinds.get(view["kind"], lambda view: (0, 0, 0, 0))(view) for view in views])
+
+
+def drawn(kinds: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """What is done to each image by a view, its row of `table`, int64 (B, 4): its shift int64 (B, 2), down and right
+    from -pad to pad, and its flip (B,).
+    """
+    draw, pad, sometimes, always = kinds.unbind(1)
+    u = uniform(Key(seed, "view"), rows, (3,), draw)  # (B, 3)
+    shift = (u[:, :2] * (2 * pad + 1)[:, None]).long() - pad[:, None]
+    return shift, (u[:, 2] < 0.5) & sometimes.bool() | always.bool()
+
+
+def label(kinds: Tensor, rows: Tensor, seed: int) -> Tensor:
+    """What was done to each image by its view, a row of `table`: float32 (B, 3): shift down and right, in paddings,
+    and 1 where it was flipped.
+
+    A network that is told this does not take the augmented images for the dataset's own: asked with zeros, it draws
+    those (Karras et al., Training GANs with limited data, 2020; EDM 2022, F.2).
+    """
+    if not kinds[:, 1:].any():
+        return torch.zeros(len(rows), LABEL)
+    shift, flip = drawn(kinds, rows, seed)
+    return torch.cat([shift / kinds[:, 1:2].clamp(min=1), flip[:, None]], dim=1)
 
 
 def shifted(images: Tensor, shift: Tensor, flip: Tensor, fill: str) -> Tensor:

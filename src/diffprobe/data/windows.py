@@ -8,11 +8,12 @@ chunks' sizes and `window` alone. While one window is read, the next one is load
 import weakref
 from bisect import bisect
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from functools import lru_cache, partial
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,14 +38,22 @@ class Filling(Protocol):
     """Chunks whose rows are written to where they belong, by several threads at a time."""
 
     sizes: Sequence[int]
-    threads: int
+    pool: Executor  # of the threads that fill
 
     def room(self, n: int, pinned: bool) -> Rows:
         """Tensors for n rows, not yet filled."""
         ...
 
-    def fill(self, epoch: int, number: int, window: Rows, places: Tensor) -> None:
-        """A chunk's rows to these places of a window, int64 (n,); a row whose place is -1 to none."""
+    def view(self, epoch: int, number: int) -> int:
+        """The view of a chunk that is read in an epoch."""
+        ...
+
+    def fill(self, view: int, number: int, window: Rows, places: Tensor) -> None:
+        """What is large of a chunk's rows to these places of a window, int64 (n,); a row whose place is -1 to none."""
+        ...
+
+    def tell(self, chosen: Sequence[int], numbers: Sequence[int], window: Rows, places: Tensor) -> None:
+        """What is small of the rows of all these chunks, each in its chosen view, to their places."""
         ...
 
 
@@ -116,8 +125,9 @@ class Windows:
                 return parts  # but of the end a copy, or whoever has it would hold the window beyond the next one
             found = found or room(parts, stop - start, device=self.device)
             for whole, part in zip(found, parts, strict=True):
-                whole[done : done + len(part)].copy_(part, non_blocking=True)
+                transfer(part, whole[done : done + len(part)])
             done += here.stop - here.start
+            del window, parts, part  # not to be held while the one after the next window is begun
         return found
 
     def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, slice]]:
@@ -195,9 +205,8 @@ def copied(
         if not wanted():
             raise ahead.UnwantedError
         window = window or room(rows, n, pin_memory=pinned)
-        kept = here >= 0
         for whole, part in zip(window, rows, strict=True):
-            whole.index_copy_(0, here[kept], part[kept])
+            put(whole.numpy(), here.numpy(), part.numpy())
     return window
 
 
@@ -205,16 +214,34 @@ def filled(
     chunks: Filling, known: Loading, places: Sequence[Tensor], n: int, pinned: bool, wanted: ahead.Wanted
 ) -> Rows:
     """A window's n rows, written to their places by the chunks themselves, several at a time."""
-    window = chunks.room(n, pinned)
+    window, chosen = chunks.room(n, pinned), [chunks.view(known.epoch, number) for number in known.numbers]
 
-    def fill(number: int, here: Tensor) -> None:
+    def fill(view: int, number: int, here: Tensor) -> None:
         if not wanted():
             raise ahead.UnwantedError
-        chunks.fill(known.epoch, number, window, here)
+        chunks.fill(view, number, window, here)
 
-    with ThreadPoolExecutor(chunks.threads) as pool:
-        list(pool.map(fill, known.numbers, places))
+    list(chunks.pool.map(fill, chosen, known.numbers, places))
+    chunks.tell(chosen, known.numbers, window, torch.cat(tuple(places)))
     return window
+
+
+def transfer(rows: Tensor, place: Tensor) -> None:
+    """Rows from the host to a place there, or on a GPU, which is not waited for."""
+    if place.is_cuda:
+        place.copy_(rows, non_blocking=True)
+    else:
+        place.numpy()[:] = rows.numpy()  # not by torch: see `put`
+
+
+def put(rows: np.ndarray, places: np.ndarray, part: np.ndarray) -> None:
+    """Each row of a part to its place, int64 (n,); a row whose place is -1 to none.
+
+    By numpy, which wakes no other threads: those that torch wakes for it spin for longer than the copy takes.
+    """
+    if (places < 0).any():
+        places, part = places[places >= 0], part[places >= 0]
+    rows[places] = part
 
 
 def room(rows: Rows, n: int, **options: Any) -> Rows:

@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from diffprobe.data import views
 from diffprobe.data.spare import Spare
-from diffprobe.data.windows import Rows
-from diffprobe.latents.parts import CHUNK
+from diffprobe.data.windows import Rows, put
+from diffprobe.latents.shards import CHUNK
 from diffprobe.latents.store import Latents
 from diffprobe.runtime.keyed import Key, bits
 
@@ -21,8 +22,6 @@ class LatentChunks:
     views each is seen once.
     """
 
-    threads = min(2, os.cpu_count() or 1)  # that read at a time; on two cores a third one was no faster
-
     def __init__(self, latents: Latents, splits: Sequence[str], seed: int) -> None:
         self.latents = latents
         self.chunks = [
@@ -33,7 +32,9 @@ class LatentChunks:
         self.sizes = [stop - start for _, start, stop in self.chunks]
         self.labels = {split: torch.from_numpy(latents.labels(split)) for split in splits}
         self.rows = {split: torch.from_numpy(latents.rows(split)) for split in splits}
+        self.kinds = {split: views.table(latents.views[split]) for split in splits}
         self.spare = Spare()
+        self.pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1))  # that read; on two cores a third was no faster
         self.first_view = bits(Key(seed, "first view"), torch.arange(len(self.chunks)), 1)[:, 0].tolist()
 
     @property
@@ -59,27 +60,24 @@ class LatentChunks:
         labels = torch.empty(n, dtype=torch.int64, pin_memory=pinned)
         return moments, labels, torch.empty(n, views.LABEL, pin_memory=pinned)
 
-    def fill(self, epoch: int, number: int, window: Rows, places: Tensor) -> None:
-        """An epoch's view of a chunk to these places of a window, int64 (n,); a row whose place is -1 to none.
-
-        Raises UserError where the store is damaged.
+    def fill(self, view: int, number: int, window: Rows, places: Tensor) -> None:
+        """A chunk's moments, in one of its views, to these places of a window, int64 (n,); a row whose place is -1 to
+        none. Raises UserError where the store is damaged.
         """
-        self.fill_view(self.view(epoch, number), number, window, places)
+        split, start, _ = self.chunks[number]
+        rows = window[0].flatten(1).view(torch.uint8).numpy()  # (n, bytes of a row)
+        self.latents.shards[split].read(view, start // CHUNK, rows, places.numpy())
 
-    def fill_view(self, view: int, number: int, window: Rows, places: Tensor) -> None:
-        """Each row of a chunk in one of its views to its place, without a copy between, where all are wanted."""
-        moments, labels, augment = window
-        split, start, stop = self.chunks[number]
-        shards, what, seed = self.latents.shards[split], self.latents.views[split][view], self.latents.identity["seed"]
-        rows, known = self.rows[split][start:stop], self.labels[split][start:stop]
-        if int(places.min()) >= 0:
-            whole = moments.flatten(1).view(torch.uint8).numpy()  # (n, bytes of a row)
-            shards.read(view, start // CHUNK, [whole[place] for place in places.tolist()])
-        else:
-            chunk = torch.empty(stop - start, *moments.shape[1:], dtype=moments.dtype)
-            shards.read(view, start // CHUNK, list(chunk.flatten(1).view(torch.uint8).numpy()))
-            kept = places >= 0
-            places, rows, known = places[kept], rows[kept], known[kept]
-            moments.index_copy_(0, places, chunk[kept])
-        labels.index_copy_(0, places, known)
-        augment.index_copy_(0, places, views.label(what, rows, seed))
+    def tell(self, chosen: Sequence[int], numbers: Sequence[int], window: Rows, places: Tensor) -> None:
+        """Labels, and what views did, of all rows of these chunks, each in its chosen view, to their places; all at
+        once, since so many small operations chunk by chunk would take longer than reading.
+        """
+        labels, rows, kinds = [], [], []
+        for view, number in zip(chosen, numbers, strict=True):
+            split, start, stop = self.chunks[number]
+            labels.append(self.labels[split][start:stop])
+            rows.append(self.rows[split][start:stop])
+            kinds.append(self.kinds[split][view].expand(stop - start, -1))
+        did = views.label(torch.cat(kinds), torch.cat(rows), self.latents.identity["seed"])
+        for whole, part in zip(window[1:], (torch.cat(labels), did), strict=True):
+            put(whole.numpy(), places.numpy(), part.numpy())

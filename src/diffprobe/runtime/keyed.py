@@ -11,7 +11,9 @@ int64 tensors so that it runs on any device; normals by Box and Muller (1958).
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,9 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
+FEW = 2**15  # blocks of four words up to which numpy is faster: a call of torch costs more than so few products
+
+Words = TypeVar("Words", np.ndarray, Tensor)  # int64
 
 
 @dataclass(frozen=True)
@@ -35,33 +40,40 @@ class Key:
         return int.from_bytes(hashed[:4], "little"), int.from_bytes(hashed[4:], "little")
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Philox4x32-10: four int64 tensors of 32-bit words to four such tensors (Salmon et al. 2011, section 3.3)."""
+def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, ...]:
+    """Philox4x32-10: four int64 arrays of 32-bit words to four such arrays (Salmon et al. 2011, section 3.3)."""
     x0, x1, x2, x3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
         # The product wraps around in int64; its low and high words are right all the same.
         p0, p1 = x0 * MULTIPLIERS[0], x2 * MULTIPLIERS[1]
-        x0, x1, x2, x3 = (
-            (p1 >> 32) & MASK ^ x1 ^ k0,
-            p1 & MASK,
-            (p0 >> 32) & MASK ^ x3 ^ k1,
-            p0 & MASK,
-        )
+        x0, x2 = p1 >> 32, p0 >> 32
+        for high, other, k in ((x0, x1, k0), (x2, x3, k1)):  # in place: fresh memory takes longer than the sums
+            high &= MASK
+            high ^= other
+            high ^= k
+        p0 &= MASK
+        p1 &= MASK
+        x1, x3 = p1, p0
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
     return x0, x1, x2, x3
 
 
-def bits(key: Key, rows: Tensor, count: int, draw: int = 0) -> Tensor:
-    """`count` 32-bit words per row, as int64 (B, count); rows: int64 (B,), not negative."""
+def bits(key: Key, rows: Tensor, count: int, draw: int | Tensor = 0) -> Tensor:
+    """`count` 32-bit words per row, as int64 (B, count); rows: int64 (B,), not negative; `draw` of all, or (B,)."""
     blocks = -(-count // 4)
     block = torch.arange(blocks, device=rows.device).expand(len(rows), blocks)  # (B, blocks)
     low, high = (rows & MASK)[:, None].expand_as(block), (rows >> 32)[:, None].expand_as(block)
-    words = philox((block, low, high, torch.full_like(block, draw)), key.words)
+    draws = torch.full_like(block, draw) if isinstance(draw, int) else draw[:, None].expand_as(block)
+    counter = (block, low, high, draws)
+    if block.numel() <= FEW and block.device.type == "cpu":
+        words = tuple(map(torch.from_numpy, philox(tuple(part.numpy() for part in counter), key.words)))
+    else:
+        words = philox(counter, key.words)
     return torch.stack(words, dim=-1).flatten(1)[:, :count]  # (B, count)
 
 
-def uniform(key: Key, rows: Tensor, shape: tuple[int, ...] = (), draw: int = 0) -> Tensor:
+def uniform(key: Key, rows: Tensor, shape: tuple[int, ...] = (), draw: int | Tensor = 0) -> Tensor:
     """Uniform float32 in the open interval (0, 1), of shape (B, *shape)."""
     words = bits(key, rows, math.prod(shape), draw)
     return ((words >> 9).to(torch.float32) + 0.5).mul_(2.0**-23).reshape(len(rows), *shape)

@@ -4,7 +4,7 @@ import math
 import os
 import uuid
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import torch
@@ -73,23 +73,28 @@ def on_device(chunks: LatentChunks, begins: Tensor, device: torch.device) -> Row
     """All rows on the device, copied there chunk by chunk."""
     n = int(begins[-1])
     whole = tuple(torch.empty(n, *x.shape[1:], dtype=x.dtype, device=device) for x in chunks.room(1, False))
-    for number, size in enumerate(chunks.sizes):
-        for view in range(chunks.views(number)):
-            part = chunks.room(size, device.type == "cuda")
-            chunks.fill_view(view, number, part, torch.arange(size))
-            first = int(begins[number]) + view * size
-            for all_rows, rows in zip(whole, part, strict=True):
-                all_rows[first : first + size].copy_(rows)
+    for number, (first, last) in enumerate(pairwise(begins.tolist())):
+        part = chunks.room(last - first, device.type == "cuda")
+        every_view(chunks, number, part, 0)
+        for all_rows, rows in zip(whole, part, strict=True):
+            all_rows[first:last].copy_(rows)
     return whole
 
 
 def fill(chunks: LatentChunks, begins: Tensor, room: Rows, world: World) -> None:
     """Every `world.size`-th chunk into its places; then wait for the other processes' parts."""
     for number in range(world.rank, len(chunks.sizes), world.size):
-        size = chunks.sizes[number]
-        for view in range(chunks.views(number)):
-            chunks.fill_view(view, number, room, begins[number] + view * size + torch.arange(size))
+        every_view(chunks, number, room, int(begins[number]))
     world.wait()
+
+
+def every_view(chunks: LatentChunks, number: int, room: Rows, first: int) -> None:
+    """A chunk in all its views, one after another from row `first` on."""
+    chosen, size = range(chunks.views(number)), chunks.sizes[number]
+    places = first + torch.arange(len(chosen) * size)
+    for view, here in zip(chosen, places.split(size), strict=True):
+        chunks.fill(view, number, room, here)
+    chunks.tell(chosen, [number] * len(chosen), room, places)
 
 
 def shared(chunks: LatentChunks, world: World) -> Rows | None:
