@@ -1,5 +1,6 @@
 """The stream of latents: permutations, views in turn, noise by position, any part directly."""
 
+import errno
 import hashlib
 import itertools
 import multiprocessing
@@ -25,7 +26,6 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training import resident
 from diffprobe.training.latentstream import Budget, LatentStream, open_source
-from diffprobe.training.resident import SHARED
 from diffprobe.training.world import World
 
 CPU = torch.device("cpu")
@@ -228,7 +228,6 @@ def test_two_processes_hold_one_store_between_them(latents):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    before = set(SHARED.glob("diffprobe-*"))
     spawn = multiprocessing.get_context("spawn")
     told = spawn.Queue()
     both = [spawn.Process(target=one_of_two, args=(rank, port, latents.path, told)) for rank in range(2)]
@@ -243,11 +242,14 @@ def test_two_processes_hold_one_store_between_them(latents):
         expected = source.read(64 * step, 64 * (step + 1))[1].tolist()
         assert found[0][1][step] + found[1][1][step] == expected
     assert all("in memory, once for all" in how and lowest == -7 for how, _, lowest in found.values())
-    assert set(SHARED.glob("diffprobe-*")) == before
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_what_does_not_fit_into_shared_memory_is_streamed(latents, monkeypatch):
-    monkeypatch.setattr(resident, "SHARED", Path("/nonexistent"))
+    monkeypatch.setattr(resident.os, "posix_fallocate", full)
     world = World(0, 2)
     monkeypatch.setattr(World, "tell", lambda self, value: value)
     source, how = open_source(latents, SPLITS, 3, CPU, 1e6, HELD, batch=64, world=world)

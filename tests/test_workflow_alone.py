@@ -16,11 +16,13 @@ from toy_networks import OURS, diffusers_model, saved
 from diffprobe.config.schedules import linear_abar, nearest, ratios
 from diffprobe.data.samples import open_samples
 
+PIXELS = {key: TINY[key] for key in ("results", "datasets")}  # without what serves latents and generation
+
 
 def test_several_averages_processes_and_samplers(tmp_path: Path) -> None:
     """DDPM in pixels, flipped; images drawn from each set of weights, by each of its samplers."""
-    config = json.loads(json.dumps(TINY))
-    other = {key: value for key, value in config["experiments"]["tiny"].items() if key not in ("generation", "probe")}
+    tiny = json.loads(json.dumps(TINY["experiments"]["tiny"]))
+    other = {key: value for key, value in tiny.items() if key not in ("generation", "probe")}
     other |= {"process": {"kind": "ddpm", "steps": 20, "time_input": "fraction"}}
     other["train"] |= {
         "checkpoints": [2],
@@ -39,7 +41,7 @@ def test_several_averages_processes_and_samplers(tmp_path: Path) -> None:
         "levels": [0.05, {"t": 7}],
         "taps": ["mid"],
     }
-    project = project_with(tmp_path / "p", config | {"experiments": {"other": other}})
+    project = project_with(tmp_path / "p", PIXELS | {"experiments": {"other": other}})
     done(project)
     folder = project / "results/runs/other"
     drawn = [open_samples(folder / f"samples/2/{name}.zarr") for name in kinds]
@@ -64,7 +66,7 @@ def test_a_diffusers_model_is_imported_drawn_from_and_probed(tmp_path: Path) -> 
         name: common | {"network": network, "train": {"checkpoints": [1], "imported": f"{name}.safetensors"}}
         for name, network in networks.items()
     }
-    project = project_with(tmp_path / "p", TINY | {"experiments": experiments})
+    project = project_with(tmp_path / "p", PIXELS | {"experiments": experiments})
     saved(diffusers_model(), project / "model")
     missing = run(project, "-n")
     assert "train.imported: theirs.safetensors: no such file; diffprobe import writes it" in missing.stderr
@@ -72,13 +74,15 @@ def test_a_diffusers_model_is_imported_drawn_from_and_probed(tmp_path: Path) -> 
         command = [sys.executable, "-m", "diffprobe", "import", "--format", "diffusers", "model", "--experiment", name]
         found = subprocess.run(command, cwd=project, capture_output=True, text=True)
         assert found.returncode == 0, found.stderr
-    done(project)
-    runs = project / "results/runs"
-    drawn = [open_samples(runs / name / "samples/1/ddim5.zarr").read(0, 20).astype(int) for name in networks]
+    folders = [f"results/runs/{name}" for name in networks]
+    samples = [f"{folder}/samples/1/ddim5.zarr" for folder in folders]
+    figures = [f"{folder}/probe/test/knn.json" for folder in folders]
+    done(project, *(f"{store}/zarr.json" for store in samples), *figures)
+    drawn = [open_samples(project / store).read(0, 20).astype(int) for store in samples]
     assert np.abs(drawn[0] - drawn[1]).max() <= 1 and drawn[0].std() > 10
-    values = [json.loads((runs / name / "probe/test/knn.json").read_text())["rows"][0]["value"] for name in networks]
+    values = [json.loads((project / file).read_text())["rows"][0]["value"] for file in figures]
     assert values[0] == pytest.approx(values[1], abs=0.01)
-    assert planned(project) == {}
+    assert planned(project, *figures) == {}
 
 
 def test_two_trainers_never_share_a_folder(tmp_path: Path) -> None:

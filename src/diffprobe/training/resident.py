@@ -2,10 +2,8 @@
 
 import math
 import os
-import uuid
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,8 +12,6 @@ from diffprobe.data.batch import spans
 from diffprobe.data.windows import Rows, order, plan
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.training.world import World
-
-SHARED = Path("/dev/shm")  # memory that has a name, by which other processes find it
 
 
 class Resident:
@@ -105,31 +101,27 @@ def shared(chunks: LatentChunks, world: World) -> Rows | None:
     kinds = chunks.room(1, False)
     widest_first = sorted(range(len(kinds)), key=lambda i: -kinds[i].element_size())  # so each begins where it may
     sizes = [n * math.prod(kinds[i].shape[1:]) * kinds[i].element_size() for i in widest_first]
-    name = world.tell(reserved(sum(sizes)) if world.writes else None)
+    file = reserved(sum(sizes)) if world.writes else None
+    name = world.tell(None if file is None else f"/proc/{os.getpid()}/fd/{file}")
     if name is None:
         return None
-    try:
-        whole = torch.from_file(name, shared=True, size=sum(sizes), dtype=torch.uint8)
-        world.wait()
-    finally:
-        if world.writes:
-            Path(name).unlink()  # it lives on for those who have it, and no longer
+    whole = torch.from_file(name, shared=True, size=sum(sizes), dtype=torch.uint8)
+    world.wait()
+    if file is not None:
+        os.close(file)  # the memory lives on for those who have it, and no longer
     parts = dict(zip(widest_first, whole.split(sizes), strict=True))
     return tuple(parts[i].view(x.dtype).view(n, *x.shape[1:]) for i, x in enumerate(kinds))
 
 
-def reserved(size: int) -> str | None:
-    """The name of so many bytes of shared memory; None where there are not so many."""
-    path = SHARED / f"diffprobe-{uuid.uuid4()}"
+def reserved(size: int) -> int | None:
+    """A file of so many bytes in memory, without a name that could outlive the processes; None where there is none."""
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        file = os.memfd_create("diffprobe latents")
     except OSError:
         return None
     try:
         os.posix_fallocate(file, 0, size)
     except OSError:
-        path.unlink()
-        return None
-    finally:
         os.close(file)
-    return str(path)
+        return None
+    return file
