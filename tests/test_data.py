@@ -67,7 +67,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
 @settings(max_examples=50, deadline=None)
 @given(rows=st.lists(st.integers(0, 599), max_size=40), batch=st.integers(1, 50))
 def test_any_rows_are_read_in_any_order(store, rows, batch):
-    found = list(images.batches(store[0], np.array(rows, np.int64), batch))
+    with images.open_store(store[0]) as file:
+        found = list(images.batches(file, np.array(rows, np.int64), batch))
     assert all(len(part) == batch for part in found[:-1]) and sum(map(len, found)) == len(rows)
     assert not rows or np.array_equal(np.concatenate(found), store[1][rows])
 

@@ -94,8 +94,9 @@ def test_all_that_reads_images_reads_the_same(both: tuple[Path, Path]) -> None:
 @settings(max_examples=20, deadline=None)
 @given(rows=st.lists(st.integers(0, N - 1), max_size=40), batch=st.integers(1, 50))
 def test_any_rows_in_any_order(both: tuple[Path, Path], rows: list[int], batch: int) -> None:
-    expected, found = (list(images.batches(path, np.array(rows, np.int64), batch)) for path in both)
-    assert all(np.array_equal(*pair) for pair in zip(expected, found, strict=True))
+    with images.open_store(both[0]) as expected, images.open_store(both[1]) as found:
+        pairs = zip(*(images.batches(file, np.array(rows, np.int64), batch) for file in (expected, found)), strict=True)
+        assert all(np.array_equal(*pair) for pair in pairs)
 
 
 def test_training_sees_the_same(both: tuple[Path, Path]) -> None:

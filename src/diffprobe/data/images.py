@@ -47,11 +47,10 @@ def labels(path: Path, split: str) -> np.ndarray:
         return file["labels"][:][file["split"][:] == SPLITS.index(split)]
 
 
-def batches(path: Path, rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+def batches(file: Store, rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
     """The images of `rows`, int64 (M,) in any order, as uint8 (up to `batch`, H, W, C); one batch is in memory."""
-    with open_store(path) as file:
-        for start in range(0, len(rows), batch):
-            yield gather(file, rows[start : start + batch])
+    for start in range(0, len(rows), batch):
+        yield gather(file, rows[start : start + batch])
 
 
 def gather(file: Store, rows: np.ndarray) -> np.ndarray:

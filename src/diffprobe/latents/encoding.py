@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diffprobe.data import views
 from diffprobe.data.ahead import prefetched
+from diffprobe.data.hdf5 import Store as Images
 from diffprobe.data.images import batches, open_store
 from diffprobe.data.splits import SPLITS
 from diffprobe.latents.parts import CHUNK, Part, Store, claims, made, write_part
@@ -59,12 +60,12 @@ def encode(
     _, rows = split_arrays(images, list(store.counts))
     done = sum(part.stop - part.start for part in among if made(store, part))
     writing: Future[None] | None = None
-    with ThreadPoolExecutor(1) as writer, closing(claims(store, among)) as todo:
+    with open_store(images) as file, ThreadPoolExecutor(1) as writer, closing(claims(store, among)) as todo:
         for part, lock in todo:
             try:
                 if writing and writing.done():
                     writing.result()  # a part that could not be written would otherwise be made again
-                found = encoded(store, part, images, rows[part.split], moments, batch, report, done)
+                found = encoded(store, part, file, rows[part.split], moments, batch, report, done)
                 if writing:
                     writing.result()  # one part at most waits to be written
             except BaseException:
@@ -87,27 +88,29 @@ def write_and_release(store: Store, part: Part, moments: np.ndarray, lock: int) 
 def encoded(
     store: Store,
     part: Part,
-    images: Path,
+    images: Images,
     rows: np.ndarray,
     moments: Moments,
     batch: int,
     report: Callable[[int], None],
     before: int,
 ) -> np.ndarray:
-    """A part's moments, float16 (n, 2C, h, w); rows (N,) are those of its split in the image store.
+    """A part's moments, float16 (n, 2C, h, w); rows (N,) are those of its split in the open image store.
 
     A GPU's results are fetched without waiting for it but at the end.
     """
     view, wanted = store.views[part.split][part.view], rows[part.start : part.stop]
     found, done = torch.empty(0), 0
     read = zip(batches(images, wanted, batch), torch.from_numpy(wanted).split(batch), strict=True)
-    for pixels in prefetched(views.apply(view, torch.from_numpy(raw), keys, store.seed) for raw, keys in read):
-        piece = stored(moments(pixels), store.holds)
-        if not done:
-            found = torch.empty(len(wanted), *piece.shape[1:], dtype=piece.dtype, pin_memory=piece.is_cuda)
-        found[done : done + len(piece)].copy_(piece, non_blocking=True)
-        done += len(piece)
-        report(before + done)
+    seen = (views.apply(view, torch.from_numpy(raw), keys, store.seed) for raw, keys in read)
+    with closing(prefetched(seen)) as coming:
+        for pixels in coming:
+            piece = stored(moments(pixels), store.holds)
+            if not done:
+                found = torch.empty(len(wanted), *piece.shape[1:], dtype=piece.dtype, pin_memory=piece.is_cuda)
+            found[done : done + len(piece)].copy_(piece, non_blocking=True)
+            done += len(piece)
+            report(before + done)
     if piece.is_cuda:
         torch.cuda.synchronize(piece.device)
     return found.numpy()
