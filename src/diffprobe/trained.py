@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from diffprobe.config.checks import SAMPLERS
-from diffprobe.config.models import DDIM, Heun, Sampler
+from diffprobe.config.samplers import DDIM, Heun, Sampler
 from diffprobe.config.words import one_of
 from diffprobe.data.pixels import to_float
 from diffprobe.diffusion.levels import Level

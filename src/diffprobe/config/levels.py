@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from diffprobe.config.models import Experiment, Process
+from diffprobe.config.models import Experiment
 from diffprobe.config.names import level_name
 from diffprobe.config.probing import At, Joined, Level
+from diffprobe.config.processes import Process
 from diffprobe.config.schedules import edm_sigmas, linear_abar, nearest, ratios
 
 EDM_STEPS = 18  # of the grid that `edm_index` counts in

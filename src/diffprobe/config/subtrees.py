@@ -12,10 +12,11 @@ from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import ClassifierExtractor
 from diffprobe.config.facts import latent_space, network_taps
 from diffprobe.config.latents import Latents
-from diffprobe.config.models import Config, Experiment, Training
+from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import diffusers_config
 from diffprobe.config.probes import scores
 from diffprobe.config.stages import measured_at_once, reconstructing
+from diffprobe.config.training import Training
 from diffprobe.runtime.files import digest
 
 Subtree = dict[str, Any]
