@@ -5,7 +5,6 @@
     python benchmarks/latents.py feeding --rows 100000        # latents drawn on the device, by each way of holding them
     python benchmarks/latents.py peers --rows 50000           # ten arrays loaded whole by each of four processes
     python benchmarks/latents.py shuffle                      # heads trained on streamed and on fully random rows
-    python benchmarks/latents.py encoding [--size 64]         # images per second beside the autoencoder's bare forward
 
 Each measurement is a process of its own. Memory is the most that the process has resident above what it had after its
 imports, sampled a hundred times a second. Cold means that the kernel was told to drop the store's pages
@@ -352,51 +351,7 @@ def classes_store(folder: Path, order: str, n: int = 20_480) -> tuple[Latents, t
     return open_store(path), torch.from_numpy(truth), unseen
 
 
-# --- encoding -----------------------------------------------------------------------------------------------
-
-
-def encoding(folder: Path, rows: int, size: int = 64, batch: int = 64) -> dict[str, Any]:
-    """The whole of `encode` (images from their store, views, parts on disk) against the forward pass alone."""
-    from diffprobe.data import images
-    from diffprobe.data.pixels import to_float
-    from diffprobe.latents.encoding import encode
-    from diffprobe.networks.autoencoder import Codec, autoencoder_kl
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    wide = [128, 256, 512, 512] if device.type == "cuda" else [32, 64, 64]
-    network = autoencoder_kl(3, 4, wide, 2 if len(wide) == 4 else 1, 8, False).eval().requires_grad_(False)
-    codec = Codec(network.to(device, memory_format=torch.channels_last), size, 3, (3, 32, 32))
-    pixels = np.random.default_rng(0).integers(0, 256, (rows, 32, 32, 3), np.uint8)
-    images.write(folder / "images.h5", pixels, np.zeros(rows, int), np.zeros(rows, int), classes=["all"])
-
-    @torch.inference_mode()
-    def moments(x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            return codec.moments(to_float(x.to(device)))
-
-    def bare() -> float:
-        begun = time.perf_counter()
-        for start in range(0, rows, batch):
-            moments(torch.from_numpy(pixels[start : start + batch]))
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - begun
-
-    def whole(number: int) -> float:
-        views_of = {"train": views.expand([{"kind": "crop", "pad": 4, "flip": True}])}
-        plan = Store(folder / f"encoded{number}" / "latents.zarr", {}, 0, {"train": rows}, views_of, shard_chunks=4)
-        begun = time.perf_counter()
-        encode(plan, folder / "images.h5", moments, batch)
-        return time.perf_counter() - begun
-
-    bare()  # warm-up
-    times = [(bare(), whole(number)) for number in range(3)]  # in turns: these machines are noisy
-    forward, all_of_it = (min(each) for each in zip(*times, strict=True))
-    ratios = [b / a - 1 for a, b in times]
-    return {"bare": rows / forward, "encode": rows / all_of_it, "overhead": sorted(ratios)[1], "each": ratios}
-
-
-PARTS = (streamed, gathered, held, sampled, feeding, readers, peers, peer, ours_streamed, ours_held, shuffle, encoding)
+PARTS = (streamed, gathered, held, sampled, feeding, readers, peers, peer, ours_streamed, ours_held, shuffle)
 SETS = {"reading": ("gathered", "streamed", "held", "sampled")}
 
 
@@ -404,14 +359,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=[*SETS, *(part.__name__ for part in PARTS)])
     parser.add_argument("--rows", type=int, default=50_000)
-    parser.add_argument("--size", type=int, default=64, help="of the autoencoder's images, in encoding")
     parser.add_argument("--folder", help="of the stores, kept (default: made and removed)")
     arguments = parser.parse_args()
     with made(arguments.folder) as folder:
         if arguments.what not in SETS:
-            more = {"size": arguments.size} if arguments.what == "encoding" else {}
             known = {part.__name__: part for part in PARTS}
-            print(json.dumps(known[arguments.what](folder, arguments.rows, **more)), flush=True)
+            print(json.dumps(known[arguments.what](folder, arguments.rows)), flush=True)
             return
         store_of(folder, arguments.rows)
         for name in SETS[arguments.what]:  # each in a process of its own, so that memory is its own
