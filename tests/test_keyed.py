@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from diffprobe.runtime import keyed
 from diffprobe.runtime.keyed import MASK, Key, bits, normal, permutation, philox, uniform
 
 
@@ -40,6 +41,16 @@ def test_a_row_draws_the_same_in_any_batch(rows, cut, seed, count):
     whole = normal(key, all_rows, (count,))
     parts = [normal(key, part, (count,)) for part in (all_rows[:cut], all_rows[cut:]) if len(part)]
     assert torch.equal(whole, torch.cat(parts))
+
+
+def test_few_draws_are_those_of_many(monkeypatch):
+    """numpy draws where they are few, torch where they are many, or on a GPU; each row may have a draw of its own."""
+    rows, draws = torch.arange(40) * 2**40, torch.arange(40) * 2**20
+    few = bits(Key(7, "test"), rows, 9, draws)
+    monkeypatch.setattr(keyed, "FEW", -1)
+    assert torch.equal(few, bits(Key(7, "test"), rows, 9, draws))
+    one_by_one = [bits(Key(7, "test"), rows[i : i + 1], 9, int(draws[i])) for i in range(40)]
+    assert torch.equal(few, torch.cat(one_by_one))
 
 
 def test_draws_are_independent_across_keys_rows_and_counters():

@@ -211,7 +211,9 @@ def test_a_store_of_latents_gives_them_as_they_are(tmp_path):
     assert torch.allclose(back + torch.tensor(latents.shift)[:, None, None], torch.from_numpy(z).float(), atol=1e-2)
 
 
-def one_of_two(rank: int, port: int, path: Path, told: multiprocessing.Queue) -> None:
+def one_of_two(rank: int, port: int, path: Path, told: multiprocessing.Queue, old: bool) -> None:
+    if old:
+        del os.memfd_create
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     world = World.join(CPU)
     source, how = open_source(open_store(path), SPLITS, 3, CPU, 2 * CHUNK * 8, HELD, batch=64, world=world)
@@ -220,17 +222,20 @@ def one_of_two(rank: int, port: int, path: Path, told: multiprocessing.Queue) ->
     if rank == 0:
         source.rows[1].fill_(-7)
     world.wait()
-    told.put((rank, how, labels, int(source.rows[1].min())))
+    held = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+    held_open = any("diffprobe" in file or "/dev/shm/#" in file for file in held)
+    told.put((rank, how, labels, int(source.rows[1].min()), held_open))
     world.leave()
 
 
-def test_two_processes_hold_one_store_between_them(latents):
+@pytest.mark.parametrize("old", [False, True], ids=["memfd", "without memfd"])
+def test_two_processes_hold_one_store_between_them(latents, old):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     spawn = multiprocessing.get_context("spawn")
     told = spawn.Queue()
-    both = [spawn.Process(target=one_of_two, args=(rank, port, latents.path, told)) for rank in range(2)]
+    both = [spawn.Process(target=one_of_two, args=(rank, port, latents.path, told, old)) for rank in range(2)]
     for process in both:
         process.start()
     found = {rank: rest for rank, *rest in (told.get(timeout=100) for _ in both)}
@@ -241,7 +246,8 @@ def test_two_processes_hold_one_store_between_them(latents):
     for step in range(40):
         expected = source.read(64 * step, 64 * (step + 1))[1].tolist()
         assert found[0][1][step] + found[1][1][step] == expected
-    assert all("in memory, once for all" in how and lowest == -7 for how, _, lowest in found.values())
+    assert all("in memory, once for all" in how and lowest == -7 for how, _, lowest, _ in found.values())
+    assert not any(open_still for *_, open_still in found.values())
 
 
 def full(*_: object) -> None:

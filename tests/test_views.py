@@ -101,6 +101,13 @@ def test_a_mistake_is_refused_in_one_line(view, message):
     assert str(error.value) == message
 
 
+def test_views_are_made_where_the_images_are() -> None:
+    """No tensor is left on the CPU when images are on another device: `meta` refuses what a GPU would."""
+    images, rows = torch.zeros(4, 8, 8, 3, dtype=torch.uint8, device="meta"), torch.arange(4, device="meta")
+    for view in expand([{"kind": "identity"}, {"kind": "mirror"}, {"kind": "crop"}]):
+        assert apply(view, images, rows, 0).device.type == "meta"
+
+
 def test_a_views_label_tells_what_it_did() -> None:
     """Undoing what the label tells gives the image back, where nothing fell out of it."""
     images = torch.zeros(64, 8, 8, 1, dtype=torch.uint8)

@@ -63,7 +63,8 @@ def apply(view: View, images: Tensor, rows: Tensor, seed: int) -> Tensor:
         return images
     if view["kind"] == "mirror":
         return images.flip(2)
-    return shifted(images, *drawn(table([view]).expand(len(rows), -1), rows, seed), view["fill"])
+    kinds = table([view]).to(rows.device).expand(len(rows), -1)
+    return shifted(images, *drawn(kinds, rows, seed), view["fill"])
 
 
 def table(views: Sequence[View]) -> Tensor:

@@ -116,7 +116,7 @@ def shared(chunks: LatentChunks, world: World) -> Rows | None:
 def reserved(size: int) -> int | None:
     """A file of so many bytes in memory, without a name that could outlive the processes; None where there is none."""
     try:
-        file = os.memfd_create("diffprobe latents")
+        file = nameless()
     except OSError:
         return None
     try:
@@ -125,3 +125,10 @@ def reserved(size: int) -> int | None:
         os.close(file)
         return None
     return file
+
+
+def nameless() -> int:
+    """An empty file in memory. Pythons made for old systems (conda's) lack memfd_create, which has no mount's limit."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("diffprobe latents")
+    return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)
