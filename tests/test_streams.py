@@ -226,14 +226,13 @@ def test_two_windows_are_in_memory(window, seed, step):
     """Whenever a third one begins, another is let go of, also within one read."""
     alive, most, plain = weakref.WeakSet(), [], windows.room
 
-    def counted(*told: object, **options: object) -> Rows:
-        made = plain(*told, **options)
-        if "pin_memory" in options:
-            alive.add(made[0])
-            patience = time.monotonic() + 5
-            while len(alive) > 2 and time.monotonic() < patience:  # its thread may be about to end
-                time.sleep(0.001)
-            most.append(len(alive))
+    def counted(*told: object) -> Rows:
+        made = plain(*told)
+        alive.add(made[0])
+        patience = time.monotonic() + 5
+        while len(alive) > 2 and time.monotonic() < patience:  # its thread may be about to end
+            time.sleep(0.001)
+        most.append(len(alive))
         return made
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from functools import lru_cache, partial
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from torch import Tensor
 
 from diffprobe.data import ahead
 from diffprobe.data.batch import spans
+from diffprobe.data.spare import Spare
 from diffprobe.runtime.keyed import Key, permutation
 
 Rows = tuple[Tensor, ...]  # tensors (n, ...), the i-th entries of which belong together
+Kinds = Sequence[tuple[Sequence[int], torch.dtype]]  # the shape and dtype of a row of each
 
 
 class Chunks(Protocol):
@@ -38,11 +40,8 @@ class Filling(Protocol):
     """Chunks whose rows are written to where they belong, by several threads at a time."""
 
     sizes: Sequence[int]
+    kinds: Kinds
     pool: Executor  # of the threads that fill
-
-    def room(self, n: int, pinned: bool) -> Rows:
-        """Tensors for n rows, not yet filled."""
-        ...
 
     def view(self, epoch: int, number: int) -> int:
         """The view of a chunk that is read in an epoch."""
@@ -108,6 +107,7 @@ class Windows:
         self.n = sum(chunks.sizes)
         self.per_epoch = -(-len(chunks.sizes) // window)  # windows
         self.plan = lru_cache(2)(partial(plan, chunks.sizes, seed, window))
+        self.memory = Spare(pinned=device.type == "cuda")
         self.loads: dict[tuple[int, int], Future[Window]] = {}  # by epoch and index
         weakref.finalize(self, keep, self.loads, ())
 
@@ -123,7 +123,9 @@ class Windows:
             parts = window.part(here)
             if self.device.type == "cpu" and here.stop - here.start == stop - start and here.stop < window.positions:
                 return parts  # but of the end a copy, or whoever has it would hold the window beyond the next one
-            found = found or room(parts, stop - start, device=self.device)
+            found = found or tuple(
+                torch.empty(stop - start, *part.shape[1:], dtype=part.dtype, device=self.device) for part in parts
+            )
             for whole, part in zip(found, parts, strict=True):
                 transfer(part, whole[done : done + len(part)])
             done += here.stop - here.start
@@ -153,8 +155,8 @@ class Windows:
         if (epoch, index) not in self.loads:
             plan = self.plan(epoch)
             known = Loading(epoch, index, epoch * self.n + plan.borders[index], plan.chunks[index])
-            pinned = self.device.type == "cuda"
-            self.loads[epoch, index] = ahead.begin(partial(load, self.chunks, self.seed, known, self.share, pinned))
+            make = partial(load, self.chunks, self.seed, known, self.share, self.memory)
+            self.loads[epoch, index] = ahead.begin(make)
         return self.loads[epoch, index]
 
 
@@ -176,7 +178,7 @@ class Loading(NamedTuple):
 
 
 def load(
-    chunks: Chunks | Filling, seed: int, known: Loading, share: Share | None, pinned: bool, wanted: ahead.Wanted
+    chunks: Chunks | Filling, seed: int, known: Loading, share: Share | None, memory: Spare, wanted: ahead.Wanted
 ) -> Window:
     """A window: the rows of its chunks in the order in which they are read."""
     sizes = [chunks.sizes[number] for number in known.numbers]
@@ -188,7 +190,7 @@ def load(
         places = torch.where(mine[places], before[places], -1)
     n = len(places) if before is None else int(before[-1])
     gather = filled if hasattr(chunks, "fill") else copied
-    return Window(gather(chunks, known, places.split(sizes), n, pinned, wanted), before, sum(sizes))
+    return Window(gather(chunks, known, places.split(sizes), n, memory, wanted), before, sum(sizes))
 
 
 def order(seed: int, epoch: int, index: int, n: int) -> Tensor:
@@ -197,24 +199,24 @@ def order(seed: int, epoch: int, index: int, n: int) -> Tensor:
 
 
 def copied(
-    chunks: Chunks, known: Loading, places: Sequence[Tensor], n: int, pinned: bool, wanted: ahead.Wanted
+    chunks: Chunks, known: Loading, places: Sequence[Tensor], n: int, memory: Spare, wanted: ahead.Wanted
 ) -> Rows:
     """A window's n rows, copied to their places (of each chunk) from what is read."""
     window: Rows = ()
     for rows, here in zip(chunks.read(known.epoch, known.numbers), places, strict=True):
         if not wanted():
             raise ahead.UnwantedError
-        window = window or room(rows, n, pin_memory=pinned)
+        window = window or room([(part.shape[1:], part.dtype) for part in rows], n, memory)
         for whole, part in zip(window, rows, strict=True):
             put(whole.numpy(), here.numpy(), part.numpy())
     return window
 
 
 def filled(
-    chunks: Filling, known: Loading, places: Sequence[Tensor], n: int, pinned: bool, wanted: ahead.Wanted
+    chunks: Filling, known: Loading, places: Sequence[Tensor], n: int, memory: Spare, wanted: ahead.Wanted
 ) -> Rows:
     """A window's n rows, written to their places by the chunks themselves, several at a time."""
-    window, chosen = chunks.room(n, pinned), [chunks.view(known.epoch, number) for number in known.numbers]
+    window, chosen = room(chunks.kinds, n, memory), [chunks.view(known.epoch, number) for number in known.numbers]
 
     def fill(view: int, number: int, here: Tensor) -> None:
         if not wanted():
@@ -244,9 +246,9 @@ def put(rows: np.ndarray, places: np.ndarray, part: np.ndarray) -> None:
     rows[places] = part
 
 
-def room(rows: Rows, n: int, **options: Any) -> Rows:
-    """Tensors (n, ...) for such rows, not yet filled; `options` are those of torch.empty."""
-    return tuple(torch.empty(n, *part.shape[1:], dtype=part.dtype, **options) for part in rows)
+def room(kinds: Kinds, n: int, memory: Spare) -> Rows:
+    """Tensors for n such rows, not yet filled."""
+    return tuple(memory.empty((n, *shape), dtype) for shape, dtype in kinds)
 
 
 def keep(loads: dict[tuple[int, int], Future[Window]], kept: Collection[tuple[int, int]]) -> None:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import views
-from diffprobe.data.spare import Spare
-from diffprobe.data.windows import Rows, put
+from diffprobe.data.windows import Kinds, Rows, put
 from diffprobe.latents.shards import CHUNK
 from diffprobe.latents.store import Latents
 from diffprobe.runtime.keyed import Key, bits
@@ -32,8 +31,7 @@ class LatentChunks:
         self.sizes = [stop - start for _, start, stop in self.chunks]
         self.labels = {split: torch.from_numpy(latents.labels(split)) for split in splits}
         self.rows = {split: torch.from_numpy(latents.rows(split)) for split in splits}
-        self.kinds = {split: views.table(latents.views[split]) for split in splits}
-        self.spare = Spare()
+        self.tables = {split: views.table(latents.views[split]) for split in splits}
         self.pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1))  # that read; on two cores a third was no faster
         self.first_view = bits(Key(seed, "first view"), torch.arange(len(self.chunks)), 1)[:, 0].tolist()
 
@@ -50,15 +48,10 @@ class LatentChunks:
         """The one of an epoch."""
         return (self.first_view[number] + epoch) % self.views(number)
 
-    def room(self, n: int, pinned: bool) -> Rows:
-        """Tensors for n rows, not yet filled."""
-        shape = (n, *self.latents.stored_shape)
-        if pinned:
-            moments = torch.empty(shape, dtype=torch.float16, pin_memory=True)  # torch keeps a store of such memory
-        else:
-            moments = self.spare.take(n * self.latents.row_bytes).view(torch.float16).view(shape)
-        labels = torch.empty(n, dtype=torch.int64, pin_memory=pinned)
-        return moments, labels, torch.empty(n, views.LABEL, pin_memory=pinned)
+    @property
+    def kinds(self) -> Kinds:
+        """Of moments, labels and what views did."""
+        return (self.latents.stored_shape, torch.float16), ((), torch.int64), ((views.LABEL,), torch.float32)
 
     def fill(self, view: int, number: int, window: Rows, places: Tensor) -> None:
         """A chunk's moments, in one of its views, to these places of a window, int64 (n,); a row whose place is -1 to
@@ -77,7 +70,7 @@ class LatentChunks:
             split, start, stop = self.chunks[number]
             labels.append(self.labels[split][start:stop])
             rows.append(self.rows[split][start:stop])
-            kinds.append(self.kinds[split][view].expand(stop - start, -1))
+            kinds.append(self.tables[split][view].expand(stop - start, -1))
         did = views.label(torch.cat(kinds), torch.cat(rows), self.latents.identity["seed"])
         for whole, part in zip(window[1:], (torch.cat(labels), did), strict=True):
             put(whole.numpy(), places.numpy(), part.numpy())

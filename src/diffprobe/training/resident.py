@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from diffprobe.data.batch import spans
+from diffprobe.data.spare import Spare
 from diffprobe.data.windows import Rows, order, plan
+from diffprobe.data.windows import room as room_for
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.training.world import World
 
@@ -68,9 +70,10 @@ def copies(chunks: LatentChunks) -> list[int]:
 def on_device(chunks: LatentChunks, begins: Tensor, device: torch.device) -> Rows:
     """All rows on the device, copied there chunk by chunk."""
     n = int(begins[-1])
-    whole = tuple(torch.empty(n, *x.shape[1:], dtype=x.dtype, device=device) for x in chunks.room(1, False))
+    whole = tuple(torch.empty(n, *shape, dtype=dtype, device=device) for shape, dtype in chunks.kinds)
+    memory = Spare(pinned=device.type == "cuda")
     for number, (first, last) in enumerate(pairwise(begins.tolist())):
-        part = chunks.room(last - first, device.type == "cuda")
+        part = room_for(chunks.kinds, last - first, memory)
         every_view(chunks, number, part, 0)
         for all_rows, rows in zip(whole, part, strict=True):
             all_rows[first:last].copy_(rows)
@@ -97,10 +100,9 @@ def shared(chunks: LatentChunks, world: World) -> Rows | None:
     """Host memory for all rows, one for all processes of the world; None where there is not so much to be shared."""
     n = sum(copies(chunks))
     if world.size == 1:
-        return chunks.room(n, False)
-    kinds = chunks.room(1, False)
-    widest_first = sorted(range(len(kinds)), key=lambda i: -kinds[i].element_size())  # so each begins where it may
-    sizes = [n * math.prod(kinds[i].shape[1:]) * kinds[i].element_size() for i in widest_first]
+        return room_for(chunks.kinds, n, Spare())
+    kinds = sorted(enumerate(chunks.kinds), key=lambda kind: -kind[1][1].itemsize)  # wide ones first, for alignment
+    sizes = [n * math.prod(shape) * dtype.itemsize for _, (shape, dtype) in kinds]
     file = reserved(sum(sizes)) if world.writes else None
     name = world.tell(None if file is None else f"/proc/{os.getpid()}/fd/{file}")
     if name is None:
@@ -109,8 +111,9 @@ def shared(chunks: LatentChunks, world: World) -> Rows | None:
     world.wait()
     if file is not None:
         os.close(file)  # the memory lives on for those who have it, and no longer
-    parts = dict(zip(widest_first, whole.split(sizes), strict=True))
-    return tuple(parts[i].view(x.dtype).view(n, *x.shape[1:]) for i, x in enumerate(kinds))
+    parts = zip(kinds, whole.split(sizes), strict=True)
+    placed = {i: part.view(dtype).view(n, *shape) for (i, (shape, dtype)), part in parts}
+    return tuple(placed[i] for i in range(len(kinds)))
 
 
 def reserved(size: int) -> int | None:
