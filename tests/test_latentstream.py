@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffprobe.data import views
-from diffprobe.data.windows import Share, Windows
+from diffprobe.data.loading import Share
+from diffprobe.data.windows import Windows
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.latents.finish import finish
 from diffprobe.latents.parts import CHUNK, Store, write_part

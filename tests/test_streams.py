@@ -18,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diffprobe.data import images, windows
+from diffprobe.data import images, loading, windows
 from diffprobe.data.batch import Batch, Feed
+from diffprobe.data.loading import Window
 from diffprobe.data.pixels import to_float
-from diffprobe.data.windows import Rows, Window, Windows
+from diffprobe.data.rows import Rows
+from diffprobe.data.windows import Windows
 from diffprobe.runtime.errors import UserError
 from diffprobe.training import imagestream
 from diffprobe.training.imagestream import ImageStream
@@ -224,7 +226,7 @@ def test_windows_are_of_few_chunks_and_each_chunk_is_read_once_an_epoch(sizes, w
 @given(window=sizes, seed=seeds, step=st.integers(1, 700))
 def test_two_windows_are_in_memory(window, seed, step):
     """Whenever a third one begins, another is let go of, also within one read."""
-    alive, most, plain = weakref.WeakSet(), [], windows.room
+    alive, most, plain = weakref.WeakSet(), [], loading.room
 
     def counted(*told: object) -> Rows:
         made = plain(*told)
@@ -236,7 +238,7 @@ def test_two_windows_are_in_memory(window, seed, step):
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "room", counted)
+        patch.setattr(loading, "room", counted)
         source = Windows(Numbers([30] * 10), seed, window, CPU)
         for start in range(0, 1500, step):
             source.read(start, start + step)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffprobe.data.windows import Rows, Windows
+from diffprobe.data.rows import Rows
+from diffprobe.data.windows import Windows
 from diffprobe.evaluation.chunks import BLOCK
 from diffprobe.evaluation.table import Table
 from diffprobe.runtime.keyed import Key, normal

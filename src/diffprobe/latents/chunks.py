@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import views
-from diffprobe.data.windows import Kinds, Rows, put
+from diffprobe.data.rows import Kinds, Rows, put
 from diffprobe.latents.shards import CHUNK
 from diffprobe.latents.store import Latents
 from diffprobe.runtime.keyed import Key, bits

@@ -12,7 +12,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from diffprobe.data.windows import put
+from diffprobe.data.rows import put
 from diffprobe.runtime.errors import UserError
 
 CHUNK = 256  # rows per inner chunk

@@ -10,8 +10,9 @@ import torch
 from diffprobe.data.batch import Batch
 from diffprobe.data.images import CHUNK, gather, open_store
 from diffprobe.data.pixels import to_float
+from diffprobe.data.rows import Rows
 from diffprobe.data.splits import SPLITS
-from diffprobe.data.windows import Rows, Windows
+from diffprobe.data.windows import Windows
 
 WINDOW = 2**31  # bytes of images in a window, of which two are in memory; another number is another order
 

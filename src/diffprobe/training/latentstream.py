@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from diffprobe.data.batch import Batch
-from diffprobe.data.windows import Rows, Share, Windows
+from diffprobe.data.loading import Share
+from diffprobe.data.rows import Rows
+from diffprobe.data.windows import Windows
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.latents.store import Latents
 from diffprobe.runtime.keyed import Key, normal
