@@ -266,7 +266,6 @@ def test_deleted_outputs_are_made_again_and_come_out_the_same(project: Path, fil
         aside = (project / file).rename(project / "aside")
         assert rule in planned(project)
         aside.rename(project / file)
-    assert planned(project) == {}
     for file in files:
         (project / file).unlink()
     done(project)
