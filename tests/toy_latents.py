@@ -51,7 +51,9 @@ def complete(store: Store, pictures: Path, scale: str | float = MEASURED, publis
     """Run what is missing; the keys of the shards that were written."""
     before = shards(store.path)
     encode(store, pictures, toy_moments, batch=64)
-    finish(store, *split_arrays(pictures, list(COUNTS)), scale, numbers(scale, published))
+    with images.open_store(pictures) as file:
+        arrays = split_arrays(file, list(COUNTS))
+    finish(store, *arrays, scale, numbers(scale, published))
     return sorted(key for key, mark in shards(store.path).items() if before.get(key) != mark)
 
 

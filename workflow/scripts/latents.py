@@ -2,6 +2,7 @@
 that encoded it have written; images; autoencoder.
 """
 
+from diffprobe.data import images
 from diffprobe.latents.encoding import split_arrays
 from diffprobe.latents.finish import finish
 from diffprobe.latents.identity import numbers
@@ -25,7 +26,8 @@ def main(job: Job) -> None:
         repair(store.path, [Problem(part.name, part) for part in lost])
         raise UserError(f"{store.path}: {len(lost)} parts are gone, the first is {lost[0].name}; run again")
     published = checkpoints.header(job.input("autoencoder"))["codec"].get("scaling")
-    labels, rows = split_arrays(job.input("images"), list(store.counts))
+    with images.open_store(job.input("images")) as file:
+        labels, rows = split_arrays(file, list(store.counts))
     finish(store, labels, rows, job.config["scale"], numbers(job.config["scale"], published))
     job.write_receipt(images=sum(part.stop - part.start for part in store.parts), parts=len(store.parts))
 

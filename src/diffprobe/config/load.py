@@ -13,7 +13,7 @@ from diffprobe.config.checks import problems
 from diffprobe.config.docs import annotation, is_model, is_union, parted, words
 from diffprobe.config.models import Config
 from diffprobe.config.words import listed
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 
 Key = tuple[str | int, ...]  # the way to a place in the config
 
@@ -36,7 +36,7 @@ def read(path: str | Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: this config file cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not YAML: {one_line(error)}") from None
 
 
 def merged(below: Any, above: Any) -> Any:

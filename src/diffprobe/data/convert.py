@@ -21,7 +21,7 @@ import numpy as np
 from imagecodecs import png_decode, webp_decode
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 
 VERSION = 1  # of the rule above: pixels of another version are not mixed with these
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -96,7 +96,7 @@ def decoded(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError:
         raise UserError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS} pixels; shrink or remove it") from None
     except Exception as error:  # a decoder may raise anything over foreign bytes
-        raise UserError(f"{name} cannot be decoded ({' '.join(str(error).split())}); {REMEDY}") from None
+        raise UserError(f"{name} cannot be decoded ({one_line(error)}); {REMEDY}") from None
     turn = TURNS.get(_orientation(image))
     image = flat(eight_bit(image, name))
     return image if turn is None else image.transpose(turn)

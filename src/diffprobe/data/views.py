@@ -70,13 +70,10 @@ def apply(view: View, images: Tensor, rows: Tensor, seed: int) -> Tensor:
 def table(views: Sequence[View]) -> Tensor:
     """What is drawn for views, int64 (V, 4): the draw, the most that is shifted, whether flipped at random, or always.
 
-    Zeros for the image as it is, and for views of other kinds, of which nothing is known.
+    Nothing but a draw for the image as it is, and for views of other kinds, of which nothing is known.
     """
-    kinds = {
-        "mirror": lambda view: (0, 0, 0, 1),
-        "crop": lambda view: (view["draw"], view["pad"], view["flip"], 0),
-    }
-    return torch.tensor([kinds.get(view["kind"], lambda view: (0, 0, 0, 0))(view) for view in views])
+    names = ("draw", "pad", "flip")
+    return torch.tensor([[*(view.get(name, 0) for name in names), view["kind"] == "mirror"] for view in views])
 
 
 def drawn(kinds: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from diffprobe.config.published import HUB, WEIGHTS
-from diffprobe.evaluation.extractors.weights import one_line
+from diffprobe.evaluation.extractors.weights import first_line
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 
@@ -34,7 +34,7 @@ def read(path: Path) -> dict[str, Any]:
     except UnpicklingError as error:
         raise UserError(f"{path}: {refusal(str(error))}") from None
     except Exception as error:  # each format has its own kinds for a cut or foreign file
-        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected tensors by name, not {type(found).__name__}")
     return found
@@ -71,7 +71,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected keys and values")
     return found
@@ -97,7 +97,7 @@ def downloaded(name: str) -> Path:
                 break
     except Exception as error:  # no network, no such model, no access: each has its own kind
         raise UserError(
-            f"{name}: no such folder, and it cannot be had from the hub ({one_line(error)}); download config.json and "
-            f"{WEIGHTS[0]} of https://huggingface.co/{name} into a folder {name}, here"
+            f"{name}: no such folder, and it cannot be had from the hub ({first_line(error)}); download config.json "
+            f"and {WEIGHTS[0]} of https://huggingface.co/{name} into a folder {name}, here"
         ) from None
     return folder

@@ -26,10 +26,9 @@ from diffprobe.runtime.errors import UserError
 Moments = Callable[[Tensor], Tensor]  # uint8 (B, H, W, C) to (B, 2C, h, w): mean, then log-variance
 
 
-def split_arrays(images: Path, splits: list[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Labels and rows, int64 (N,), of the named splits of an image store: what `finish` asks for."""
-    with open_store(images) as file:
-        split, labels = file["split"][:], file["labels"][:]
+def split_arrays(file: Images, splits: list[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Labels and rows, int64 (N,), of the named splits of an open image store: what `finish` asks for."""
+    split, labels = file["split"][:], file["labels"][:]
     rows = {name: np.flatnonzero(split == SPLITS.index(name)) for name in splits}
     return {name: labels[found] for name, found in rows.items()}, rows
 
@@ -57,10 +56,10 @@ def encode(
     if batch < 1 or CHUNK % batch:
         raise UserError(f"batch {batch} does not divide {CHUNK}, the rows of a chunk; use 1, 2, 4, ... {CHUNK}")
     among = store.parts if among is None else among
-    _, rows = split_arrays(images, list(store.counts))
     done = sum(part.stop - part.start for part in among if made(store, part))
     writing: Future[None] | None = None
     with open_store(images) as file, ThreadPoolExecutor(1) as writer, closing(claims(store, among)) as todo:
+        _, rows = split_arrays(file, list(store.counts))
         for part, lock in todo:
             try:
                 if writing and writing.done():

@@ -10,7 +10,7 @@ from diffprobe.evaluation.extractors.classifier import classifier
 from diffprobe.evaluation.extractors.dinov2 import dinov2
 from diffprobe.evaluation.extractors.inception import inception
 from diffprobe.evaluation.extractors.torchscript import torchscript
-from diffprobe.evaluation.extractors.weights import one_line
+from diffprobe.evaluation.extractors.weights import first_line
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints
@@ -35,6 +35,6 @@ def make(config: dict, weights: Path | str | None, device: torch.device) -> Extr
             try:
                 network, _ = checkpoints.load(Path(weights), device)
             except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{weights}: no classifier's checkpoint ({one_line(error)})") from None
+                raise UserError(f"{weights}: no classifier's checkpoint ({first_line(error)})") from None
             return classifier(network, sha256(weights), device)
     raise ValueError(f"no extractor of kind {config['kind']}")

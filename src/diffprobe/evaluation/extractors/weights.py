@@ -24,7 +24,7 @@ def downloaded(url: str, what: str, hash_prefix: str | None = None) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
         except (OSError, RuntimeError, HTTPException) as error:
             raise UserError(
-                f"no {what}: {url} cannot be had ({one_line(error)}); "
+                f"no {what}: {url} cannot be had ({first_line(error)}); "
                 f"put that file at {path}, or name a local one under `weights:`"
             ) from None
     return path
@@ -42,7 +42,7 @@ def read(path: Path, what: str) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # each format has its own kinds for a missing, cut or foreign file
-        raise UserError(f"{what} {path} cannot be read: {one_line(error)}") from None
+        raise UserError(f"{what} {path} cannot be read: {first_line(error)}") from None
 
 
 def checked(state: dict[str, Tensor], name: str, shape: torch.Size, what: str, remedy: str) -> Tensor:
@@ -54,5 +54,6 @@ def checked(state: dict[str, Tensor], name: str, shape: torch.Size, what: str, r
     return state[name]
 
 
-def one_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says at first: those of torch and of the network go on for paragraphs."""
     return str(error).partition("\n")[0] or type(error).__name__
