@@ -183,9 +183,9 @@ def samples(
 
 def distance(arguments: argparse.Namespace, drawn: np.ndarray, images: np.ndarray, where: torch.device) -> dict:
     """The Frechet distance of the samples to the images, by Inception's 768 features."""
-    from diffprobe.evaluation.extractors.inception import inception
-    from diffprobe.evaluation.frechet import frechet_distance
-    from diffprobe.evaluation.moments import Moments
+    from diffprobe.evaluation.generation.extractors.inception import inception
+    from diffprobe.evaluation.generation.frechet import frechet_distance
+    from diffprobe.evaluation.generation.moments import Moments
 
     extractor = inception(DIMS, arguments.weights, where)
 

@@ -18,11 +18,11 @@ from scipy.ndimage import gaussian_filter
 
 from diffprobe.config.models import Metrics
 from diffprobe.data.imagesets import ImageSet, open_images
-from diffprobe.evaluation import extractors
-from diffprobe.evaluation.collect import collect
-from diffprobe.evaluation.figures import figures
-from diffprobe.evaluation.reference_sources import computed
-from diffprobe.evaluation.statistics import Plan
+from diffprobe.evaluation.generation import extractors
+from diffprobe.evaluation.generation.collect import collect
+from diffprobe.evaluation.generation.figures import figures
+from diffprobe.evaluation.generation.reference_sources import computed
+from diffprobe.evaluation.generation.statistics import Plan
 from diffprobe.runtime.keyed import Key, normal
 
 NOISE = (4, 8, 16, 32, 64)  # deviation in grey levels

@@ -24,7 +24,7 @@ import torch
 
 from diffprobe.data.export import to_npz, to_png
 from diffprobe.data.imagesets import ImageSet, open_images
-from diffprobe.evaluation.frechet import frechet_distance
+from diffprobe.evaluation.generation.frechet import frechet_distance
 from diffprobe.networks.build import build
 from diffprobe.training import checkpoints
 
@@ -32,7 +32,7 @@ from diffprobe.training import checkpoints
 THEIRS = """
 import sys, torch
 from pathlib import Path
-from diffprobe.evaluation.extractors import inception, weights
+from diffprobe.evaluation.generation.extractors import inception, weights
 import pytorch_fid.inception as fid, pytorch_fid.fid_score as score
 file, dims = sys.argv.pop(1), int(sys.argv[sys.argv.index("--dims") + 1])
 if file:

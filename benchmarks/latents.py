@@ -29,7 +29,7 @@ import psutil
 import torch
 
 from diffprobe.data import views
-from diffprobe.latents.finish import finish
+from diffprobe.latents.completion import finish
 from diffprobe.latents.parts import CHUNK, Store, write_part
 from diffprobe.latents.store import Latents, open_store
 from diffprobe.runtime.keyed import Key, permutation

@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from diffprobe.data import views
 from diffprobe.data.pixels import to_float
 from diffprobe.diffusion.build import build_process
-from diffprobe.evaluation.features import Extractor
-from diffprobe.evaluation.featurestore import Copies, write_level
-from diffprobe.evaluation.inputs import Inputs
-from diffprobe.evaluation.probes import score_level
-from diffprobe.evaluation.table import Source
+from diffprobe.evaluation.representation.features import Extractor
+from diffprobe.evaluation.representation.featurestore import Copies, write_level
+from diffprobe.evaluation.representation.grid import score_level
+from diffprobe.evaluation.representation.inputs import Inputs
+from diffprobe.evaluation.representation.table import Source
 from diffprobe.runtime.keyed import Key
 
 SMALL = {"kind": "unet", "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [2], "groups": 8}
@@ -162,8 +162,8 @@ def best(accuracies: np.ndarray) -> str:
 
 def heads_alone(setup: Setup, row: Callable[..., None]) -> None:
     """The same features in memory, heads of all taps: one by one, and as one problem; an epoch each."""
-    from diffprobe.evaluation.heads import fit_linear
-    from diffprobe.evaluation.table import of_tensor
+    from diffprobe.evaluation.representation.heads import fit_linear
+    from diffprobe.evaluation.representation.table import of_tensor
 
     features = torch.cat(
         [torch.cat(seen(setup, to_float(part), setup.levels[0]), 1).cpu() for part in setup.train.split(BATCH)]
@@ -228,8 +228,8 @@ def timed(run: Callable[[], object], where: torch.device, repeats: int = 3) -> f
 
 def memory(bound: float, row: Callable[..., None]) -> None:
     """Anonymous memory above that before, fitting each evaluator on a store three times the bound."""
-    from diffprobe.evaluation.evaluators import fit, judge
-    from diffprobe.evaluation.featurestore import write_block
+    from diffprobe.evaluation.representation.evaluators import fit, judge
+    from diffprobe.evaluation.representation.featurestore import write_block
 
     with tempfile.TemporaryDirectory() as folder:
         width, draws = 1024, 4

@@ -63,7 +63,7 @@ def recipes(plan: Path | None = None) -> dict[str, Recipe]:
     """All recipes by name, from a plan or from the config: network, process, train, samplers, image (C, H, W)."""
     if plan is not None:
         return json.loads(plan.read_text())
-    from diffprobe.config.facts import model_space
+    from diffprobe.config.inferred import model_space
     from diffprobe.config.load import load
 
     config, found = load(CONFIG), {}

@@ -10,15 +10,15 @@ from snakemake.resources import Resource
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from diffprobe.config import subtrees
+from diffprobe.plan import job_arguments
 from diffprobe.config.checks import checkpoint_steps
-from diffprobe.config.facts import asking_labels, facts, latent_bytes
-from diffprobe.config.layout import DOWNLOADS, Layout, PRETRAINED, receipt, store_receipt
+from diffprobe.config.inferred import asking_labels, facts, latent_bytes
+from diffprobe.plan.layout import DOWNLOADS, Layout, PRETRAINED, receipt, store_receipt
 from diffprobe.config.levels import parts
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
 from diffprobe.config.published import is_local, local_files
-from diffprobe.config.stages import (
+from diffprobe.plan.graph import (
     measured,
     measured_at_once,
     reconstructing,
@@ -143,7 +143,7 @@ def source_paths(source: dict) -> list[str]:
 @cache
 def source_state(name: str) -> str | None:
     """What tells that a local source has changed; of one that is gone now, what was recorded when it was read."""
-    paths = source_paths(subtrees.dump(CONFIG.datasets[name].source))
+    paths = source_paths(job_arguments.dump(CONFIG.datasets[name].source))
     if all(Path(path).exists() for path in paths) or not recorded(name):
         return fingerprint(paths)
     return recorded(name)["config"].get("state")
@@ -152,7 +152,7 @@ def source_state(name: str) -> str | None:
 def refuse_lost_sources() -> None:
     """Another path that leads nowhere would cost the images that were read from the one before."""
     for name, dataset in CONFIG.datasets.items():
-        paths = source_paths(subtrees.dump(dataset.source))
+        paths = source_paths(job_arguments.dump(dataset.source))
         before = recorded(name).get("config", {}).get("source", {})
         for path in paths:
             if before and paths != source_paths(before) and not Path(path).exists():
@@ -189,7 +189,7 @@ def refuse_missing_autoencoders() -> None:
 def refuse_missing_labels() -> None:
     """Of datasets whose images were read and stay; of others the job that reads them sees to it."""
     for name, dataset in CONFIG.datasets.items():
-        if recorded(name).get("config") == subtrees.images(dataset, source_state(name)):
+        if recorded(name).get("config") == job_arguments.images(dataset, source_state(name)):
             refuse_unlabelled(name, recorded(name)["store"]["classes"], asking_labels(CONFIG, name))
 
 
@@ -229,7 +229,7 @@ def read_before(autoencoder: str) -> dict:
 
 def pretrained_state(name: str) -> str | None:
     """What tells that its local folders have changed; of one that is gone now, what was recorded when it was read."""
-    asked, before = subtrees.dump(CONFIG.autoencoders[name]), read_before(name)
+    asked, before = job_arguments.dump(CONFIG.autoencoders[name]), read_before(name)
     local = [asked[key] for key in ("source", "decoder") if asked[key] and is_local(asked[key])]
     if all(Path(path).exists() for path in local) or not before:
         return fingerprint(local_files(asked))
@@ -413,7 +413,7 @@ def optional(*names):
 
 # --- reports
 
-REPORT = subtrees.dump(CONFIG.report)
+REPORT = job_arguments.dump(CONFIG.report)
 
 
 def every(path, wildcards) -> list[str]:

@@ -41,7 +41,7 @@ rule images:
         runtime=720,
         asking=lambda wildcards: ",".join(asking_labels(CONFIG, wildcards.dataset)),
     params:
-        config=params_of(lambda w: subtrees.images(CONFIG.datasets[w.dataset], source_state(w.dataset))),
+        config=params_of(lambda w: job_arguments.images(CONFIG.datasets[w.dataset], source_state(w.dataset))),
         archives=optional("archives"),
     shell:
         "job images {params.config:q} --in {params.archives} --out images={output.images:q} receipt={output.receipt:q}"

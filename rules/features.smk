@@ -24,7 +24,7 @@ rule features:
         runtime=240,
         batch=lambda wildcards: experiment(wildcards).probe.batch,
     params:
-        config=of_experiment(lambda e, w: subtrees.features(e, int(w.part))),
+        config=of_experiment(lambda e, w: job_arguments.features(e, int(w.part))),
     shell:
         "job features {params.config:q} --in weights={input.weights:q} data={input.data:q} images={input.images:q}"
         " --out store={output.store:q} receipt={output.receipt:q} --with batch={resources.batch}"
@@ -52,7 +52,7 @@ rule chosen:
         runtime=240,
         batch=lambda wildcards: experiment(wildcards).probe.batch,
     params:
-        config=of_experiment(lambda e, _: subtrees.chosen(e)),
+        config=of_experiment(lambda e, _: job_arguments.chosen(e)),
         weights=lambda wildcards, input: numbered("weights", input.weights),
     shell:
         "job chosen {params.config:q} --in choice={input.choice:q} data={input.data:q} {params.weights}"

@@ -25,7 +25,7 @@ rule reference:
         autosave=str(CONFIG.state.autosave_seconds),
         kept=CONFIG.metrics.references,
     params:
-        config=params_of(lambda w: subtrees.reference(CONFIG, w.extractor)),
+        config=params_of(lambda w: job_arguments.reference(CONFIG, w.extractor)),
         more=optional("weights", "brought"),
     shell:
         "job reference {params.config:q} --in images={input.images:q} {params.more}"
@@ -58,7 +58,7 @@ rule generation:
         batch=CONFIG.metrics.batch,
         autosave=str(CONFIG.state.autosave_seconds),
     params:
-        config=of_experiment(lambda e, w: subtrees.generation(CONFIG, e, row(w))),
+        config=of_experiment(lambda e, w: job_arguments.generation(CONFIG, e, row(w))),
         measuring=measuring,
     shell:
         "job generation {params.config:q} --in samples={input.samples:q} {params.measuring}"
@@ -87,7 +87,7 @@ rule nearest:
         mem_mb=4000,
         runtime=240,
     params:
-        config=of_experiment(lambda e, w: subtrees.nearest(e.generation.nearest, row(w), e.train.splits)),
+        config=of_experiment(lambda e, w: job_arguments.nearest(e.generation.nearest, row(w), e.train.splits)),
     shell:
         "job nearest {params.config:q} --in samples={input.samples:q} images={input.images:q}"
         " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q}"
@@ -113,7 +113,7 @@ rule nearest_real:
         mem_mb=4000,
         runtime=240,
     params:
-        config=params_of(lambda w: subtrees.nearest(most_compared(w.dataset), {"dataset": w.dataset})),
+        config=params_of(lambda w: job_arguments.nearest(most_compared(w.dataset), {"dataset": w.dataset})),
     shell:
         "job nearest {params.config:q} --in images={input.images:q}"
         " --out rows={output.rows:q} receipt={output.receipt:q}"

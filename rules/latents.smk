@@ -18,7 +18,7 @@ rule pretrained:
         runtime=60,
     params:
         config=params_of(
-            lambda w: subtrees.pretrained(CONFIG.autoencoders[w.autoencoder], pretrained_state(w.autoencoder))
+            lambda w: job_arguments.pretrained(CONFIG.autoencoders[w.autoencoder], pretrained_state(w.autoencoder))
         ),
     shell:
         "job pretrained {params.config:q} --out weights={output.weights:q} receipt={output.receipt:q}"
@@ -48,7 +48,7 @@ rule encode:
         mem_mb=4000,
         runtime=720,
     params:
-        config=params_of(lambda w: subtrees.encode(CONFIG, w.latents)),
+        config=params_of(lambda w: job_arguments.encode(CONFIG, w.latents)),
         store=lambda wildcards: Path(L.latents(wildcards.latents)).parent,
     shell:
         "job encode {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
@@ -81,7 +81,7 @@ rule latents:
         mem_mb=2000,
         runtime=120,
     params:
-        config=params_of(lambda w: subtrees.finish(CONFIG, w.latents)),
+        config=params_of(lambda w: job_arguments.finish(CONFIG, w.latents)),
         encoded=lambda wildcards, input: numbered("encoded", input.encoded),
     shell:
         "job latents {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q} {params.encoded}"
@@ -112,7 +112,7 @@ rule import_latents:
         mem_mb=4000,
         runtime=720,
     params:
-        config=params_of(lambda w: subtrees.import_latents(CONFIG, w.latents, foreign_state(w.latents))),
+        config=params_of(lambda w: job_arguments.import_latents(CONFIG, w.latents, foreign_state(w.latents))),
     shell:
         "job import_latents {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
         " --out store={output.store:q} receipt={output.receipt:q}"
@@ -146,7 +146,7 @@ rule reconstruct:
         batch=CONFIG.metrics.batch,
         images=lambda wildcards: str(CONFIG.latents[wildcards.latents].batch),
     params:
-        config=params_of(lambda w: subtrees.reconstruct(CONFIG, w.latents)),
+        config=params_of(lambda w: job_arguments.reconstruct(CONFIG, w.latents)),
         weights=lambda wildcards: weighing(reconstructing(CONFIG, wildcards.latents)),
         more=optional("vgg"),
     shell:

@@ -21,7 +21,7 @@ rule grid:
         mem_mb=probing_memory,
         runtime=120,
     params:
-        config=of_experiment(lambda e, w: subtrees.grid(e, row(w))),
+        config=of_experiment(lambda e, w: job_arguments.grid(e, row(w))),
         store=lambda wildcards, input: numbered("store", input.store),
     shell:
         "job grid {params.config:q} --in {params.store} images={input.images:q}"
@@ -72,7 +72,7 @@ rule evaluate:
         mem_mb=probing_memory,
         runtime=120,
     params:
-        config=of_experiment(lambda e, w: subtrees.evaluate(e, w.evaluator, row(w))),
+        config=of_experiment(lambda e, w: job_arguments.evaluate(e, w.evaluator, row(w))),
     shell:
         "job evaluate {params.config:q} --in choice={input.choice:q} store={input.store:q} images={input.images:q}"
         " --out rows={output.rows:q} receipt={output.receipt:q}"

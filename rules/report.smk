@@ -108,7 +108,7 @@ rule plot_grid:
         mem_mb=1000,
         runtime=10,
     params:
-        config=of_experiment(lambda e, w: REPORT | {"kimg": int(w.kimg), "taps": subtrees.taps(e)}),
+        config=of_experiment(lambda e, w: REPORT | {"kimg": int(w.kimg), "taps": job_arguments.taps(e)}),
     shell:
         "job plot_grid {params.config:q} --in grid={input.grid:q} select={input.select:q}"
         " --out plot={output.plot:q} --log {log:q} --name plot_grid.{wildcards.experiment}.{wildcards.kimg}"
@@ -116,7 +116,7 @@ rule plot_grid:
 
 rule plot_confusion:
     input:
-        rows=lambda wildcards: L.test(wildcards.experiment, subtrees.scorer(experiment(wildcards))),
+        rows=lambda wildcards: L.test(wildcards.experiment, job_arguments.scorer(experiment(wildcards))),
     output:
         plot=report(
             L.plot("{experiment}", "confusion"),
@@ -136,7 +136,7 @@ rule plot_confusion:
         mem_mb=1000,
         runtime=10,
     params:
-        config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment, "evaluator": subtrees.scorer(e)}),
+        config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment, "evaluator": job_arguments.scorer(e)}),
     shell:
         "job plot_confusion {params.config:q} --in rows={input.rows:q} --out plot={output.plot:q}"
         " --log {log:q} --name plot_confusion.{wildcards.experiment}"
@@ -266,7 +266,7 @@ rule summary:
         mem_mb=1000,
         runtime=10,
     params:
-        config=canonical(subtrees.summary(CONFIG)),
+        config=canonical(job_arguments.summary(CONFIG)),
         results=lambda wildcards, input: numbered("results", input.results),
         choices=lambda wildcards, input: numbered("choice", input.choice),
     shell:

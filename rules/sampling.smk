@@ -24,7 +24,7 @@ rule sample:
         runtime=720,
         draw=lambda wildcards: experiment(wildcards).sample.batch,
     params:
-        config=of_experiment(lambda e, w: subtrees.sample(e, w.sampler)),
+        config=of_experiment(lambda e, w: job_arguments.sample(e, w.sampler)),
         autoencoder=optional("autoencoder"),
     shell:
         "job sample {params.config:q} --in weights={input.weights_file:q} {params.autoencoder}"
@@ -64,8 +64,8 @@ rule generate:
     params:
         config=of_experiment(
             lambda e, w: {
-                "sample": subtrees.sample(e, w.sampler),
-                "generation": subtrees.generation(CONFIG, e, row(w)),
+                "sample": job_arguments.sample(e, w.sampler),
+                "generation": job_arguments.generation(CONFIG, e, row(w)),
             }
         ),
         autoencoder=optional("autoencoder"),

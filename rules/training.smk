@@ -24,7 +24,7 @@ rule classifier:
         mem_mb=2000,
         runtime=120,
     params:
-        config=lambda wildcards: canonical(subtrees.classifier(CONFIG.extractors[wildcards.extractor])),
+        config=lambda wildcards: canonical(job_arguments.classifier(CONFIG.extractors[wildcards.extractor])),
         stop=lambda wildcards: checkpoint_steps(int(wildcards.kimg), CONFIG.extractors[wildcards.extractor].batch),
         run=L.extractor("{extractor}"),
     shell:
@@ -59,7 +59,7 @@ rule autoencoder:
         mem_mb=4000,
         runtime=1440,
     params:
-        config=params_of(lambda w: subtrees.autoencoder(CONFIG.autoencoders[w.autoencoder])),
+        config=params_of(lambda w: job_arguments.autoencoder(CONFIG.autoencoders[w.autoencoder])),
         stop=lambda wildcards: checkpoint_steps(
             int(wildcards.kimg), CONFIG.autoencoders[wildcards.autoencoder].train.batch
         ),
@@ -105,7 +105,7 @@ rule pretrain:
         mem_mb=training_memory,
         runtime=1440,
     params:
-        config=of_experiment(lambda e, _: subtrees.pretrain(CONFIG, e)),
+        config=of_experiment(lambda e, _: job_arguments.pretrain(CONFIG, e)),
         start=lambda wildcards: checkpoint_steps(before(wildcards), experiment(wildcards).train.batch),
         stop=lambda wildcards: checkpoint_steps(int(wildcards.kimg), experiment(wildcards).train.batch),
         more=optional("latents", "autoencoder", "before"),
@@ -139,7 +139,7 @@ rule imported:
         mem_mb=4000,
         runtime=30,
     params:
-        config=of_experiment(lambda e, _: subtrees.imported(e)),
+        config=of_experiment(lambda e, _: job_arguments.imported(e)),
     shell:
         "job imported {params.config:q} --in weights={input.weights:q}"
         " --out ema={output.ema:q} receipt={output.receipt:q}"

@@ -79,7 +79,7 @@ def test_shipped_configs_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_config_room_imports_no_torch() -> None:
-    code = "import sys, diffprobe.config.load, diffprobe.config.layout; assert 'torch' not in sys.modules"
+    code = "import sys, diffprobe.config.load, diffprobe.plan.layout; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -13,12 +13,12 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 from diffprobe.config.datasets import Dataset
-from diffprobe.config.facts import split_rows
+from diffprobe.config.inferred import split_rows
 from diffprobe.config.load import load
 from diffprobe.config.models import Config
-from diffprobe.config.stages import stages
 from diffprobe.data.splits import SPLITS, stratified
 from diffprobe.networks.flops import on_meta
+from diffprobe.plan.graph import stages
 from diffprobe.reporting.describe import as_json, cost, describe, show, si, whole_cost
 from diffprobe.runtime.errors import UserError
 

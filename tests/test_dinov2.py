@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from diffprobe.evaluation.extractors import Extractor, dinov2, make
-from diffprobe.evaluation.extractors.base import DEVIATION, MEAN
-from diffprobe.evaluation.extractors.dinov2 import SIDE, meta_names, prepared
+from diffprobe.evaluation.generation.extractors import Extractor, dinov2, make
+from diffprobe.evaluation.generation.extractors.base import DEVIATION, MEAN
+from diffprobe.evaluation.generation.extractors.dinov2 import SIDE, meta_names, prepared
 from diffprobe.networks.dinov2 import HEAD, SIZES, DINOv2
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256

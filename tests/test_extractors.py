@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffprobe.evaluation.extractors import classifier, inception
+from diffprobe.evaluation.generation.extractors import classifier, inception
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 

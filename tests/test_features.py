@@ -15,13 +15,13 @@ from diffprobe.config.schedules import edm_sigmas, linear_abar, ratios
 from diffprobe.data import images, views
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.process import perturb
-from diffprobe.evaluation import features
-from diffprobe.evaluation.chunks import MARK, array, damage
-from diffprobe.evaluation.features import Extractor
-from diffprobe.evaluation.featurestore import Copies, finish, write_level
-from diffprobe.evaluation.heads import fit_linear, windows
-from diffprobe.evaluation.inputs import open_inputs
-from diffprobe.evaluation.table import Source, of_tensor
+from diffprobe.evaluation.representation import features
+from diffprobe.evaluation.representation.chunks import MARK, array, damage
+from diffprobe.evaluation.representation.features import Extractor
+from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
+from diffprobe.evaluation.representation.heads import fit_linear, windows
+from diffprobe.evaluation.representation.inputs import open_inputs
+from diffprobe.evaluation.representation.table import Source, of_tensor
 from diffprobe.networks.build import build
 from diffprobe.runtime.keyed import Key, normal
 

@@ -9,13 +9,13 @@ import torch
 from numpy.testing import assert_allclose
 
 from diffprobe.config.names import FIGURES, asked_figure, extractor_of, figure_name, figure_of
-from diffprobe.evaluation.extractors import Extractor, Features
-from diffprobe.evaluation.figures import figures
-from diffprobe.evaluation.frechet import frechet_distance
-from diffprobe.evaluation.kernel import kernel_distance, squared_mmd, subset_size
-from diffprobe.evaluation.manifold import manifold
-from diffprobe.evaluation.reference import Reference
-from diffprobe.evaluation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.extractors import Extractor, Features
+from diffprobe.evaluation.generation.figures import figures
+from diffprobe.evaluation.generation.frechet import frechet_distance
+from diffprobe.evaluation.generation.kernel import kernel_distance, squared_mmd, subset_size
+from diffprobe.evaluation.generation.manifold import manifold
+from diffprobe.evaluation.generation.reference import Reference
+from diffprobe.evaluation.generation.statistics import Plan, Statistics
 from diffprobe.runtime.errors import UserError
 
 

@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from diffprobe.evaluation.evaluators import fit, judge
-from diffprobe.evaluation.heads import EPS, OPTIMIZERS, fit_linear, standardise, windows
-from diffprobe.evaluation.ridge import fit_ridge
-from diffprobe.evaluation.table import Table, of_tensor
+from diffprobe.evaluation.representation.evaluators import fit, judge
+from diffprobe.evaluation.representation.heads import EPS, OPTIMIZERS, fit_linear, standardise, windows
+from diffprobe.evaluation.representation.ridge import fit_ridge
+from diffprobe.evaluation.representation.table import Table, of_tensor
 from diffprobe.runtime.errors import UserError
 
 CPU = torch.device("cpu")

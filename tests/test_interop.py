@@ -17,7 +17,6 @@ from torch import Tensor
 from toy_networks import CIFAR10, OURS, SMALL, config, diffusers_model, saved
 
 from diffprobe.__main__ import main
-from diffprobe.config import subtrees
 from diffprobe.config.models import Config
 from diffprobe.diffusion.build import build_sampler
 from diffprobe.evaluation import model
@@ -27,6 +26,7 @@ from diffprobe.interop.importing import import_weights, plain
 from diffprobe.interop.source import read
 from diffprobe.networks.build import build
 from diffprobe.networks.unet import UNet
+from diffprobe.plan import job_arguments
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints
@@ -229,7 +229,7 @@ def test_what_diffusers_cannot_express_is_not_exported(tmp_path: Path, changes: 
 def checkpoint(folder: Path, made: Config) -> Path:
     """A checkpoint of the experiment, with two sets of weights."""
     experiment = made.experiments["x"]
-    network, process = subtrees.network(experiment), subtrees.dump(experiment.process)
+    network, process = job_arguments.network(experiment), job_arguments.dump(experiment.process)
     header = {"network": network, "process": process, "shape": {"image_channels": 1}, "image": [1, 8, 8], "images": 1}
     sets = {name: build(network, image_channels=1).state_dict() for name in ("ema", "raw")}
     path = folder / "checkpoint.safetensors"

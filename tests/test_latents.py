@@ -31,8 +31,8 @@ from toy_latents import (
 
 from diffprobe.data import images, views
 from diffprobe.data.splits import SPLITS
+from diffprobe.latents.completion import finish
 from diffprobe.latents.encoding import encode, share_of
-from diffprobe.latents.finish import finish
 from diffprobe.latents.parts import Part, missing, plan, receipt_of, receipts, shard_of, write_part
 from diffprobe.latents.store import open_store
 from diffprobe.latents.verify import verify

@@ -7,11 +7,11 @@ import pytest
 from toy_latents import one_line
 from toy_peers import config_with
 
-from diffprobe.config import subtrees
-from diffprobe.config.facts import augment_label
+from diffprobe.config.inferred import augment_label
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
 from diffprobe.data.fingerprint import fingerprint_arrays
+from diffprobe.plan import job_arguments
 from diffprobe.reporting.describe import describe
 from diffprobe.runtime.errors import UserError
 
@@ -28,7 +28,7 @@ def test_a_config_of_imported_latents(tmp_path: Path):
     found = {"kind": "npy", "path": str(npy)}
     settled = with_latents(imported=found)
     assert augment_label(settled, settled.experiments["dit"]) == 0 and settled.latents["theirs"].versions == 2
-    assert subtrees.latents(settled, "theirs") == {"imported": {"kind": "npy", "scaled": 1.0}, "scale": "measured"}
+    assert job_arguments.latents(settled, "theirs") == {"imported": {"kind": "npy", "scaled": 1.0}, "scale": "measured"}
     assert describe(settled, "dit")
     for changes, said in (
         (

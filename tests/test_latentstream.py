@@ -19,7 +19,7 @@ from diffprobe.data import views
 from diffprobe.data.loading import Share
 from diffprobe.data.windows import Windows
 from diffprobe.latents.chunks import LatentChunks
-from diffprobe.latents.finish import finish
+from diffprobe.latents.completion import finish
 from diffprobe.latents.parts import CHUNK, Store, write_part
 from diffprobe.latents.store import Latents, open_store
 from diffprobe.latents.verify import verify

@@ -18,9 +18,9 @@ from toy_latents import COUNTS, complete, planned, tree
 
 from diffprobe.config.checks import of_dataset
 from diffprobe.config.datasets import Dataset
-from diffprobe.config.subtrees import images as subtree
 from diffprobe.data import archives, images, imagesets, links
 from diffprobe.data.listing import Files
+from diffprobe.plan.job_arguments import images as subtree
 from diffprobe.reporting.describe import image_bytes
 from diffprobe.runtime.errors import UserError
 from diffprobe.training.imagestream import ImageStream

@@ -9,7 +9,7 @@ from toy_networks import SMALL
 
 import diffprobe
 from diffprobe.evaluation import model
-from diffprobe.evaluation.features import Extractor
+from diffprobe.evaluation.representation.features import Extractor
 from diffprobe.evaluation.sampling import draw
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build

@@ -127,7 +127,7 @@ def test_equal_to_pytorch_fids_command_line(
     import pytorch_fid.inception as fid
     import torchvision
 
-    from diffprobe.evaluation.extractors import weights
+    from diffprobe.evaluation.generation.extractors import weights
 
     file = Path(data) / "weights" / "fid_inception_2015_12_05_to_mixed_6e.safetensors"
     images, n = open_images(Path(data) / "data" / "cifar10-a.zip"), 80

@@ -12,7 +12,7 @@ import torch
 
 from diffprobe.data import images, samples
 from diffprobe.data.digits import load
-from diffprobe.evaluation.nearest import MEMORISED, nearest, ratios
+from diffprobe.evaluation.generation.nearest import MEMORISED, nearest, ratios
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from diffprobe.config import subtrees
 from diffprobe.config.autoencoders import Trained
 from diffprobe.data import images
 from diffprobe.networks import perceptual
 from diffprobe.networks.perceptual import Perceptual, available
+from diffprobe.plan import job_arguments
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 
@@ -110,7 +110,9 @@ def test_what_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def config() -> str:
     train = {"kimg": 1, "batch": 4, "perceptual": {}, "adversary": {"start_kimg": 0, "widths": [8]}}
     network = {"kind": "conv_autoencoder", "widths": [8, 8], "blocks": 1, "groups": 4}
-    return json.dumps(subtrees.autoencoder(Trained(kind="trained", dataset="d", size=16, network=network, train=train)))
+    return json.dumps(
+        job_arguments.autoencoder(Trained(kind="trained", dataset="d", size=16, network=network, train=train))
+    )
 
 
 def trained(run: Path, stop: int, **inputs: Path) -> tuple[dict, str]:

@@ -20,8 +20,7 @@ from kills import ROOT, copy_project, run
 from safetensors.torch import load_file, save_file
 
 import diffprobe
-from diffprobe.config import subtrees
-from diffprobe.config.facts import latent_bytes, model_space
+from diffprobe.config.inferred import latent_bytes, model_space
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
 from diffprobe.evaluation import model
@@ -29,6 +28,7 @@ from diffprobe.evaluation.model import load_codec
 from diffprobe.interop.autoencoders import write
 from diffprobe.networks.build import build
 from diffprobe.networks.flops import on_meta, training_flops
+from diffprobe.plan import job_arguments
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints
@@ -295,7 +295,7 @@ def test_the_shipped_recipe() -> None:
         assert [(view.kind, getattr(view, "count", 1)) for view in views] == [("identity", 1), ("crop", 10)]
         assert model_space(config, experiment) == (4, 32)
         assert latent_bytes(config, experiment.latents) / 1e9 == pytest.approx(gigabytes, rel=0.01)
-        module, inputs = on_meta(subtrees.network(experiment), (4, 32, 32), classes=10, augment=3)
+        module, inputs = on_meta(job_arguments.network(experiment), (4, 32, 32), classes=10, augment=3)
         assert training_flops(module, inputs) / 1e9 == pytest.approx(36.3, abs=0.1)
     for level, alpha_bar in zip(
         grid_levels(config.experiments["cifar10_dit_s2"])[1:3], (0.928303, 0.852687), strict=True

@@ -12,12 +12,12 @@ from toy_probing import EXPERIMENT, HEADS, PROBE, chain, experiment, features, s
 from diffprobe.config.load import parse
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
-from diffprobe.evaluation.chunks import array
-from diffprobe.evaluation.evaluators import MANY
-from diffprobe.evaluation.features import extractor
-from diffprobe.evaluation.probes import evaluate
-from diffprobe.evaluation.search import best, search
-from diffprobe.evaluation.table import Source, Table, of_tensor
+from diffprobe.evaluation.representation.chunks import array
+from diffprobe.evaluation.representation.evaluators import MANY
+from diffprobe.evaluation.representation.features import extractor
+from diffprobe.evaluation.representation.grid import evaluate
+from diffprobe.evaluation.representation.search import best, search
+from diffprobe.evaluation.representation.table import Source, Table, of_tensor
 from diffprobe.runtime.errors import UserError
 
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 import yaml
 
-from diffprobe.config.facts import latent_space
+from diffprobe.config.inferred import latent_space
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
 from diffprobe.config.models import Config
 from diffprobe.config.schedules import linear_abar, ratios
-from diffprobe.config.subtrees import autoencoder, dump
 from diffprobe.diffusion.build import build_process
 from diffprobe.networks.build import build
 from diffprobe.networks.discriminator import Discriminator
+from diffprobe.plan.job_arguments import autoencoder, dump
 from diffprobe.reporting import describe
 from diffprobe.runtime.errors import UserError
 from diffprobe.training.ema import decay

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from diffprobe.data.imagesets import ImageSet
 from diffprobe.data.pixels import to_float, to_uint8
-from diffprobe.evaluation.extractors import Extractor, Features
-from diffprobe.evaluation.reconstruction import Reconstruction, likenesses, reconstructed
-from diffprobe.evaluation.ssim import ssim
+from diffprobe.evaluation.generation.extractors import Extractor, Features
+from diffprobe.evaluation.generation.reconstruction import Reconstruction, likenesses, reconstructed
+from diffprobe.evaluation.generation.ssim import ssim
 from diffprobe.networks.autoencoder import Codec, psnr
 
 CPU = torch.device("cpu")

@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from diffprobe.data.imagesets import open_images
-from diffprobe.evaluation.extractors import Extractor, Features
-from diffprobe.evaluation.reference import name, read, write
-from diffprobe.evaluation.reference_sources import brought, computed
+from diffprobe.evaluation.generation.extractors import Extractor, Features
+from diffprobe.evaluation.generation.reference import name, read, write
+from diffprobe.evaluation.generation.reference_sources import brought, computed
 from diffprobe.runtime.errors import UserError
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffprobe.config.facts import asking_labels
+from diffprobe.config.inferred import asking_labels
 from diffprobe.config.load import load
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.labels import refuse_unlabelled

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from diffprobe.config.names import FIGURES
-from diffprobe.evaluation.autosave import Autosave
-from diffprobe.evaluation.extractors import Extractor, Features
-from diffprobe.evaluation.measuring import Measure
-from diffprobe.evaluation.moments import Moments
-from diffprobe.evaluation.scores import Scores, splits_of
-from diffprobe.evaluation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.extractors import Extractor, Features
+from diffprobe.evaluation.generation.measuring import Measure
+from diffprobe.evaluation.generation.moments import Moments
+from diffprobe.evaluation.generation.scores import Scores, splits_of
+from diffprobe.evaluation.generation.statistics import Plan, Statistics
 from diffprobe.runtime.errors import UserError
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
-from diffprobe.config.stages import Stage, stages
+from diffprobe.plan.graph import Stage, stages
 from diffprobe.reporting import status
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.receipts import ROOT, module_hash

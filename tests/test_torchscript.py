@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffprobe.evaluation.extractors import Extractor, make, torchscript
+from diffprobe.evaluation.generation.extractors import Extractor, make, torchscript
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 

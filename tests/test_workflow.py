@@ -14,8 +14,8 @@ import yaml
 from kills import KINDS, copy_project, disturbed, hashes, jobs_of, plain, run
 
 from diffprobe.config.load import load
-from diffprobe.config.stages import stages
 from diffprobe.data.samples import open_samples
+from diffprobe.plan.graph import stages
 
 HEADS = {"kind": "linear", "epochs": 3, "lr": [0.01, 0.03]}
 TINY = {

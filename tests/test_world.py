@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffprobe.config import subtrees
 from diffprobe.config.load import parse
 from diffprobe.data import images
+from diffprobe.plan import job_arguments
 
 ROOT = Path(__file__).parents[1]
 UNET = {"kind": "unet", "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [1], "groups": 4}
@@ -40,7 +40,7 @@ def config(dropout: float) -> str:
         "sample": {"samplers": {"ddim": {"kind": "ddim", "steps": 5}}, "images": 10},
     }
     known = parse({"datasets": {"d": {"source": {"kind": "digits"}}}, "experiments": {"e": experiment}})
-    return json.dumps(subtrees.pretrain(known, known.experiments["e"]))
+    return json.dumps(job_arguments.pretrain(known, known.experiments["e"]))
 
 
 @pytest.fixture(scope="module")

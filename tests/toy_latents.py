@@ -11,8 +11,8 @@ from torch import Tensor
 
 from diffprobe.data import images, views
 from diffprobe.data.splits import SPLITS
+from diffprobe.latents.completion import finish
 from diffprobe.latents.encoding import encode, split_arrays
-from diffprobe.latents.finish import finish
 from diffprobe.latents.identity import numbers
 from diffprobe.latents.parts import Store
 from diffprobe.runtime.errors import UserError

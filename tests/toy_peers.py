@@ -12,7 +12,7 @@ from diffprobe.data import hdf5, images
 from diffprobe.data.splits import TEST
 from diffprobe.interop.latents.fitting import source_positions
 from diffprobe.interop.latents.importing import open_placed, planned, write
-from diffprobe.latents.finish import finish
+from diffprobe.latents.completion import finish
 from diffprobe.latents.identity import numbers
 from diffprobe.latents.store import Latents, open_store
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from diffprobe.config import subtrees
 from diffprobe.config.levels import parts
 from diffprobe.config.load import parse
 from diffprobe.config.models import Experiment
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS, stratified
 from diffprobe.networks.build import build
+from diffprobe.plan import job_arguments
 from diffprobe.runtime.job import run
 from diffprobe.training import checkpoints
 
@@ -83,7 +83,7 @@ def features(folder: Path, pictures: Path, weights: Path, asked: Experiment) -> 
         found[f"store.{part}"] = folder / "features" / str(part)
         inputs = {"weights": weights, "data": pictures, "images": pictures}
         outputs = {"store": found[f"store.{part}"], "receipt": folder / f"features.{part}.json"}
-        call("features", subtrees.features(asked, part), inputs, outputs, folder)
+        call("features", job_arguments.features(asked, part), inputs, outputs, folder)
     return found
 
 
@@ -91,7 +91,7 @@ def select(folder: Path, pictures: Path, stores: dict[str, Path], asked: Experim
     """The grid of a checkpoint."""
     row = {"experiment": "toy", "dataset": "digits", "kimg": 1}
     outputs = {name: folder / name for name in ("grid", "select", "receipt")}
-    call("grid", subtrees.grid(asked, row), stores | {"images": pictures}, outputs, folder)
+    call("grid", job_arguments.grid(asked, row), stores | {"images": pictures}, outputs, folder)
     return json.loads(outputs["select"].read_text())
 
 
@@ -102,12 +102,12 @@ def chain(folder: Path, pictures: Path, weights: Path, asked: Experiment) -> Out
     choice, store = folder / "choice.json", folder / "features/chosen/features.json"
     call("choice", {}, {"select.0": folder / "select"}, {"choice": choice, "receipt": folder / "r"}, folder)
     inputs = {"choice": choice, "data": pictures, "weights.0": weights}
-    call("chosen", subtrees.chosen(asked), inputs, {"store": store, "receipt": folder / "r"}, folder)
+    call("chosen", job_arguments.chosen(asked), inputs, {"store": store, "receipt": folder / "r"}, folder)
     test = {}
     for name in asked.probe.evaluators:
         out = {"rows": folder / f"{name}.json", "receipt": folder / "r"}
         inputs = {"choice": choice, "store": store, "images": pictures}
-        call("evaluate", subtrees.evaluate(asked, name, row), inputs, out, folder)
+        call("evaluate", job_arguments.evaluate(asked, name, row), inputs, out, folder)
         test[name] = json.loads(out["rows"].read_text())
     return Outcome(pd.read_csv(folder / "grid"), json.loads(choice.read_text()), found["rows"], test)
 

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from diffprobe.config.layout import Layout
+    from diffprobe.plan.layout import Layout
     from diffprobe.starter import config_for
 
     if not Path("Snakefile").exists():
@@ -92,7 +92,7 @@ def _describe(arguments: argparse.Namespace) -> None:
 
 
 def _results(arguments: argparse.Namespace) -> None:
-    from diffprobe.config.layout import Layout
+    from diffprobe.plan.layout import Layout
     from diffprobe.reporting import tables
 
     layout = Layout(load(*arguments.configfile).results)

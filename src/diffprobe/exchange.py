@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffprobe.config.layout import Layout
 from diffprobe.config.load import load
 from diffprobe.config.models import Config
-from diffprobe.config.words import one_of
+from diffprobe.config.problems import one_of
+from diffprobe.plan.layout import Layout
 from diffprobe.runtime.errors import UserError
 
 # The modules of diffprobe.interop import torch, so they are imported where something is done.

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, print, and write what is asked for. Raises UserError, a line."""
     refuse_unknown(arguments)
     config, weights = extractor_config(arguments.extractor)
-    from diffprobe.evaluation.standalone import Pass  # torch: only where something is computed
+    from diffprobe.evaluation.generation.standalone import Pass  # torch: only where something is computed
 
     one = Pass(
         config,

@@ -11,13 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from diffprobe.config.checks import SAMPLERS
+from diffprobe.config.problems import one_of
 from diffprobe.config.samplers import DDIM, Heun, Sampler
-from diffprobe.config.words import one_of
 from diffprobe.data.pixels import to_float
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
-from diffprobe.evaluation.features import Extractor
-from diffprobe.evaluation.inputs import Inputs
+from diffprobe.evaluation.representation.features import Extractor
+from diffprobe.evaluation.representation.inputs import Inputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
 from diffprobe.networks.autoencoder import Codec

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from diffprobe.data import images
-from diffprobe.evaluation.evaluators import fit, judge
-from diffprobe.evaluation.probes import best_setting
-from diffprobe.evaluation.table import Part, Table
+from diffprobe.evaluation.representation.evaluators import fit, judge
+from diffprobe.evaluation.representation.grid import best_setting
+from diffprobe.evaluation.representation.table import Part, Table
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 

@@ -3,10 +3,10 @@
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation import model
-from diffprobe.evaluation.cells import seen, stored_as
-from diffprobe.evaluation.features import extractor
-from diffprobe.evaluation.featurestore import Copies, finish, write_level
-from diffprobe.evaluation.inputs import open_inputs
+from diffprobe.evaluation.representation.features import extractor
+from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
+from diffprobe.evaluation.representation.inputs import open_inputs
+from diffprobe.evaluation.representation.selection import seen, stored_as
 from diffprobe.runtime.files import clear_partials, digest, read_json, sha256
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version

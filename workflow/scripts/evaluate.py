@@ -2,9 +2,9 @@
 
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
-from diffprobe.evaluation.cells import seen, stored_as
-from diffprobe.evaluation.probes import evaluate, only_setting, refuse_missing_classes
-from diffprobe.evaluation.table import Source
+from diffprobe.evaluation.representation.grid import evaluate, only_setting, refuse_missing_classes
+from diffprobe.evaluation.representation.selection import seen, stored_as
+from diffprobe.evaluation.representation.table import Source
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
 

@@ -8,12 +8,12 @@ from diffprobe.data import images
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
-from diffprobe.evaluation.features import extractor
-from diffprobe.evaluation.featurestore import Copies, finish, write_level
-from diffprobe.evaluation.inputs import open_inputs
-from diffprobe.evaluation.probes import score_level
-from diffprobe.evaluation.search import best, search
-from diffprobe.evaluation.table import Source
+from diffprobe.evaluation.representation.features import extractor
+from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
+from diffprobe.evaluation.representation.grid import score_level
+from diffprobe.evaluation.representation.inputs import open_inputs
+from diffprobe.evaluation.representation.search import best, search
+from diffprobe.evaluation.representation.table import Source
 from diffprobe.runtime.files import clear_partials, digest, sha256
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version

@@ -9,11 +9,11 @@ A killed job goes on from its last autosave, with the same figures.
 import torch
 
 from diffprobe.data import samples
-from diffprobe.evaluation.autosave import Autosave
-from diffprobe.evaluation.collect import begin, take
-from diffprobe.evaluation.measuring import Measure
+from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.collect import begin, take
+from diffprobe.evaluation.generation.measuring import Measure
+from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.evaluation.sampling import Drawing
-from diffprobe.evaluation.statistics import Statistics
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 

@@ -5,8 +5,8 @@ autosave; a killed job goes on.
 """
 
 from diffprobe.data.imagesets import open_images
-from diffprobe.evaluation.collect import collect
-from diffprobe.evaluation.measuring import Measure
+from diffprobe.evaluation.generation.collect import collect
+from diffprobe.evaluation.generation.measuring import Measure
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from diffprobe.data import images
-from diffprobe.evaluation.cells import seen
-from diffprobe.evaluation.chunks import MARK
-from diffprobe.evaluation.probes import best_cell, evaluate, refuse_missing_classes, score_level
-from diffprobe.evaluation.table import Source
+from diffprobe.evaluation.representation.chunks import MARK
+from diffprobe.evaluation.representation.grid import best_cell, evaluate, refuse_missing_classes, score_level
+from diffprobe.evaluation.representation.selection import seen
+from diffprobe.evaluation.representation.table import Source
 from diffprobe.runtime.files import atomic, read_json, write_json
 from diffprobe.runtime.job import Job, run
 

@@ -5,7 +5,7 @@ whether test is asked for. Options: folder, test, where they lie. What a killed 
 """
 
 from diffprobe.interop.latents.importing import open_placed, planned, write
-from diffprobe.latents.finish import finish
+from diffprobe.latents.completion import finish
 from diffprobe.latents.identity import numbers
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.job import Job, run

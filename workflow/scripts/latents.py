@@ -3,8 +3,8 @@ that encoded it have written; images; autoencoder.
 """
 
 from diffprobe.data import images
+from diffprobe.latents.completion import finish
 from diffprobe.latents.encoding import split_arrays
-from diffprobe.latents.finish import finish
 from diffprobe.latents.identity import numbers
 from diffprobe.latents.parts import Store, missing
 from diffprobe.latents.verify import Problem, repair

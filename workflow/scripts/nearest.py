@@ -13,7 +13,7 @@ from diffprobe.config.names import figure_name
 from diffprobe.data.hdf5 import CHUNK
 from diffprobe.data.images import describe
 from diffprobe.data.imagesets import ImageSet, batches, open_images
-from diffprobe.evaluation.nearest import MEMORISED, nearest, ratios
+from diffprobe.evaluation.generation.nearest import MEMORISED, nearest, ratios
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run

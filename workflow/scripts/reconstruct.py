@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from diffprobe.data.imagesets import open_images
-from diffprobe.evaluation import extractors
+from diffprobe.evaluation.generation import extractors
+from diffprobe.evaluation.generation.reconstruction import Reconstruction, likenesses, reconstructed
 from diffprobe.evaluation.model import load_codec
-from diffprobe.evaluation.reconstruction import Reconstruction, likenesses, reconstructed
 from diffprobe.networks.perceptual import Perceptual, available
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run

@@ -7,11 +7,11 @@ Options: batch; autosave; kept, the folder where statistics lie by content, for 
 from pathlib import Path
 
 from diffprobe.data.imagesets import open_images
-from diffprobe.evaluation import extractors
-from diffprobe.evaluation.autosave import Autosave
-from diffprobe.evaluation.extractors import Extractor
-from diffprobe.evaluation.reference import Reference, name, read, write
-from diffprobe.evaluation.reference_sources import brought, computed
+from diffprobe.evaluation.generation import extractors
+from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.reference import Reference, name, read, write
+from diffprobe.evaluation.generation.reference_sources import brought, computed
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.locks import exclusive
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from diffprobe.config import generation, probes, published
 from diffprobe.config.autoencoders import Autoencoder, Trained
 from diffprobe.config.datasets import Dataset, Download, Stratified
-from diffprobe.config.facts import ARRAYS, conditional, factor, facts, model_space
+from diffprobe.config.inferred import ARRAYS, conditional, factor, facts, model_space
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import diffusers_config
 from diffprobe.config.networks import Diffusers, DiT, UNet
+from diffprobe.config.problems import Problem, listed, one_of
 from diffprobe.config.processes import Process
-from diffprobe.config.words import Problem, listed, one_of
 
 
 def problems(config: Config) -> Iterator[Problem]:

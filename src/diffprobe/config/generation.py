@@ -5,10 +5,10 @@ from pathlib import PurePath
 
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import Extractor
-from diffprobe.config.facts import split_rows
+from diffprobe.config.inferred import split_rows
 from diffprobe.config.models import Config, Experiment, Generation
 from diffprobe.config.names import FIGURES, OF_SUBSET, asked_figure, count_name, script_name
-from diffprobe.config.words import Problem, listed, one_of
+from diffprobe.config.problems import Problem, listed, one_of
 
 
 def of_references(key: str, dataset: Dataset, config: Config) -> Iterator[Problem]:

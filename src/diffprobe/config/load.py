@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from diffprobe.config.checks import problems
 from diffprobe.config.docs import annotation, is_model, is_union, parted, words
 from diffprobe.config.models import Config
-from diffprobe.config.words import listed
+from diffprobe.config.problems import listed
 from diffprobe.runtime.errors import UserError, one_line
 
 Key = tuple[str | int, ...]  # the way to a place in the config

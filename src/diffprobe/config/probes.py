@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from diffprobe.config import levels
-from diffprobe.config.facts import conditional, facts, network_taps, split_rows
+from diffprobe.config.inferred import conditional, facts, network_taps, split_rows
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import figure_of, level_name
 from diffprobe.config.probing import KNN, At, Evaluated, Level, Linear, Probe, Ridge
-from diffprobe.config.words import Problem, listed, one_of
+from diffprobe.config.problems import Problem, listed, one_of
 
 
 def of_probe(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ from diffprobe.data.sources.names import shown
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
-from diffprobe.runtime.marks import ROOT
+from diffprobe.runtime.manifests import ROOT
 
 KEY = "arr_0.npy"  # an .npz's member with the images, as ADM's suite has it
 RULE = {"rule": convert.VERSION, "pillow": PIL.__version__}  # by which files are decoded and sizes changed

@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from diffprobe.data import ahead
+from diffprobe.data import background
+from diffprobe.data.buffers import Spare
 from diffprobe.data.rows import Kinds, Rows, put, room
-from diffprobe.data.spare import Spare
 from diffprobe.runtime.keyed import Key, permutation
 
 
@@ -84,7 +84,7 @@ class Loading(NamedTuple):
 
 
 def load(
-    chunks: Chunks | Filling, seed: int, known: Loading, share: Share | None, memory: Spare, wanted: ahead.Wanted
+    chunks: Chunks | Filling, seed: int, known: Loading, share: Share | None, memory: Spare, wanted: background.Wanted
 ) -> Window:
     """A window: the rows of its chunks in the order in which they are read."""
     sizes = [chunks.sizes[number] for number in known.numbers]
@@ -105,13 +105,13 @@ def order(seed: int, epoch: int, index: int, n: int) -> Tensor:
 
 
 def copied(
-    chunks: Chunks, known: Loading, places: Sequence[Tensor], n: int, memory: Spare, wanted: ahead.Wanted
+    chunks: Chunks, known: Loading, places: Sequence[Tensor], n: int, memory: Spare, wanted: background.Wanted
 ) -> Rows:
     """A window's n rows, copied to their places (of each chunk) from what is read."""
     window: Rows = ()
     for rows, here in zip(chunks.read(known.epoch, known.numbers), places, strict=True):
         if not wanted():
-            raise ahead.UnwantedError
+            raise background.UnwantedError
         window = window or room([(part.shape[1:], part.dtype) for part in rows], n, memory)
         for whole, part in zip(window, rows, strict=True):
             put(whole.numpy(), here.numpy(), part.numpy())
@@ -119,14 +119,14 @@ def copied(
 
 
 def filled(
-    chunks: Filling, known: Loading, places: Sequence[Tensor], n: int, memory: Spare, wanted: ahead.Wanted
+    chunks: Filling, known: Loading, places: Sequence[Tensor], n: int, memory: Spare, wanted: background.Wanted
 ) -> Rows:
     """A window's n rows, written to their places by the chunks themselves, several at a time."""
     window, chosen = room(chunks.kinds, n, memory), [chunks.view(known.epoch, number) for number in known.numbers]
 
     def fill(view: int, number: int, here: Tensor) -> None:
         if not wanted():
-            raise ahead.UnwantedError
+            raise background.UnwantedError
         chunks.fill(view, number, window, here)
 
     list(chunks.pool.map(fill, chosen, known.numbers, places))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprobe.data.spare import Spare
+from diffprobe.data.buffers import Spare
 
 Rows = tuple[Tensor, ...]  # tensors (n, ...), the i-th entries of which belong together
 Kinds = Sequence[tuple[Sequence[int], torch.dtype]]  # the shape and dtype of a row of each

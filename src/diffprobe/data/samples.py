@@ -25,7 +25,7 @@ from diffprobe.data.images import full_disk_named
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, digest, read_json, remove, write_bytes
 from diffprobe.runtime.locks import exclusive
-from diffprobe.runtime.marks import ROOT, read_mark, write_mark
+from diffprobe.runtime.manifests import ROOT, read_mark, write_mark
 
 FORMAT = "diffprobe samples 1"
 CHUNK = 256  # images per chunk

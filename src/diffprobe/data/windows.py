@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import torch
 
-from diffprobe.data import ahead
+from diffprobe.data import background
 from diffprobe.data.batch import spans
+from diffprobe.data.buffers import Spare
 from diffprobe.data.loading import Chunks, Filling, Loading, Share, Window, load
 from diffprobe.data.rows import Rows, transfer
-from diffprobe.data.spare import Spare
 from diffprobe.runtime.keyed import Key, permutation
 
 
@@ -92,7 +92,7 @@ class Windows:
             plan = self.plan(epoch)
             known = Loading(epoch, index, epoch * self.n + plan.borders[index], plan.chunks[index])
             make = partial(load, self.chunks, self.seed, known, self.share, self.memory)
-            self.loads[epoch, index] = ahead.begin(make)
+            self.loads[epoch, index] = background.begin(make)
         return self.loads[epoch, index]
 
 

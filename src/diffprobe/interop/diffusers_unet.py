@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from diffprobe.config.words import Problem
+from diffprobe.config.problems import Problem
 from diffprobe.interop.names import Map, Place, Scheme, State, unet_map
 from diffprobe.networks.unet import UNet
 

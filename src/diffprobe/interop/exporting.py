@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from diffprobe.config.words import Problem
+from diffprobe.config.problems import Problem
 from diffprobe.interop import diffusers_unet
 from diffprobe.interop.names import State, to_theirs
 from diffprobe.networks.build import build

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from diffprobe.config import subtrees
-from diffprobe.config.facts import conditional, model_space
+from diffprobe.config.inferred import conditional, model_space
 from diffprobe.config.models import Config, Experiment
-from diffprobe.config.words import Problem, one_of
+from diffprobe.config.problems import Problem, one_of
 from diffprobe.data.augment import LABEL
 from diffprobe.interop import ddae, diffusers_unet, source
 from diffprobe.interop.names import Map, State, to_ours
 from diffprobe.networks.build import build
+from diffprobe.plan import job_arguments
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import digest, sha256
 from diffprobe.training import checkpoints
@@ -47,8 +47,8 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     if path.suffix != ".safetensors":
         raise UserError(f"--out {path}: allowed: a name that ends in .safetensors")
     refuse(f"experiments.{name}", refused_experiment(config, experiment, format), "")
-    network, shape = subtrees.network(experiment), network_shape(config, experiment)
-    process = subtrees.dump(experiment.process)
+    network, shape = job_arguments.network(experiment), network_shape(config, experiment)
+    process = job_arguments.dump(experiment.process)
     with torch.device("meta"):
         module = build(network, **shape)
     found = READERS[format](origin, network, process)

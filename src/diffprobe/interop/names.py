@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffprobe.evaluation.extractors.weights import checked
+from diffprobe.evaluation.generation.extractors.weights import checked
 from diffprobe.networks.unet import ResBlock, UNet
 from diffprobe.runtime.errors import UserError
 

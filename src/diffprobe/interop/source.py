@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from diffprobe.config.published import HUB, WEIGHTS
-from diffprobe.evaluation.extractors.weights import first_line
+from diffprobe.evaluation.generation.extractors.weights import first_line
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 

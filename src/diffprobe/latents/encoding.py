@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import views
-from diffprobe.data.ahead import prefetched
+from diffprobe.data.background import prefetched
 from diffprobe.data.hdf5 import Store as Images
 from diffprobe.data.images import batches, open_store
 from diffprobe.data.splits import SPLITS

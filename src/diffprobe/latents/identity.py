@@ -6,7 +6,7 @@ from typing import Any
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.data.views import expand
-from diffprobe.latents.finish import Numbers
+from diffprobe.latents.completion import Numbers
 from diffprobe.latents.parts import Store
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256

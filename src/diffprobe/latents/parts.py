@@ -28,7 +28,7 @@ from diffprobe.latents.shards import CHUNK
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes, write_json
 from diffprobe.runtime.locks import try_lock
-from diffprobe.runtime.marks import ROOT
+from diffprobe.runtime.manifests import ROOT
 
 ADDED = ("seed", "views", "scale")  # what a finished store's identity holds beside the caller's
 

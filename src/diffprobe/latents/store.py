@@ -25,7 +25,7 @@ from diffprobe.latents.shards import CHUNK, REMEDY, Shards
 from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical
-from diffprobe.runtime.marks import read_mark
+from diffprobe.runtime.manifests import read_mark
 
 FORMAT = "diffprobe latents 2"
 ARRAYS = ("moments", "labels", "rows")

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from zarr.core.buffer import Buffer, default_buffer_prototype
 
-from diffprobe.latents.finish import content
+from diffprobe.latents.completion import content
 from diffprobe.latents.parts import ADDED, CHUNK, Part, Store, moments_array, receipt_of, shard_of
 from diffprobe.latents.store import Latents, attributes, open_store, stored_shape
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json, remove
-from diffprobe.runtime.marks import ROOT
+from diffprobe.runtime.manifests import ROOT
 
 
 class Problem(NamedTuple):

@@ -12,14 +12,14 @@ from typing import Any
 
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.datasets import Dataset
-from diffprobe.config.facts import augment_label, conditional, facts, latent_bytes, model_space, split_rows
-from diffprobe.config.layout import Layout, receipt
+from diffprobe.config.inferred import augment_label, conditional, facts, latent_bytes, model_space, split_rows
 from diffprobe.config.models import Config, Experiment
-from diffprobe.config.stages import stages
-from diffprobe.config.subtrees import features as part_features
-from diffprobe.config.subtrees import kept, taps
-from diffprobe.config.subtrees import network as network_subtree
 from diffprobe.data.splits import SPLITS
+from diffprobe.plan.graph import stages
+from diffprobe.plan.job_arguments import features as part_features
+from diffprobe.plan.job_arguments import kept, taps
+from diffprobe.plan.job_arguments import network as network_subtree
+from diffprobe.plan.layout import Layout, receipt
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diffprobe.config.models import Config
-from diffprobe.config.stages import Stage, stages
+from diffprobe.plan.graph import Stage, stages
 from diffprobe.runtime.files import read_json
 from diffprobe.runtime.progress import clock, read
 from diffprobe.runtime.receipts import changed_code, module_hash

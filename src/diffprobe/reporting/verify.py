@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffprobe.config import subtrees
-from diffprobe.config.layout import Layout
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config
-from diffprobe.config.stages import used_latents, weights_of
 from diffprobe.data import images, samples
-from diffprobe.evaluation.chunks import MARK, damage
+from diffprobe.evaluation.representation.chunks import MARK, damage
 from diffprobe.latents import verify as latents
 from diffprobe.latents.identity import expected
 from diffprobe.latents.store import open_store
+from diffprobe.plan import job_arguments
+from diffprobe.plan.graph import used_latents, weights_of
+from diffprobe.plan.layout import Layout
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import remove
-from diffprobe.runtime.marks import ROOT
+from diffprobe.runtime.manifests import ROOT
 
 
 def verify(config: Config, repair: bool) -> None:
@@ -86,7 +86,7 @@ def of_another_config(config: Config, name: str) -> list[str]:
     if not (mark.exists() and images.exists() and weights.exists()):
         return []
     try:
-        open_store(mark.parent, expected(subtrees.latents(config, name), images, weights))
+        open_store(mark.parent, expected(job_arguments.latents(config, name), images, weights))
     except UserError as error:
         return [str(error)]
     return []

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from diffprobe.data.batch import spans
+from diffprobe.data.buffers import Spare
 from diffprobe.data.loading import order
 from diffprobe.data.rows import Rows
 from diffprobe.data.rows import room as room_for
-from diffprobe.data.spare import Spare
 from diffprobe.data.windows import plan
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.training.world import World

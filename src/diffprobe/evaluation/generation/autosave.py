@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from diffprobe.evaluation.statistics import Statistics
+from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.runtime.files import atomic, remove
 
 

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffprobe.evaluation.heads import fit_linear
-from diffprobe.evaluation.logistic import fit_logistic
-from diffprobe.evaluation.neighbours import fit_neighbours
-from diffprobe.evaluation.ridge import fit_ridge
-from diffprobe.evaluation.table import Table
+from diffprobe.evaluation.representation.heads import fit_linear
+from diffprobe.evaluation.representation.logistic import fit_logistic
+from diffprobe.evaluation.representation.neighbours import fit_neighbours
+from diffprobe.evaluation.representation.ridge import fit_ridge
+from diffprobe.evaluation.representation.table import Table
 
 MANY = 20  # classes from which the five likeliest are asked for too
 ROOM = 2**26  # probabilities that are held at once (256 MiB)

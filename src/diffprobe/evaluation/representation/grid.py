@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from diffprobe.evaluation.evaluators import MANY, Judged, fit, judge
-from diffprobe.evaluation.table import Source
+from diffprobe.evaluation.representation.evaluators import MANY, Judged, fit, judge
+from diffprobe.evaluation.representation.table import Source
 from diffprobe.runtime.errors import UserError
 
 SETTINGS = {"linear": "lr", "ridge": "strength", "logistic": "strength", "knn": "k"}  # what is tried of each kind

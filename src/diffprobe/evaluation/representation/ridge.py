@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffprobe.evaluation.heads import scaled, standardise
-from diffprobe.evaluation.table import Table
+from diffprobe.evaluation.representation.heads import scaled, standardise
+from diffprobe.evaluation.representation.table import Table
 
 
 @dataclass(frozen=True)

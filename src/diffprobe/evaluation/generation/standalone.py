@@ -9,12 +9,12 @@ import torch
 
 from diffprobe.config.names import FIGURES
 from diffprobe.data.imagesets import ImageSet, open_images
-from diffprobe.evaluation import extractors, figures
-from diffprobe.evaluation.collect import collect
-from diffprobe.evaluation.processes import Work, collect_together
-from diffprobe.evaluation.reference import Reference, read, write
-from diffprobe.evaluation.reference_sources import brought, keys
-from diffprobe.evaluation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation import extractors, figures
+from diffprobe.evaluation.generation.collect import collect
+from diffprobe.evaluation.generation.reference import Reference, read, write
+from diffprobe.evaluation.generation.reference_sources import brought, keys
+from diffprobe.evaluation.generation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.worker_pool import Work, collect_together
 
 About = dict[str, Any]
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffprobe.evaluation.extractors import weights
-from diffprobe.evaluation.extractors.base import (
+from diffprobe.evaluation.generation.extractors import weights
+from diffprobe.evaluation.generation.extractors.base import (
     Extractor,
     Features,
     channels_first,

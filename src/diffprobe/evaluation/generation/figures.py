@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from diffprobe.config.names import OF_SUBSET, asked_figure, count_name, figure_name
-from diffprobe.evaluation.extractors import Extractor
-from diffprobe.evaluation.frechet import frechet_distance
-from diffprobe.evaluation.kernel import SUBSETS, kernel_distance, subset_size
-from diffprobe.evaluation.manifold import manifold, refuse_few_neighbours
-from diffprobe.evaluation.reference import Reference
-from diffprobe.evaluation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.frechet import frechet_distance
+from diffprobe.evaluation.generation.kernel import SUBSETS, kernel_distance, subset_size
+from diffprobe.evaluation.generation.manifold import manifold, refuse_few_neighbours
+from diffprobe.evaluation.generation.reference import Reference
+from diffprobe.evaluation.generation.statistics import Plan, Statistics
 from diffprobe.runtime.errors import UserError
 
 FID = "inception_2048"  # FID is the Frechet distance of these features and of nothing else

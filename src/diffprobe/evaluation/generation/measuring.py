@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from diffprobe.evaluation import extractors, figures, reference
-from diffprobe.evaluation.autosave import Autosave
-from diffprobe.evaluation.extractors import Extractor
-from diffprobe.evaluation.reference import Reference
-from diffprobe.evaluation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation import extractors, figures, reference
+from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.reference import Reference
+from diffprobe.evaluation.generation.statistics import Plan, Statistics
 from diffprobe.runtime.files import digest
 from diffprobe.runtime.receipts import code_version
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from diffprobe.evaluation.extractors.base import Extractor, Features
-from diffprobe.evaluation.extractors.classifier import classifier
-from diffprobe.evaluation.extractors.dinov2 import dinov2
-from diffprobe.evaluation.extractors.inception import inception
-from diffprobe.evaluation.extractors.torchscript import torchscript
-from diffprobe.evaluation.extractors.weights import first_line
+from diffprobe.evaluation.generation.extractors.base import Extractor, Features
+from diffprobe.evaluation.generation.extractors.classifier import classifier
+from diffprobe.evaluation.generation.extractors.dinov2 import dinov2
+from diffprobe.evaluation.generation.extractors.inception import inception
+from diffprobe.evaluation.generation.extractors.torchscript import torchscript
+from diffprobe.evaluation.generation.extractors.weights import first_line
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints

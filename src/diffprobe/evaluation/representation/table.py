@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprobe.evaluation.chunks import BLOCK, array, read_chunk
+from diffprobe.evaluation.representation.chunks import BLOCK, array, read_chunk
 
 
 class Part:

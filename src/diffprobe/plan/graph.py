@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from diffprobe.config.autoencoders import Autoencoder
 from diffprobe.config.latents import Latents
-from diffprobe.config.layout import DOWNLOADS, PRETRAINED, Layout, receipt, store_receipt
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
+from diffprobe.plan.layout import DOWNLOADS, PRETRAINED, Layout, receipt, store_receipt
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffprobe.evaluation.extractors import weights
-from diffprobe.evaluation.extractors.base import Extractor, Features, channels_first, coloured, exact
+from diffprobe.evaluation.generation.extractors import weights
+from diffprobe.evaluation.generation.extractors.base import Extractor, Features, channels_first, coloured, exact
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprobe.evaluation.extractors import Extractor
-from diffprobe.evaluation.statistics import Statistics
+from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, digest
 from diffprobe.runtime.receipts import code_version

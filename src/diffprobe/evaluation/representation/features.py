@@ -9,8 +9,8 @@ from torch import Tensor
 
 from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.process import Network, Process, perturb
-from diffprobe.evaluation.chunks import BLOCK
-from diffprobe.evaluation.inputs import Inputs
+from diffprobe.evaluation.representation.chunks import BLOCK
+from diffprobe.evaluation.representation.inputs import Inputs
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal

@@ -12,13 +12,13 @@ from torch import Tensor
 from diffprobe.config.names import figure_name
 from diffprobe.data.imagesets import ImageSet, batches
 from diffprobe.data.pixels import to_float, to_uint8
-from diffprobe.evaluation.collect import BATCH, begin, take
-from diffprobe.evaluation.extractors import Extractor
-from diffprobe.evaluation.figures import printed
-from diffprobe.evaluation.frechet import frechet_distance
+from diffprobe.evaluation.generation.collect import BATCH, begin, take
+from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.figures import printed
+from diffprobe.evaluation.generation.frechet import frechet_distance
+from diffprobe.evaluation.generation.ssim import WINDOW, ssim
+from diffprobe.evaluation.generation.statistics import Plan
 from diffprobe.evaluation.model import DECODED
-from diffprobe.evaluation.ssim import WINDOW, ssim
-from diffprobe.evaluation.statistics import Plan
 from diffprobe.networks.autoencoder import Codec, psnr
 from diffprobe.networks.perceptual import SMALLEST, Perceptual
 

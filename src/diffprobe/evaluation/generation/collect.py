@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from diffprobe.data.imagesets import ImageSet, batches
-from diffprobe.evaluation.autosave import Autosave
-from diffprobe.evaluation.extractors import Extractor
-from diffprobe.evaluation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.statistics import Plan, Statistics
 
 BATCH = 64
 

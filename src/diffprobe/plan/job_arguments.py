@@ -10,13 +10,13 @@ from diffprobe.config import levels
 from diffprobe.config.autoencoders import Pretrained, Trained
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import ClassifierExtractor
-from diffprobe.config.facts import latent_space, network_taps
+from diffprobe.config.inferred import latent_space, network_taps
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import diffusers_config
 from diffprobe.config.probes import scores
-from diffprobe.config.stages import measured_at_once, reconstructing
 from diffprobe.config.training import Training
+from diffprobe.plan.graph import measured_at_once, reconstructing
 from diffprobe.runtime.files import digest
 
 Subtree = dict[str, Any]

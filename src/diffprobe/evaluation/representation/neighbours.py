@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffprobe.evaluation.table import Table
+from diffprobe.evaluation.representation.table import Table
 from diffprobe.runtime.errors import UserError
 
 

@@ -17,9 +17,9 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
 from diffprobe.diffusion.levels import Level
-from diffprobe.evaluation.chunks import BLOCK, MARK
-from diffprobe.evaluation.features import Extractor, Wanted
-from diffprobe.evaluation.inputs import Inputs
+from diffprobe.evaluation.representation.chunks import BLOCK, MARK
+from diffprobe.evaluation.representation.features import Extractor, Wanted
+from diffprobe.evaluation.representation.inputs import Inputs
 from diffprobe.runtime.files import atomic, read_json, remove, write_json
 
 AHEAD = 4  # blocks that may wait to be written

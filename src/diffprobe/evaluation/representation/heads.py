@@ -16,8 +16,8 @@ from torch import Tensor
 
 from diffprobe.data.rows import Rows
 from diffprobe.data.windows import Windows
-from diffprobe.evaluation.chunks import BLOCK
-from diffprobe.evaluation.table import Table
+from diffprobe.evaluation.representation.chunks import BLOCK
+from diffprobe.evaluation.representation.table import Table
 from diffprobe.runtime.keyed import Key, normal
 
 EPS = 1e-5  # the least standard deviation: a constant feature stays out instead of exploding

@@ -16,7 +16,7 @@ from diffprobe.latents.shards import Shards
 from diffprobe.latents.store import FORMAT, LOST
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import remove, write_bytes
-from diffprobe.runtime.marks import write_mark
+from diffprobe.runtime.manifests import write_mark
 
 Numbers = dict[str, float | list[float]]  # {"scale": ..., "shift": ...}, one for all channels or one for each
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from diffprobe.data.imagesets import open_images
-from diffprobe.evaluation import extractors
-from diffprobe.evaluation.collect import begin, collect
-from diffprobe.evaluation.extractors import Extractor
-from diffprobe.evaluation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation import extractors
+from diffprobe.evaluation.generation.collect import begin, collect
+from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.statistics import Plan, Statistics
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.workers import end_with_parent
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from diffprobe.evaluation.extractors.base import Extractor, Features, channels_first, exact
+from diffprobe.evaluation.generation.extractors.base import Extractor, Features, channels_first, exact
 
 
 def classifier(network: nn.Module, weights_hash: str, device: torch.device | str) -> Extractor:

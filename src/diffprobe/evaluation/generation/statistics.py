@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from diffprobe.config.names import OF_SUBSET
-from diffprobe.evaluation.extractors import Extractor, Features
-from diffprobe.evaluation.moments import Moments
-from diffprobe.evaluation.scores import Scores, splits_of
+from diffprobe.evaluation.generation.extractors import Extractor, Features
+from diffprobe.evaluation.generation.moments import Moments
+from diffprobe.evaluation.generation.scores import Scores, splits_of
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, permutation
 

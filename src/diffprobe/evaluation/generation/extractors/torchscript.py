@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprobe.config.names import script_name
-from diffprobe.evaluation.extractors.base import (
+from diffprobe.evaluation.generation.extractors.base import (
     Extractor,
     Features,
     channels_first,

@@ -10,11 +10,11 @@ import torch
 
 from diffprobe.config.names import FIGURES
 from diffprobe.data.imagesets import ImageSet, open_images
-from diffprobe.evaluation.autosave import Autosave
-from diffprobe.evaluation.collect import collect
-from diffprobe.evaluation.extractors import Extractor
-from diffprobe.evaluation.reference import Reference, read
-from diffprobe.evaluation.statistics import Plan
+from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.collect import collect
+from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.reference import Reference, read
+from diffprobe.evaluation.generation.statistics import Plan
 from diffprobe.runtime.files import sha256
 
 
