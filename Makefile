@@ -30,12 +30,15 @@ lint: env
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 
-# Renew the lock from pyproject.toml (uv resolves for every platform at once).
+# Bring the lock up to pyproject.toml (uv resolves for every platform at once). Pins that still fit stay as they are;
+# make lock UPGRADE=--upgrade moves them all to the newest.
 lock: env
 	$(BIN)/python -m pip install --quiet uv
-	echo "# Every package that diffprobe runs with, pinned; made by: make lock" > requirements.lock.new
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header pyproject.toml >> requirements.lock.new
-	mv requirements.lock.new requirements.lock
+	cp requirements.lock requirements.lock.new
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header $(UPGRADE) \
+	  --output-file requirements.lock.new pyproject.toml > /dev/null
+	{ echo "# Every package that diffprobe runs with, pinned; made by: make lock"; cat requirements.lock.new; } > requirements.lock
+	rm requirements.lock.new
 
 clean:
 	rm -rf results .snakemake
