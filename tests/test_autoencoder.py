@@ -26,7 +26,7 @@ def small(size: int = 16, resize: str = "repeat") -> Codec:
 def test_moments_and_decoding_are_diffusers_own() -> None:
     codec, x = small(), torch.rand(2, 1, 8, 8) * 2 - 1
     network: AutoencoderKL = codec.network
-    own = network.encode(codec.fitted(x)).latent_dist
+    own = network.encode(codec.preprocess(x)).latent_dist
     mean, logvar = codec.moments(x).chunk(2, dim=1)
     assert mean.shape == (2, 4, 8, 8)
     torch.testing.assert_close(mean, own.mean)
@@ -44,11 +44,11 @@ def test_images_come_back_as_they_went(resize: str) -> None:
     """Grey through three channels; repeating pixels is undone exactly, interpolating is not."""
     x = torch.rand(3, *IMAGE) * 2 - 1
     codec = small(resize=resize)
-    assert codec.fitted(x).shape == (3, 3, 16, 16)
-    back = resized(codec.fitted(x).mean(dim=1, keepdim=True), 8, resize)
+    assert codec.preprocess(x).shape == (3, 3, 16, 16)
+    back = resized(codec.preprocess(x).mean(dim=1, keepdim=True), 8, resize)
     assert torch.allclose(back, x, atol=1e-6) == (resize == "repeat")
     flat = torch.full((1, *IMAGE), 0.25)
-    torch.testing.assert_close(resized(codec.fitted(flat), 8, resize)[:, :1], flat)
+    torch.testing.assert_close(resized(codec.preprocess(flat), 8, resize)[:, :1], flat)
 
 
 def test_posterior_has_the_moments_that_it_is_drawn_from() -> None:

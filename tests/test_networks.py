@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from diffprobe.config.names import unet_taps
 from diffprobe.networks.condition import Condition
-from diffprobe.networks.unet import Attention, Parts, RightPadded, UNet, sinusoid
+from diffprobe.networks.unet import UNet
+from diffprobe.networks.unet_blocks import BlockOptions, RightPadded, SpatialAttention, sinusoid
 
 
 def small() -> UNet:
@@ -95,13 +96,13 @@ def test_all_maps_keep_one_memory_format(options, weights):
     for module in network.modules():
         module.register_forward_hook(look)
     network(torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last), torch.zeros(2))
-    assert {"GroupNorm", "Conv2d", "Attention", "ResBlock", "Upsample"} <= {name for name, _ in seen}
+    assert {"GroupNorm", "Conv2d", "SpatialAttention", "ResBlock", "Upsample"} <= {name for name, _ in seen}
     assert [name for name, kept in seen if not kept] == []
 
 
 def test_attention_is_the_plain_formula():
     """softmax((q d^-1/4) (k d^-1/4)^T) v, as DDAE and DDPM write it."""
-    attention = Attention(16, Parts(64, 4, 1e-5, 0.0, 1.0))
+    attention = SpatialAttention(16, BlockOptions(64, 4, 1e-5, 0.0, 1.0))
     x = torch.randn(2, 16, 4, 4)
     q, k, v = attention.qkv(attention.norm(x).flatten(2).mT).chunk(3, dim=-1)
     weights = ((q * 16**-0.25) @ (k * 16**-0.25).mT).softmax(dim=-1)
@@ -172,9 +173,9 @@ def test_residual_sums_are_scaled():
     x, emb = torch.randn(1, 32, 4, 4), torch.randn(1, 64)
     assert torch.equal(block.res(x, emb), x / 2) and torch.equal(block(x, emb), x / 4)
     torch.manual_seed(0)
-    plain = Attention(16, Parts(64, 4, 1e-5, 0.0, 1.0))
+    plain = SpatialAttention(16, BlockOptions(64, 4, 1e-5, 0.0, 1.0))
     torch.manual_seed(0)
-    half = Attention(16, Parts(64, 4, 1e-5, 0.0, 0.5))
+    half = SpatialAttention(16, BlockOptions(64, 4, 1e-5, 0.0, 0.5))
     assert torch.equal(half(x[:, :16]), plain(x[:, :16]) / 2)
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from diffprobe.config.autoencoders import Trained
 from diffprobe.data import images
 from diffprobe.networks import perceptual
-from diffprobe.networks.perceptual import Perceptual, available
+from diffprobe.networks.perceptual import LPIPS, available
 from diffprobe.plan import job_arguments
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
@@ -47,7 +47,7 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_distances_and_gradients_are_the_packages(package: lpips.LPIPS, vgg: Path, pair: tuple) -> None:
-    ours, (a, b) = Perceptual(vgg), pair
+    ours, (a, b) = LPIPS(vgg), pair
     found = []
     for distance in (ours, lambda x, y: package(x, y).flatten()):
         x = a.clone().requires_grad_(True)
@@ -61,14 +61,14 @@ def test_distances_and_gradients_are_the_packages(package: lpips.LPIPS, vgg: Pat
 
 
 def test_grey_images_are_repeated_and_16_pixels_suffice(vgg: Path, pair: tuple) -> None:
-    ours, (a, b) = Perceptual(vgg), (x[:, :1, :16, :16] for x in pair)
+    ours, (a, b) = LPIPS(vgg), (x[:, :1, :16, :16] for x in pair)
     torch.testing.assert_close(ours(a, b), ours(a.repeat(1, 3, 1, 1), b.repeat(1, 3, 1, 1)))
 
 
 def test_safetensors_and_a_whole_network_serve_too(vgg: Path, pair: tuple, tmp_path: Path) -> None:
     state = torch.load(vgg) | {"classifier.6.bias": torch.zeros(1000)}
     save_file(state, tmp_path / "vgg.safetensors")
-    assert torch.equal(Perceptual(tmp_path / "vgg.safetensors")(*pair), Perceptual(vgg)(*pair))
+    assert torch.equal(LPIPS(tmp_path / "vgg.safetensors")(*pair), LPIPS(vgg)(*pair))
 
 
 def test_other_files_are_refused_in_one_line(vgg: Path, tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_other_files_are_refused_in_one_line(vgg: Path, tmp_path: Path) -> None:
     ):
         torch.save({key: x for key, x in (state | change).items() if x is not None}, tmp_path / "other.pth")
         with pytest.raises(UserError, match=f"other.pth: not torchvision's VGG16 .*{said}.*train.perceptual.vgg"):
-            Perceptual(tmp_path / "other.pth")
+            LPIPS(tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(UserError, match=r"text\.pth cannot be read"):
-        Perceptual(tmp_path / "text.pth")
+        LPIPS(tmp_path / "text.pth")
     with pytest.raises(UserError, match=r"train\.perceptual\.vgg: .*gone\.pth: no such file"):
         available(tmp_path / "gone.pth", download=True)
 

@@ -13,19 +13,19 @@ from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.reconstruction import Reconstruction, likenesses, reconstructed
 from diffprobe.evaluation.model import load_codec
-from diffprobe.networks.perceptual import Perceptual, available
+from diffprobe.networks.perceptual import LPIPS, available
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run
 
 SHOWN = 64  # pairs that are kept for the plot
 
 
-def make_perceptual(job: Job) -> Perceptual | None:
+def make_perceptual(job: Job) -> LPIPS | None:
     """LPIPS, but nothing is downloaded for it: half a gigabyte is fetched only where a training asks for it."""
     file, missing = available(job.optional("vgg"), download=False)
     if file is None:
         print(missing, file=job.log)
-    return Perceptual(file).to(job.device, memory_format=torch.channels_last) if file else None
+    return LPIPS(file).to(job.device, memory_format=torch.channels_last) if file else None
 
 
 def main(job: Job) -> None:

@@ -19,7 +19,7 @@ from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.flops import on_meta, training_flops
-from diffprobe.networks.perceptual import Perceptual, available
+from diffprobe.networks.perceptual import LPIPS, available
 from diffprobe.runtime.files import digest, sha256, write_jsonl
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.keyed import Key, torch_seed
@@ -83,7 +83,7 @@ def make_stream(job: Job, data: Data, options: Options, world: World) -> Feed:
     return open_stream(job.input("images"), train["splits"], options.seed, job.device, resident)
 
 
-def make_task(config: dict, data: Data, shape: dict, seed: int, perceptual: Perceptual | None = None) -> Task:
+def make_task(config: dict, data: Data, shape: dict, seed: int, perceptual: LPIPS | None = None) -> Task:
     """The task with networks of fresh weights; `shape` is what of the network follows from the data."""
     torch.manual_seed(torch_seed(Key(seed, "weights"), 0))
     network = build(config["network"], **shape)
@@ -144,17 +144,17 @@ def work(config: dict, data: Data, shape: dict, images: int) -> float:
     return images * training_flops(*on_meta(config["network"], data.shape, **more))
 
 
-def make_perceptual(job: Job) -> Perceptual | None:
+def make_perceptual(job: Job) -> LPIPS | None:
     """LPIPS where it is asked for; where its weights are not to be had, a line that says so."""
     if job.config["task"] != "autoencoding" or not job.config["losses"]["perceptual"]:
         return None
     file, missing = available(job.optional("vgg"), download=True)
     if file is None:
         job.say(missing)
-    return Perceptual(file).to(job.device, memory_format=torch.channels_last) if file else None
+    return LPIPS(file).to(job.device, memory_format=torch.channels_last) if file else None
 
 
-def lpips_of(config: dict, perceptual: Perceptual | None) -> dict[str, str]:
+def lpips_of(config: dict, perceptual: LPIPS | None) -> dict[str, str]:
     """What tells the LPIPS that a run is trained by: a run that began without it is not gone on with, nor with others;
     nothing where it is not asked for.
     """

@@ -17,7 +17,7 @@ from diffprobe.interop.importing import differing, refuse
 from diffprobe.interop.names import State, to_ours
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
-from diffprobe.networks.diffusers_autoencoder import whole
+from diffprobe.networks.diffusers_autoencoder import autoencoder_class, with_defaults
 from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.files import digest, sha256
 from diffprobe.training import checkpoints
@@ -73,7 +73,10 @@ def opened(place: str, key: str, say: Say) -> Model:
         raise UserError(f"{key}: {place}: no such folder")
     try:
         folder = published.model_folder(place) if local else hub.cached_or_downloaded(place, key, say)
-        return Model(whole(published.read_config(folder)), folder, published.weights_file(folder))
+        config = published.read_config(folder)
+        kind = config["_class_name"]
+        whole = {"_class_name": kind, **with_defaults(autoencoder_class(kind), config)}
+        return Model(whole, folder, published.weights_file(folder))
     except ValueError as error:
         raise UserError(f"{key}: {place} is refused; allowed: {error}") from None
 

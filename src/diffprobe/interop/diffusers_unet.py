@@ -3,12 +3,12 @@
 Names and meaning of the keys: diffusers/models/unets/unet_2d.py and the blocks that it is built of.
 """
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
 from diffprobe.config.problems import Problem
 from diffprobe.interop.names import Map, Place, Scheme, State, unet_map
+from diffprobe.networks.diffusers_autoencoder import with_defaults
 from diffprobe.networks.unet import UNet
 
 PARTS = {"encoder": "down", "decoder": "up"}
@@ -90,8 +90,7 @@ def whole(config: dict[str, Any]) -> dict[str, Any]:
     """A model's config with every key that UNet2DModel takes, and its defaults for those that are not named."""
     from diffusers import UNet2DModel
 
-    parameters = inspect.signature(UNet2DModel.__init__).parameters
-    return {key: config.get(key, one.default) for key, one in parameters.items() if key != "self"}
+    return with_defaults(UNet2DModel, config)
 
 
 def refused_config(config: dict[str, Any]) -> Iterator[Problem]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from diffprobe.evaluation.generation.extractors.weights import checked
-from diffprobe.networks.unet import ResBlock, UNet
+from diffprobe.networks.unet import UNet
+from diffprobe.networks.unet_blocks import ResBlock
 from diffprobe.runtime.errors import UserError
 
 Map = dict[str, tuple[str, ...]]

@@ -1,5 +1,5 @@
 """Autoencoders between images and latents: diffusers' AutoencoderKL (Rombach et al., High-resolution image synthesis
-with latent diffusion models, 2022), and the codec that fits it to a dataset's images.
+with latent diffusion models, 2022), and the codec that fits one to a dataset's images.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOGVAR = (-30.0, 20.0)  # where log-variances are cut, as AutoencoderKL does
+LOGVAR = (-30.0, 20.0)  # log-variances are clamped to this, as AutoencoderKL does
 
 
 def autoencoder_kl(
@@ -18,8 +18,7 @@ def autoencoder_kl(
     """An AutoencoderKL of one level per width, each but the first halving the resolution."""
     from diffusers import AutoencoderKL
 
-    levels = len(widths)
-    return AutoencoderKL(
+    return AutoencoderKL(  # type: ignore[return-value]  # diffusers' stubs hide that it is a Module
         in_channels=channels,
         out_channels=channels,
         latent_channels=latent_channels,
@@ -27,18 +26,18 @@ def autoencoder_kl(
         layers_per_block=blocks,
         norm_num_groups=groups,
         mid_block_add_attention=attention,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
     )
 
 
 def posterior(moments: Tensor, noise: Tensor | None) -> Tensor:
-    """A latent from its posterior: mean + exp(logvar / 2) noise (Kingma & Welling 2014, section 2.4); without noise
-    the mean.
+    """A latent (B, C, h, w) drawn from its posterior, or without noise the mean.
 
     moments (B, 2C, h, w): means, then log-variances; noise (B, C, h, w).
     """
-    mean, logvar = moments.chunk(2, dim=1)
+    mean, logvar = moments.chunk(2, dim=1)  # (B, C, h, w) each
+    # The reparametrisation of Kingma & Welling 2014, section 2.4.
     return mean if noise is None else mean + (logvar / 2).exp() * noise
 
 
@@ -47,7 +46,7 @@ class Codec:
     """An autoencoder of `channels` x `size` x `size` images, for a dataset's images (C, H, H) in [-1, 1].
 
     `network` has `encoder` and `decoder` and may have, on both sides of latents, `quant_conv` and `post_quant_conv`.
-    `resize` is `bilinear` (with antialiasing), or `repeat`: each pixel repeated, which no resizing back can blur.
+    `resize` is `bilinear` (with antialiasing), or `repeat`: each pixel is repeated, which resizing back undoes exactly.
     """
 
     network: Any
@@ -56,9 +55,9 @@ class Codec:
     image: tuple[int, int, int]  # (C, H, W) of the dataset
     resize: str = "bilinear"
 
-    def fitted(self, x: Tensor) -> Tensor:
-        """The dataset's images (B, C, H, W) as the autoencoder takes them: grey repeated, resized."""
-        x = x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x
+    def preprocess(self, x: Tensor) -> Tensor:
+        """The dataset's images (B, C, H, W) to the network's input (B, channels, size, size): grey ones repeated."""
+        x = x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x  # (B, channels, H, W)
         return resized(x, self.size, self.resize)
 
     @property
@@ -68,38 +67,38 @@ class Codec:
 
     def moments(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to the posterior's mean and log-variance (B, 2c, h, w), or to latents (B, c, h, w)."""
-        encoded = called(self.network, "quant_conv", self.network.encoder(self.fitted(x)))
+        encoded = optional_layer(self.network, "quant_conv", self.network.encoder(self.preprocess(x)))
         if self.holds == "latents":
-            return encoded
-        mean, logvar = encoded.chunk(2, dim=1)
-        return torch.cat([mean, logvar.clamp(*LOGVAR)], dim=1)
+            return encoded  # (B, c, h, w)
+        mean, logvar = encoded.chunk(2, dim=1)  # (B, c, h, w) each
+        return torch.cat([mean, logvar.clamp(*LOGVAR)], dim=1)  # (B, 2c, h, w)
 
     def latents(self, moments: Tensor, noise: Tensor | None = None) -> Tensor:
         """Latents (B, c, h, w) from `moments`: samples of the posterior, or without noise its mean."""
         return posterior(moments, noise) if self.holds == "moments" else moments
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents (B, c, h, w) to images as the autoencoder makes them, (B, channels, size, size)."""
-        return self.network.decoder(called(self.network, "post_quant_conv", z))
+        """Latents (B, c, h, w) to the network's images (B, channels, size, size)."""
+        return self.network.decoder(optional_layer(self.network, "post_quant_conv", z))
 
     def images(self, z: Tensor) -> Tensor:
-        """Latents (B, c, h, w) to images as the dataset has them, (B, C, H, W)."""
-        return self.returned(self.decode(z))
+        """Latents (B, c, h, w) to images in the dataset's shape (B, C, H, W)."""
+        return self.postprocess(self.decode(z))
 
-    def returned(self, x: Tensor) -> Tensor:
-        """Images (B, channels, size, size) as the dataset has them, (B, C, H, W): the reverse of `fitted`."""
-        x = x.mean(dim=1, keepdim=True) if self.image[0] == 1 else x
+    def postprocess(self, x: Tensor) -> Tensor:
+        """The network's images (B, channels, size, size) in the dataset's shape (B, C, H, W)."""
+        x = x.mean(dim=1, keepdim=True) if self.image[0] == 1 else x  # (B, C, size, size)
         return resized(x, self.image[1], self.resize)
 
 
-def called(network: nn.Module, part: str, x: Tensor) -> Tensor:
-    """What a part of the network makes of x; x, where it has no such part."""
-    layer = getattr(network, part, None)
+def optional_layer(network: nn.Module, name: str, x: Tensor) -> Tensor:
+    """x through a layer that not every autoencoder has."""
+    layer = getattr(network, name, None)
     return x if layer is None else layer(x)
 
 
 def resized(x: Tensor, size: int, resize: str) -> Tensor:
-    """Square images (B, C, H, H) at size x size; `repeat` repeats pixels, or takes the mean of those repeated."""
+    """Square images (B, C, H, H) at size x size; `repeat` repeats pixels, or averages the repeated ones."""
     if x.shape[2] == size:
         return x
     if resize == "repeat":
@@ -108,6 +107,6 @@ def resized(x: Tensor, size: int, resize: str) -> Tensor:
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images (B, ...) in [-1, 1], one for each: 10 log10(2^2 / MSE)."""
-    mse = (a - b).square().flatten(1).mean(dim=1).clamp(min=1e-10)
-    return 10 * torch.log10(4 / mse)
+    """Peak signal-to-noise ratio in dB (B,) of images (B, ...) in [-1, 1]."""
+    mse = (a - b).square().flatten(1).mean(dim=1).clamp(min=1e-10)  # (B,); at most 106 dB, where images are equal
+    return 10 * torch.log10(4 / mse)  # 10 log10(peak^2 / MSE), the peak being 2

@@ -1,4 +1,4 @@
-"""A small convolutional classifier: what the `classifier` extractor takes its features from."""
+"""A small convolutional classifier, from which the `classifier` extractor takes its features."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,13 +17,13 @@ class SmallClassifier(nn.Module):
         self.conv1 = nn.Conv2d(image_channels, widths[0], 3, padding=1)
         self.conv2 = nn.Conv2d(widths[0], widths[1], 3, padding=1, stride=2)
         self.conv3 = nn.Conv2d(widths[1], widths[2], 3, padding=1, stride=2)
-        self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths)
+        self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths)  # unlike batch norm, the same in testing
         self.head = nn.Linear(self.dim, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 4 * channels), not negative."""
+        """(B, dim), not negative."""
         for conv, norm in zip((self.conv1, self.conv2, self.conv3), self.norms, strict=True):
-            x = F.relu(norm(conv(x)))
+            x = F.relu(norm(conv(x)))  # (B, C, H', W')
         return x.mean(dim=(2, 3))  # (B, dim)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,13 +5,14 @@ from typing import Any
 import torch
 from torch import nn
 
-PAYS = 2e16  # FLOPs: some four minutes of a large GPU without compiling
+WORTHWHILE = 2e16  # FLOPs: some four minutes of a large GPU without compiling
 
 
-def compiled(network: nn.Module, device: torch.device, work: float, asked: str = "auto") -> Any:
-    """The network to be called, compiled on a GPU where `work` FLOPs are ahead, or as is `asked`: always, never.
+def compiled(network: nn.Module, device: torch.device, work: float, mode: str = "auto") -> Any:
+    """The network to call, compiled where `mode` is `always`, or where it is `auto`, on a GPU with `work` FLOPs ahead
+    that make compiling worthwhile.
 
     Its weights are those of the module itself.
     """
-    worth = device.type == "cuda" and work > PAYS
-    return torch.compile(network) if asked == "always" or (asked == "auto" and worth) else network
+    worthwhile = device.type == "cuda" and work > WORTHWHILE
+    return torch.compile(network) if mode == "always" or (mode == "auto" and worthwhile) else network

@@ -1,6 +1,7 @@
 """diffusers' own autoencoders, as a published config.json describes them."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,7 @@ KINDS = ("AutoencoderKL", "AutoencoderTiny")
 
 
 def autoencoder_class(kind: str) -> Any:
-    """diffusers' class of this name. Raises UserError for one that is no autoencoder of ours."""
+    """diffusers' class of this name. Raises UserError for a class that is not supported here."""
     import diffusers
 
     if kind not in KINDS:
@@ -19,24 +20,20 @@ def autoencoder_class(kind: str) -> Any:
     return getattr(diffusers, kind)
 
 
-def whole(config: dict[str, Any]) -> dict[str, Any]:
-    """A model's config with every key that its class takes, and the class's defaults for those that are not named."""
-    kind = config["_class_name"]
-    parameters = inspect.signature(autoencoder_class(kind).__init__).parameters
-    known = {key: config.get(key, one.default) for key, one in parameters.items() if key != "self"}
-    return {"_class_name": kind, **known}
+def with_defaults(model: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every key that a diffusers class takes, with the class's defaults for those that a config.json leaves out."""
+    parameters = inspect.signature(model.__init__).parameters
+    return {key: config.get(key, one.default) for key, one in parameters.items() if key != "self"}
 
 
-def diffusers_autoencoder(config: dict[str, Any]) -> nn.Module:
-    """An AutoencoderKL or AutoencoderTiny with fresh weights; both take and make images in [-1, 1], and the latter,
-    which has no posterior, makes latents of images.
+def diffusers_autoencoder(config: Mapping[str, Any]) -> nn.Module:
+    """An AutoencoderKL or AutoencoderTiny with fresh weights, for images in [-1, 1].
 
-    `config` is the content of the model's config.json. Raises UserError where no model can be built of it.
+    `config` is the content of the model's config.json. Raises UserError where no model can be built from it.
     """
+    kind = config["_class_name"]
+    model = autoencoder_class(kind)
     try:
-        return autoencoder_class(config["_class_name"]).from_config(whole(config))
-    except UserError:
-        raise
-    except Exception as error:  # whatever it finds wrong with a config
-        said = one_line(error)
-        raise UserError(f"diffusers autoencoder: no {config['_class_name']} can be built: {said}") from None
+        return model.from_config({"_class_name": kind, **with_defaults(model, config)})
+    except Exception as error:  # its constructor raises anything
+        raise UserError(f"diffusers autoencoder: no {kind} can be built: {one_line(error)}") from None

@@ -7,26 +7,27 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-NORM_GROUPS = 32  # at most, of a norm over groups
+NORM_GROUPS = 32  # at most, in a group norm
 
 
 class Discriminator(nn.Module):
-    """Images (B, channels, H, W) in [-1, 1] to a logit for each patch, (B, 1, h, w): 15 x 15 of 128 x 128 pixels.
+    """Images (B, channels, H, W) in [-1, 1] to a logit for each patch, (B, 1, h, w): 15 x 15 for 128 x 128 pixels.
 
-    Each of the `widths` halves the resolution; H and W are at least 2^(1 + number of widths). The first layer has no
-    norm. `norm`: `batch` as published, by which an image's logits depend on its batch, or `group`.
+    Each of the `widths` halves the resolution; H and W are at least 2^(1 + number of widths). `norm` is `batch`, as
+    published, with which an image's logits depend on its batch, or `group`.
     """
 
     def __init__(self, channels: int = 3, widths: Sequence[int] = (64, 128, 256), norm: str = "batch") -> None:
         super().__init__()
-        first, *others = widths
-        parts: list[nn.Module] = [nn.Conv2d(channels, first, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        before = first
+        before, *others = widths
+        # The first layer has no norm, as published.
+        layers: list[nn.Module] = [nn.Conv2d(channels, before, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         for width in others:
-            parts.append(nn.Conv2d(before, width, 4, stride=2, padding=1, bias=False))
-            parts += [normalisation(norm, width), nn.LeakyReLU(0.2)]
+            # No bias: the norm's own takes its place.
+            layers.append(nn.Conv2d(before, width, 4, stride=2, padding=1, bias=False))  # (B, width, H/2, W/2)
+            layers += [normalisation(norm, width), nn.LeakyReLU(0.2)]
             before = width
-        self.layers = nn.Sequential(*parts, nn.Conv2d(before, 1, 4, padding=1, bias=False))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, padding=1, bias=False))  # (B, 1, h, w)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -1,18 +1,20 @@
-"""LPIPS with VGG16 (Zhang et al., The unreasonable effectiveness of deep features as a perceptual metric, 2018), by the
-package `lpips`, which brings its own small part of the weights; those of VGG16 are torchvision's.
+"""LPIPS with VGG16 (Zhang et al., The unreasonable effectiveness of deep features as a perceptual metric, 2018).
+
+Its learned channel weights come from the package `lpips`; the weights of VGG16 are torchvision's.
 """
 
 import hashlib
+import importlib.util
 import pickle
 import shutil
 from http.client import HTTPException
+from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
-from unittest.mock import patch
 from urllib.request import urlopen
 
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -22,108 +24,121 @@ from diffprobe.runtime.files import atomic, sha256
 URL = "https://download.pytorch.org/models/vgg16-397923af.pth"  # ends in the first digits of its hash
 KEY = "train.perceptual.vgg"  # where a config names a local file
 SMALLEST = 16  # pixels: VGG16 halves four times
-PATIENCE = 10.0  # seconds without an answer after which there is no network
+PATIENCE = 10.0  # seconds to wait for an answer
+SLICES = (4, 9, 16, 23, 30)  # layers of VGG16 after relu1_2, 2_2, 3_3, 4_3 and 5_3
 
 
-class Perceptual(nn.Module):
-    """LPIPS of images (B, 1 or 3, H, W) in [-1, 1], H and W at least SMALLEST: (B,), 0 for equal ones.
+class LPIPS(nn.Module):
+    """The distance of images (B, 1 or 3, H, W) in [-1, 1], H and W at least SMALLEST: (B,), 0 for equal ones.
 
-    Version 0.1, of relu1_2, 2_2, 3_3, 4_3 and 5_3; grey images are repeated to three channels. Gradients reach the
-    images alone. `file` is torchvision's VGG16 (.pth or .safetensors), of which `features.*` suffice. UserError if it
-    is not that.
+    Version 0.1. Grey images are repeated to three channels. Only the images receive gradients. `file` is torchvision's
+    VGG16 (.pth or .safetensors), of which `features.*` suffice. Raises UserError for any other file.
     """
+
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, file: Path) -> None:
         super().__init__()
-        self.network = assembled(vgg_features(file)).eval().requires_grad_(False)
+        self.features = vgg_features(file)
+        self.weights = nn.ParameterList(channel_weights())  # (1, C, 1, 1) each
+        # ImageNet's mean and deviation, brought from [0, 1] to [-1, 1].
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])  # (3, 1, 1)
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None])  # (3, 1, 1)
+        self.eval().requires_grad_(False)
         self.sha256 = sha256(file)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.network(coloured(a), coloured(b)).flatten()
+        """Equation 1 of the paper: differences of unit-length features, squared, weighted by channel, averaged over
+        positions, summed over layers.
+        """
+        layers = zip(self.weights, self.activations(a), self.activations(b), strict=True)
+        squares = [(weight, (normalised(x) - normalised(y)) ** 2) for weight, x, y in layers]
+        distances = [F.conv2d(square, weight).mean(dim=(2, 3)) for weight, square in squares]  # (B, 1) each
+        return sum(distances, start=torch.zeros_like(distances[0])).flatten()  # (B,)
+
+    def activations(self, x: Tensor) -> list[Tensor]:
+        """The activations of images (B, 1 or 3, H, W) at the five layers, (B, C, H', W') each."""
+        h = (x.expand(-1, 3, -1, -1) - self.shift) / self.scale  # (B, 3, H, W)
+        activations = []
+        for start, stop in pairwise((0, *SLICES)):
+            h = self.features[start:stop](h)  # (B, C, H', W')
+            activations.append(h)
+        return activations
 
 
-def coloured(x: Tensor) -> Tensor:
-    return x.expand(-1, 3, -1, -1)  # (B, 1 or 3, H, W) to (B, 3, H, W)
+def normalised(h: Tensor) -> Tensor:
+    """Activations (B, C, H, W) at unit length in every position."""
+    return h / (torch.sqrt(torch.sum(h**2, dim=1, keepdim=True)) + 1e-10)
 
 
-def assembled(features: nn.Sequential) -> nn.Module:
-    """The package's LPIPS on these layers of VGG16, (B, 3, H, W) twice to (B, 1, 1, 1).
-
-    It would else make random weights first, or fetch them, those of VGG16's classifier too.
-    """
-    try:
-        import lpips
-        from lpips import pretrained_networks
-    except ImportError:
-        raise UserError(f"{KEY}: the package lpips is missing; pip install lpips") from None
-    ours = SimpleNamespace(vgg16=lambda pretrained: SimpleNamespace(features=features))
-    with patch.object(pretrained_networks, "tv", ours):
-        return lpips.LPIPS(net="vgg", verbose=False)
+def channel_weights() -> list[Tensor]:
+    """The learned weights of the five layers, (1, C, 1, 1) each, from the package's own file."""
+    package = importlib.util.find_spec("lpips")  # located, not imported: importing it takes a second
+    if package is None or package.origin is None:
+        raise UserError(f"{KEY}: the package lpips is missing; pip install lpips")
+    file = Path(package.origin).with_name("weights") / "v0.1" / "vgg.pth"
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    return [state[f"lin{layer}.model.1.weight"] for layer in range(len(SLICES))]
 
 
 def vgg_features(file: Path) -> nn.Sequential:
-    """VGG16's convolutional layers with the weights of a file. UserError if they are not there."""
+    """VGG16's convolutional layers with the weights in a file. Raises UserError where one is missing."""
     from torchvision.models import vgg16
 
-    with torch.device("meta"):
+    with torch.device("meta"):  # no random weights are made for what the file replaces
         layers = vgg16(weights=None, init_weights=False).features
-    state, filled = tensors(file), {}
-    for name, value in layers.state_dict().items():
-        found = state.get(f"features.{name}")
-        if not isinstance(found, Tensor) or found.shape != value.shape:
-            what = f"features.{name} is {'missing' if found is None else 'of another shape'}"
+    state, filled = read_tensors(file), {}
+    for name, expected in layers.state_dict().items():
+        value = state.get(f"features.{name}")
+        if not isinstance(value, Tensor) or value.shape != expected.shape:
+            what = f"features.{name} is {'missing' if value is None else 'of another shape'}"
             raise UserError(f"{file}: not torchvision's VGG16 ({what}); fetch {URL} and name it at {KEY}")
-        filled[name] = found.float()
+        filled[name] = value.float()
     layers.load_state_dict(filled, assign=True)
     return layers
 
 
-def tensors(file: Path) -> dict[str, Tensor]:
-    """What a file of weights holds, by name; no code of it is run."""
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors in a file of weights, by name; code in it is never run."""
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file)
         return dict(torch.load(file, map_location="cpu", weights_only=True))
     except (OSError, EOFError, RuntimeError, ValueError, TypeError, pickle.PickleError, SafetensorError) as error:
-        said = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{KEY}: {file} cannot be read ({said}); fetch {URL} and name it there") from None
+        line = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{KEY}: {file} cannot be read ({line}); fetch {URL} and name it there") from None
 
 
 # --- where the weights are
 
 
-def cached() -> Path:
-    """Where torchvision keeps its download."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name
+def available(configured: Path | None, download: bool) -> tuple[Path | None, str]:
+    """The file with VGG16's weights: the configured one, else torchvision's download, fetched now if `download`.
 
-
-def available(named: Path | None, download: bool) -> tuple[Path | None, str]:
-    """The file of VGG16's weights: the one that is named, else torchvision's, with `download` fetched if it is not
-    there; else None, and a line that says what is to be done.
-
-    UserError if the named file is not there.
+    Where there is none: None, and a line that says how to get it. Raises UserError if the configured file is missing.
     """
-    path = named or cached()
+    path = configured or Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name  # where torchvision keeps it
     if path.exists():
         return path, ""
-    if named is not None:
-        raise UserError(f"{KEY}: {named}: no such file; fetch {URL}, or leave the key out")
-    why = fetched(path) if download else "has not been fetched"
-    if not why:
+    if configured is not None:
+        raise UserError(f"{KEY}: {configured}: no such file; fetch {URL}, or leave the key out")
+    failure = fetch(path) if download else "has not been fetched"
+    if not failure:
         return path, ""
-    return None, f"LPIPS is left out: {URL} {why}; put that file at {path}, or name it at {KEY}"
+    return None, f"LPIPS is left out: {URL} {failure}; put that file at {path}, or name it at {KEY}"
 
 
-def fetched(path: Path) -> str:
-    """Download VGG16's weights to `path`, whole or not at all; why that could not be done, or nothing."""
+def fetch(path: Path) -> str:
+    """Download VGG16's weights to `path`, whole or not at all. Returns the reason for a failure, or nothing."""
     try:
         with atomic(path) as partial:
             with urlopen(URL, timeout=PATIENCE) as answer, partial.open("wb") as file:
                 shutil.copyfileobj(answer, file, 2**20)
             with partial.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if not found.startswith(path.stem.rpartition("-")[2]):
+                sha = hashlib.file_digest(file, "sha256").hexdigest()
+            if not sha.startswith(path.stem.rpartition("-")[2]):
                 raise OSError("what came is not the file that was published")
-    except (OSError, HTTPException) as error:  # of the network (urllib's are such too), or of the disk
-        return f"cannot be had ({error})"
+    except (OSError, HTTPException) as error:  # from the network (urllib's errors are OSErrors), or from the disk
+        return f"cannot be downloaded ({error})"
     return ""

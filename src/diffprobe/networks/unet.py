@@ -1,129 +1,39 @@
-"""The U-Net of DDPM (Ho et al. 2020) in the form that DDAE trains (Xiang et al. 2023): plain skips, additive noise
-embedding, one attention head, PyTorch's initialisation. Options give what DDPM and EDM (Karras et al. 2022) have.
+"""The U-Net of DDPM (Ho et al. 2020) as DDAE trains it (Xiang et al. 2023): plain skips, additive noise embedding,
+one attention head, PyTorch's initialisation. Options cover DDPM and EDM (Karras et al. 2022).
 
 With 128 channels, multipliers (1, 2, 2, 2), 2 blocks and attention at level 1 it has 35,746,307 parameters; with
-(2, 2, 2), 4 blocks and resampling blocks, "DDPM++" (Song et al. 2021), it has 56,524,291, and 1,152 more where it is
-told of EDM's augmentation.
-
-All maps keep one memory format, channels last: norms, convolutions and resampling do, and attention reads the same
-memory as tokens (B, HW, C). A `.contiguous()` or NCHW view in a block would undo it for all that follows.
+(2, 2, 2), 4 blocks and resampling blocks, "DDPM++" (Song et al. 2021), it has 56,524,291, and 1,152 more with EDM's
+augmentation label.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprobe.config.names import unet_taps
 from diffprobe.networks.condition import NOTHING, Condition
-
-
-def sinusoid(c_noise: Tensor, dim: int) -> Tensor:
-    """(B,) to (B, dim): sines, then cosines, of dim/2 frequencies from 1 down to 1/10000 (Vaswani et al. 2017, 3.5)."""
-    half = dim // 2
-    frequencies = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, device=c_noise.device))
-    angles = c_noise[:, None] * frequencies  # (B, dim/2)
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-class Upsample(nn.Module):
-    """Nearest-neighbour doubling, followed by `after`."""
-
-    def __init__(self, after: nn.Module) -> None:
-        super().__init__()
-        self.after = after
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(F.interpolate(x, scale_factor=2, mode="nearest"))  # (B, C, 2H, 2W)
-
-
-class RightPadded(nn.Conv2d):
-    """A convolution of stride 2 that pads on the right and below only, as DDPM's does (TensorFlow's `SAME`)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (0, 1, 0, 1)))
-
-
-class Parts(NamedTuple):
-    """What all blocks of a U-Net have in common."""
-
-    emb: int  # width of the noise embedding
-    groups: int
-    eps: float
-    dropout: float
-    skip_scale: float
-
-    def norm(self, width: int) -> nn.GroupNorm:
-        return nn.GroupNorm(self.groups, width, eps=self.eps)
-
-
-class ResBlock(nn.Module):
-    """norm, SiLU, [resample], conv, + noise embedding, norm, SiLU, dropout, conv; added to a shortcut."""
-
-    def __init__(self, width_in: int, width_out: int, parts: Parts, resample: nn.Module | None = None) -> None:
-        super().__init__()
-        self.skip_scale = parts.skip_scale
-        self.norm1 = parts.norm(width_in)
-        self.resample = resample or nn.Identity()
-        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
-        self.emb = nn.Linear(parts.emb, width_out)
-        self.norm2 = parts.norm(width_out)
-        self.dropout = nn.Dropout(parts.dropout)
-        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
-        self.shortcut = nn.Conv2d(width_in, width_out, 1) if width_in != width_out else nn.Identity()
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(self.resample(F.silu(self.norm1(x))))  # (B, C, H, W)
-        h = h + self.emb(F.silu(emb))[:, :, None, None]
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return scaled(h + self.shortcut(self.resample(x)), self.skip_scale)
-
-
-def scaled(x: Tensor, scale: float) -> Tensor:
-    return x if scale == 1 else x * scale
-
-
-class Attention(nn.Module):
-    """Self-attention over positions, one head of the full width, residual."""
-
-    def __init__(self, width: int, parts: Parts) -> None:
-        super().__init__()
-        self.skip_scale = parts.skip_scale
-        self.norm = parts.norm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.norm(x).flatten(2).mT  # (B, HW, C)
-        q, k, v = self.qkv(tokens)[:, None].chunk(3, dim=-1)  # (B, 1, HW, C): one head, else no fused kernel
-        mixed = self.out(F.scaled_dot_product_attention(q, k, v)[:, 0])  # (B, HW, C)
-        return scaled(x + mixed.mT.unflatten(2, x.shape[2:]), self.skip_scale)
-
-
-class Block(nn.Module):
-    """A residual block and, where its level has it, attention: the unit that taps name."""
-
-    def __init__(self, width_in: int, width_out: int, parts: Parts, attention: bool) -> None:
-        super().__init__()
-        self.res = ResBlock(width_in, width_out, parts)
-        self.attention = Attention(width_out, parts) if attention else nn.Identity()
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        return self.attention(self.res(x, emb))
+from diffprobe.networks.unet_blocks import (
+    BlockOptions,
+    ResBlock,
+    RightPadded,
+    SpatialAttention,
+    UNetBlock,
+    Upsample,
+    sinusoid,
+)
 
 
 class UNet(nn.Module):
     """`forward(x, c_noise, cond)`: x (B, image_channels, H, W), H and W divisible by 2^(levels-1); c_noise (B,).
 
-    `classes` is the number of labels where the network is told them, else 0; `augment` the length of what it is told of
-    an image's augmentation, else 0: linear embeddings, which zeros leave out (EDM, appendix F.2).
+    `classes` is the number of labels it is conditioned on, 0 for none; `augment` the length of the augmentation label,
+    0 for none. Both enter through linear embeddings, to which a label of zeros adds nothing (EDM, appendix F.2).
 
-    `time_scale` multiplies c_noise before its sinusoids; `skip_scale` multiplies every residual sum; `init` is
-    PyTorch's, DDPM's or EDM's; `down_padding` of the downsampling convolutions is on both sides or, as in DDPM, on the
-    `right` (and below).
+    `time_scale` multiplies c_noise before its sinusoids; `skip_scale` multiplies every residual sum; `init` is `torch`,
+    `ddpm` or `edm`; `down_padding` pads downsampling convolutions on `both` sides or, as DDPM does, on the `right` (and
+    below).
 
     Taps: in_1.. (encoder blocks), mid, out_1.. (decoder blocks), each (B, C, H', W') after attention.
     """
@@ -149,29 +59,32 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [channels * m for m in multipliers]
-        parts = Parts(4 * channels, groups, norm_eps, dropout, skip_scale)
+        options = BlockOptions(4 * channels, groups, norm_eps, dropout, skip_scale)
         self.channels, self.blocks, self.time_scale, self.classes = channels, blocks, time_scale, classes
         self.taps = unet_taps(len(widths), blocks)
-        self.embed = nn.Sequential(nn.Linear(channels, parts.emb), nn.SiLU(), nn.Linear(parts.emb, parts.emb))
+        # Submodules are created in a fixed order: each draws its initial weights when it is made.
+        self.embed = nn.Sequential(nn.Linear(channels, options.emb), nn.SiLU(), nn.Linear(options.emb, options.emb))
         self.label = nn.Linear(classes, channels, bias=False) if classes else None
         self.augment = nn.Linear(augment, channels, bias=False) if augment else None
         self.stem = nn.Conv2d(image_channels, channels, 3, padding=1)
 
-        def block(width_in: int, width_out: int, level: int) -> Block:
-            return Block(width_in, width_out, parts, level in attention)
+        def block(width_in: int, width_out: int, level: int) -> UNetBlock:
+            return UNetBlock(width_in, width_out, options, level in attention)
 
         def down(width: int) -> nn.Module:
             if resample == "block":
-                return ResBlock(width, width, parts, nn.AvgPool2d(2))
+                return ResBlock(width, width, options, nn.AvgPool2d(2))
             if down_padding == "right":
                 return RightPadded(width, width, 3, stride=2)
             return nn.Conv2d(width, width, 3, stride=2, padding=1)
 
         def up(width: int) -> nn.Module:
             if resample == "block":
-                return ResBlock(width, width, parts, Upsample(nn.Identity()))
+                return ResBlock(width, width, options, Upsample(nn.Identity()))
             return Upsample(nn.Conv2d(width, width, 3, padding=1))
 
+        # Every output of the encoder's way down is kept for the decoder, which consumes them last in, first out:
+        # the stem, each block, each downsampling. That makes blocks + 1 per level.
         width, skips = channels, [channels]
         self.encoder, self.downs = nn.ModuleList(), nn.ModuleList()
         for level, width_out in enumerate(widths):
@@ -182,8 +95,8 @@ class UNet(nn.Module):
             if level < len(widths) - 1:
                 self.downs.append(down(width))
                 skips.append(width)
-        self.mid1 = Block(width, width, parts, attention=True)
-        self.mid2 = Block(width, width, parts, attention=False)
+        self.mid1 = UNetBlock(width, width, options, attention=True)
+        self.mid2 = UNetBlock(width, width, options, attention=False)
         self.decoder, self.ups = nn.ModuleList(), nn.ModuleList()
         for level, width_out in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
@@ -208,48 +121,50 @@ class UNet(nn.Module):
 
         With `features_only` nothing after the last tap is computed and the output is None.
         """
-        found: dict[str, Tensor] = {}
-        h = x
+        tapped: dict[str, Tensor] = {}
+        h = x  # (B, image_channels, H, W)
+        # `activations` is a generator, so returning early leaves the later blocks uncomputed.
         for name, h in self.activations(x, self.embedding(c_noise, cond)):
             if name in taps:
-                found[name] = h
-                if features_only and len(found) == len(taps):
-                    return None, found
-        return self.head(h), found
+                tapped[name] = h  # (B, C, H', W')
+                if features_only and len(tapped) == len(taps):
+                    return None, tapped
+        return self.head(h), tapped
 
     def embedding(self, c_noise: Tensor, cond: Condition) -> Tensor:
-        """What every block is told, (B, 4 channels): the noise level and, where known, label and augmentation."""
-        told = sinusoid(self.time_scale * c_noise, self.channels)  # (B, channels)
+        """The embedding (B, 4 channels) that every block adds: noise level, label, augmentation label."""
+        emb = sinusoid(self.time_scale * c_noise, self.channels)  # (B, channels)
         if self.label is not None and cond.label is not None:
-            known = torch.arange(self.classes, device=cond.label.device)
-            told = told + self.label((cond.label[:, None] == known).to(told.dtype))  # -1, no label, adds nothing
+            classes = torch.arange(self.classes, device=cond.label.device)  # (classes,)
+            one_hot = cond.label[:, None] == classes  # (B, classes); all zeros for -1, no label
+            emb = emb + self.label(one_hot.to(emb.dtype))  # (B, channels)
         if self.augment is not None and cond.augment is not None:
-            told = told + self.augment(cond.augment)
-        return self.embed(told)
+            emb = emb + self.augment(cond.augment)  # (B, channels)
+        return self.embed(emb)  # (B, 4 channels)
 
     def activations(self, x: Tensor, emb: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Each block's name and output, in the order of computation; emb (B, 4 channels)."""
         names = iter(self.taps)
-        h = self.stem(x)
+        h = self.stem(x)  # (B, channels, H, W)
         skips = [h]
         for i, block in enumerate(self.encoder, start=1):
-            h = block(h, emb)
+            h = block(h, emb)  # (B, C, H', W')
             skips.append(h)
             yield next(names), h
-            if i % self.blocks == 0 and i < len(self.encoder):
-                h = resampled(self.downs[i // self.blocks - 1], h, emb)
+            if i % self.blocks == 0 and i < len(self.encoder):  # the end of a level, not the last
+                h = resampled(self.downs[i // self.blocks - 1], h, emb)  # (B, C, H'/2, W'/2)
                 skips.append(h)
         h = self.mid2(self.mid1(h, emb), emb)
         yield next(names), h
         for i, block in enumerate(self.decoder, start=1):
-            h = block(torch.cat([h, skips.pop()], dim=1), emb)
+            h = block(torch.cat([h, skips.pop()], dim=1), emb)  # (B, C, H', W')
             yield next(names), h
             if i % (self.blocks + 1) == 0 and i < len(self.decoder):
-                h = resampled(self.ups[i // (self.blocks + 1) - 1], h, emb)
+                h = resampled(self.ups[i // (self.blocks + 1) - 1], h, emb)  # (B, C, 2H', 2W')
 
 
 def resampled(module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
-    """Apply a resampler, which may be a plain layer or a residual block."""
+    """Apply a resampler: a plain layer, or a residual block, which takes the embedding too."""
     return module(h, emb) if isinstance(module, ResBlock) else module(h)
 
 
@@ -257,22 +172,24 @@ def resampled(module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
 def initialise(network: UNet, init: str) -> None:
     """Xavier's uniform weights (Glorot & Bengio 2010), zero biases; nearly zero where a branch or the output joins.
 
-    `ddpm`: those are zero, q, k and v are layers of their own (Ho et al. 2020, their code). `edm`: they are scaled by
-    1e-5, the weights of q, k and v by sqrt(0.2) (Karras et al. 2022, their code).
+    `ddpm`: those are zero, and q, k and v are drawn as layers of their own (Ho et al. 2020, their code). `edm`: they
+    are scaled by 1e-5, the weights of q, k and v by sqrt(0.2) (Karras et al. 2022, their code).
     """
-    joins = [network.head[2]]
+    joins: list[nn.Conv2d | nn.Linear] = [network.head[2]]  # type: ignore[list-item]
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         joins += [module.conv2] if isinstance(module, ResBlock) else []
-        joins += [module.out] if isinstance(module, Attention) else []
+        joins += [module.out] if isinstance(module, SpatialAttention) else []
     for module in network.modules():
-        if isinstance(module, Attention) and init == "edm":
+        if isinstance(module, SpatialAttention) and init == "edm":
             module.qkv.weight.mul_(math.sqrt(0.2))
-        elif isinstance(module, Attention):
-            for part in module.qkv.weight.chunk(3):
-                nn.init.xavier_uniform_(part)
+        elif isinstance(module, SpatialAttention):
+            # Xavier's bound depends on the output width, which is three times too large for the stacked matrix.
+            for matrix in module.qkv.weight.chunk(3):
+                nn.init.xavier_uniform_(matrix)
+    # Each residual block starts near the identity, and the network near predicting zero.
     for module in joins:
         module.weight.mul_(1e-5 if init == "edm" else 0)

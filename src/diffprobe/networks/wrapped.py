@@ -1,6 +1,6 @@
 """Any unconditional diffusers UNet2DModel as a network of ours."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,22 +14,22 @@ class Wrapped(nn.Module):
     """`forward(x, c_noise, cond)` as `unet.UNet`; its weights are the model's own under `unet.`, `cond` is ignored.
 
     `config` is the content of the model's config.json. Taps: `in_1`.., `mid`, `out_1`.., each the output (B, C, H, W)
-    of a residual block with its attention, where it has one. Raises UserError for a model that cannot be told our noise
-    levels, or that sees another number of channels.
+    of a residual block with its attention, where it has one. Raises UserError for a model that takes no noise level as
+    a number, is conditioned on labels, or has another number of channels.
     """
 
-    def __init__(self, config: dict[str, Any], image_channels: int) -> None:
+    def __init__(self, config: Mapping[str, Any], image_channels: int) -> None:
         super().__init__()
         from diffusers import UNet2DModel
 
         try:
             self.unet = UNet2DModel.from_config(dict(config))
-        except Exception as error:  # whatever it finds wrong with a config
+        except Exception as error:  # its constructor raises anything
             raise UserError(f"diffusers config: no UNet2DModel can be built of it: {error}") from None
         for key, value, allowed in refused(self.unet.config, image_channels):
             raise UserError(f"diffusers config: {key}: {value} is refused; allowed: {allowed}")
         self.taps = diffusers_taps(dict(self.unet.config))
-        self.tapped = dict(zip(self.taps, units(self.unet), strict=True))  # no submodules: a dict registers none
+        self.tapped = dict(zip(self.taps, tap_modules(self.unet), strict=True))  # a plain dict registers no submodules
 
     def forward(
         self,
@@ -43,55 +43,56 @@ class Wrapped(nn.Module):
 
         With `features_only` nothing after the last tap is computed and the output is None.
         """
-        found: dict[str, Tensor] = {}
+        activations: dict[str, Tensor] = {}
 
         def hook(name: str) -> Callable[..., None]:
-            def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-                found[name] = output
-                if features_only and len(found) == len(taps):
-                    raise _AllFound
+            def keep(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+                activations[name] = output  # (B, C, H', W')
+                if features_only and len(activations) == len(taps):
+                    raise _LastTap
 
             return keep
 
+        # Hooks live for one pass only, so that a copy of the network never keeps another's.
         hooks = [self.tapped[name].register_forward_hook(hook(name)) for name in self.taps if name in taps]
         try:
-            return self.unet(x, c_noise, return_dict=False)[0], found
-        except _AllFound:
-            return None, found
+            return self.unet(x, c_noise, return_dict=False)[0], activations
+        except _LastTap:
+            return None, activations
         finally:
             for handle in hooks:
                 handle.remove()
 
 
-class _AllFound(Exception):  # noqa: N818 (no error)
-    """Ends a forward pass from within, at its last tap."""
+class _LastTap(Exception):  # noqa: N818 (not an error)
+    """Ends a forward pass from within: the model's own code offers no early exit."""
 
 
-def units(unet: Any) -> Iterator[nn.Module]:
+def tap_modules(unet: Any) -> Iterator[nn.Module]:
     """The module after which each tap is read, in the order of computation."""
     for block in unet.down_blocks:
-        yield from ends(block)
+        yield from block_outputs(block)
     yield unet.mid_block.resnets[-1]
     for block in unet.up_blocks:
-        yield from ends(block)
+        yield from block_outputs(block)
 
 
-def ends(block: Any) -> Iterator[nn.Module]:
-    """A block's residual blocks, or the attention after one; where there are fewer attentions, the last have them."""
+def block_outputs(block: Any) -> Iterator[nn.Module]:
+    """A block's residual blocks, or the attention after one."""
     attentions = list(getattr(block, "attentions", None) or [])
-    plain = len(block.resnets) - len(attentions)
+    plain = len(block.resnets) - len(attentions)  # where there are fewer attentions, the last residual blocks have them
     for i, resnet in enumerate(block.resnets):
         yield resnet if i < plain else attentions[i - plain]
 
 
-def refused(config: Any, image_channels: int) -> Iterator[tuple[str, object, str]]:
-    """What of a model's config keeps it from being a network of ours: key, value, what is allowed."""
-    if config.time_embedding_type != "positional":
-        yield "time_embedding_type", config.time_embedding_type, "positional"
-    if config.mid_block_type is None:
+def refused(config: Mapping[str, Any], image_channels: int) -> Iterator[tuple[str, object, str]]:
+    """What in a model's config rules it out as a network here: key, value, what is allowed."""
+    if config["time_embedding_type"] != "positional":
+        yield "time_embedding_type", config["time_embedding_type"], "positional"
+    if config["mid_block_type"] is None:
         yield "mid_block_type", None, "a middle block (the tap `mid`)"
-    if config.class_embed_type or config.num_class_embeds:
-        yield "num_class_embeds", config.num_class_embeds, "a model that is told no labels"
+    if config["class_embed_type"] or config["num_class_embeds"]:
+        yield "num_class_embeds", config["num_class_embeds"], "null (a model without labels)"
     for key in ("in_channels", "out_channels"):
         if config[key] != image_channels:
             yield key, config[key], f"{image_channels}, as the images have"

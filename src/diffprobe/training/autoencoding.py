@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diffprobe.data.batch import Batch
 from diffprobe.networks.autoencoder import Codec, posterior
 from diffprobe.networks.discriminator import Discriminator
-from diffprobe.networks.perceptual import Perceptual
+from diffprobe.networks.perceptual import LPIPS
 from diffprobe.runtime.keyed import Draws, Key, torch_seed
 
 RECONSTRUCTION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss}  # mean of all
@@ -27,7 +27,7 @@ class Autoencoding:
     """
 
     def __init__(
-        self, codec: Codec, terms: dict, perceptual: Perceptual | None = None, adversary: nn.Module | None = None
+        self, codec: Codec, terms: dict, perceptual: LPIPS | None = None, adversary: nn.Module | None = None
     ) -> None:
         self.module, self.codec, self.terms = codec.network, codec, terms
         self.perceptual, self.adversary = perceptual, adversary
@@ -38,7 +38,7 @@ class Autoencoding:
         """`loss` and its parts: mse or l1, kl, lpips, and while the adversary plays `fooling`; then `adversary` too,
         its own loss.
         """
-        terms, x = self.terms, self.codec.fitted(batch.images)  # (B, C, S, S)
+        terms, x = self.terms, self.codec.preprocess(batch.images)  # (B, C, S, S)
         moments = self.codec.moments(batch.images).float()  # (B, 2c, h, w)
         mean, logvar = moments.chunk(2, dim=1)
         noise = draws.normal("posterior", tuple(mean.shape[1:]))
@@ -88,7 +88,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
         module.requires_grad_(True)
 
 
-def autoencoding(codec: Codec, terms: dict, perceptual: Perceptual | None, seed: int) -> Autoencoding:
+def autoencoding(codec: Codec, terms: dict, perceptual: LPIPS | None, seed: int) -> Autoencoding:
     """The task, with an adversary of fresh weights where one is asked for."""
     asked, adversary = terms["adversary"], None
     if asked:

@@ -20,13 +20,13 @@ from diffprobe.evaluation.generation.ssim import WINDOW, ssim
 from diffprobe.evaluation.generation.statistics import Plan
 from diffprobe.evaluation.model import DECODED
 from diffprobe.networks.autoencoder import Codec, psnr
-from diffprobe.networks.perceptual import SMALLEST, Perceptual
+from diffprobe.networks.perceptual import LPIPS, SMALLEST
 
 Likeness = Callable[[Tensor, Tensor], Tensor]  # images (B, C, S, S) in [-1, 1], twice, to (B,)
 Rows = list[dict[str, Any]]
 
 
-def likenesses(size: int, perceptual: Perceptual | None) -> tuple[dict[str, Likeness], list[str]]:
+def likenesses(size: int, perceptual: LPIPS | None) -> tuple[dict[str, Likeness], list[str]]:
     """What can be told of images of this size, by name; and a line for each that cannot, for want of pixels."""
     found: dict[str, tuple[Likeness, int]] = {"psnr": (psnr, 1), "ssim": (ssim, WINDOW)}
     if perceptual is not None:
@@ -62,14 +62,14 @@ class Reconstruction:
         """Take in a batch, uint8 (B, H, W, C): what went into the autoencoder and what came out, uint8 (B, S, S, C)."""
         x = to_float(images.to(self.device))
         z = self.codec.latents(self.codec.moments(x))  # without noise: the posterior's mean
-        original, decoded = self.codec.fitted(x), self.codec.decode(z)  # (B, C, S, S)
+        original, decoded = self.codec.preprocess(x), self.codec.decode(z)  # (B, C, S, S)
         made = decoded.clamp(-1, 1)
         for name, likeness in self.measures.items():
             self.found[name] += likeness(made, original).tolist()
         if self.extractors:
             options = (self.device, self.batch)
             take(self.real, self.extractors, self.done, images, *options)
-            take(self.made, self.extractors, self.done, to_uint8(self.codec.returned(decoded)), *options)
+            take(self.made, self.extractors, self.done, to_uint8(self.codec.postprocess(decoded)), *options)
         self.done += len(images)
         return to_uint8(original), to_uint8(made)
 

@@ -1,0 +1,109 @@
+"""The layers of the U-Net: residual blocks with an additive noise embedding, self-attention, resampling.
+
+All activations keep one memory format, channels last: norms, convolutions and resampling preserve it, and attention
+reads the same memory as tokens (B, HW, C). A `.contiguous()` or an NCHW view in a block would undo it for the rest of
+the pass.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def sinusoid(c_noise: Tensor, dim: int) -> Tensor:
+    """(B,) to (B, dim): sines, then cosines, of dim/2 frequencies from 1 down to 1/10000 (Vaswani et al. 2017, 3.5)."""
+    half = dim // 2
+    # DDPM divides by half - 1 where the paper has half, so that the last frequency is exactly 1/10000.
+    frequencies = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, device=c_noise.device))  # (dim/2,)
+    angles = c_noise[:, None] * frequencies  # (B, dim/2)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)  # (B, dim)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling, followed by `after`."""
+
+    def __init__(self, after: nn.Module) -> None:
+        super().__init__()
+        self.after = after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(F.interpolate(x, scale_factor=2, mode="nearest"))  # (B, C, 2H, 2W)
+
+
+class RightPadded(nn.Conv2d):
+    """A convolution of stride 2 padded on the right and below only, as in DDPM's code (TensorFlow's `SAME`)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, 1, 0, 1)))  # (B, C, H/2, W/2)
+
+
+class BlockOptions(NamedTuple):
+    """What all blocks of a U-Net have in common."""
+
+    emb: int  # width of the noise embedding
+    groups: int  # of every group norm
+    eps: float  # of every group norm
+    dropout: float
+    skip_scale: float  # factor on every residual sum; EDM's sqrt(1/2) keeps the variance of two equal summands
+
+    def norm(self, width: int) -> nn.GroupNorm:
+        return nn.GroupNorm(self.groups, width, eps=self.eps)
+
+    def residual(self, shortcut: Tensor, branch: Tensor) -> Tensor:
+        total = shortcut + branch
+        return total if self.skip_scale == 1 else total * self.skip_scale  # at 1 a factor costs a pass for nothing
+
+
+class ResBlock(nn.Module):
+    """norm, SiLU, [resample], conv, + noise embedding, norm, SiLU, dropout, conv; added to a shortcut."""
+
+    def __init__(self, width_in: int, width_out: int, options: BlockOptions, resample: nn.Module | None = None) -> None:
+        super().__init__()
+        self.options = options
+        self.norm1 = options.norm(width_in)
+        self.resample = resample or nn.Identity()
+        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
+        self.emb = nn.Linear(options.emb, width_out)
+        self.norm2 = options.norm(width_out)
+        self.dropout = nn.Dropout(options.dropout)
+        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
+        self.shortcut = nn.Conv2d(width_in, width_out, 1) if width_in != width_out else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.conv1(self.resample(F.silu(self.norm1(x))))  # (B, width_out, H', W')
+        h = h + self.emb(F.silu(emb))[:, :, None, None]  # the same shift at every position
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))  # (B, width_out, H', W')
+        return self.options.residual(self.shortcut(self.resample(x)), h)
+
+
+class SpatialAttention(nn.Module):
+    """Self-attention over positions, one head of the full width, residual."""
+
+    def __init__(self, width: int, options: BlockOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.norm = options.norm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).mT  # (B, HW, C): channels last, so no copy
+        q, k, v = self.qkv(tokens)[:, None].chunk(3, dim=-1)  # (B, 1, HW, C): without a head axis no fused kernel
+        # softmax(q k^T / sqrt(C)) v
+        mixed = self.out(F.scaled_dot_product_attention(q, k, v)[:, 0])  # (B, HW, C)
+        return self.options.residual(x, mixed.mT.unflatten(2, x.shape[2:]))  # (B, C, H, W)
+
+
+class UNetBlock(nn.Module):
+    """A residual block and, at the levels that have it, attention. Taps are named after these."""
+
+    def __init__(self, width_in: int, width_out: int, options: BlockOptions, attention: bool) -> None:
+        super().__init__()
+        self.res = ResBlock(width_in, width_out, options)
+        self.attention = SpatialAttention(width_out, options) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return self.attention(self.res(x, emb))  # (B, width_out, H, W)
