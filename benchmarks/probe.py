@@ -28,14 +28,15 @@ import zarr
 from recipes import device, device_name, recipes
 from torch import Tensor, nn
 
+from diffprobe.config.probing import KNN, Linear, Logistic, Ridge
 from diffprobe.data import views
 from diffprobe.data.pixels import to_float
 from diffprobe.diffusion.build import build_process
-from diffprobe.evaluation.representation.features import Extractor
+from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, write_level
-from diffprobe.evaluation.representation.grid import score_level
+from diffprobe.evaluation.representation.grid import ProbeData, score_level
 from diffprobe.evaluation.representation.inputs import Inputs
-from diffprobe.evaluation.representation.table import Source
+from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.runtime.keyed import Key
 
 SMALL = {"kind": "unet", "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [2], "groups": 8}
@@ -105,18 +106,18 @@ def seen(setup: Setup, x: Tensor, level: Any) -> list[Tensor]:
 def ours(setup: Setup, copies: int, rates: list[float], folder: Path) -> tuple[np.ndarray, float]:
     """The best accuracies over the rates (levels, taps), and seconds."""
     begun = time.perf_counter()
-    source = Extractor(setup.network, setup.process, 0, setup.device, BATCH, bf16=setup.bf16)
+    source = FeatureModel(setup.network, setup.process, 0, setup.device, BATCH, bf16=setup.bf16)
     data = {"train": inputs(setup.train), "test": inputs(setup.test)}
     wanted = {tap: (tap, "mean") for tap in setup.taps}
     asked = [Copies("train", "augmented", copies), Copies("test", "identity", 1)]
     labels = {"train": setup.labels.cpu().numpy(), "test": setup.truth.cpu().numpy()}
-    scorer = linear(rates) | {"average": False}
-    options = {"fit_on": ["train"], "read_on": "test", "classes": int(setup.labels.max()) + 1, "memory": 2**31}
+    scorer = linear(rates, average=False)
     found = []
     for level in setup.levels:
         write_level(folder / f"{level.name}.zarr", source, data, level, wanted, asked, "benchmark", lambda _: None)
-        features = Source({level.name: folder}, labels, augmented=True)
-        cells = score_level(features, level.name, setup.taps, scorer, 0, device=setup.device, **options)
+        features = StoredFeatures({level.name: folder}, labels, augmented=True)
+        stored = ProbeData(features, int(setup.labels.max()) + 1, 2**31, setup.device)
+        cells = score_level(stored, level.name, setup.taps, scorer, 0, ["train"], "test")
         found.append(cells.groupby("tap")["accuracy"].max().loc[setup.taps].tolist())
     return np.array(found), time.perf_counter() - begun
 
@@ -133,10 +134,10 @@ def inputs(pixels: Tensor) -> Inputs:
     return Inputs(rows, read)
 
 
-def linear(rates: list[float]) -> dict[str, Any]:
+def linear(rates: list[float], **changes: Any) -> Linear:
     """The published heads."""
-    plain = {"kind": "linear", "optimizer": "adam", "weight_decay": 0.0, "momentum": 0.9, "standardise": False}
-    return plain | {"lr": rates, "epochs": EPOCHS, "batch": BATCH, "cosine": "epoch"}
+    published = {"lr": rates, "epochs": EPOCHS, "batch": BATCH, "weight_decay": 0.0, "standardise": False}
+    return Linear(kind="linear", cosine="epoch", **published | changes)
 
 
 # --- what is measured ---------------------------------------------------------------------------------------
@@ -162,8 +163,8 @@ def best(accuracies: np.ndarray) -> str:
 
 def heads_alone(setup: Setup, row: Callable[..., None]) -> None:
     """The same features in memory, heads of all taps: one by one, and as one problem; an epoch each."""
-    from diffprobe.evaluation.representation.heads import fit_linear
-    from diffprobe.evaluation.representation.table import of_tensor
+    from diffprobe.evaluation.representation.heads import fit
+    from diffprobe.evaluation.representation.table import table_of
 
     features = torch.cat(
         [torch.cat(seen(setup, to_float(part), setup.levels[0]), 1).cpu() for part in setup.train.split(BATCH)]
@@ -181,8 +182,8 @@ def heads_alone(setup: Setup, row: Callable[..., None]) -> None:
                 optimiser.step()
     wait()
     looped, begun = time.perf_counter() - begun, time.perf_counter()
-    table = of_tensor(features.half()[None], setup.labels.cpu(), widths)
-    fit_linear([table], [0], 10, linear([1e-3]), 2**31, setup.device)
+    table = table_of(features.half()[None], setup.labels.cpu(), widths)
+    fit(linear([1e-3]), [table], [0], 10, 2**31, setup.device)
     wait()
     batched = time.perf_counter() - begun
     row("heads alone, looped", f"{looped:.1f} s", f"{len(heads)} taps, {EPOCHS} epochs", "")
@@ -228,7 +229,7 @@ def timed(run: Callable[[], object], where: torch.device, repeats: int = 3) -> f
 
 def memory(bound: float, row: Callable[..., None]) -> None:
     """Anonymous memory above that before, fitting each evaluator on a store three times the bound."""
-    from diffprobe.evaluation.representation.evaluators import fit, judge
+    from diffprobe.evaluation.representation.evaluators import fit, score
     from diffprobe.evaluation.representation.featurestore import write_block
 
     with tempfile.TemporaryDirectory() as folder:
@@ -244,19 +245,19 @@ def memory(bound: float, row: Callable[..., None]) -> None:
                     noise = np.random.default_rng(start).normal(size=(rows.stop - start, width)).astype(np.float16)
                     write_block(path / split / "identity", {"tap": noise}, (count, total), draw, rows, sha256())
         store = draws * n * width * 2
-        source = Source({"0.1": Path(folder)}, labels, augmented=False)
+        source = StoredFeatures({"0.1": Path(folder)}, labels, augmented=False)
         row("store", f"{store / 2**30:.2f} GiB", f"{n:,} x {draws} x {width}", f"bound {bound / 2**30:.2f} GiB")
         for evaluator in (
-            linear([1e-3]) | {"epochs": 4, "standardise": True},
-            {"kind": "ridge", "strength": [1e-2]},
-            {"kind": "logistic", "strength": [1e-2], "iterations": 2},
-            {"kind": "knn", "k": [10], "metric": "cosine", "weighted": False, "temperature": 0.07},
+            linear([1e-3], epochs=4, standardise=True),
+            Ridge(kind="ridge", strength=[1e-2]),
+            Logistic(kind="logistic", strength=[1e-2], iterations=2),
+            KNN(kind="knn"),
         ):
             with Anonymous() as used:
                 begun = time.perf_counter()
-                tables = source.fitted(evaluator["kind"], [("0.1", "tap")], ["train"], 1)
+                tables = source.training_tables(evaluator.plain, [("0.1", "tap")], ["train"], 1)
                 found = fit(evaluator, tables, [0], 10, bound, torch.device("cpu"))
-                judge(found, source.plain([("0.1", "tap")], ["test"], 1), 10, True, torch.device("cpu"))
+                score(found, source.plain_tables([("0.1", "tap")], ["test"], 1), 10, True, torch.device("cpu"))
             seconds = time.perf_counter() - begun
             peak, share = f"{used.peak / 2**30:.2f} GiB", f"{used.peak / bound:.2f} of the bound"
             row(f"memory, {evaluator['kind']}", peak, f"{seconds:.0f} s", share)

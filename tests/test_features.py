@@ -11,23 +11,24 @@ from toy_probing import EXPERIMENT, UNET, experiment
 
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import parse
+from diffprobe.config.probing import Crop, Linear
 from diffprobe.config.schedules import edm_sigmas, linear_abar, ratios
 from diffprobe.data import images, views
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.process import perturb
 from diffprobe.evaluation.representation import features
 from diffprobe.evaluation.representation.chunks import MARK, array, damage
-from diffprobe.evaluation.representation.features import Extractor
+from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
-from diffprobe.evaluation.representation.heads import fit_linear, windows
+from diffprobe.evaluation.representation.heads import fit, row_stream
 from diffprobe.evaluation.representation.inputs import open_inputs
-from diffprobe.evaluation.representation.table import Source, of_tensor
+from diffprobe.evaluation.representation.table import StoredFeatures, table_of
 from diffprobe.networks.build import build
 from diffprobe.runtime.keyed import Key, normal
 
 CPU = torch.device("cpu")
 WANTED = {"mid": ("mid", "mean"), "out_2": ("out_2", "mean"), "out_2.tokens": ("out_2", "tokens")}
-CROP = {"pad": 1, "fill": "zero", "flip": True}
+CROP = Crop(pad=1)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, 
     """All taps at once, with an early exit, against the whole network run image by image."""
     process, level = EDM(), EDM().level(0.3)
     data = open_inputs(digits_store, ["select"], CPU, None)["select"]
-    source = Extractor(network, process, 5, CPU, batch=77)
+    source = FeatureModel(network, process, 5, CPU, batch=77)
     found = {name: torch.cat([x[name] for _, x in source.blocks(data, level, WANTED, "p", 1)]) for name in WANTED}
     assert {name: tuple(x.shape) for name, x in found.items()} == {
         "mid": (200, 16),
@@ -63,7 +64,7 @@ def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, 
 def test_an_augmented_copy_is_that_view_of_the_image(digits_store: Path) -> None:
     data = open_inputs(digits_store, ["train"], CPU, None, CROP)["train"]
     pixels = images.read(digits_store, ["train"])
-    view = {"kind": "crop", **CROP, "draw": 4}
+    view = {"kind": "crop", **CROP.model_dump(), "draw": 4}
     expected = views.apply(view, torch.from_numpy(pixels.images), torch.from_numpy(pixels.rows), 9)
     found = data.read(slice(10, 20), Key(9, "x"), 4, True)
     torch.testing.assert_close(found, expected[10:20].permute(0, 3, 1, 2) / 127.5 - 1)
@@ -75,7 +76,7 @@ def test_a_stopped_store_goes_on_with_the_next_level(
     network: torch.nn.Module, digits_store: Path, tmp_path: Path
 ) -> None:
     data = open_inputs(digits_store, ["train", "select"], CPU, None, CROP)
-    source = Extractor(network, EDM(), 0, CPU)
+    source = FeatureModel(network, EDM(), 0, CPU)
     copies = [Copies("train", "augmented", 3), Copies("select", "identity", 2)]
     levels = [EDM().level(sigma) for sigma in (0.1, 0.5)]
     seen: list[int] = []
@@ -110,7 +111,7 @@ def test_a_stopped_store_goes_on_with_the_next_level(
 
     labels = {"train": np.zeros(400, np.int64), "select": np.ones(200, np.int64)}
     folders = dict.fromkeys(("0.1", "0.5"), tmp_path / "whole")
-    table = Source(folders, labels, True).table([("0.1", "mid"), ("0.5", "out_2")], ["train"], "augmented")
+    table = StoredFeatures(folders, labels, True).table([("0.1", "mid"), ("0.5", "out_2")], ["train"], "augmented")
     direct = [next(source.blocks(data["train"], level, WANTED, "features", 2, True))[1] for level in levels]
     expected = torch.cat([direct[0]["mid"], direct[1]["out_2"]], 1).half()
     assert torch.equal(table.read(0, 2), expected) and table.widths == [16, 16]
@@ -122,17 +123,17 @@ def test_cached_copies_give_the_heads_that_epochs_on_the_fly_give(
     """Three copies and three epochs: every image cropped and noised anew in each, as the published recipe has it."""
     data = open_inputs(digits_store, ["train"], CPU, None, CROP)["train"]
     level, wanted = EDM().level(0.2), {"out_1": ("out_1", "mean")}
-    source = Extractor(network, EDM(), 1, CPU)
+    source = FeatureModel(network, EDM(), 1, CPU)
     write_level(
         tmp_path / "0.2.zarr", source, {"train": data}, level, wanted, [Copies("train", "augmented", 3)], "", print
     )
     labels = {"train": images.labels(digits_store, "train")}
-    table = Source({"0.2": tmp_path}, labels, True).table([("0.2", "out_1")], ["train"], "augmented")
-    options = {"optimizer": "adam", "lr": [0.01], "epochs": 3, "batch": 64, "weight_decay": 0.0, "momentum": 0.9}
-    heads = fit_linear([table], [7], 10, options | {"standardise": False, "cosine": "epoch"}, 2**30, CPU)
+    table = StoredFeatures({"0.2": tmp_path}, labels, True).table([("0.2", "out_1")], ["train"], "augmented")
+    published = {"lr": [0.01], "epochs": 3, "batch": 64, "weight_decay": 0.0, "standardise": False, "cosine": "epoch"}
+    heads = fit(Linear(kind="linear", **published), [table], [7], 10, 2**30, CPU)
 
-    numbers = of_tensor(torch.arange(400.0)[None, :, None], table.labels)  # rows by number, to see their order
-    order = windows(numbers, 7, 2**30, CPU).read(0, 3 * 400)[0][:, 0].long()
+    numbers = table_of(torch.arange(400.0)[None, :, None], table.labels)  # rows by number, to see their order
+    order = row_stream(numbers, 7, 2**30, CPU).read(0, 3 * 400)[0][:, 0].long()
     linear = torch.nn.Linear(16, 10)
     torch.nn.init.zeros_(linear.weight), torch.nn.init.zeros_(linear.bias)
     adam = torch.optim.Adam(linear.parameters(), lr=0.01)
@@ -154,7 +155,7 @@ def test_cached_copies_give_the_heads_that_epochs_on_the_fly_give(
 def test_a_table_reads_as_it_was_given(n: int, draws: int, widths: list[int], held: bool) -> None:
     rng = np.random.default_rng(n)
     values = torch.from_numpy(rng.normal(size=(draws, n, sum(widths))).astype(np.float16))
-    table = of_tensor(values, torch.arange(n), widths).within(2**30 if held else 0)
+    table = table_of(values, torch.arange(n), widths).within(2**30 if held else 0)
     for view in (table, table.some(draws - 1, 1), table.mean(), table.joined()):
         for copy in range(view.copies):
             found = torch.cat([view.read(i, copy) for i in range(len(view.sizes))])

@@ -10,16 +10,22 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from diffprobe.evaluation.representation.evaluators import fit, judge
-from diffprobe.evaluation.representation.heads import EPS, OPTIMIZERS, fit_linear, standardise, windows
-from diffprobe.evaluation.representation.ridge import fit_ridge
-from diffprobe.evaluation.representation.table import Table, of_tensor
+from diffprobe.config.probing import KNN, Evaluated, Linear, Logistic, Ridge
+from diffprobe.evaluation.representation import heads
+from diffprobe.evaluation.representation.evaluators import fit, score
+from diffprobe.evaluation.representation.heads import row_stream
+from diffprobe.evaluation.representation.optimizers import OPTIMIZERS
+from diffprobe.evaluation.representation.standardise import MIN_STD, statistics
+from diffprobe.evaluation.representation.table import Table, table_of
 from diffprobe.runtime.errors import UserError
 
 CPU = torch.device("cpu")
-LINEAR = {"kind": "linear", "optimizer": "adam", "lr": [0.01], "epochs": 40, "batch": 128, "weight_decay": 0.0}
-LINEAR |= {"momentum": 0.9, "standardise": True, "cosine": "step"}
 ALL = {"classes": 10, "memory": 2**30, "device": CPU}
+
+
+def linear(**changes: Any) -> Linear:
+    """Forty epochs of Adam without weight decay, or with `changes`."""
+    return Linear(kind="linear", **{"lr": [0.01], "epochs": 40, "weight_decay": 0.0} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +41,13 @@ def noisy(x: Tensor, draws: int, seed: int) -> Tensor:
 
 
 def one(x: Tensor, y: Tensor) -> Table:
-    return of_tensor(x[None], y)
+    return table_of(x[None], y)
 
 
-def accuracy(evaluator: dict[str, Any], train: Table, test: Table, average: bool = True) -> list[float]:
+def accuracy(evaluator: Evaluated, train: Table, test: Table, average: bool = True) -> list[float]:
     """Of each setting."""
     predictor = fit(evaluator, [train], [0], **ALL)
-    return judge(predictor, [test], 10, average, CPU).accuracy.mean((0, 1))[0].tolist()
+    return score(predictor, [test], 10, average, CPU).accuracy.mean((0, 1))[0].tolist()
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -50,15 +56,15 @@ def test_stacked_heads_equal_heads_alone(digits: tuple[Tensor, ...], optimizer: 
     train, labels, test, _ = digits
     cells = [noisy(train, 3, 0), 100 * noisy(train, 3, 0), noisy(train[:, 10:40], 3, 1)]
     queries = [noisy(test, 1, 2), 100 * noisy(test, 1, 2), noisy(test[:, 10:40], 1, 3)]
-    options = LINEAR | {"epochs": 6, "weight_decay": 1e-3, "optimizer": optimizer, "lr": [0.01, 0.1]}
-    seeds, both = [0, 7], of_tensor(torch.cat(cells, 2), labels, [64, 64, 30])
-    stacked = fit_linear([both, both], seeds, 10, options, 2**30, CPU)
+    options = {"epochs": 6, "weight_decay": 1e-3, "optimizer": optimizer}
+    seeds, rates, both = [0, 7], [0.01, 0.1], table_of(torch.cat(cells, 2), labels, [64, 64, 30])
+    stacked = fit(linear(lr=rates, **options), [both, both], seeds, **ALL)
     found = stacked.probabilities(torch.cat(queries, 2).expand(2, -1, -1))  # (S, C, H, n, K)
     assert found.shape == (2, 3, 2, 597, 10)
     for s, seed in enumerate(seeds):
         for c, (cell, query) in enumerate(zip(cells, queries, strict=True)):
-            for h, lr in enumerate(options["lr"]):
-                alone = fit_linear([of_tensor(cell, labels)], [seed], 10, options | {"lr": [lr]}, 2**30, CPU)
+            for h, lr in enumerate(rates):
+                alone = fit(linear(lr=[lr], **options), [table_of(cell, labels)], [seed], **ALL)
                 expected = alone.probabilities(query)[0, 0, 0]
                 torch.testing.assert_close(found[s, c, h], expected, rtol=2e-3, atol=2e-4)
     assert not torch.allclose(found[0], found[1], atol=1e-3)  # another seed sees other batches
@@ -72,30 +78,30 @@ def test_a_step_is_pytorchs(digits: tuple[Tensor, ...]) -> None:
         ("adam", lambda p, lr: torch.optim.Adam(p, lr=lr)),
         ("sgd", lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)),
     ):
-        options = LINEAR | {"optimizer": name, "epochs": 2, "cosine": "epoch", "standardise": False}
-        heads = fit_linear([table], [3], 10, options, 2**30, CPU)
-        linear = torch.nn.Linear(64, 10)
-        torch.nn.init.zeros_(linear.weight), torch.nn.init.zeros_(linear.bias)
-        optimiser = make(linear.parameters(), 0.01)
-        stream = windows(table, 3, 2**30, CPU).read
+        settings = linear(optimizer=name, epochs=2, cosine="epoch", standardise=False)
+        fitted = heads.fit(settings, [table], [3], **ALL)
+        reference = torch.nn.Linear(64, 10)
+        torch.nn.init.zeros_(reference.weight), torch.nn.init.zeros_(reference.bias)
+        optimiser = make(reference.parameters(), 0.01)
+        stream = row_stream(table, 3, 2**30, CPU).read
         for epoch in range(2):
             optimiser.param_groups[0]["lr"] = 0.01 * (1 + math.cos(math.pi * epoch / 2)) / 2
             for start in range(0, 1200, 128):
                 x, y = stream(epoch * 1200 + start, epoch * 1200 + min(start + 128, 1200))
                 optimiser.zero_grad()
-                torch.nn.functional.cross_entropy(linear(x.float()), y).backward()
+                torch.nn.functional.cross_entropy(reference(x.float()), y).backward()
                 optimiser.step()
-        torch.testing.assert_close(heads.groups[0].weight[0], linear.weight.detach(), rtol=1e-3, atol=3e-4)
+        torch.testing.assert_close(fitted.groups[0].weight[0], reference.weight.detach(), rtol=1e-3, atol=3e-4)
 
 
 def test_each_epoch_sees_another_copy(digits: tuple[Tensor, ...]) -> None:
     """Two copies that need different weights: heads fitted on both fit both, on the first the first."""
     train, labels, *_ = digits
-    table = of_tensor(torch.stack([train, train.flip(1)]), labels)
-    flipped = of_tensor(train.flip(1)[None], labels)
-    assert accuracy(LINEAR, table, flipped)[0] > 0.9
-    assert accuracy(LINEAR, table.some(0, 1), flipped)[0] < 0.5
-    read = windows(table, 0, 2**30, CPU).read
+    table = table_of(torch.stack([train, train.flip(1)]), labels)
+    flipped = table_of(train.flip(1)[None], labels)
+    assert accuracy(linear(), table, flipped)[0] > 0.9
+    assert accuracy(linear(), table.some(0, 1), flipped)[0] < 0.5
+    read = row_stream(table, 0, 2**30, CPU).read
     first, second = read(0, 1200)[0], read(1200, 2400)[0]
     assert torch.equal(first.sum(0), train.sum(0)) and torch.equal(second.sum(0), train.flip(1).sum(0))
 
@@ -105,35 +111,35 @@ def test_a_store_larger_than_the_memory_is_seen_whole_each_epoch(digits: tuple[T
     many, y = train.repeat(8, 1)[:9000], labels.repeat(8)[:9000]
     table = one(many.half(), y)
     small = 4 * 1024 * 64 * 2  # two windows of two chunks
-    read = windows(table, 0, small, CPU)
-    assert read.per_epoch == 5
-    rows, seen = read.read(0, 9000)
+    stream = row_stream(table, 0, small, CPU)
+    assert stream.per_epoch == 5
+    rows, seen = stream.read(0, 9000)
     torch.testing.assert_close(rows.double().sum(0), many.double().sum(0))
     assert seen.bincount().tolist() == y.bincount().tolist()
-    fitted = fit_linear([table], [0], 10, LINEAR | {"epochs": 5}, 4 * small, CPU)
-    assert judge(fitted, [one(test, truth)], 10, True, CPU).accuracy.item() > 0.9
+    fitted = fit(linear(epochs=5), [table], [0], 10, 4 * small, CPU)
+    assert score(fitted, [one(test, truth)], 10, True, CPU).accuracy.item() > 0.9
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_linear_head_equals_logistic_regression(digits: tuple[Tensor, ...], dtype: torch.dtype) -> None:
     train, labels, test, truth = digits
-    mean, std = standardise(one(train, labels), CPU)
+    mean, std = statistics(one(train, labels), CPU)
     reference = LogisticRegression(C=1.0, max_iter=2000).fit((train - mean) / std, labels)
     expected = reference.score((test - mean) / std, truth)
     assert expected > 0.9
     for optimizer, lr in (("adam", 0.01), ("sgd", 0.1), ("lars", 20.0)):
-        options = LINEAR | {"optimizer": optimizer, "lr": [lr]}
-        found = accuracy(options, one(train.to(dtype), labels), one(test.to(dtype), truth))
+        settings = linear(optimizer=optimizer, lr=[lr])
+        found = accuracy(settings, one(train.to(dtype), labels), one(test.to(dtype), truth))
         assert found[0] == pytest.approx(expected, abs=0.025), optimizer
 
 
 def test_logistic_equals_scikit_learn(digits: tuple[Tensor, ...]) -> None:
     """The same optimum: coefficients, intercepts up to a shift, and probabilities, at every strength."""
     train, labels, test, truth = digits
-    mean, std = standardise(one(train, labels), CPU)
+    mean, std = statistics(one(train, labels), CPU)
     strengths = [1e-1, 1e-3, 1e-2]
-    evaluator = {"kind": "logistic", "strength": strengths, "iterations": 500}
-    found = fit(evaluator, [one(train, labels)], [0], **ALL)
+    settings = Logistic(kind="logistic", strength=strengths, iterations=500)
+    found = fit(settings, [one(train, labels)], [0], **ALL)
     p = found.probabilities(test[None])[0, 0]  # (H, n, K)
     for i, strength in enumerate(strengths):
         reference = LogisticRegression(C=1 / (strength * len(train)), max_iter=5000, tol=1e-8)
@@ -148,9 +154,9 @@ def test_ridge_equals_scikit_learn_at_every_strength(digits: tuple[Tensor, ...])
     train, labels, test, _ = digits
     both, query = torch.cat([train, train[:, 10:40]], 1), torch.cat([test, test[:, 10:40]], 1)
     strengths = [1e-3, 1e-1, 10.0]
-    table = of_tensor(both[None], labels, [64, 30])
-    mean, std = standardise(table, CPU)
-    found = fit_ridge(table, 10, strengths, CPU)
+    table = table_of(both[None], labels, [64, 30])
+    mean, std = statistics(table, CPU)
+    (found,) = fit(Ridge(kind="ridge", strength=strengths), [table], [0], **ALL).members
     p = found.probabilities(query[None])[0]  # (C, H, n, K)
     for c, columns in enumerate((slice(0, 64), slice(64, 94))):
         x, z = ((rows - mean)[:, columns] / std[columns] for rows in (both, query))
@@ -165,17 +171,17 @@ def test_ridge_equals_scikit_learn_at_every_strength(digits: tuple[Tensor, ...])
 def test_standardise_merges_copies_and_leaves_constant_features_finite() -> None:
     rows = torch.randn(3, 5000, 2, generator=torch.Generator().manual_seed(0)) * 3 + 1000
     rows[..., 1] = 3.3
-    mean, std = standardise(of_tensor(rows, torch.zeros(5000, dtype=torch.int64)), CPU)
+    mean, std = statistics(table_of(rows, torch.zeros(5000, dtype=torch.int64)), CPU)
     flat = rows.double().flatten(0, 1)
     torch.testing.assert_close(mean.double(), flat.mean(0), rtol=1e-6, atol=0)
-    assert std[0].item() == pytest.approx(flat[:, 0].std(correction=0).item(), rel=1e-5) and std[1] == EPS
+    assert std[0].item() == pytest.approx(flat[:, 0].std(correction=0).item(), rel=1e-5) and std[1] == MIN_STD
 
 
 def test_copies_are_judged_as_one_or_each(digits: tuple[Tensor, ...]) -> None:
     train, labels, test, truth = digits
-    queries = of_tensor(noisy(test, 6, 1), truth)
-    found = fit(LINEAR, [one(train, labels)], [0], **ALL)
-    as_one, each = (judge(found, [queries], 10, average, CPU, confusion=True) for average in (True, False))
+    queries = table_of(noisy(test, 6, 1), truth)
+    found = fit(linear(), [one(train, labels)], [0], **ALL)
+    as_one, each = (score(found, [queries], 10, average, CPU) for average in (True, False))
     assert as_one.accuracy.shape == (1, 1, 1, 1) and each.accuracy.shape == (1, 6, 1, 1)
     mean = torch.stack([found.probabilities(x[None])[0, 0, 0] for x in noisy(test, 6, 1)]).mean(0)
     assert as_one.accuracy.item() == (mean.argmax(1) == truth).double().mean().item()
@@ -188,15 +194,13 @@ def test_copies_are_judged_as_one_or_each(digits: tuple[Tensor, ...]) -> None:
     assert as_one.nll.item() == pytest.approx(-mean.gather(1, truth[:, None]).log().mean().item(), rel=1e-4)
 
 
-KNN = {"kind": "knn", "k": [1, 5, 20], "metric": "cosine", "weighted": False, "temperature": 0.07}
-
-
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_knn_equals_scikit_learn_where_votes_do_not_tie(digits: tuple[Tensor, ...], metric: str) -> None:
     train, labels, test, _ = digits
-    found = fit(KNN | {"metric": metric}, [one(train, labels)], [0], **ALL).probabilities(test[None])[0, 0]
-    weighted = fit(KNN | {"metric": metric, "weighted": True}, [one(train, labels)], [0], **ALL)
-    for h, k in enumerate(KNN["k"]):
+    settings = KNN(kind="knn", k=[1, 5, 20], metric=metric)
+    found = fit(settings, [one(train, labels)], [0], **ALL).probabilities(test[None])[0, 0]
+    weighted = fit(settings.model_copy(update={"weighted": True}), [one(train, labels)], [0], **ALL)
+    for h, k in enumerate(settings.k):
         reference = KNeighborsClassifier(n_neighbors=k, metric=metric).fit(train, labels)
         votes = torch.from_numpy(reference.predict_proba(test)).sort(1, descending=True).values
         clear = votes[:, 0] > votes[:, 1]
@@ -216,20 +220,29 @@ def test_knn_equals_scikit_learn_where_votes_do_not_tie(digits: tuple[Tensor, ..
 def test_knn_ties_go_to_the_nearer_neighbour_and_copies_are_averaged() -> None:
     angles = torch.tensor([0.1, 0.2, 0.3, 0.4, 3.0])
     train = 7 * torch.stack([angles.cos(), angles.sin()], dim=1)
-    query = torch.tensor([[0.01, 0.0]])
+    query, limits = torch.tensor([[0.01, 0.0]]), {"classes": 3, "memory": 2**20, "device": CPU}
     for labels, expected in (([2, 1, 1, 2, 0], 2), ([1, 2, 2, 1, 0], 1), ([0, 1, 1, 2, 0], 1)):
-        found = fit(KNN | {"k": [4]}, [one(train, torch.tensor(labels))], [0], classes=3, memory=2**20, device=CPU)
+        found = fit(
+            KNN(kind="knn", k=[4]), [one(train, torch.tensor(labels))], [0], classes=3, memory=2**20, device=CPU
+        )
         assert found.probabilities(query[None])[0, 0, 0].argmax(1).tolist() == [expected]
-    shifted = of_tensor(torch.stack([train + 100, train - 100]), torch.tensor([2, 1, 1, 2, 0]))
-    found = fit(KNN | {"k": [4]}, [shifted], [0], classes=3, memory=2**20, device=CPU)
+    shifted = table_of(torch.stack([train + 100, train - 100]), torch.tensor([2, 1, 1, 2, 0]))
+    found = fit(KNN(kind="knn", k=[4]), [shifted], [0], **limits)
     assert found.probabilities(query[None])[0, 0, 0].argmax(1).tolist() == [2]
     with pytest.raises(UserError, match="6 nearest neighbours need at least 6 labelled images, here are 5"):
-        fit(KNN | {"k": [1, 6]}, [one(train, torch.zeros(5, dtype=torch.int64))], [0], classes=3, memory=1, device=CPU)
+        fit(
+            KNN(kind="knn", k=[1, 6]),
+            [one(train, torch.zeros(5, dtype=torch.int64))],
+            [0],
+            classes=3,
+            memory=1,
+            device=CPU,
+        )
 
 
 def test_cells_side_by_side_are_one(digits: tuple[Tensor, ...]) -> None:
     train, labels, test, truth = digits
-    halves = of_tensor(train[None], labels, [20, 44]).joined()
-    assert accuracy(LINEAR, halves, of_tensor(test[None], truth, [20, 44]).joined()) == accuracy(
-        LINEAR, one(train, labels), one(test, truth)
+    halves = table_of(train[None], labels, [20, 44]).joined()
+    assert accuracy(linear(), halves, table_of(test[None], truth, [20, 44]).joined()) == accuracy(
+        linear(), one(train, labels), one(test, truth)
     )

@@ -9,7 +9,7 @@ from toy_networks import SMALL
 
 import diffprobe
 from diffprobe.evaluation import model
-from diffprobe.evaluation.representation.features import Extractor
+from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.sampling import draw
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
@@ -73,7 +73,7 @@ def test_features_and_samples_are_the_workflows(tmp_path: Path, kind: str) -> No
     assert list(found) == ["out_2", "mid"] and found["mid"].dtype == np.float32 and found["mid"].shape == (5, 16)
     level, x = loaded.process.level(0.3), torch.from_numpy(IMAGES).permute(0, 3, 1, 2) / 127.5 - 1
     key = Key(3, f"features/{level.name}")
-    source = Extractor(loaded.network, loaded.process, 3, CPU)
+    source = FeatureModel(loaded.network, loaded.process, 3, CPU)
     expected = source.pooled(x, torch.arange(5), level, {tap: (tap, "mean") for tap in ("mid", "out_2")}, key, 0)
     for tap in found:
         np.testing.assert_allclose(found[tap], expected[tap].numpy(), atol=1e-5)

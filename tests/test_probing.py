@@ -10,14 +10,16 @@ import torch
 from toy_probing import EXPERIMENT, HEADS, PROBE, chain, experiment, features, select, write_digits, write_model
 
 from diffprobe.config.load import parse
+from diffprobe.config.probing import Ridge
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.representation.chunks import array
-from diffprobe.evaluation.representation.evaluators import MANY
-from diffprobe.evaluation.representation.features import extractor
-from diffprobe.evaluation.representation.grid import evaluate
+from diffprobe.evaluation.representation.evaluators import TOP5_FROM
+from diffprobe.evaluation.representation.features import FeatureModel
+from diffprobe.evaluation.representation.grid import ProbeData, evaluate
 from diffprobe.evaluation.representation.search import best, search
-from diffprobe.evaluation.representation.table import Source, Table, of_tensor
+from diffprobe.evaluation.representation.table import StoredFeatures, Table, table_of
+from diffprobe.plan.arguments import SearchPlan
 from diffprobe.runtime.errors import UserError
 
 
@@ -130,7 +132,7 @@ def test_a_search_keeps_the_best_levels(tmp_path: Path, digits_store: Path, untr
 
 
 def test_search_closes_in_on_the_best_level() -> None:
-    plan = {"low": 1e-3, "high": 1e3, "coarse": 5, "rounds": 4}
+    plan = SearchPlan(low=1e-3, high=1e3, coarse=5, rounds=4, keep=1)
     found = search(plan, lambda ratio: ratio, lambda ratio: -abs(np.log(ratio / 0.2)))
     assert len(found) <= 13 and best(found, 1)[0] == pytest.approx(0.2, rel=0.3)
     assert best(found, 3) == sorted(best(found, 3))
@@ -171,24 +173,24 @@ def test_a_network_without_taps_is_refused_in_a_line() -> None:
         network = process = object()
 
     with pytest.raises(UserError, match="has no taps"):
-        extractor(Model(), {}, 1, None)
+        FeatureModel.of(Model(), None, 1, None)
 
 
 def test_many_classes_have_a_row_for_the_five_likeliest() -> None:
     """An accuracy and a top-5 accuracy in rows of their own; an experiment's tables take both."""
     rng = np.random.default_rng(0)
-    labels = np.arange(1000) % MANY
-    values = np.eye(MANY)[labels] + rng.normal(size=(2, 1000, MANY))
-    table = of_tensor(torch.from_numpy(values.astype(np.float32)), torch.from_numpy(labels))
+    labels = np.arange(1000) % TOP5_FROM
+    values = np.eye(TOP5_FROM)[labels] + rng.normal(size=(2, 1000, TOP5_FROM))
+    table = table_of(torch.from_numpy(values.astype(np.float32)), torch.from_numpy(labels))
 
-    class Memory(Source):
+    class Memory(StoredFeatures):
         def table(self, *_: object) -> Table:
             return table
 
     source = Memory({}, {}, augmented=False)
-    options = {"classes": MANY, "memory": 2**28, "device": torch.device("cpu")}
-    evaluator = {"kind": "ridge", "strength": [1e-3], "average": True}
-    rows = evaluate(evaluator, source, [("0", "t")], [0], ["train"], "select", **options).rows("ridge", {"tap": "t"})
+    data = ProbeData(source, TOP5_FROM, 2**28, torch.device("cpu"))
+    ridge = Ridge(kind="ridge", strength=[1e-3])
+    rows = evaluate(data, ridge, [("0", "t")], [0], ["train"], "select").rows("ridge", {"tap": "t"})
     assert [row["evaluator"] for row in rows] == ["ridge", "ridge_top5"] and rows[0]["setting"] == "strength=0.001"
     assert 0.3 < rows[0]["value"] < rows[1]["value"] < 1
 

@@ -16,7 +16,7 @@ from diffprobe.config.samplers import DDIM, Heun, Sampler
 from diffprobe.data.pixels import to_float
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
-from diffprobe.evaluation.representation.features import Extractor
+from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.inputs import Inputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
@@ -87,7 +87,7 @@ class Trained:
             raise UserError(f"no tap {unknown[0]}; there are {one_of(self.taps)}")
         pixels, level = self.pixels(images), self.level(sigma)
         data = Inputs(np.arange(len(pixels)), lambda part, key, draw, _: self.seen(pixels[part], part.start, key, draw))
-        source = Extractor(self.model.network, self.model.process, seed, self.device, batch)
+        source = FeatureModel(self.model.network, self.model.process, seed, self.device, batch)
         wanted = {tap: (tap, "mean") for tap in asked}
         found = [part for _, part in source.blocks(data, level, wanted, "features", draw=0)]
         return {tap: torch.cat([part[tap] for part in found]).cpu().numpy() for tap in asked}

@@ -1,17 +1,21 @@
-"""What raw pixels tell: logistic regression, its strength chosen on `select`, refitted, read once on `test`."""
+"""A baseline on raw pixels: logistic regression, its strength chosen on `select`, refitted, scored once on `test`.
+
+Config: dataset. Input: images. Output: rows.
+"""
 
 from pathlib import Path
 
 import torch
 
+from diffprobe.config.probing import Logistic
 from diffprobe.data import images
-from diffprobe.evaluation.representation.evaluators import fit, judge
+from diffprobe.evaluation.representation.evaluators import fit, score
 from diffprobe.evaluation.representation.grid import best_setting
-from diffprobe.evaluation.representation.table import Part, Table
+from diffprobe.evaluation.representation.table import SplitFeatures, Table
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
-PROBE = {"kind": "logistic", "strength": [1e-4, 1e-3, 1e-2, 1e-1], "iterations": 200}
+STRENGTHS = [1e-4, 1e-3, 1e-2, 1e-1]
 MEMORY = 2**31
 
 
@@ -19,20 +23,22 @@ def pixels(path: Path, *splits: str) -> Table:
     """Images of some splits as features, one copy: uint8 (1, N, H*W*C)."""
     data = images.read(path, splits)
     flat = data.images.reshape(1, len(data.images), -1)
-    return Table([Part([flat], [None])], torch.from_numpy(data.labels), [flat.shape[2]])
+    return Table([SplitFeatures([flat], [None])], torch.from_numpy(data.labels), [flat.shape[2]])
 
 
 def main(job: Job) -> None:
     path, classes = job.input("images"), len(images.describe(job.input("images"))["classes"])
 
-    def accuracies(probe: dict, read: str, *splits: str) -> tuple[int, list[float]]:
-        predictor = fit(probe, [pixels(path, *splits)], [0], classes, MEMORY, job.device)
-        found = judge(predictor, [pixels(path, read)], classes, True, job.device)
-        return best_setting(found), found.accuracy[0, 0, 0].tolist()
+    def accuracies(strengths: list[float], score_on: str, *fit_on: str) -> tuple[int, list[float]]:
+        """The index of the best strength, and the accuracy of each."""
+        probe = Logistic(kind="logistic", strength=strengths)
+        predictor = fit(probe, [pixels(path, *fit_on)], [0], classes, MEMORY, job.device)
+        scores = score(predictor, [pixels(path, score_on)], classes, True, job.device)
+        return best_setting(scores), scores.accuracy[0, 0, 0].tolist()
 
-    best, on_select = accuracies(PROBE, "select", "train")
-    strength = PROBE["strength"][best]
-    _, (accuracy,) = accuracies(PROBE | {"strength": [strength]}, "test", "train", "select")
+    best, on_select = accuracies(STRENGTHS, "select", "train")
+    strength = STRENGTHS[best]
+    _, (accuracy,) = accuracies([strength], "test", "train", "select")
     row = {
         "dataset": job.config["dataset"],
         "evaluator": "pixels_logistic",

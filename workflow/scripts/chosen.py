@@ -1,12 +1,19 @@
-"""Features of the chosen cell and of those that evaluators join to it, of all splits, fresh noise for each seed."""
+"""Features of the chosen cell and of those that evaluators join to it, of all splits, with fresh noise for each seed.
+
+Config: as `plan.arguments.FeatureSettings`, with evaluators (of each: combine, tokens), sigmas, seeds, checkpoints.
+Inputs: choice; weights.0, weights.1, ... of the checkpoints; data (images or latents). Output: store. Option: batch.
+"""
+
+from collections.abc import Sequence
 
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation import model
-from diffprobe.evaluation.representation.features import extractor
+from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
 from diffprobe.evaluation.representation.inputs import open_inputs
-from diffprobe.evaluation.representation.selection import seen, stored_as
+from diffprobe.evaluation.representation.selection import Cell, array_names, selected_cells
+from diffprobe.plan.arguments import CellSelection, FeatureSettings
 from diffprobe.runtime.files import clear_partials, digest, read_json, sha256
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version
@@ -14,56 +21,49 @@ from diffprobe.runtime.receipts import code_version
 
 def main(job: Job) -> None:
     device, config = job.device, job.config
+    settings = FeatureSettings.model_validate(config)
+    selections = [CellSelection.model_validate(entry) for entry in config["evaluators"]]
     choice = read_json(job.input("choice"))
-    checkpoints = dict(zip(config["checkpoints"], job.group("weights"), strict=True))
-    weights = checkpoints[choice["kimg"]]
-    trained = model.load(weights, device, weights=config["weights"]["name"])
-    source = extractor(trained, config, int(job.options["batch"]), device)
-    data = open_inputs(job.input("data"), SPLITS, device, trained.latents, config["crop"], config["latents_as"])
-    wanted = cells(config, choice)
+    weights = dict(zip(config["checkpoints"], job.group("weights"), strict=True))[choice["kimg"]]
+    trained = model.load(weights, device, weights=settings.weights.name)
+    source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
+    data = open_inputs(job.input("data"), SPLITS, device, trained.latents, settings.crop, settings.latents_as)
+    specs_of = specs_by_level(selections, (choice["level"], choice["tap"]), settings.pooling)
     levels = {level.name: level for level in map(trained.process.level, [choice["sigma"], *config["sigmas"]])}
-    # A draw of its own for every seed; of `test` never an augmented one.
-    copies = [Copies(split, "identity", config["draws"] * len(config["seeds"])) for split in SPLITS]
-    copies += [Copies(split, "augmented", config["augmented"]) for split in SPLITS[:2] if config["augmented"]]
-    known = {"config": config, "weights": sha256(weights), "choice": choice, "code": code_version()}
-    known["data"] = fingerprint([job.inputs["data"]])
+    # Draws of its own for every seed; `test` is never augmented.
+    copies = [Copies(split, "identity", settings.draws * len(config["seeds"])) for split in SPLITS]
+    copies += [Copies(split, "augmented", settings.augmented) for split in SPLITS[:2] if settings.augmented]
+    origin = {"config": config, "weights": sha256(weights), "choice": choice, "code": code_version()}
+    identity = digest(origin | {"data": fingerprint([job.inputs["data"]])})
     folder = job.output("store").parent
     unfinished = folder.with_name(f"{folder.name}.partial")
     clear_partials(unfinished / "x.zarr")
-    total = len(wanted) * sum(copy.draws * len(data[copy.split].rows) for copy in copies)
+    total = len(specs_of) * sum(copy.draws * len(data[copy.split].rows) for copy in copies)
     job.progress.start(total, "images")
 
     def report(done: int) -> None:
         job.progress.update(job.progress.done + done)
 
-    contents = {
-        name: write_level(
-            unfinished / f"{name}.zarr",
-            source,
-            data,
-            levels[name],
-            taps,
-            copies,
-            digest(known),
-            report,
-            purpose="chosen",  # never the noise that the choice was made with
-        )
-        for name, taps in wanted.items()
-    }
+    contents = {}
+    for name, specs in specs_of.items():
+        path = unfinished / f"{name}.zarr"
+        # The purpose keys the noise: it is never that with which the choice was made.
+        contents[name] = write_level(path, source, data, levels[name], specs, copies, identity, report, "chosen")
     marks = {"config": config, "choice": choice, "content": digest(contents)}
-    finish(unfinished, folder, [levels[name] for name in wanted], marks)
+    finish(unfinished, folder, [levels[name] for name in specs_of], marks)
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))
 
 
-def cells(config: dict, choice: dict) -> dict[str, dict[str, tuple[str, str]]]:
-    """What is wanted of each level, by name: array to (tap, pooling)."""
-    wanted: dict[str, dict[str, tuple[str, str]]] = {}
-    for evaluator in config["evaluators"]:
-        found = seen(evaluator, (choice["level"], choice["tap"]))
-        pooling = "tokens" if evaluator["tokens"] else config["pooling"]
-        for (level, tap), (_, name) in zip(found, stored_as(found, evaluator), strict=True):
-            wanted.setdefault(level, {})[name] = (tap, pooling)
-    return wanted
+def specs_by_level(
+    selections: Sequence[CellSelection], chosen: Cell, pooling: str
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """The arrays of each level that the evaluators need: array to (tap, pooling), by the level's name."""
+    specs: dict[str, dict[str, tuple[str, str]]] = {}
+    for selection in selections:
+        cells = selected_cells(selection, chosen)
+        for (level, tap), (_, name) in zip(cells, array_names(cells, selection), strict=True):
+            specs.setdefault(level, {})[name] = (tap, "tokens" if selection.tokens else pooling)
+    return specs
 
 
 if __name__ == "__main__":

@@ -1,35 +1,41 @@
-"""`test`, read once by one evaluator: refitted on train + select at the chosen cell, fresh noise for each seed."""
+"""`test`, read once by one evaluator: refitted on train + select at the chosen cell, with fresh noise for each seed.
+
+Config: row, about, name, evaluator, seeds, draws, memory, augmented, fit, read. Inputs: choice; store (the chosen
+features); images. Output: rows.
+"""
 
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
-from diffprobe.evaluation.representation.grid import evaluate, only_setting, refuse_missing_classes
-from diffprobe.evaluation.representation.selection import seen, stored_as
-from diffprobe.evaluation.representation.table import Source
+from diffprobe.evaluation.representation.grid import ProbeData, evaluate, only_setting, refuse_missing_classes
+from diffprobe.evaluation.representation.selection import array_names, selected_cells
+from diffprobe.evaluation.representation.table import StoredFeatures
+from diffprobe.plan.arguments import EvaluatorArgument
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    config, evaluator, seeds = job.config, job.config["evaluator"], job.config["seeds"]
+    config, evaluator, seeds = job.config, EvaluatorArgument.parse(job.config["evaluator"]), job.config["seeds"]
     choice, store = read_json(job.input("choice")), job.input("store").parent
     labels = {split: images.labels(job.input("images"), split) for split in SPLITS}
     names = images.describe(job.input("images"))["classes"]
     refuse_missing_classes(labels, names)
-    cells = stored_as(seen(evaluator, (choice["level"], choice["tap"])), evaluator)
-    source = Source({level: store for level, _ in cells}, labels, bool(config["augmented"]), config["draws"])
-    options = {"classes": len(names), "memory": config["memory"], "device": job.device}
+    cells = array_names(selected_cells(evaluator.cells, (choice["level"], choice["tap"])), evaluator.cells)
+    folders = {level: store for level, _ in cells}
+    features = StoredFeatures(folders, labels, bool(config["augmented"]), fresh=config["draws"])
+    data = ProbeData(features, len(names), config["memory"], job.device)
     job.progress.start(2, "fits")
-    setting = choice["setting"] if config["name"] == choice["scorer"] else only_setting(evaluator)
-    if setting is None:  # the best on what the choice was made on, as the layer was
-        setting = evaluate(evaluator, source, cells, seeds, config["fit"], config["read"], **options).setting
+    setting = choice["setting"] if config["name"] == choice["scorer"] else only_setting(evaluator.settings)
+    if setting is None:  # the best on the split on which the layer was chosen
+        setting = evaluate(data, evaluator.settings, cells, seeds, config["fit"], config["read"]).setting
     job.progress.update(1)
-    found = evaluate(evaluator, source, cells, seeds, ["train", "select"], "test", setting, **options)
+    scores = evaluate(data, evaluator.settings, cells, seeds, ["train", "select"], "test", setting)
     job.progress.update(2)
     common = {**config["row"], **config["about"], "split": "test", "kimg": choice["kimg"]}
     common |= {"tap": choice["tap"], "sigma": choice["sigma"]}
-    known = {"confusion": found.confusion, "classes": list(map(str, names)), "accuracies": found.accuracies}
-    write_json(job.output("rows"), {"rows": found.rows(config["name"], common), **known})
-    job.write_receipt(images=len(labels["test"]), setting=found.setting, accuracies=found.accuracies)
+    details = {"confusion": scores.confusion, "classes": list(map(str, names)), "accuracies": scores.accuracies}
+    write_json(job.output("rows"), {"rows": scores.rows(config["name"], common), **details})
+    job.write_receipt(images=len(labels["test"]), setting=scores.setting, accuracies=scores.accuracies)
 
 
 if __name__ == "__main__":

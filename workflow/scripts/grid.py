@@ -1,16 +1,25 @@
-"""The layer x noise grid of one checkpoint, its best cell, and what every evaluator makes of that cell; on `select`, or
-as published on `test`.
-"""
+"""The layer x noise grid of one checkpoint, its best cell, and the score of every evaluator there; on `select`, or as
+published on `test`.
 
-from typing import Any
+Config: row, about, seeds, memory, augmented, fit, read, evaluators, scorer, taps, selection, split. Inputs: images;
+store.0, store.1, ... (features of the levels). Outputs: grid, select.
+"""
 
 import pandas as pd
 
 from diffprobe.data import images
 from diffprobe.evaluation.representation.chunks import MARK
-from diffprobe.evaluation.representation.grid import best_cell, evaluate, refuse_missing_classes, score_level
-from diffprobe.evaluation.representation.selection import seen
-from diffprobe.evaluation.representation.table import Source
+from diffprobe.evaluation.representation.grid import (
+    ProbeData,
+    Row,
+    best_cell,
+    evaluate,
+    refuse_missing_classes,
+    score_level,
+)
+from diffprobe.evaluation.representation.selection import selected_cells
+from diffprobe.evaluation.representation.table import StoredFeatures
+from diffprobe.plan.arguments import EvaluatorArgument
 from diffprobe.runtime.files import atomic, read_json, write_json
 from diffprobe.runtime.job import Job, run
 
@@ -20,50 +29,53 @@ def main(job: Job) -> None:
     labels = {split: images.labels(store, split) for split in (*config["fit"], config["read"])}
     names = images.describe(store)["classes"]
     refuse_missing_classes(labels, names)
-    marks = {path: read_json(path / MARK)["levels"] for path in job.group("store")}
-    folders = {level: path for path, levels in marks.items() for level in levels}
-    levels = {level: about for levels in marks.values() for level, about in levels.items()}
-    source = Source(folders, labels, bool(config["augmented"]))
-    options = {"fit_on": config["fit"], "read_on": config["read"], "classes": len(names), "memory": config["memory"]}
-    options["device"] = job.device
-    grid = scored(job, source, levels, options)
-    known = {**config["row"], "selection": config["selection"], "scorer": config["scorer"]}
-    choice = known | best_cell(grid)
-    rows = judged(config, source, choice, options)
-    own = [row["value"] for row in rows if row["evaluator"] == config["scorer"]]
-    choice["mean_accuracy"] = own[0]  # over the seeds: what checkpoints are compared by
+    levels_of = {path: read_json(path / MARK)["levels"] for path in job.group("store")}
+    folders = {level: path for path, levels in levels_of.items() for level in levels}
+    levels = {level: about for levels in levels_of.values() for level, about in levels.items()}
+    features = StoredFeatures(folders, labels, bool(config["augmented"]))
+    data = ProbeData(features, len(names), config["memory"], job.device)
+    evaluators = {name: EvaluatorArgument.parse(entry) for name, entry in config["evaluators"].items()}
+    grid = score_cells(job, data, levels, evaluators[config["scorer"]])
+    choice = {**config["row"], "selection": config["selection"], "scorer": config["scorer"], **best_cell(grid)}
+    rows = evaluate_choice(job, data, choice, evaluators)
+    # Over all seeds, where the grid has one: checkpoints are compared by this.
+    choice["mean_accuracy"] = next(row["value"] for row in rows if row["evaluator"] == config["scorer"])
     with atomic(job.output("grid")) as partial:
         grid.to_csv(partial, index=False)
     write_json(job.output("select"), {"rows": rows, "choice": choice})
     job.write_receipt(cells=len(levels) * len(config["taps"]), classes=len(names))
 
 
-def scored(job: Job, source: Source, levels: dict[str, dict], options: dict[str, Any]) -> pd.DataFrame:
-    """Every tap, level and setting, by tap in the order of computation, then from the least noise up."""
-    taps, scorer = job.config["taps"], job.config["evaluators"][job.config["scorer"]]
+def score_cells(
+    job: Job, data: ProbeData, levels: dict[str, dict[str, float]], scorer: EvaluatorArgument
+) -> pd.DataFrame:
+    """Every tap, level and setting: by tap in the order of computation, then by rising noise."""
+    config, taps = job.config, job.config["taps"]
     job.progress.start(len(levels) * len(taps), "cells")
-    found = []
+    tables = []
     for level in sorted(levels, key=lambda name: levels[name]["sigma"]):
-        found.append(
-            score_level(source, level, taps, scorer, job.config["seeds"][0], **options).assign(**levels[level])
-        )
+        scores = score_level(data, level, taps, scorer.settings, config["seeds"][0], config["fit"], config["read"])
+        tables.append(scores.assign(**levels[level]))
         job.progress.update(job.progress.done + len(taps), f"sigma {level}")
-    whole = pd.concat(found)
-    return whole.sort_values("tap", key=lambda names: names.map(taps.index), kind="stable", ignore_index=True)
+    grid = pd.concat(tables)
+    return grid.sort_values("tap", key=lambda names: names.map(taps.index), kind="stable", ignore_index=True)
 
 
-def judged(config: dict, source: Source, choice: dict, options: dict[str, Any]) -> list[dict]:
-    """What every evaluator makes of the best cell. Tokens are only computed for the chosen one."""
+def evaluate_choice(job: Job, data: ProbeData, choice: Row, evaluators: dict[str, EvaluatorArgument]) -> list[Row]:
+    """The rows of every evaluator at the best cell, but for those of tokens, which are computed after the choice."""
+    config = job.config
     common = {**config["row"], **config["about"], "split": config["split"]}
     common |= {"tap": choice["tap"], "sigma": choice["sigma"]}
-    rows = []
-    for name, evaluator in config["evaluators"].items():
-        if evaluator["tokens"]:
+    rows: list[Row] = []
+    for name, evaluator in evaluators.items():
+        if evaluator.cells.tokens:
             continue
-        cells = seen(evaluator, (choice["level"], choice["tap"]))
-        seeds = config["seeds"] if evaluator["kind"] == "linear" else config["seeds"][:1]  # others know no seed
+        cells = selected_cells(evaluator.cells, (choice["level"], choice["tap"]))
+        # All seeds share the features here, so without a seed of its own an evaluator would give one score repeatedly.
+        seeds = config["seeds"] if evaluator.settings.seeded else config["seeds"][:1]
         setting = choice["setting"] if name == config["scorer"] else None
-        rows += evaluate(evaluator, source, cells, seeds, setting=setting, **options).rows(name, common)
+        scores = evaluate(data, evaluator.settings, cells, seeds, config["fit"], config["read"], setting)
+        rows += scores.rows(name, common)
     return rows
 
 

@@ -1,6 +1,6 @@
 """What a model's features are asked: levels, copies of the images, and the evaluators by name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -53,6 +53,15 @@ class Joined(Strict):
 class Evaluated(Strict):
     """What all evaluators have. Where a setting is a list, the best on `select` is taken, and refitted."""
 
+    build: ClassVar[str]
+    """The function that fits it, as "package.module:name"; see `evaluation.representation.evaluators.Fit`."""
+    setting: ClassVar[str]
+    """The key whose list holds the settings to choose among."""
+    seeded: ClassVar[bool] = False
+    """Whether a seed changes the fit; if not, equal features are fitted once."""
+    plain: ClassVar[bool] = False
+    """Whether it is always fitted on un-augmented images."""
+
     combine: list[Joined] = Field(
         [], description="Levels or taps whose features are joined to the chosen ones, in one vector."
     )
@@ -72,6 +81,10 @@ class Linear(Evaluated):
     """
 
     kind: Literal["linear"]
+    build: ClassVar[str] = "diffprobe.evaluation.representation.heads:fit"
+    setting: ClassVar[str] = "lr"
+    seeded: ClassVar[bool] = True
+
     optimizer: Literal["adam", "sgd", "lars"] = Field(
         "adam", description="LARS (You et al. 2017) is made for large batches; its rates are 1 to 1,000."
     )
@@ -88,6 +101,9 @@ class Ridge(Evaluated):
     """Ridge regression onto the classes, in closed form, for all strengths from one eigendecomposition."""
 
     kind: Literal["ridge"]
+    build: ClassVar[str] = "diffprobe.evaluation.representation.ridge:fit"
+    setting: ClassVar[str] = "strength"
+
     strength: list[Above] = Field(
         [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0],
         min_length=1,
@@ -99,6 +115,10 @@ class KNN(Evaluated):
     """The k nearest neighbours among the un-augmented images."""
 
     kind: Literal["knn"]
+    build: ClassVar[str] = "diffprobe.evaluation.representation.neighbours:fit"
+    setting: ClassVar[str] = "k"
+    plain: ClassVar[bool] = True
+
     k: list[Positive] = Field([10], min_length=1, description="Neighbours that vote.")
     metric: Literal["cosine", "euclidean"] = Field("cosine", description="What is near.")
     weighted: bool = Field(
@@ -113,6 +133,9 @@ class Logistic(Evaluated):
     """Logistic regression to convergence (L-BFGS) on standardised features."""
 
     kind: Literal["logistic"]
+    build: ClassVar[str] = "diffprobe.evaluation.representation.logistic:fit"
+    setting: ClassVar[str] = "strength"
+
     strength: list[Above] = Field(
         [1e-5, 1e-4, 1e-3, 1e-2], min_length=1, description="L2 penalties per image: 1 / (C N) of scikit-learn."
     )

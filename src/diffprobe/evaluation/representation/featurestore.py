@@ -18,53 +18,54 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation.representation.chunks import BLOCK, MARK
-from diffprobe.evaluation.representation.features import Extractor, Wanted
+from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel
 from diffprobe.evaluation.representation.inputs import Inputs
 from diffprobe.runtime.files import atomic, read_json, remove, write_json
 
-AHEAD = 4  # blocks that may wait to be written
-Written = Callable[[int], object]
+AHEAD = 4  # blocks that may wait for the writer
 
 
 class Copies(NamedTuple):
     """Noisy copies of the images of a split."""
 
     split: str
-    kind: str  # identity or augmented
+    view: str  # identity or augmented
     draws: int
 
 
 def write_level(
     path: Path,
-    source: Extractor,
+    model: FeatureModel,
     data: Mapping[str, Inputs],
     level: Level,
-    wanted: Wanted,
+    specs: ArraySpecs,
     copies: Sequence[Copies],
     identity: str,
-    report: Written,
+    report: Callable[[int], object],
     purpose: str = "features",
 ) -> str:
-    """The store of one level, whole or not at all; the one that is there, if `identity` made it. Returns its content's
-    hash. `report` hears the number of images.
+    """Write the store of one level, whole or not at all, and return the hash of its content.
+
+    A store that `identity` made already is kept. `report` is called with numbers of finished images.
     """
-    if (found := content(path, identity)) is not None:
+    if (stored := content(path, identity)) is not None:
         report(sum(copy.draws * len(data[copy.split].rows) for copy in copies))
-        return found
+        return stored
     hashed = hashlib.sha256()
+    # A single writer thread: the device computes on while blocks are compressed, and the order of hashing is fixed.
     with atomic(path) as store, ThreadPoolExecutor(1) as pool:
-        waiting: list[Future] = []
-        for split, kind, draws in copies:
+        pending: list[Future] = []
+        for split, view, draws in copies:
             shape = (draws, len(data[split].rows))
             for draw in range(draws):
-                for rows, found in source.blocks(data[split], level, wanted, purpose, draw, kind == "augmented"):
-                    values = {name: x.half().cpu().numpy() for name, x in found.items()}
-                    waiting.append(pool.submit(write_block, store / split / kind, values, shape, draw, rows, hashed))
-                    if len(waiting) > AHEAD:
-                        waiting.pop(0).result()
+                for rows, features in model.blocks(data[split], level, specs, purpose, draw, view == "augmented"):
+                    values = {name: x.half().cpu().numpy() for name, x in features.items()}
+                    pending.append(pool.submit(write_block, store / split / view, values, shape, draw, rows, hashed))
+                    if len(pending) > AHEAD:
+                        pending.pop(0).result()
                     report(rows.stop - rows.start)
-        for one in waiting:
-            one.result()
+        for block in pending:
+            block.result()
         zarr.create_group(str(store), attributes={"identity": identity, "content": hashed.hexdigest()})
     return hashed.hexdigest()
 
@@ -81,28 +82,33 @@ def write_block(
 
 
 def create(path: Path, shape: tuple[int, int, int]) -> zarr.Array:
-    """An array (draws, N, D) in chunks of a block, each with its checksum. Features hardly compress."""
-    chunks = (1, min(BLOCK, shape[1]), shape[2])
-    codecs = {"serializer": BytesCodec(), "compressors": [Crc32cCodec()]}
-    codecs |= {"config": {"write_empty_chunks": True}}  # a chunk that is missing is damage, never zeros
-    return zarr.create_array(store=str(path), shape=shape, chunks=chunks, dtype="float16", **codecs)
+    """An array (draws, N, D) in chunks of a block with checksums, uncompressed: features hardly compress."""
+    return zarr.create_array(
+        store=str(path),
+        shape=shape,
+        chunks=(1, min(BLOCK, shape[1]), shape[2]),
+        dtype="float16",
+        serializer=BytesCodec(),
+        compressors=[Crc32cCodec()],
+        config={"write_empty_chunks": True},  # so that a missing chunk is damage, never zeros
+    )
 
 
 def content(path: Path, identity: str) -> str | None:
-    """The hash of a level's content, if it is whole and was made from the same."""
+    """The hash of a level's content; None unless the level is whole and `identity` made it."""
     try:
-        found = read_json(path / "zarr.json")["attributes"]
-        return found["content"] if found["identity"] == identity else None
+        attributes = read_json(path / "zarr.json")["attributes"]
+        return attributes["content"] if attributes["identity"] == identity else None
     except (OSError, KeyError, ValueError):
         return None
 
 
 def finish(partial: Path, folder: Path, levels: Sequence[Level], marks: Mapping[str, Any]) -> None:
-    """Mark a folder of levels as whole and give it its name; other levels that lie there are removed."""
+    """Mark a folder of levels as whole and move it to its final name, without the levels of an earlier run."""
     for path in partial.glob("*.zarr"):
         if path.stem not in {level.name for level in levels}:
             shutil.rmtree(path)
-    known = {level.name: {"sigma": level.ratio, "log_snr": level.log_snr} for level in levels}
-    write_json(partial / MARK, {"levels": known, **marks})
+    by_name = {level.name: {"sigma": level.ratio, "log_snr": level.log_snr} for level in levels}
+    write_json(partial / MARK, {"levels": by_name, **marks})
     remove(folder)
     partial.rename(folder)

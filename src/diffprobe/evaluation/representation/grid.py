@@ -1,130 +1,135 @@
-"""The grid over layer and noise, its best cell, and one evaluator at a cell: fitted on some splits, read on another."""
+"""The grid over layer and noise, its best cell, and one evaluator at a cell."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 
-from diffprobe.evaluation.representation.evaluators import MANY, Judged, fit, judge
-from diffprobe.evaluation.representation.table import Source
+from diffprobe.config.probing import Evaluated
+from diffprobe.evaluation.representation.evaluators import TOP5_FROM, ProbeScores, fit, score
+from diffprobe.evaluation.representation.predictors import Setting
+from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.runtime.errors import UserError
 
-SETTINGS = {"linear": "lr", "ridge": "strength", "logistic": "strength", "knn": "k"}  # what is tried of each kind
+Row = dict[str, Any]  # of a table of results, by column
+OF_CELL = ("tap", "level", "accuracy", "nll", "sigma", "log_snr")  # columns of the grid; the others are settings
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """Stored features with what fitting needs besides: the number of classes, and the means."""
+
+    features: StoredFeatures
+    classes: int
+    memory: float  # bytes of features held at a time
+    device: torch.device
 
 
 def score_level(
-    source: Source,
+    data: ProbeData,
     level: str,
     taps: Sequence[str],
-    evaluator: dict[str, Any],
+    evaluator: Evaluated,
     seed: int,
     fit_on: Sequence[str],
-    read_on: str,
-    **options: Any,
+    score_on: str,
 ) -> pd.DataFrame:
-    """One row per tap and setting: accuracy and log-loss on `read_on` of heads fitted on `fit_on`.
-
-    `options`: classes, memory (bytes), device. Taps of one width are fitted together, as one batched problem.
-    """
-    cells = [(level, tap) for tap in by_width(source, level, read_on, taps)]
-    predictor = fit(evaluator, source.fitted(evaluator["kind"], cells, fit_on, 1), [seed], **options)
-    read = source.plain(cells, [read_on], 1)
-    found = judge(predictor, read, options["classes"], evaluator["average"], options["device"])
-    right, loss = found.accuracy.mean((0, 1)), found.nll.mean((0, 1))  # (C, H)
+    """One row per tap and setting: accuracy and log-loss on `score_on` of predictors fitted on the splits `fit_on`."""
+    # Taps of one width are fitted as one batched problem, so they go side by side.
+    widths = data.features.table([(level, tap) for tap in taps], [score_on], "identity").widths
+    cells = [(level, tap) for _, tap in sorted(zip(widths, taps, strict=True), key=lambda pair: pair[0])]
+    tables = data.features.training_tables(evaluator.plain, cells, fit_on, 1)
+    predictor = fit(evaluator, tables, [seed], data.classes, data.memory, data.device)
+    queries = data.features.plain_tables(cells, [score_on], 1)
+    scores = score(predictor, queries, data.classes, evaluator.average, data.device)
+    accuracy, nll = scores.accuracy.mean((0, 1)), scores.nll.mean((0, 1))  # (C, H)
     return pd.DataFrame(
-        {"tap": tap, "level": level, **setting, "accuracy": float(right[i, j]), "nll": float(loss[i, j])}
+        {"tap": tap, "level": level, **setting, "accuracy": float(accuracy[i, j]), "nll": float(nll[i, j])}
         for i, (_, tap) in enumerate(cells)
         for j, setting in enumerate(predictor.settings)
     )
 
 
-def by_width(source: Source, level: str, split: str, taps: Sequence[str]) -> list[str]:
-    """Taps of equal width side by side."""
-    found = source.table([(level, tap) for tap in taps], [split], "identity")
-    return [tap for _, tap in sorted(zip(found.widths, taps, strict=True), key=lambda pair: pair[0])]
-
-
-def best_cell(grid: pd.DataFrame) -> dict[str, Any]:
-    """The cell and setting of the best accuracy, of equals the one of the least log-loss; beside it the runner-up, the
-    best of another cell.
-    """
+def best_cell(grid: pd.DataFrame) -> Row:
+    """The cell and setting of the highest accuracy, ties broken by log-loss, and the best of another cell."""
     ranked = grid.sort_values(["accuracy", "nll"], ascending=[False, True], kind="stable")
     best, *others = map(as_choice, ranked.drop_duplicates(["tap", "level"]).head(2).to_dict("records"))
     return {**best, "runner_up": others[0] if others else None}
 
 
-def as_choice(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of the grid, its setting by itself."""
-    known = ("tap", "level", "accuracy", "nll", "sigma", "log_snr")
-    setting = {key: value for key, value in row.items() if key not in known}
-    return {key: row[key] for key in known if key in row} | {"setting": setting}
+def as_choice(row: Row) -> Row:
+    """A row of the grid, with its setting by itself."""
+    setting = {key: value for key, value in row.items() if key not in OF_CELL}
+    return {key: row[key] for key in OF_CELL if key in row} | {"setting": setting}
 
 
-class Outcome(NamedTuple):
-    """What an evaluator has found, in its best setting."""
+class Evaluation(NamedTuple):
+    """The scores of an evaluator in its best setting."""
 
-    setting: dict[str, float]
-    accuracies: list[float]  # of each seed and judged copy
+    setting: Setting
+    accuracies: list[float]  # of each seed and scored copy
     top5: list[float] | None  # where there are many classes
-    confusion: list[list[int]]  # true classes downwards
+    confusion: list[list[int]]  # rows are true classes
 
-    def rows(self, name: str, common: dict[str, Any]) -> list[dict[str, Any]]:
-        """Rows of results: accuracy, and that of the five likeliest."""
+    def rows(self, name: str, common: Mapping[str, Any]) -> list[Row]:
+        """Rows of results: accuracy, and top-5 accuracy."""
         setting = ", ".join(f"{key}={value:g}" for key, value in self.setting.items())
-        known = {**common, "setting": setting, "seeds": len(self.accuracies)}
-        rows = [{**known, "evaluator": name, **summed(self.accuracies)}]
-        return rows + ([{**known, "evaluator": f"{name}_top5", **summed(self.top5)}] if self.top5 else [])
+        columns = {**common, "setting": setting, "seeds": len(self.accuracies)}
+        rows = [{**columns, "evaluator": name, **mean_and_spread(self.accuracies)}]
+        return rows + ([{**columns, "evaluator": f"{name}_top5", **mean_and_spread(self.top5)}] if self.top5 else [])
 
 
-def summed(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean, and standard deviation; none of a single one."""
+def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, and standard deviation; None for a single value."""
     return {"value": statistics.mean(values), "spread": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def evaluate(
-    evaluator: dict[str, Any],
-    source: Source,
+    data: ProbeData,
+    evaluator: Evaluated,
     cells: Sequence[tuple[str, str]],
     seeds: Sequence[int],
     fit_on: Sequence[str],
-    read_on: str,
-    setting: dict[str, float] | None = None,
-    **options: Any,
-) -> Outcome:
-    """One evaluator of some cells as one, fitted on the splits `fit_on` and read on `read_on`.
+    score_on: str,
+    setting: Setting | None = None,
+) -> Evaluation:
+    """Fit one evaluator on the splits `fit_on`, its cells joined into one vector, and score it on `score_on`.
 
-    `setting`, where it is known, takes the place of the settings to try. Where several are left, the best on what it is
-    read on is taken: so this is only to be asked of `select`, or of `test` with one setting.
+    `setting` replaces the settings to try. Where several are left, the best on `score_on` is taken: so score on
+    `select`, or on `test` with a single setting.
     """
-    known = evaluator | {key: [value] for key, value in (setting or {}).items()}
-    fitted = [table.joined() for table in source.fitted(evaluator["kind"], cells, fit_on, len(seeds))]
-    read = [table.joined() for table in source.plain(cells, [read_on], len(seeds))]
-    predictor = fit(known, fitted, seeds, **options)
-    found = judge(predictor, read, options["classes"], evaluator["average"], options["device"], confusion=True)
-    best = best_setting(found)
-    accuracies = found.accuracy[..., 0, best].flatten().tolist()
-    top5 = found.top5[..., 0, best].flatten().tolist() if options["classes"] >= MANY else None
-    return Outcome(predictor.settings[best], accuracies, top5, found.confusion[0, best].tolist())
+    if setting:
+        evaluator = evaluator.model_copy(update={key: [value] for key, value in setting.items()})
+    tables = [table.joined() for table in data.features.training_tables(evaluator.plain, cells, fit_on, len(seeds))]
+    queries = [table.joined() for table in data.features.plain_tables(cells, [score_on], len(seeds))]
+    predictor = fit(evaluator, tables, seeds, data.classes, data.memory, data.device)
+    scores = score(predictor, queries, data.classes, evaluator.average, data.device)
+    best = best_setting(scores)
+    accuracies = scores.accuracy[..., 0, best].flatten().tolist()
+    top5 = scores.top5[..., 0, best].flatten().tolist() if data.classes >= TOP5_FROM else None
+    return Evaluation(predictor.settings[best], accuracies, top5, scores.confusion[0, best].tolist())
 
 
-def only_setting(evaluator: dict[str, Any]) -> dict[str, float] | None:
-    """The setting of an evaluator's config that leaves nothing to choose; None where there are several."""
-    name = SETTINGS[evaluator["kind"]]
-    return {name: evaluator[name][0]} if len(evaluator[name]) == 1 else None
+def only_setting(evaluator: Evaluated) -> Setting | None:
+    """The single setting of an evaluator; None where there are several to choose among."""
+    values = getattr(evaluator, evaluator.setting)
+    return {evaluator.setting: values[0]} if len(values) == 1 else None
 
 
-def best_setting(found: Judged) -> int:
-    """Of the only cell: by the mean accuracy; of equals by the least log-loss, then the first."""
-    right, loss = found.accuracy.mean((0, 1))[0].tolist(), found.nll.mean((0, 1))[0].tolist()
-    return max(range(len(right)), key=lambda i: (right[i], -loss[i], -i))
+def best_setting(scores: ProbeScores) -> int:
+    """The setting of the highest mean accuracy in the first cell; ties go to the lower log-loss, then to the first."""
+    accuracy, nll = scores.accuracy.mean((0, 1))[0].tolist(), scores.nll.mean((0, 1))[0].tolist()
+    return max(range(len(accuracy)), key=lambda i: (accuracy[i], -nll[i], -i))
 
 
-def refuse_missing_classes(labels: dict[str, np.ndarray], names: Sequence[str]) -> None:
-    """Raises UserError for a class that a split has no image of: its accuracy would say nothing."""
-    for split, found in labels.items():
-        missing = sorted(set(range(len(names))) - set(found.tolist()))
+def refuse_missing_classes(labels: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
+    """Raises UserError for a class without an image in a split: an accuracy there would be meaningless."""
+    for split, values in labels.items():
+        missing = sorted(set(range(len(names))) - set(values.tolist()))
         if missing:
             shown = ", ".join(str(names[i]) for i in missing[:5])
             raise UserError(f"{split} has no image of {shown}: give it more images (datasets: split, per_class)")

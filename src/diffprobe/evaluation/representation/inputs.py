@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffprobe.config.probing import Crop
 from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
 from diffprobe.latents.store import Latents, open_store
@@ -26,7 +27,7 @@ def open_inputs(
     splits: Sequence[str],
     device: torch.device,
     content: str | None,
-    crop: dict[str, Any] | None = None,
+    crop: Crop | None = None,
     latents_as: str = "sample",
 ) -> dict[str, Inputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
@@ -45,11 +46,11 @@ def open_inputs(
     return {split: of_latents(latents, split, device, latents_as == "sample") for split in splits}
 
 
-def of_pixels(data: images.Images, device: torch.device, crop: dict[str, Any] | None) -> Inputs:
+def of_pixels(data: images.Images, device: torch.device, crop: Crop | None) -> Inputs:
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
         pixels = torch.from_numpy(data.images[part]).to(device)  # (B, H, W, C)
         if augmented:
-            view = {"kind": "crop", **(crop or {}), "draw": draw}
+            view = {"kind": "crop", **(crop or Crop()).model_dump(), "draw": draw}
             pixels = views.apply(view, pixels, torch.from_numpy(data.rows[part]).to(device), key.seed)
         return to_float(pixels)
 

@@ -1,24 +1,25 @@
-"""The k-nearest-neighbour probe: no training, a number to choose."""
+"""The k-nearest-neighbour probe: nothing is trained, only k is chosen."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffprobe.config.probing import KNN
+from diffprobe.evaluation.representation.predictors import PerSeed, Setting, fit_each
 from diffprobe.evaluation.representation.table import Table
 from diffprobe.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """A bank of labelled images, each the mean of its copies; a chunk at a time meets the queries, on the device.
+class NearestNeighbours:
+    """A bank of labelled images, each the mean of its copies, which meets the queries one chunk at a time.
 
-    Similarity is the cosine, or minus the square of the Euclidean distance. Each of the k nearest has one vote, and of
-    classes with equal votes the one with the nearest voter wins; or, with a `temperature`, the weight exp(similarity /
-    temperature) (Wu et al. 2018, eq. 12 f.).
+    Similarity is the cosine, or minus the squared Euclidean distance. Each of the k nearest has one vote, and classes
+    with equal votes are ranked by their nearest voter. With a `temperature` a vote weighs exp(similarity / temperature)
+    instead (Wu et al. 2018, section 3.4).
     """
 
     bank: Table
@@ -26,33 +27,35 @@ class Neighbours:
     ks: Sequence[int]
     cosine: bool
     temperature: float | None
-    device: Any
-    of_mean = True
+    device: torch.device
+    averages_features = True
 
     @property
-    def settings(self) -> list[dict[str, float]]:
+    def settings(self) -> list[Setting]:
         return [{"k": k} for k in self.ks]
 
     @torch.inference_mode()
     def probabilities(self, x: Tensor) -> Tensor:
-        """x (1, n, D) to each class's share of the votes (1, 1, H, n, K)."""
-        nearness, voters = self.nearest(self.prepared(x[0]))  # (n, k) each, the nearest first
+        """x (1, n, D) to the share of the votes for each class (1, 1, H, n, K)."""
+        similarity, voters = self.nearest(self.prepared(x[0]))  # (n, k) each, the nearest first
         if self.temperature is None:
             return torch.stack([equal_votes(voters[:, :k], self.classes) for k in self.ks])[None, None]
-        weight = ((nearness - nearness[:, :1]) / self.temperature).exp()
-        found = torch.stack([counted(voters[:, :k], weight[:, :k], self.classes) for k in self.ks])  # (H, n, K)
-        return (found / found.sum(-1, keepdim=True))[None, None]
+        # Shares do not change when all weights are scaled: relative to the nearest, none of them overflows.
+        weight = ((similarity - similarity[:, :1]) / self.temperature).exp()
+        votes = torch.stack([sum_votes(voters[:, :k], weight[:, :k], self.classes) for k in self.ks])  # (H, n, K)
+        return (votes / votes.sum(-1, keepdim=True))[None, None]
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarity and class of the nearest of the bank: (n, max k) each."""
+        """Similarity and class of the nearest images of the bank: (n, max k) each, the nearest first."""
         most = max(self.ks)
         best = torch.full((len(queries), 0), -torch.inf, device=self.device)
         classes = torch.zeros(len(queries), 0, dtype=torch.int64, device=self.device)
         for features, labels in self.chunks():
-            both = torch.cat([best, self.similarity(queries, features)], dim=1)
-            known = torch.cat([classes, labels.expand(len(queries), -1)], dim=1)
-            best, at = both.topk(min(most, both.shape[1]), dim=1)
-            classes = known.gather(1, at)
+            # The best so far compete with the next chunk, so the whole similarity matrix is never held.
+            candidates = torch.cat([best, self.similarity(queries, features)], dim=1)
+            candidate_classes = torch.cat([classes, labels.expand(len(queries), -1)], dim=1)
+            best, index = candidates.topk(min(most, candidates.shape[1]), dim=1)
+            classes = candidate_classes.gather(1, index)
         return best, classes
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -64,29 +67,36 @@ class Neighbours:
         return F.normalize(x, dim=1) if self.cosine else x
 
     def similarity(self, queries: Tensor, features: Tensor) -> Tensor:
-        """(n, bank)."""
-        if self.cosine:
-            return queries @ features.T
-        return -torch.cdist(queries, features).square()
+        """Queries (n, D), prepared features (m, D) to (n, m)."""
+        return queries @ features.T if self.cosine else -torch.cdist(queries, features).square()
 
 
-def counted(voters: Tensor, weight: Tensor, classes: int) -> Tensor:
-    """The weight (n, k) of the voters (n, k) of each class: (n, K)."""
+def fit(
+    settings: KNN, tables: Sequence[Table], seeds: Sequence[int], classes: int, memory: float, device: torch.device
+) -> PerSeed:
+    """Take each table as a bank, all cells as one vector. Raises UserError for more neighbours than images."""
+    most, images = max(settings.k), len(tables[0].labels)
+    if most > images:
+        raise UserError(f"{most} nearest neighbours need at least {most} labelled images, here are {images}")
+    temperature = settings.temperature if settings.weighted else None
+    cosine = settings.metric == "cosine"
+
+    def fit_one(table: Table) -> NearestNeighbours:
+        return NearestNeighbours(table.joined().mean(), classes, settings.k, cosine, temperature, device)
+
+    return fit_each(fit_one, tables, memory)
+
+
+def sum_votes(voters: Tensor, weight: Tensor, classes: int) -> Tensor:
+    """Sum the weights (n, k) of the voters' classes (n, k) by class: (n, K)."""
     return torch.zeros(len(voters), classes, device=voters.device).scatter_add_(1, voters, weight)
 
 
 def equal_votes(voters: Tensor, classes: int) -> Tensor:
-    """Voters (n, k), the nearest first, to shares (n, K); the nearer voter, by less than a vote, breaks ties."""
+    """Classes of the voters (n, k), the nearest first, to shares of the votes (n, K)."""
     n, k = voters.shape
-    nearer = (torch.arange(k, 0, -1, device=voters.device) / k).expand(n, k)  # from 1 down
-    first = torch.zeros(n, classes, device=voters.device).scatter_reduce_(1, voters, nearer, "amax")
-    found = counted(voters, torch.ones_like(nearer), classes) + first / 2
-    return found / found.sum(-1, keepdim=True)
-
-
-def fit_neighbours(table: Table, classes: int, options: dict[str, Any], device: Any) -> Neighbours:
-    """`options` as in the config's `KNN`. Raises UserError for more neighbours than there are images."""
-    if (most := max(options["k"])) > len(table.labels):
-        raise UserError(f"{most} nearest neighbours need at least {most} labelled images, here are {len(table.labels)}")
-    temperature = options["temperature"] if options["weighted"] else None
-    return Neighbours(table.mean(), classes, options["k"], options["metric"] == "cosine", temperature, device)
+    # A class gets up to half a vote for the rank of its nearest voter: this breaks ties and cannot outweigh a vote.
+    rank = (torch.arange(k, 0, -1, device=voters.device) / k).expand(n, k)  # from 1 down
+    nearest_rank = torch.zeros(n, classes, device=voters.device).scatter_reduce_(1, voters, rank, "amax")
+    votes = sum_votes(voters, torch.ones_like(rank), classes) + nearest_rank / 2
+    return votes / votes.sum(-1, keepdim=True)

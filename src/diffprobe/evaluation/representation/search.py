@@ -1,36 +1,36 @@
-"""Coarse-to-fine search over noise: where features are best, found with a few levels."""
+"""Coarse-to-fine search for the noise levels at which features are best."""
 
 import math
 from collections.abc import Callable
-from typing import Any
 
-Score = Callable[[float], float]  # of a level's sigma/alpha; more is better
+from diffprobe.plan.arguments import SearchPlan
 
 
-def search(asked: dict[str, Any], snapped: Callable[[float], float], score: Score) -> dict[float, float]:
-    """The score of every level tried, by sigma/alpha: `coarse` ones evenly in log-SNR from `low` to `high`, then in
-    each of `rounds` the two midway between the best so far and its neighbours.
+def search(plan: SearchPlan, snap: Callable[[float], float], score: Callable[[float], float]) -> dict[float, float]:
+    """Score levels, by sigma/alpha: `coarse` of them evenly in log-SNR from `low` to `high`, then in each of `rounds`
+    the two midway between the best so far and its neighbours.
 
-    `snapped` gives the level that a process has in place of one that is asked for.
+    `snap` maps a level to the nearest one that the process has; of `score` more is better. Returns the score of every
+    level that was tried.
     """
-    low, high, coarse = math.log(asked["low"]), math.log(asked["high"]), asked["coarse"]
-    found: dict[float, float] = {}
+    low, high = math.log(plan.low), math.log(plan.high)  # log-SNR is -2 ln(sigma/alpha): even in one, even in the other
+    scores: dict[float, float] = {}
 
-    def tried(log_ratio: float) -> None:
-        ratio = snapped(math.exp(log_ratio))
-        if ratio not in found:
-            found[ratio] = score(ratio)
+    def try_level(log_ratio: float) -> None:
+        ratio = snap(math.exp(log_ratio))
+        if ratio not in scores:  # levels that snap to the same one are scored once
+            scores[ratio] = score(ratio)
 
-    for i in range(coarse):
-        tried(low + (high - low) * i / (coarse - 1))
-    for _ in range(asked["rounds"]):
-        known = sorted(found)
-        at = known.index(max(known, key=found.__getitem__))
-        for neighbour in (known[max(at - 1, 0)], known[min(at + 1, len(known) - 1)]):
-            tried((math.log(known[at]) + math.log(neighbour)) / 2)
-    return found
+    for i in range(plan.coarse):
+        try_level(low + (high - low) * i / (plan.coarse - 1))
+    for _ in range(plan.rounds):
+        ratios = sorted(scores)
+        at = ratios.index(max(ratios, key=scores.__getitem__))
+        for neighbour in (ratios[max(at - 1, 0)], ratios[min(at + 1, len(ratios) - 1)]):
+            try_level((math.log(ratios[at]) + math.log(neighbour)) / 2)
+    return scores
 
 
-def best(found: dict[float, float], keep: int) -> list[float]:
-    """The `keep` best of the levels, from the least noise up."""
-    return sorted(sorted(found, key=found.__getitem__, reverse=True)[:keep])
+def best(scores: dict[float, float], keep: int) -> list[float]:
+    """The `keep` levels of the highest score, in rising order."""
+    return sorted(sorted(scores, key=scores.__getitem__, reverse=True)[:keep])

@@ -1,19 +1,21 @@
-"""What an evaluator sees: the chosen cell, and what it joins to it, as names in the store of features."""
-
-from typing import Any
+"""Which features an evaluator sees: the chosen cell and those joined to it, by their names in the feature store."""
 
 from diffprobe.config.names import level_name
+from diffprobe.plan.arguments import CellSelection
 
 Cell = tuple[str, str]  # a level and a tap, by name
 
 
-def seen(evaluator: dict[str, Any], chosen: Cell) -> list[Cell]:
-    """The cells of an evaluator (its config), the chosen one first, each once; without the mark of tokens."""
+def selected_cells(selection: CellSelection, chosen: Cell) -> list[Cell]:
+    """The chosen cell and those joined to it, each once."""
     level, tap = chosen
-    others = [(level if c["sigma"] is None else level_name(c["sigma"]), c["tap"] or tap) for c in evaluator["combine"]]
-    return list(dict.fromkeys([chosen, *others]))
+    joined = [
+        (level if cell.sigma is None else level_name(cell.sigma), tap if cell.tap is None else cell.tap)
+        for cell in selection.combine
+    ]
+    return list(dict.fromkeys([chosen, *joined]))
 
 
-def stored_as(cells: list[Cell], evaluator: dict[str, Any]) -> list[Cell]:
-    """The same by the names that arrays have."""
-    return [(level, f"{tap}.tokens" if evaluator["tokens"] else tap) for level, tap in cells]
+def array_names(cells: list[Cell], selection: CellSelection) -> list[Cell]:
+    """The same cells by the names of their arrays, which mark features of every position."""
+    return [(level, f"{tap}.tokens" if selection.tokens else tap) for level, tap in cells]

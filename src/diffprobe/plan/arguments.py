@@ -1,0 +1,73 @@
+"""The JSON arguments of jobs, read back into typed models: what `job_arguments` writes, by the code that uses it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from diffprobe.config.probing import Crop, Evaluated, Evaluator
+
+
+class Argument(BaseModel):
+    """A part of a job's argument. Keys that it does not name belong to other parts."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Weights(Argument):
+    """A set of weights of a checkpoint."""
+
+    name: str
+
+
+class FeatureSettings(Argument):
+    """How features are computed."""
+
+    weights: Weights
+    pooling: Literal["mean", "mean_std"]
+    label: int | None
+    augmented: int
+    crop: Crop
+    latents_as: Literal["sample", "mean"]
+    draws: int
+    precision: Literal["fp32", "bf16"]
+    noise_seed: int
+
+
+class SearchPlan(Argument):
+    """A search for noise levels; `low` and `high` are sigma/alpha."""
+
+    low: float
+    high: float
+    coarse: int
+    rounds: int
+    keep: int
+
+
+class JoinedCell(Argument):
+    """Features joined to the chosen ones: their tap and sigma/alpha, or null for the chosen one's."""
+
+    tap: str | None
+    sigma: float | None
+
+
+class CellSelection(Argument):
+    """The features that an evaluator sees."""
+
+    combine: list[JoinedCell]
+    tokens: bool
+
+
+@dataclass(frozen=True)
+class EvaluatorArgument:
+    """An evaluator with the noise levels that it joins resolved to sigma/alpha."""
+
+    settings: Evaluated
+    cells: CellSelection
+
+    @classmethod
+    def parse(cls, entry: Mapping[str, Any]) -> Self:
+        """From an entry of `job_arguments.evaluators`. Raises pydantic's ValidationError for an unknown kind."""
+        settings: Evaluated = TypeAdapter(Evaluator).validate_python({**entry, "combine": []})
+        return cls(settings, CellSelection.model_validate(entry))
