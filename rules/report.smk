@@ -1,4 +1,4 @@
-# Plots, tables and what the report says of them. They read results and change none.
+# Plots, tables and their captions in the report. They read results and change none.
 
 
 rule plot_samples:
@@ -25,7 +25,7 @@ rule plot_samples:
     params:
         config=canonical(REPORT),
     shell:
-        "job plot_samples {params.config:q} --in samples={input.samples:q} --out plot={output.plot:q}"
+        "job plot {params.config:q} --in samples={input.samples:q} --out plot={output.plot:q}"
         " --log {log:q} --name plot_samples.{wildcards.experiment}.{wildcards.kimg}"
 
 
@@ -53,7 +53,7 @@ rule plot_strip:
     params:
         config=canonical(REPORT),
     shell:
-        "job plot_strip {params.config:q} --in strip={input.strip:q} --out plot={output.plot:q}"
+        "job plot {params.config:q} --in strip={input.strip:q} --out plot={output.plot:q}"
         " --log {log:q} --name plot_strip.{wildcards.experiment}.{wildcards.kimg}"
 
 
@@ -81,7 +81,7 @@ rule plot_nearest:
     params:
         config=canonical(REPORT),
     shell:
-        "job plot_nearest {params.config:q} --in pairs={input.pairs:q} --out plot={output.plot:q}"
+        "job plot {params.config:q} --in pairs={input.pairs:q} --out plot={output.plot:q}"
         " --log {log:q} --name plot_nearest.{wildcards.experiment}.{wildcards.kimg}"
 
 
@@ -110,7 +110,7 @@ rule plot_grid:
     params:
         config=of_experiment(lambda e, w: REPORT | {"kimg": int(w.kimg), "taps": job_arguments.taps(e)}),
     shell:
-        "job plot_grid {params.config:q} --in grid={input.grid:q} select={input.select:q}"
+        "job plot {params.config:q} --in grid={input.grid:q} select={input.select:q}"
         " --out plot={output.plot:q} --log {log:q} --name plot_grid.{wildcards.experiment}.{wildcards.kimg}"
 
 
@@ -138,7 +138,7 @@ rule plot_confusion:
     params:
         config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment, "evaluator": job_arguments.scorer(e)}),
     shell:
-        "job plot_confusion {params.config:q} --in rows={input.rows:q} --out plot={output.plot:q}"
+        "job plot {params.config:q} --in rows={input.rows:q} --out plot={output.plot:q}"
         " --log {log:q} --name plot_confusion.{wildcards.experiment}"
 
 
@@ -170,7 +170,7 @@ rule plot_losses:
         config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment}),
         stats=lambda wildcards, input: numbered("stats", input.stats),
     shell:
-        "job plot_losses {params.config:q} --in {params.stats} --out plot={output.plot:q}"
+        "job plot {params.config:q} --in {params.stats} --out plot={output.plot:q}"
         " --log {log:q} --name plot_losses.{wildcards.experiment}"
 
 
@@ -202,7 +202,7 @@ rule plot_curves:
         results=lambda wildcards, input: numbered("results", [*input.generation, *input.select]),
         choice=optional("choice"),
     shell:
-        "job plot_curves {params.config:q} --in {params.results} {params.choice}"
+        "job plot {params.config:q} --in {params.results} {params.choice}"
         " --out plot={output.plot:q} --log {log:q} --name plot_curves.{wildcards.experiment}"
 
 
@@ -229,7 +229,7 @@ rule plot_reconstruction:
     params:
         config=canonical(REPORT),
     shell:
-        "job plot_reconstruction {params.config:q} --in pairs={input.pairs:q} --out plot={output.plot:q}"
+        "job plot {params.config:q} --in pairs={input.pairs:q} --out plot={output.plot:q}"
         " --log {log:q} --name plot_reconstruction.{wildcards.latents}"
 
 

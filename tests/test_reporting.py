@@ -1,4 +1,4 @@
-"""Facts about pictures and tables: that what they show is what was measured."""
+"""Pictures and tables show what was measured."""
 
 import io
 import json
@@ -25,6 +25,7 @@ OPTIONS = {"columns": 4, "rows": 2, "scale": 6, "dpi": 110}
 CHOICE = {"kimg": 72, "tap": "out_2", "level": "0.14", "sigma": 0.14, "accuracy": 0.97, "runner_up": None}
 CHOICE |= {"selection": "select", "scorer": "linear"}
 ABOUT = {"experiment": "digits_edm", "dataset": "digits"}
+CONFUSION = {"confusion": [[9, 1, 0], [0, 10, 0], [2, 0, 8]], "classes": ["0", "1", "2"]}
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -101,12 +102,12 @@ def test_strip_runs_from_the_first_step_to_the_last_pixel_for_pixel(tmp_path: Pa
 
 @pytest.mark.parametrize("scale", [1, 6])
 def test_neighbours_stand_pixel_for_pixel_beside_the_generated_image(scale: int, tmp_path: Path) -> None:
-    queries, found = noise(3, 8, 8, 1), noise(3, 4, 8, 8, 1)
-    figure = images.neighbours(queries, found, np.array([0, 0.456, 1]), scale)
+    queries, nearest = noise(3, 8, 8, 1), noise(3, 4, 8, 8, 1)
+    figure = images.neighbours(queries, nearest, np.array([0, 0.456, 1]), scale)
     figure.savefig(tmp_path / "nearest.png")
     pixels = np.asarray(Image.open(tmp_path / "nearest.png").convert("L"))
     bottom = pixels.shape[0] - round(images.MARGIN * 110)
-    for canvas in (images.tile(queries[:, None], scale)[..., 0], images.tile(found, scale)[..., 0]):
+    for canvas in (images.tile(queries[:, None], scale)[..., 0], images.tile(nearest, scale)[..., 0]):
         height, width = canvas.shape
         strips = np.lib.stride_tricks.sliding_window_view(pixels[bottom - height : bottom], (height, width))[0]
         assert (strips == canvas).all((1, 2)).sum() == 1
@@ -159,7 +160,7 @@ def test_curves_show_distances_left_accuracies_right_and_the_choice() -> None:
 
 def test_losses_count_thousands_of_images_and_are_smoothed() -> None:
     rows = [{"step": i, "images": 1000 * i, "loss": 0.5 * 1.1 ** (-1) ** i} for i in range(1, 101)]
-    faint, bold = plots.losses({"run": rows}).axes[0].lines
+    faint, bold = plots.losses("run", rows).axes[0].lines
     assert list(faint.get_xdata()) == list(range(1, 101))
     assert list(faint.get_ydata()) == [row["loss"] for row in rows]
     assert np.allclose(bold.get_ydata()[5:-5], 0.5, rtol=0.03)
@@ -268,9 +269,9 @@ def test_show_without_results_is_a_users_error(tmp_path: Path) -> None:
 # --- scripts ------------------------------------------------------------------------------------------------
 
 
-def call(script: str, config: dict, inputs: dict[str, Path], outputs: dict[str, Path], folder: Path) -> None:
-    log = folder / "logs" / script / "log.log"
-    command = [sys.executable, str(SCRIPTS / f"{script}.py"), json.dumps(config), "--log", str(log)]
+def call(script: str, name: str, config: dict, inputs: dict[str, Path], outputs: dict[str, Path], folder: Path) -> None:
+    log = folder / "logs" / name / "log.log"
+    command = [sys.executable, str(SCRIPTS / script), json.dumps(config), "--log", str(log), "--name", f"{name}.run"]
     for flag, group in (("--in", inputs), ("--out", outputs)):
         command += [flag, *(f"{name}={path}" for name, path in group.items())]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -292,6 +293,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     grid_rows().to_csv(folder / "grid.csv", index=False)
     write_json(folder / "select.json", {"rows": [ABOUT], "choice": CHOICE})
     write_json(folder / "choice.json", CHOICE)
+    write_json(folder / "test.json", {"rows": [{"value": 0.9, "selection": "select"}], **CONFUSION})
+    np.savez(folder / "reconstruction.npz", images=noise(2, 6, 16, 16, 1))
     for part in range(2):
         write_json(folder / f"results{part}.json", {"rows": result_rows()[part::2]})
     return folder
@@ -307,14 +310,16 @@ PLOTS = {
         {"results.0": "results0.json", "results.1": "results1.json"} | {"choice": "choice.json"},
     ),
     "plot_grid": ({"kimg": 72, "taps": TAPS}, {"grid": "grid.csv", "select": "select.json"}),
+    "plot_confusion": ({"experiment": "digits_edm", "evaluator": "linear"}, {"rows": "test.json"}),
+    "plot_reconstruction": ({}, {"pairs": "reconstruction.npz"}),
 }
 
 
-@pytest.mark.parametrize("script", PLOTS)
-def test_plot_scripts_make_pictures(script: str, made: Path, tmp_path: Path) -> None:
-    config, inputs = PLOTS[script]
+@pytest.mark.parametrize("name", PLOTS)
+def test_plot_jobs_make_pictures(name: str, made: Path, tmp_path: Path) -> None:
+    config, inputs = PLOTS[name]
     paths = {name: made / file for name, file in inputs.items()}
-    call(script, OPTIONS | config, paths, {"plot": tmp_path / "plot.png"}, tmp_path)
+    call("plot.py", name, OPTIONS | config, paths, {"plot": tmp_path / "plot.png"}, tmp_path)
     picture = Image.open(tmp_path / "plot.png")
     picture.load()
     assert min(picture.size) >= 90 and max(picture.size) <= 1500
@@ -326,7 +331,7 @@ def test_summary_script_writes_all_tables(made: Path, tmp_path: Path) -> None:
     inputs = {f"results.{i}": made / f"results{i}.json" for i in range(2)}
     inputs["choice.0"] = made / "choice.json"
     outputs = {name: tmp_path / name for name in ("summary", "table", "best")}
-    call("summary", {"experiments": ["digits_edm"], "probed": ["digits_edm"]}, inputs, outputs, tmp_path)
+    call("summary.py", "summary", {"experiments": ["digits_edm"], "probed": ["digits_edm"]}, inputs, outputs, tmp_path)
     assert len(pd.read_csv(outputs["summary"])) == len(result_rows())
     assert pd.read_csv(outputs["table"])["linear test"].tolist() == ["97.5 ± 0.3 %"]
     assert pd.read_csv(outputs["best"])["best FD kimg"].tolist() == [108]

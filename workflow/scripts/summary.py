@@ -1,6 +1,6 @@
-"""Every figure in one table, and small ones: what came out, and the best generator against the best features.
+"""The tables: every figure, the main results, and the best samples beside the best features.
 
-Config: experiments; probed, one per choice.
+Config: experiments; probed, the experiments that have a choice, in the order of the inputs `choice`.
 """
 
 from diffprobe.reporting.tables import best, results, summary
@@ -12,12 +12,10 @@ def main(job: Job) -> None:
     rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
     probed = dict(zip(job.config["probed"], map(read_json, job.group("choice")), strict=True))
     choices = {name: probed.get(name) for name in job.config["experiments"]}
-    with atomic(job.output("summary")) as partial:
-        summary(rows).to_csv(partial, index=False)
-    with atomic(job.output("table")) as partial:
-        results(rows, choices).to_csv(partial, index=False)
-    with atomic(job.output("best")) as partial:
-        best(rows, choices).to_csv(partial, index=False)
+    tables = {"summary": summary(rows), "table": results(rows, choices), "best": best(rows, choices)}
+    for output, table in tables.items():
+        with atomic(job.output(output)) as partial:
+            table.to_csv(partial, index=False)
 
 
 if __name__ == "__main__":

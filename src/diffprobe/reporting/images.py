@@ -1,4 +1,4 @@
-"""Pictures made of images, pixel for pixel: the grid of samples, the strip of how they come about, what they copy."""
+"""Pictures made of images, pixel for pixel: sample grids, denoising strips, samples beside their nearest images."""
 
 import math
 
@@ -8,10 +8,10 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 
 GAP = 2  # screen pixels between images
-COLUMNS = 12  # steps that a strip shows at most
+COLUMNS = 12  # a strip shows at most so many steps
 MARGIN = 0.1  # inches around a strip
 HEAD = 0.32  # inches above a strip, for the noise levels
-BETWEEN = 0.22  # inches between generated images and what they are compared with
+BETWEEN = 0.22  # inches between generated images and their neighbours
 FONT = 8.5  # points
 
 
@@ -19,31 +19,32 @@ def grid(images: np.ndarray, columns: int, rows: int, scale: int) -> Image.Image
     """The first columns x rows of images uint8 (N, H, W, C), row by row, each pixel `scale` pixels wide."""
     shown = images[: columns * rows]
     used = -(-len(shown) // columns)
-    cells = np.full((used * columns, *images.shape[1:]), 255, np.uint8)  # what is left over stays white
+    cells = np.full((used * columns, *images.shape[1:]), 255, np.uint8)  # (rows * columns, H, W, C); unused ones white
     cells[: len(shown)] = shown
     canvas = tile(cells.reshape(used, columns, *images.shape[1:]), scale)
     return Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas)
 
 
 def pairs(originals: np.ndarray, others: np.ndarray, columns: int, scale: int) -> Image.Image:
-    """Rows of originals uint8 (N, H, W, C), each with a row of what became of them right below."""
+    """Rows of originals uint8 (N, H, W, C), each above the row of their reconstructions."""
     n = len(originals)
     rows = [part[start : start + columns] for start in range(0, n, columns) for part in (originals, others)]
-    blank = np.full((columns, *originals.shape[1:]), 255, np.uint8)  # what is left over stays white
+    blank = np.full((columns, *originals.shape[1:]), 255, np.uint8)  # fills a last row that is shorter
     return grid(np.concatenate([np.concatenate([row, blank[len(row) :]]) for row in rows]), columns, len(rows), scale)
 
 
 def strip(images: np.ndarray, sigmas: np.ndarray, scale: int, dpi: int = 110) -> Figure:
-    """Each row one image on its way to the sample, under the noise level of each step.
+    """One row per sample: the estimates of the clean image at each step, under the step's noise level.
 
-    images uint8 (n, steps, H, W, C), sigmas (steps,); of many steps, evenly spread ones are shown.
+    images uint8 (n, steps, H, W, C), sigmas (steps,); at most COLUMNS steps, evenly spread, are shown.
     """
     steps = spread(len(sigmas), COLUMNS)
     canvas = tile(images[:, steps], scale)  # (Y, X, C)
     height, width = canvas.shape[:2]
     left, bottom = round((MARGIN + 0.3) * dpi), round(MARGIN * dpi)
-    size = np.array([left + width + bottom, bottom + height + round(HEAD * dpi)])
-    figure = Figure(figsize=size / dpi, dpi=dpi)
+    size = left + width + bottom, bottom + height + round(HEAD * dpi)
+    figure = Figure(figsize=(size[0] / dpi, size[1] / dpi), dpi=dpi)
+    # figimage places pixels one to one; an axis would resample them.
     figure.figimage(np.broadcast_to(canvas, (height, width, 3)), left, bottom, origin="upper")
     cell = images.shape[3] * scale
     head = {"y": (bottom + height + 0.07 * dpi) / size[1], "fontsize": FONT, "va": "bottom"}
@@ -55,20 +56,21 @@ def strip(images: np.ndarray, sigmas: np.ndarray, scale: int, dpi: int = 110) ->
 
 
 def neighbours(
-    queries: np.ndarray, found: np.ndarray, ratios: np.ndarray, scale: int, dpi: int = 110, kind: str = "generated"
+    queries: np.ndarray, nearest: np.ndarray, ratios: np.ndarray, scale: int, dpi: int = 110, kind: str = "generated"
 ) -> Figure:
-    """Each row one image, then its nearest training images, then the ratio of the first two distances.
+    """One row per image: the image, its nearest training images, and the ratio of the first two distances.
 
-    queries uint8 (n, H, W, C), found uint8 (n, k, H, W, C), ratios (n,) as `evaluation.nearest` has them; `kind`
-    says what the queries are.
+    queries uint8 (n, H, W, C), nearest uint8 (n, k, H, W, C), ratios (n,) as `evaluation.generation.nearest` computes
+    them; `kind` names the queries in the heading.
     """
-    parts = tile(queries[:, None], scale), tile(found, scale)  # (Y, X, C) each
+    parts = tile(queries[:, None], scale), tile(nearest, scale)  # (Y, X, C) each
     heads = (kind, "nearest training images, nearest first", "ratio")
+    # A column is as wide as its images or its heading, whichever is wider.
     wide = [max(part.shape[1], text_width(head, dpi)) for part, head in zip(parts, heads, strict=False)]
     bottom, height = round(MARGIN * dpi), parts[0].shape[0]
     starts = np.cumsum([bottom, *(width + round(BETWEEN * dpi) for width in wide)])  # of the three columns
-    size = np.array([starts[2] + text_width(heads[2], dpi) + bottom, bottom + height + round(HEAD * dpi)])
-    figure = Figure(figsize=size / dpi, dpi=dpi)
+    size = int(starts[2]) + text_width(heads[2], dpi) + bottom, bottom + height + round(HEAD * dpi)
+    figure = Figure(figsize=(size[0] / dpi, size[1] / dpi), dpi=dpi)
     for start, part in zip(starts, parts, strict=False):
         figure.figimage(np.broadcast_to(part, (*part.shape[:2], 3)), start, bottom, origin="upper")
     for start, head in zip(starts, heads, strict=True):
@@ -80,16 +82,16 @@ def neighbours(
 
 
 def text_width(text: str, dpi: int) -> int:
-    """How many pixels a line of text takes, with the font not yet drawn."""
+    """The width of a line of text in pixels, computed from the font's outlines before anything is drawn."""
     return math.ceil(TextPath((0, 0), text, size=FONT).get_extents().width * dpi / 72)
 
 
 def tile(cells: np.ndarray, scale: int) -> np.ndarray:
-    """Images (rows, columns, H, W, C) side by side, each `scale` times as large, in white gaps: (Y, X, C)."""
+    """Images (rows, columns, H, W, C) enlarged `scale` times and set side by side with white gaps: (Y, X, C)."""
     rows, columns, H, W, C = cells.shape
     high, wide = H * scale + GAP, W * scale + GAP
     canvas = np.full((rows * high - GAP, columns * wide - GAP, C), 255, np.uint8)
-    large = cells.repeat(scale, axis=2).repeat(scale, axis=3)
+    large = cells.repeat(scale, axis=2).repeat(scale, axis=3)  # (rows, columns, H * scale, W * scale, C)
     for r in range(rows):
         for c in range(columns):
             canvas[r * high : r * high + H * scale, c * wide : c * wide + W * scale] = large[r, c]
@@ -97,10 +99,10 @@ def tile(cells: np.ndarray, scale: int) -> np.ndarray:
 
 
 def spread(n: int, most: int) -> list[int]:
-    """At most `most` of 0..n-1, evenly spread, the first and the last among them."""
+    """At most `most` of the indices 0..n-1, evenly spread, including the first and the last."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)).tolist()
 
 
 def short(sigma: float) -> str:
-    """A noise level for people: two significant digits, no exponent."""
+    """A noise level as text: two significant digits, no exponent."""
     return f"{sigma:.0f}" if sigma >= 10 else np.format_float_positional(float(f"{sigma:.2g}"), trim="-")

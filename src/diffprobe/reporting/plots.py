@@ -1,47 +1,47 @@
 """The plots: loss over training, generation against representation, accuracy over layer and noise.
 
-Colours are those of Okabe and Ito (2008), which colour-blind people can tell apart; each curve has a
-marker or a dash of its own besides.
+The colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish; each curve also has its own
+marker or dash.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from diffprobe.config.names import level_name
 from diffprobe.reporting.images import spread
+from diffprobe.reporting.rows import Choice, LossRow, Rows
 from diffprobe.reporting.tables import is_distance
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 INK, GREY, FAINT = "#333333", "#888888", "#DDDDDD"
-LEGEND = {"frameon": False, "fontsize": 9, "labelcolor": INK}
-TICKS = 8  # checkpoints named on the axis at most
-WIDE = 30  # a ratio of distances from which the axis is logarithmic
+LEGEND: Mapping[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
+TICKS = 8  # at most so many checkpoints are named on the axis
+WIDE = 30  # the axis of distances is logarithmic when they span a larger ratio than this
 PROBES = ((VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (INK, "P"))  # colours and markers
-
-Rows = Sequence[dict]
+FEW = 20  # a confusion matrix of at most so many classes has numbers and names
 
 
 def canvas(width: float, height: float, dpi: int) -> tuple[Figure, Axes]:
-    """An empty plot, `width` x `height` inches, in the house's style."""
+    """An empty plot of `width` x `height` inches in the common style."""
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     axes = figure.subplots()
-    plain(axes)
+    style(axes)
     return figure, axes
 
 
-def plain(axes: Axes) -> None:
-    """Only the lines that carry something."""
+def style(axes: Axes) -> None:
+    """Grey axes without a frame, small labels."""
     axes.spines["top"].set_visible(False)
     axes.spines[["left", "right", "bottom"]].set_color(GREY)
     axes.tick_params(labelsize=9, length=3, color=GREY, labelcolor=INK)
@@ -56,33 +56,28 @@ def heading(axes: Axes, text: str) -> None:
 # --- loss ---------------------------------------------------------------------------------------------------
 
 
-def losses(runs: dict[str, Rows], dpi: int = 110) -> Figure:
-    """Loss against thousands of images for each run's history: faint as recorded, bold as smoothed."""
+def losses(name: str, rows: Sequence[LossRow], dpi: int = 110) -> Figure:
+    """A run's loss against thousands of images: faint as recorded, bold as smoothed."""
     figure, axes = canvas(6.4, 3.2, dpi)
-    colours = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
-    for i, (name, rows) in enumerate(runs.items()):
-        kimg = np.array([row["images"] for row in rows]) / 1000  # (ticks,)
-        loss = pd.Series([row["loss"] for row in rows], dtype=float)
-        colour = colours[i % len(colours)]
-        axes.plot(kimg, loss, color=colour, alpha=0.3, linewidth=0.8)
-        axes.plot(kimg, smooth(loss), color=colour, linewidth=1.8, label=name)
+    kimg = np.array([row["images"] for row in rows]) / 1000  # (N,)
+    loss = pd.Series([row["loss"] for row in rows], dtype=float)
+    axes.plot(kimg, loss, color=BLUE, alpha=0.3, linewidth=0.8)
+    axes.plot(kimg, smooth(loss), color=BLUE, linewidth=1.8)
     axes.set(xlabel="training images (thousands)", ylabel="training loss", yscale="log")
     axes.set_xlim(left=0)
+    # Within about a decade, powers of ten alone would leave the axis with one tick or none.
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1,)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.spines["right"].set_visible(False)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    if len(runs) > 1:
-        axes.legend(**LEGEND)
-    else:
-        heading(axes, next(iter(runs)))
+    heading(axes, name)
     return figure
 
 
 def smooth(values: pd.Series) -> pd.Series:
-    """A running geometric mean over a twentieth of the curve: what a logarithmic axis shows as the middle."""
+    """A running geometric mean over a twentieth of the curve, which is the visual middle on a logarithmic axis."""
     window = max(1, len(values) // 20)
     return np.exp(np.log(values).rolling(window, center=True, min_periods=1).mean())
 
@@ -90,20 +85,19 @@ def smooth(values: pd.Series) -> pd.Series:
 # --- generation and representation over training ------------------------------------------------------------
 
 
-def curves(rows: Rows, choice: dict | None = None, dpi: int = 110) -> Figure:
+def curves(rows: Rows, choice: Choice | None = None, dpi: int = 110) -> Figure:
     """Distance of samples (left) and accuracy of features on `select` (right) against training images.
 
-    An axis for which there are no rows is left out.
+    An axis without rows is hidden.
     """
     frame = pd.DataFrame(rows).dropna(subset=["kimg"]).sort_values("kimg", kind="stable")
     figure, left = canvas(6.4, 3.8, dpi)
     right = left.twinx()
-    plain(right)
+    style(right)
     names, lines = draw_distances(left, frame[frame["evaluator"].map(is_distance)])
     probes = draw_probes(right, frame[frame["split"].isin(["select", "published"])])
     right.yaxis.set_visible(bool(probes))
     left.yaxis.set_visible(bool(names))
-    lines += probes
     left.set(xlabel="training images (thousands)", ylabel=f"{', '.join(names)} (lower is better)")
     if names:
         scale_distances(left)
@@ -117,23 +111,24 @@ def curves(rows: Rows, choice: dict | None = None, dpi: int = 110) -> Figure:
     left.margins(x=0.06)
     mark_checkpoints(left, frame["kimg"].astype(int).unique().tolist(), choice["kimg"] if choice else None)
     heading(left, frame["experiment"].iloc[0])
-    figure.legend(handles=lines, loc="outside upper center", ncols=3, **LEGEND)
+    figure.legend(handles=lines + probes, loc="outside upper center", ncols=3, **LEGEND)
     return figure
 
 
-def draw_distances(axes: Axes, frame: pd.DataFrame) -> tuple[list[str], list[Artist]]:
+def draw_distances(axes: Axes, frame: pd.DataFrame) -> tuple[list[str], list[Line2D]]:
     """A line for each distance and sampler; the names of the distances and the lines."""
-    lines: list[Artist] = []
+    lines: list[Line2D] = []
     several = "sampler" in frame and frame["sampler"].nunique() > 1
     keys = ["evaluator", "sampler"] if several else ["evaluator"]
     for i, (key, part) in enumerate(frame.groupby(keys, sort=False)):
-        style = {"linestyle": ("-", "--", ":", "-.")[i % 4], "marker": "o", "markersize": 5, "color": BLUE}
-        lines += axes.plot(part["kimg"], part["value"], label=", ".join(key), **style)
+        dash = ("-", "--", ":", "-.")[i % 4]
+        label = ", ".join(key)
+        lines += axes.plot(part["kimg"], part["value"], color=BLUE, linestyle=dash, marker="o", ms=5, label=label)
     return list(frame["evaluator"].unique()), lines
 
 
 def scale_distances(axes: Axes) -> None:
-    """An axis from zero, or a logarithmic one where zero would flatten what is small."""
+    """An axis from zero, or a logarithmic one where a linear one would flatten the small distances."""
     low, high = axes.dataLim.intervaly
     if low > 0 and high > WIDE * low:
         axes.set_yscale("log")
@@ -141,9 +136,9 @@ def scale_distances(axes: Axes) -> None:
         axes.set_ylim(bottom=0)
 
 
-def draw_probes(axes: Axes, frame: pd.DataFrame) -> list[Artist]:
-    """A line for each probe, in per cent, with its spread over seeds, where it has one, as bars."""
-    lines: list[Artist] = []
+def draw_probes(axes: Axes, frame: pd.DataFrame) -> list[Line2D]:
+    """A line for each probe in per cent, with bars for its spread over seeds where it has one."""
+    lines: list[Line2D] = []
     for i, (label, part) in enumerate(frame.groupby("evaluator", sort=False)):
         colour, marker = PROBES[i % len(PROBES)]
         kimg, accuracy = part["kimg"], 100 * part["value"]
@@ -158,6 +153,7 @@ def mark_checkpoints(axes: Axes, checkpoints: list[int], chosen: int | None) -> 
     """Ticks at checkpoints, as many as are legible, and a dotted line at the chosen one."""
     ticks = [checkpoints[i] for i in spread(len(checkpoints), TICKS)]
     if chosen is not None:
+        # Its label has two lines and is wider, so ticks that are too near give way.
         room = (checkpoints[-1] - checkpoints[0]) / (1.5 * TICKS)
         ticks = [chosen, *(tick for tick in ticks if abs(tick - chosen) > room)]
         axes.axvline(chosen, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
@@ -167,73 +163,77 @@ def mark_checkpoints(axes: Axes, checkpoints: list[int], chosen: int | None) -> 
 # --- accuracy over layer and noise --------------------------------------------------------------------------
 
 
-def heatmap(grid: pd.DataFrame, choice: dict, title: str = "", taps: Sequence[str] = (), dpi: int = 110) -> Figure:
+def heatmap(grid: pd.DataFrame, choice: Choice, title: str = "", taps: Sequence[str] = (), dpi: int = 110) -> Figure:
     """Accuracy of every cell: taps downwards in the order of computation (`taps`), noise rising to the right.
 
     grid: columns tap, level, sigma, log_snr, accuracy in [0, 1]; `choice` names the cell to frame.
     """
     levels = grid.drop_duplicates("level").sort_values("sigma", na_position="first")  # no sigma: clean
-    known = [tap for tap in taps if tap in set(grid["tap"])] or list(grid["tap"].unique())
+    rows = [tap for tap in taps if tap in set(grid["tap"])] or list(grid["tap"].unique())
     best = grid.groupby(["tap", "level"])["accuracy"].max()  # of the settings tried
-    cells = 100 * best.unstack().loc[known, levels["level"]]
-    rows, columns = cells.shape
-    figure, axes = canvas(max(1.1 + 0.68 * columns, 4.2), 1.35 + 0.34 * rows, dpi)
-    error = (100 - cells).clip(lower=0.1)  # on a logarithmic scale, lest bad cells take all the colours
-    write_cells(axes, axes.imshow(error, cmap="YlGnBu_r", norm=LogNorm(), aspect="auto"), cells.to_numpy())
-    axes.set_xticks(range(columns), [level_label(row) for row in levels.itertuples()])
-    axes.set_yticks(range(rows), known)
+    cells = 100 * best.unstack().loc[rows, levels["level"]]  # (taps, levels)
+    height, width = cells.shape
+    figure, axes = canvas(max(1.1 + 0.68 * width, 4.2), 1.35 + 0.34 * height, dpi)
+    # On a linear scale one bad cell would take most of the colours, and good cells would all look the same.
+    error = (100 - cells).clip(lower=0.1)
+    image = axes.imshow(error, cmap="YlGnBu_r", norm=LogNorm(), aspect="auto")
+    write_cells(axes, image, cells.to_numpy())
+    axes.set_xticks(range(width), list(map(level_label, levels["log_snr"], levels["sigma"])))
+    axes.set_yticks(range(height), rows)
     axes.set_xlabel("log-SNR of the input, and its noise σ")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    at = list(levels["level"]).index(choice["level"]), known.index(choice["tap"])
-    frame = {"edgecolor": VERMILION, "facecolor": "none", "linewidth": 2.5, "clip_on": False, "zorder": 3}
-    axes.add_patch(Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, **frame))
+    corner = list(levels["level"]).index(choice["level"]) - 0.5, rows.index(choice["tap"]) - 0.5
+    # Not clipped, so that the frame of a cell at the edge has its full width.
+    axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=VERMILION, linewidth=2.5, clip_on=False, zorder=3))
     heading(axes, title)
     return figure
 
 
 def confusion(counts: np.ndarray, classes: Sequence[str], title: str = "", dpi: int = 110) -> Figure:
-    """How often images of each class (downwards) are taken for each (to the right), in per cent of the class.
+    """How often images of each class (downwards) are classified as each (to the right), in per cent of the class.
 
-    counts: (K, K). Numbers are written for 20 classes or fewer.
+    counts: (K, K). At most FEW classes have numbers and names.
     """
-    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    few = len(classes) <= 20
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (K, K); a class may have no image
+    few = len(classes) <= FEW
     side = 1.6 + (0.42 * len(classes) if few else 5)
     figure, axes = canvas(side + 0.4, side, dpi)
-    beside = np.where(np.eye(len(classes)), np.nan, share)
-    image = axes.imshow(beside, cmap="YlOrBr", vmin=0, vmax=max(errors(share), 1))
+    # Only errors are coloured: the diagonal is so much larger that it would flatten them.
+    mistakes = np.where(np.eye(len(classes)), np.nan, share)
+    most = max(largest_error(share), 1)
+    axes.imshow(mistakes, cmap="YlOrBr", vmin=0, vmax=most)
     for i, right in enumerate(np.diag(share) if few else []):
         axes.text(i, i, f"{right:.0f}", ha="center", va="center", fontsize=9, color=INK, weight="bold")
     for (y, x), value in np.ndenumerate(share if few else np.empty((0, 0))):
         if x != y and value >= 0.5:
-            ink = "white" if value > 0.7 * image.norm.vmax else "black"
+            ink = "white" if value > 0.7 * most else "black"
             axes.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=8, color=ink)
     ticks = range(len(classes)) if few else []
     axes.set_xticks(ticks, [classes[i] for i in ticks], rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, [classes[i] for i in ticks])
-    axes.set(xlabel="taken for", ylabel="class")
+    axes.set(xlabel="classified as", ylabel="class")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     heading(axes, title)
     return figure
 
 
-def errors(share: np.ndarray) -> float:
-    """The largest entry beside the diagonal."""
+def largest_error(share: np.ndarray) -> float:
+    """The largest entry off the diagonal of (K, K)."""
     return float((share - np.diag(np.diag(share))).max(initial=0))
 
 
 def write_cells(axes: Axes, image: AxesImage, cells: np.ndarray) -> None:
-    """The number in each of the cells (taps, levels), dark on light colours and light on dark ones."""
-    light = image.to_rgba(image.get_array())[..., :3] @ (0.3, 0.59, 0.11)  # (taps, levels)
+    """The number in each of the cells (taps, levels), black on light colours and white on dark ones."""
+    luma = image.to_rgba(np.asarray(image.get_array()))[..., :3] @ (0.3, 0.59, 0.11)  # (taps, levels), by ITU-R BT.601
     for (y, x), value in np.ndenumerate(cells):
-        ink = "black" if light[y, x] > 0.5 else "white"
+        ink = "black" if luma[y, x] > 0.5 else "white"
         axes.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=9, color=ink)
 
 
-def level_label(row: NamedTuple) -> str:
+def level_label(log_snr: float, sigma: float) -> str:
     """Log-SNR above sigma; a level without noise is called clean."""
-    if not math.isfinite(row.log_snr):
+    if not math.isfinite(log_snr):
         return "clean"
-    return f"{row.log_snr:.1f}\nσ {level_name(row.sigma)}".replace("-", "−")
+    return f"{log_snr:.1f}\nσ {level_name(sigma)}".replace("-", "−")

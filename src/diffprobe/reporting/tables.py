@@ -1,6 +1,6 @@
-"""The tables: every figure that was measured, what came out, and the best generator against the best features."""
+"""The tables: every figure that was measured, the main results, and the best generator against the best features."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffprobe.config.names import extractor_of, figure_of, level_name
+from diffprobe.reporting.rows import Choice, ResultRow
 from diffprobe.runtime.errors import UserError
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
@@ -17,22 +18,24 @@ COLUMNS += ["sampler", "extractor", "images", "dataset", "latents"]
 KEY = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]
 COUNTS, REALS = ("kimg", "seeds", "images", "views"), ("value", "spread", "sigma")  # each may be missing
 NUMBERS = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(REALS, "float64")
-PROBE, FD = "best probe", "best FD"  # the checkpoints that `best` sets against each other
+PROBE, FD = "best probe", "best FD"  # the two checkpoints that `best` compares
 BEST = ["experiment", "distance", "probe", f"{PROBE} kimg", f"{PROBE} distance", f"{PROBE} select", "probe test"]
 BEST += [f"{FD} kimg", f"{FD} distance", f"{FD} select"]
 PIXELS = "raw pixels test"
-PUBLISHED = "test, as published"  # what a choice was made on
+PUBLISHED = "test, as published"  # the split of a choice under `selection: published`
+
+Cells = dict[str, object]  # one row of a table, by column
 
 
 def is_distance(evaluator: str) -> bool:
-    """Whether a figure of this name is a distance, of which less is better."""
+    """Whether a figure of this name is a distance, where lower is better."""
     return figure_of(evaluator) in ("fd", "fid")
 
 
-def summary(rows: Iterable[dict]) -> pd.DataFrame:
-    """One row per experiment, checkpoint, evaluator, split (and sampler), sorted by them; COLUMNS.
+def summary(rows: Iterable[ResultRow]) -> pd.DataFrame:
+    """One row per experiment, checkpoint, evaluator, split and sampler, sorted by these; columns COLUMNS.
 
-    A baseline belongs to a dataset and has an empty `experiment`. Two results for one row are an error.
+    A baseline belongs to a dataset and has an empty `experiment`. Raises ValueError on two results for one row.
     """
     frame = pd.DataFrame(list(rows)).reindex(columns=COLUMNS).astype(NUMBERS)
     frame = frame.fillna({name: "" for name in COLUMNS if name not in NUMBERS})
@@ -42,20 +45,23 @@ def summary(rows: Iterable[dict]) -> pd.DataFrame:
     return frame.sort_values(KEY, ignore_index=True)
 
 
-def results(rows: Iterable[dict], choices: dict[str, dict | None]) -> pd.DataFrame:
-    """What came out, one row per experiment in the order of `choices` (its name to its choice, None if not probed)."""
+def results(rows: Iterable[ResultRow], choices: Mapping[str, Choice | None]) -> pd.DataFrame:
+    """The main results, one row per experiment in the order of `choices` (None: not probed)."""
     frame = summary(rows)
     names = distances(frame)
-    found = []
+    lines = []
     for name, choice in choices.items():
         mine = frame[frame["experiment"] == name]
-        probed = outcome(frame, mine, choice) if choice else {}
-        found.append({"experiment": name, **probed, **best_distances(mine, names)})
-    return whole(probes_together(pd.DataFrame(found)))
+        accuracies = test_accuracies(frame, mine, choice) if choice else {}
+        lines.append({"experiment": name, **accuracies, **best_distances(mine, names)})
+    return whole_checkpoints(probes_together(pd.DataFrame(lines)))
 
 
 def probes_together(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the tests side by side, where experiments have different ones; raw pixels' comes last."""
+    """The columns of test accuracies side by side, those of raw pixels last.
+
+    Experiments with different evaluators would otherwise append theirs after the distances.
+    """
     tests = [name for name in frame.columns if name.endswith(" test")]
     if not tests:
         return frame
@@ -65,23 +71,23 @@ def probes_together(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[[*others[:at], *tests, *others[at:]]]
 
 
-def whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Checkpoints as whole numbers, where some experiments have none."""
+def whole_checkpoints(frame: pd.DataFrame) -> pd.DataFrame:
+    """Checkpoints as integers; pandas makes floats of a column in which some are missing."""
     return frame.astype({name: "Int64" for name in frame.columns if name.endswith("kimg")})
 
 
 def distances(frame: pd.DataFrame) -> list[str]:
     """The names of the distances in a summary: FID before others, those over more images first."""
-    found = frame[frame["evaluator"].map(is_distance).astype(bool)].drop_duplicates("evaluator")
-    found = found.assign(fid=found["evaluator"].map(figure_of) == "fid")
-    return found.sort_values(["fid", "images"], ascending=False, kind="stable")["evaluator"].tolist()
+    rows = frame[frame["evaluator"].map(is_distance).astype(bool)].drop_duplicates("evaluator")
+    rows = rows.assign(fid=rows["evaluator"].map(figure_of) == "fid")
+    return rows.sort_values(["fid", "images"], ascending=False, kind="stable")["evaluator"].tolist()
 
 
-def outcome(frame: pd.DataFrame, mine: pd.DataFrame, choice: dict) -> dict:
-    """Test accuracies of one experiment's choice by every evaluator, beside those of its dataset's pixels."""
+def test_accuracies(frame: pd.DataFrame, mine: pd.DataFrame, choice: Choice) -> Cells:
+    """Test accuracies of one experiment's choice by every evaluator, beside that of its dataset's raw pixels."""
     chosen = mine[(mine["kimg"] == choice["kimg"]) & (mine["split"] == "test")]
     probes = {name: accuracy(chosen[chosen["evaluator"] == name]) for name in chosen["evaluator"].unique()}
-    first = choice["scorer"]  # before the others
+    first = choice["scorer"]
     pixels = frame[(frame["evaluator"] == "pixels_logistic") & (frame["dataset"] == mine["dataset"].iloc[0])]
     return {
         "chosen kimg": choice["kimg"],
@@ -93,60 +99,65 @@ def outcome(frame: pd.DataFrame, mine: pd.DataFrame, choice: dict) -> dict:
     }
 
 
-def best_distances(mine: pd.DataFrame, names: list[str]) -> dict:
-    """The lowest value of each distance; checkpoint, precision and recall where the first has its lowest."""
+def best_distances(mine: pd.DataFrame, names: list[str]) -> Cells:
+    """The lowest value of each distance; checkpoint, sampler, precision and recall at the lowest of the first one."""
     lowest = {name: mine[mine["evaluator"] == name].nsmallest(1, "value") for name in names}
-    out: dict = {f"{name} (best)": number(row) for name, row in lowest.items()}
+    cells: Cells = {f"{name} (best)": number(row) for name, row in lowest.items()}
     measured = [name for name, row in lowest.items() if len(row)]
     if measured:
         first = lowest[measured[0]].iloc[0]
+        # Precision and recall describe the same samples only in the same extractor's features.
         same = mine[(mine["kimg"] == first["kimg"]) & (mine["sampler"] == first["sampler"])]
         same = same[same["evaluator"].map(extractor_of) == extractor_of(measured[0])]
-        out |= {"best kimg": int(first["kimg"]), "best sampler": first["sampler"]}
-        for kind in ("precision", "recall"):
-            found = same[same["evaluator"].map(figure_of) == kind]
-            out[kind] = number(found.sort_values("images", ascending=False))
-    return out
+        cells |= {"best kimg": int(first["kimg"]), "best sampler": first["sampler"]}
+        for figure in ("precision", "recall"):
+            rows = same[same["evaluator"].map(figure_of) == figure]
+            cells[figure] = number(rows.sort_values("images", ascending=False))
+    return cells
 
 
-def best(rows: Iterable[dict], choices: dict[str, dict | None]) -> pd.DataFrame:
-    """The checkpoint with the best features beside the one with the best samples, as in Xiang et al. 2023 (DDAE); BEST.
+def best(rows: Iterable[ResultRow], choices: Mapping[str, Choice | None]) -> pd.DataFrame:
+    """The checkpoint with the best features beside the one with the best samples, as in Xiang et al. 2023 (DDAE).
 
-    One row per experiment in the order of `choices`. Accuracies are those of the evaluator that scored the grid, on
-    `select` (or on what the choice was made on as published, which `probe` then says), at the choice on `test` too; the
-    distance is the first of `distances` that the experiment has, by its best sampler at each
-    checkpoint.
+    One row per experiment in the order of `choices`, columns BEST. Accuracies are those of the evaluator that scored
+    the grid, on `select` (or on `test`, where the selection is as published; the column `probe` then says so), and for
+    the chosen checkpoint on `test` too. The distance is the first of `distances` that the experiment has, by the best
+    sampler at each checkpoint.
     """
     frame = summary(rows)
-    found = [{"experiment": name} | both_best(frame[frame["experiment"] == name], it) for name, it in choices.items()]
-    return whole(pd.DataFrame(found).reindex(columns=BEST))
+    lines = [
+        {"experiment": name} | best_of_both(frame[frame["experiment"] == name], choice)
+        for name, choice in choices.items()
+    ]
+    return whole_checkpoints(pd.DataFrame(lines).reindex(columns=BEST))
 
 
-def both_best(mine: pd.DataFrame, choice: dict | None) -> dict:
+def best_of_both(mine: pd.DataFrame, choice: Choice | None) -> Cells:
     """One experiment's row of `best`; without a probe or a distance its part is missing."""
-    out: dict = {}
+    cells: Cells = {}
     distance = next(iter(distances(mine)), None)
-    lengths = mine[mine["evaluator"] == distance]
+    measured = mine[mine["evaluator"] == distance]
     probed = mine[mine["evaluator"] == (choice["scorer"] if choice else "")]
     if distance:
-        out |= {"distance": distance, **standing(FD, lengths.nsmallest(1, "value")["kimg"].item(), lengths, probed)}
+        lowest = measured.nsmallest(1, "value")["kimg"].item()
+        cells |= {"distance": distance, **at_checkpoint(FD, lowest, measured, probed)}
     if choice:
         tested = probed[(probed["split"] == "test") & (probed["kimg"] == choice["kimg"])]
-        said = f", chosen on {PUBLISHED}" if choice["selection"] == "published" else ""
-        out |= {**standing(PROBE, choice["kimg"], lengths, probed), "probe test": accuracy(tested)}
-        out |= {"probe": choice["scorer"] + said}
-    return out
+        selection = f", chosen on {PUBLISHED}" if choice["selection"] == "published" else ""
+        cells |= at_checkpoint(PROBE, choice["kimg"], measured, probed)
+        cells |= {"probe": choice["scorer"] + selection, "probe test": accuracy(tested)}
+    return cells
 
 
-def standing(name: str, kimg: int, lengths: pd.DataFrame, probed: pd.DataFrame) -> dict:
-    """Where one checkpoint stands: its distance and its accuracy on `select`, in columns that begin with `name`."""
+def at_checkpoint(name: str, kimg: int, measured: pd.DataFrame, probed: pd.DataFrame) -> Cells:
+    """One checkpoint's distance and its accuracy on `select`, in columns that begin with `name`."""
     selected = probed[(probed["split"] != "test") & (probed["kimg"] == kimg)]
-    here = lengths[lengths["kimg"] == kimg].nsmallest(1, "value")
-    return {f"{name} kimg": kimg, f"{name} distance": number(here), f"{name} select": accuracy(selected)}
+    distance = measured[measured["kimg"] == kimg].nsmallest(1, "value")  # by the best sampler
+    return {f"{name} kimg": kimg, f"{name} distance": number(distance), f"{name} select": accuracy(selected)}
 
 
 def accuracy(row: pd.DataFrame) -> str:
-    """`98.2 ± 0.3 %` of a frame of one row; empty for one of none."""
+    """`98.2 ± 0.3 %` for a frame of one row; empty text for an empty frame."""
     if row.empty:
         return ""
     value, spread = 100 * row["value"].iloc[0], 100 * row["spread"].iloc[0]
@@ -154,19 +165,19 @@ def accuracy(row: pd.DataFrame) -> str:
 
 
 def number(row: pd.DataFrame) -> float | None:
-    """The value of a frame's first row to four significant digits; None for one of none."""
+    """The value of a frame's first row to four significant digits; None for an empty frame."""
     return None if row.empty else float(f"{row['value'].iloc[0]:.4g}")
 
 
 def show(path: str | Path, console: Console | None = None) -> None:
-    """Print results.csv as a table, turned where the terminal is narrow. Raises UserError without results."""
+    """Print results.csv as a table, transposed where the terminal is too narrow. Raises UserError without results."""
     if not Path(path).exists():
-        raise UserError(f"{path}: no results yet; run the workflow, then ask again")
+        raise UserError(f"{path}: no results yet; run the workflow first")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     console = console or Console()
     table = rendered(frame)
     if console.measure(table, options=console.options.update(width=1000)).maximum > console.width:
-        table = rendered(frame.set_index("experiment").T.reset_index(names="experiment"))  # one column each
+        table = rendered(frame.set_index("experiment").T.reset_index(names="experiment"))
     console.print(table)
 
 

@@ -1,0 +1,50 @@
+"""What reports read: the rows of result files, and the choice that a probe made, as the JSON files hold them."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+
+class ResultRow(TypedDict, total=False):
+    """One figure: a value of an evaluator for a checkpoint (or a dataset, or an autoencoder) on a split."""
+
+    experiment: str  # absent for baselines and autoencoders
+    dataset: str
+    latents: str
+    kimg: int
+    evaluator: str
+    split: str
+    value: float
+    spread: float | None  # standard deviation over `seeds`
+    seeds: int
+    tap: str
+    sigma: float | None  # None: no noise
+    setting: str
+    pooling: str
+    views: int
+    label: str
+    selection: str
+    sampler: str
+    extractor: str
+    images: int
+
+
+class Choice(TypedDict):
+    """The cell that a grid, or an experiment as a whole, chose by the accuracy of the evaluator `scorer`."""
+
+    kimg: int
+    tap: str
+    level: str
+    sigma: float | None  # None: no noise
+    accuracy: float
+    selection: str  # the split that it was made on, or `published`: test, as papers did
+    scorer: str
+
+
+class LossRow(TypedDict):
+    """One entry of a run's stats.jsonl, as far as the plot of losses reads it."""
+
+    images: int
+    loss: float
+
+
+Rows = Sequence[ResultRow]

@@ -1,0 +1,112 @@
+"""One figure of the report. The job's name says which: `plot_grid.NAME.KIMG` draws the grid of a checkpoint.
+
+Config: columns, rows, scale and dpi of `report`; experiment, kimg, taps and evaluator where the figure needs them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL.Image import Image
+
+from diffprobe.data.samples import open_samples
+from diffprobe.reporting import images, plots
+from diffprobe.runtime.files import atomic, read_json, read_jsonl
+from diffprobe.runtime.job import Job, run
+
+
+@dataclass(frozen=True)
+class Options:
+    columns: int
+    rows: int
+    scale: int  # screen pixels per image pixel
+    dpi: int
+    experiment: str = ""
+    kimg: int = 0
+    taps: tuple[str, ...] = ()  # in the order of computation
+    evaluator: str = ""
+
+
+def samples(job: Job, options: Options) -> Image:
+    """The first samples, in order."""
+    store = open_samples(job.input("samples"))
+    shown = min(store.shape[0], options.columns * options.rows)
+    return images.grid(store.read(0, shown), options.columns, options.rows, options.scale)
+
+
+def strip(job: Job, options: Options) -> Figure:
+    """Denoising step by step."""
+    steps = np.load(job.input("strip"))  # images uint8 (n, steps, H, W, C), sigmas (steps,)
+    return images.strip(steps["images"], steps["sigmas"], options.scale, options.dpi)
+
+
+def nearest(job: Job, options: Options) -> Figure:
+    """Generated images beside the training images nearest to them."""
+    pairs = np.load(job.input("pairs"))  # queries uint8 (n, H, W, C), found uint8 (n, k, H, W, C), ratios (n,)
+    arrays = pairs["queries"], pairs["found"], pairs["ratios"]
+    return images.neighbours(*arrays, options.scale, options.dpi, str(pairs["kind"]))
+
+
+def reconstruction(job: Job, options: Options) -> Image:
+    """Originals above their reconstructions by the autoencoder."""
+    originals, decoded = np.load(job.input("pairs"))["images"]  # uint8 (n, S, S, C) each
+    return images.pairs(originals, decoded, options.columns, options.scale)
+
+
+def grid(job: Job, options: Options) -> Figure:
+    """Accuracy of a checkpoint over layer and noise, its choice framed."""
+    accuracies = pd.read_csv(job.input("grid"), dtype={"level": str})
+    select = read_json(job.input("select"))
+    choice, name = select["choice"], select["rows"][0]["experiment"]
+    split = "test, as published" if choice["selection"] == "published" else "select"
+    title = f"{name} at {options.kimg} thousand images:\naccuracy of {choice['scorer']} on {split} (%)"
+    return plots.heatmap(accuracies, choice, title, options.taps, options.dpi)
+
+
+def confusion(job: Job, options: Options) -> Figure:
+    """The confusion matrix on `test` of the evaluator that scored the grid."""
+    test = read_json(job.input("rows"))
+    row = test["rows"][0]
+    selection = ", chosen on test, as published" if row["selection"] == "published" else ""
+    heading = f"{options.experiment}, {options.evaluator} on test{selection}:"
+    title = f"{heading}\n{row['value']:.1%} right; % of each class"
+    return plots.confusion(np.array(test["confusion"]), test["classes"], title, options.dpi)
+
+
+def losses(job: Job, options: Options) -> Figure:
+    """The loss over a whole training run, its slices joined."""
+    rows = [row for path in job.group("stats") for row in read_jsonl(path)]
+    return plots.losses(options.experiment, rows, options.dpi)
+
+
+def curves(job: Job, options: Options) -> Figure:
+    """Distance and accuracy over training, the chosen checkpoint marked."""
+    rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
+    choice = read_json(job.input("choice")) if "choice" in job.inputs else None
+    return plots.curves(rows, choice, options.dpi)
+
+
+FIGURES = {
+    "plot_samples": samples,
+    "plot_strip": strip,
+    "plot_nearest": nearest,
+    "plot_reconstruction": reconstruction,
+    "plot_grid": grid,
+    "plot_confusion": confusion,
+    "plot_losses": losses,
+    "plot_curves": curves,
+}
+
+
+def main(job: Job) -> None:
+    figure = FIGURES[job.progress.name.partition(".")[0]](job, Options(**job.config))
+    with atomic(job.output("plot")) as partial:
+        if isinstance(figure, Figure):
+            figure.savefig(partial)
+        else:
+            figure.save(partial)
+
+
+if __name__ == "__main__":
+    run(main)
