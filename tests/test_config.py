@@ -132,6 +132,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"extractors.digits_classifier.kind": "resnet"},
         ["extractors.digits_classifier.kind: 'resnet'", "`classifier` or `inception` or `dinov2` or `torchscript`"],
     ),
+    "TorchScript that nobody trusts": (
+        {"extractors.mine": {"kind": "torchscript", "weights": "mine.pt"}},
+        ["extractors.mine.trusted: false is refused; allowed: true, if you trust the code in mine.pt"],
+    ),
     "unknown network kind": ({f"{RUN}.network.kind": "mlp"}, [f"{RUN}.network.kind: 'mlp'", "`unet`"]),
     # what does not fit together
     "falling checkpoints": ({f"{RUN}.train.checkpoints": [72, 36]}, [f"{RUN}.train.checkpoints: [72, 36]"]),

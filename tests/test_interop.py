@@ -404,6 +404,8 @@ def test_import_and_export_by_command_line(
     call("import --format diffusers model --experiment x")
     assert "to use it" not in capsys.readouterr().out
 
+    (Path("model") / "thesis.tex").write_text("dear")
+    Path("mine.safetensors").write_text("dear")
     run = Path("results/runs/x/checkpoints/1")
     run.mkdir(parents=True)
     Path("imported/x.safetensors").rename(run / "ema.safetensors")  # as the workflow does
@@ -413,7 +415,13 @@ def test_import_and_export_by_command_line(
         ("export --format diffusers --experiment y out", "--experiment y: no such experiment; there are x"),
         ("export --format diffusers --experiment x out --kimg 2", "no checkpoint at 2 kimg; there are 1"),
         ("export --format safetensors --experiment x a.safetensors --weights raw", "no weights called raw; it has ema"),
-        ("export --format diffusers --experiment x results", "results: is there and is no folder of a diffusers model"),
+        ("export --format diffusers --experiment x results", "results: exists and is not an empty folder"),
+        ("export --format diffusers --experiment x model", "model: exists and is not an empty folder"),
+        ("export --format safetensors --experiment x mine.safetensors", "mine.safetensors: exists and is not"),
+        (
+            "import --format diffusers model --experiment x --out mine.safetensors",
+            "holds no imported weights",
+        ),
         ("import --format ddae none.pth --experiment x", "none.pth: no such file"),
         ("import --format diffusers model --experiment x --out x.bin", "--out x.bin: allowed: a name that ends in"),
     ):
@@ -421,6 +429,7 @@ def test_import_and_export_by_command_line(
             call(words)
         said = capsys.readouterr().err
         assert stop.value.code == 1 and line in said and said.count("\n") == 1, said
+    assert Path("model/thesis.tex").read_text() == Path("mine.safetensors").read_text() == "dear"
 
 
 def call(words: str) -> None:

@@ -94,11 +94,15 @@ def test_a_full_disk_ends_an_export_in_one_line(whole: Latents, pictures: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_replaces_nothing_else(whole: Latents, tmp_path: Path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"out: holds thesis.tex, no exported latents"):
-        to_npy(whole, tmp_path, tmp_path / "out", 0, None)
+def test_an_export_replaces_nothing(whole: Latents, pictures: Path, tmp_path: Path):
+    to_npy(whole, pictures, tmp_path / "out", 0, None)
+    to_hdf5(whole, tmp_path / "out.h5")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    with pytest.raises(UserError, match=r"out: exists and is not an empty folder; nothing is replaced"):
+        to_npy(whole, pictures, tmp_path / "out", 1, None)
+    with pytest.raises(UserError, match=r"out\.h5: exists .*; nothing is replaced"):
+        to_hdf5(whole, tmp_path / "out.h5")
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     with pytest.raises(UserError, match=r"allowed: a name that ends in .h5 or .hdf5"):
         to_hdf5(whole, tmp_path / "out.npz")
 

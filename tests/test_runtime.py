@@ -35,15 +35,6 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
-    store = tmp_path / "store.zarr"
-    for name in ("first", "second"):
-        with atomic(store) as partial:
-            partial.mkdir()
-            (partial / name).write_text("")
-    assert [path.name for path in store.iterdir()] == ["second"]
-
-
 def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
     writer = python(
         f"""

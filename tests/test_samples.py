@@ -180,17 +180,16 @@ def test_a_store_of_another_identity_is_removed(n: int, changes: dict, original:
     assert tree(path) == tree(original)
 
 
-@pytest.mark.parametrize("first", ["file", "folder"])
-def test_what_is_no_store_makes_way(first: str, original: Path, tmp_path: Path):
+def test_a_store_that_is_past_reading_makes_way_and_a_file_does_not(original: Path, tmp_path: Path):
     path = tmp_path / "odd.zarr"
-    if first == "file":
-        path.write_text("something")
-    else:
-        (path / "images").mkdir(parents=True)
-        (path / "images" / "zarr.json").write_text('{"attributes": []}')
-        (path / "zarr.json").write_text("{")
+    (path / "images").mkdir(parents=True)
+    (path / "images" / "zarr.json").write_text('{"attributes": []}')
+    (path / "zarr.json").write_text("{")
     made(path)
     assert tree(path) == tree(original)
+    (tmp_path / "file.zarr").write_text("something")
+    with pytest.raises(UserError, match=r"file.zarr: is a link or a file"):
+        made(tmp_path / "file.zarr")
     with pytest.raises(ValueError, match="named"):
         made(tmp_path)
 

@@ -3,11 +3,15 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from diffprobe.__main__ import main
+from diffprobe.config.load import load
 from diffprobe.evaluation.generation.extractors import Extractor, make, torchscript
+from diffprobe.plan import job_arguments
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 
@@ -144,6 +148,25 @@ def test_make_prefers_the_file_that_is_given(saved: Path) -> None:
     found = make(CONFIG, saved / "Corners.v-1.pt", torch.device("cpu"))
     also = make(CONFIG | {"weights": str(saved / "Corners.v-1.pt")}, None, torch.device("cpu"))
     assert found.identity == also.identity
+
+
+def test_a_file_runs_only_where_it_is_trusted(saved: Path, capsys: pytest.CaptureFixture) -> None:
+    """It is a program. Trust is no part of what decides a rerun."""
+    weights = str(saved / "Corners.v-1.pt")
+    np.save(saved / "images.npy", images(6).numpy())
+    words = ["measure", str(saved / "images.npy"), "--save", str(saved / "out.npz")]
+    words += ["--extractor", "torchscript", f"weights={weights}"]
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and error.count("\n") == 1
+    assert f"{weights} is a program that runs with your rights; add --trusted" in error
+    assert not (saved / "out.npz").exists()
+    main([*words, "--trusted"])
+    assert (saved / "out.npz").exists()
+    entry = {"kind": "torchscript", "weights": weights, "trusted": True}
+    config = load("config/config.yaml", extractors={"mine": entry})
+    assert job_arguments.extractor(config, "mine") == CONFIG | {"weights": weights}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "classifier weights=CHECKPOINT",
     )
     parser.add_argument(
+        "--trusted", action="store_true", help="run the code in a torchscript file, which has your rights"
+    )
+    parser.add_argument(
         "--figures", nargs="+", default="all", help=f"of {', '.join(FIGURES)}; fid50k promises the number"
     )
     parser.add_argument("--size", type=int, help="bring all images to this height and width first (ADM's centre crop)")
@@ -46,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print, and write what is asked for. Raises UserError, a line."""
     refuse_unknown(arguments)
-    config, weights = extractor_config(arguments.extractor)
+    config, weights = extractor_config(arguments.extractor, arguments.trusted)
     from diffprobe.evaluation.generation.standalone import Pass  # torch: only where something is computed
 
     one = Pass(
@@ -92,8 +95,11 @@ def refuse_unknown(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} {getattr(arguments, name)}: allowed: a positive integer")
 
 
-def extractor_config(words: list[str]) -> tuple[dict[str, Any], str | None]:
-    """`inception dims=768` as a config subtree, and the file of its weights."""
+def extractor_config(words: list[str], trusted: bool = False) -> tuple[dict[str, Any], str | None]:
+    """`inception dims=768` as a config subtree, and the file of its weights.
+
+    Raises UserError for keys and values that the kind does not take, and for TorchScript that is not `trusted`.
+    """
     kind, *pairs = words
     given: dict[str, Any] = {"kind": kind}
     for pair in pairs:
@@ -109,12 +115,18 @@ def extractor_config(words: list[str]) -> tuple[dict[str, Any], str | None]:
             raise UserError("--extractor classifier: name its checkpoint alone, as weights=FILE")
         return {"kind": kind}, given["weights"]
     try:
-        config = TypeAdapter(Extractor).validate_python(given).model_dump(mode="json")
+        extractor = TypeAdapter(Extractor).validate_python(given)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
             f"--extractor {' '.join(words)}: {'.'.join(map(str, first['loc'])) or kind}: {first['msg']}"
         ) from None
+    if extractor.kind == "torchscript" and not (trusted or extractor.trusted):
+        raise UserError(
+            f"--extractor torchscript: {extractor.weights} is a program that runs with your rights; "
+            "add --trusted if you trust whoever made it"
+        )
+    config = extractor.model_dump(mode="json")
     return config, config["weights"]
 
 

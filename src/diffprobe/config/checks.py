@@ -27,6 +27,8 @@ def problems(config: Config) -> Iterator[Problem]:
     for name, extractor in config.extractors.items():
         if extractor.kind == "classifier":
             yield from of_classifier(f"extractors.{name}.dataset", extractor.dataset, config)
+        elif extractor.kind == "torchscript" and not extractor.trusted:
+            yield f"extractors.{name}.trusted", False, f"true, if you trust the code in {extractor.weights} to run"
     for name, experiment in config.experiments.items():
         yield from of_experiment(f"experiments.{name}", experiment, config)
     yield from generation.of_names(config)

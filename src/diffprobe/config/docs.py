@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from diffprobe.config.models import Config
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
 
 INTRO = """# The config
@@ -43,7 +44,10 @@ def readme() -> str:
 
 
 def write(folder: str | Path) -> None:
-    """Write `schema.json` and `README.md` into the folder."""
+    """Write `schema.json` and `README.md` into the folder. UserError where another page has that name."""
+    page = Path(folder) / "README.md"
+    if page.exists() and not page.read_text().startswith(INTRO.partition("\n")[0]):
+        raise UserError(f"{page}: is another page, which is not replaced; name a config in a folder of its own")
     for name, text in (("schema.json", schema()), ("README.md", readme())):
         with atomic(Path(folder) / name) as partial:
             partial.write_text(text)

@@ -45,10 +45,19 @@ class DINOv2Extractor(Strict):
 
 
 class TorchScriptExtractor(Strict):
-    """Any network saved as TorchScript that takes images (B, 3, H, W) to features (B, D) or (B, D, h, w)."""
+    """Any network saved as TorchScript that takes images (B, 3, H, W) to features (B, D) or (B, D, h, w).
+
+    The file is a program: it runs with your rights and can read and write your files.
+    """
 
     kind: Literal["torchscript"]
     weights: Path = Field(description="The file.")
+    # Excluded from every dump, so from job arguments and from what decides a rerun.
+    trusted: bool = Field(
+        False,
+        exclude=True,
+        description="Must be `true`: you trust whoever made the file, whose code runs with your rights.",
+    )
     size: Positive | None = Field(None, description="Height and width that images are brought to; null: as they are.")
     input: Literal["uint8", "unit", "signed", "imagenet"] = Field(
         "unit", description="What it takes: 0 to 255 as bytes, 0 to 1, -1 to 1, or normalised as for ImageNet."

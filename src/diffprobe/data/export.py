@@ -1,7 +1,6 @@
 """Images into the forms that other people's tools read: ADM's .npz, a folder of PNGs. Streams, whole or not at all."""
 
 import math
-import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
@@ -12,12 +11,9 @@ from numpy.lib import format as npy
 
 from diffprobe.data.images import full_disk_named
 from diffprobe.data.imagesets import BLOCK, KEY, THREADS, ImageSet, batches
-from diffprobe.data.sources.names import shown
-from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic, remove
+from diffprobe.runtime.files import atomic, refuse_existing
 
 DIGITS = 6  # of a PNG's name, at least
-OURS = re.compile(r"\d{6,}\.png|\.snakemake_timestamp")
 
 
 def to_npz(images: ImageSet, path: Path, colour: bool = True) -> None:
@@ -45,13 +41,11 @@ def to_npz(images: ImageSet, path: Path, colour: bool = True) -> None:
 def to_png(images: ImageSet, folder: Path) -> None:
     """Write the images as 000000.png and so on, with more digits where there are more images; nothing is lost.
 
-    An older export at `folder` makes way. Raises UserError for a folder of anything else, for a full disk and for
-    images that cannot be read.
+    Raises UserError for a folder that is not empty, for a full disk and for images that cannot be read.
     """
-    refuse_foreign(folder, OURS, "image")
+    refuse_existing(folder)
     digits = max(DIGITS, len(str(images.n - 1)))
     with full_disk_named(folder, images.n * math.prod(images.shape)), atomic(folder) as partial:
-        remove(partial)
         partial.mkdir()
         with ThreadPoolExecutor(THREADS) as pool:
             for number, block in enumerate(batches(images, BLOCK)):
@@ -62,14 +56,3 @@ def to_png(images: ImageSet, folder: Path) -> None:
 def write_png(path: Path, image: np.ndarray) -> None:
     """One image uint8 (H, W, C); fast rather than small."""
     path.write_bytes(png_encode(image[..., 0].copy() if image.shape[2] == 1 else image, level=1))
-
-
-def refuse_foreign(folder: Path, ours: re.Pattern[str], what: str) -> None:
-    """What is replaced must be an export, all of whose files bear `ours` as name: people also name folders that hold
-    other things.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{shown(folder)}: is no folder; choose another name or remove it")
-    for file in folder.iterdir() if folder.exists() else ():
-        if not ours.fullmatch(file.name):
-            raise UserError(f"{shown(folder)}: holds {shown(file.name)}, no exported {what}; choose a new folder")

@@ -150,6 +150,8 @@ def open_store(path: Path, sound: bool = True) -> Store:
         raise UserError(f"{path}: not a readable image store ({error}); delete it and run again") from None
     due = (*(links.ARRAYS if "shape" in file.attrs else ("images",)), *ARRAYS)
     missing = [name for name in due if name not in file]
+    if not isinstance(file.attrs.get("content"), bytes):
+        missing.append("content")
     if missing:
         file.close()
         raise UserError(f"{path}: not an image store of this version (no {missing[0]}); delete it and run again")

@@ -23,12 +23,14 @@ from zarr.storage import MemoryStore
 
 from diffprobe.data.images import full_disk_named
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import clear_partials, digest, read_json, remove, write_bytes
+from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes
 from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.manifests import ROOT, read_mark, write_mark
+from diffprobe.runtime.removal import remove_store
 
 FORMAT = "diffprobe samples 1"
 CHUNK = 256  # images per chunk
+LAYOUT = (ROOT, f"images/{ROOT}", r"images/c/\d+/0/0/0")
 REMEDY = "delete its zarr.json and run again: whole chunks are kept"
 
 
@@ -99,9 +101,9 @@ def fill(
 
     `draw(start, stop)` gives the images of whole chunks, uint8 (stop - start, H, W, C); image i is to follow from i
     and `about`, which JSON can hold, alone. Whole chunks that a killed run of the same n, shape, `about` and `drawn_by`
-    (the code, say) left are kept; a store of anything else is removed first. One process fills it at a time.
+    (the code, say) left are kept; another store of samples is removed first. One process fills it at a time.
     `report` hears the images done, kept ones included. Neither kills nor damage change a byte of the store. Raises
-    UserError for a full disk.
+    UserError for a full disk, and where a store to be removed holds files that are not ours.
     """
     if path.suffix != ".zarr":
         raise ValueError(f"{path}: what may be removed there is a store, named *.zarr")
@@ -123,8 +125,7 @@ def begin(plan: Plan) -> None:
     metadata = plan.path / "images" / ROOT
     with plan.writing():
         if identity_of(metadata) != plan.identity:
-            unmark(plan.path)
-            remove(plan.path)
+            remove_store(plan.path, LAYOUT)
         if not metadata.is_file() or metadata.read_bytes() != files[ROOT].to_bytes():
             unmark(plan.path)
             write_bytes(metadata, files[ROOT].to_bytes())

@@ -12,7 +12,7 @@ from diffprobe.interop import diffusers_unet
 from diffprobe.interop.names import State, to_theirs
 from diffprobe.networks.build import build
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic
+from diffprobe.runtime.files import atomic, refuse_existing
 from diffprobe.training import checkpoints
 
 
@@ -21,25 +21,20 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> lis
 
     `safetensors`: the tensors under our names, and the checkpoint's header in the metadata (as JSON under `diffprobe`).
     `diffusers`: a folder that UNet2DModel.from_pretrained loads, and for the process ddpm DDPMPipeline, DDIMPipeline.
+    An export replaces nothing: `out` must be a new name, or an empty folder for `diffusers`.
     """
+    if format == "safetensors" and (out.suffix != ".safetensors" or out.is_dir()):
+        raise UserError(f"{out}: allowed: a name that ends in .safetensors, of no folder")
+    refuse_existing(out)
     header = checkpoints.header(checkpoint)
     state = checkpoints.state_dict(checkpoint, header["weights"], weights)
     name = weights or header["weights"][0]
     if format == "safetensors":
-        if out.suffix != ".safetensors" or out.is_dir():
-            raise UserError(f"{out}: allowed: a name that ends in .safetensors, of no folder")
         checkpoints.write(out, {name: state}, header)
         return [f"{out}: the weights {name} of {checkpoint}"]
-    refuse_target(out)
     for key, value, allowed in refused(header):
         raise UserError(f"{checkpoint}: {key}: {value} is refused, UNet2DModel has no such thing; allowed: {allowed}")
     return write_diffusers(header, state, out)
-
-
-def refuse_target(out: Path) -> None:
-    """A folder is replaced only by one of its kind."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file()):
-        raise UserError(f"{out}: is there and is no folder of a diffusers model; name another")
 
 
 def refused(header: dict[str, Any]) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 
 from diffprobe.config.inferred import conditional, model_space
 from diffprobe.config.models import Config, Experiment
@@ -46,6 +47,8 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     path = out or Path(experiment.train.imported or f"imported/{name}.safetensors")
     if path.suffix != ".safetensors":
         raise UserError(f"--out {path}: allowed: a name that ends in .safetensors")
+    if path.exists() and not was_imported(path):
+        raise UserError(f"--out {path}: exists and holds no imported weights; choose another name")
     refuse(f"experiments.{name}", refused_experiment(config, experiment, format), "")
     network, shape = job_arguments.network(experiment), network_shape(config, experiment)
     process = job_arguments.dump(experiment.process)
@@ -77,6 +80,14 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
         },
     )
     return Written(path, list(sets), sum(value.numel() for value in module.parameters()))
+
+
+def was_imported(path: Path) -> bool:
+    """Whether a file is an earlier import, which a new one may replace."""
+    try:
+        return "source" in checkpoints.header(path)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return False
 
 
 def refuse(key: str, problems: Iterable[Problem], whence: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +16,9 @@ from diffprobe.latents.parts import CHUNK, Store, made, missing, moments_array, 
 from diffprobe.latents.shards import Shards
 from diffprobe.latents.store import FORMAT, LOST
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import remove, write_bytes
+from diffprobe.runtime.files import write_bytes
 from diffprobe.runtime.manifests import write_mark
+from diffprobe.runtime.removal import remove_store
 
 Numbers = dict[str, float | list[float]]  # {"scale": ..., "shift": ...}, one for all channels or one for each
 
@@ -62,10 +64,11 @@ def content(parts: list[str], labels: dict[str, np.ndarray], rows: dict[str, np.
 def prune(store: Store) -> None:
     """Remove shards and receipts of an earlier plan: of more views, or of shorter shards."""
     planned = {part.name for part in store.parts}
-    for receipt in receipts(store.path).glob("[a-z]*.[0-9]*.[0-9]*.json"):
-        if receipt.stem not in planned:
-            split, view, index = receipt.stem.rsplit(".", 2)
-            remove(store.path / split / "moments" / "c" / view / index)
+    for receipt in receipts(store.path).glob("*.json"):
+        part = re.fullmatch(r"(train|select|test)\.(\d+)\.(\d+)", receipt.stem)
+        if part and receipt.stem not in planned:
+            split, view, index = part.groups()
+            remove_store(store.path / split / "moments" / "c" / view / index, ["0/0/0"])
             receipt.unlink()
 
 

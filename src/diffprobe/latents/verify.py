@@ -3,17 +3,54 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 from zarr.core.buffer import Buffer, default_buffer_prototype
 
 from diffprobe.latents.completion import content
 from diffprobe.latents.parts import ADDED, CHUNK, Part, Store, moments_array, receipt_of, shard_of
 from diffprobe.latents.store import Latents, attributes, open_store, stored_shape
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import read_json, remove
+from diffprobe.runtime.files import read_json
 from diffprobe.runtime.manifests import ROOT
+from diffprobe.runtime.removal import remove_file
+
+MOST_PARTS = 10**6  # ten views of ImageNet are 50,000 shards of one chunk; a mark that says more is not believed
+Split = Literal["train", "select", "test"]
+
+
+class Made(BaseModel):
+    """What a mark's `identity` must hold for its parts to follow from it."""
+
+    model_config = ConfigDict(strict=True)
+    seed: int
+    views: dict[Split, list[dict[str, Any]]]
+
+
+class Mark(BaseModel):
+    """The attributes of a finished store's root. Paths are made from them, so nothing else is verified or repaired."""
+
+    model_config = ConfigDict(strict=True)
+    format: Literal["diffprobe latents 2"]  # store.FORMAT
+    identity: Made
+    holds: Literal["moments", "latents"]
+    counts: Annotated[dict[Split, PositiveInt], Field(min_length=1)]
+    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
+    shard_chunks: PositiveInt
+    scale: list[float]
+    shift: list[float]
+    content: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        if self.counts.keys() != self.identity.views.keys():
+            raise ValueError("counts and views are of different splits")
+        rows = self.shard_chunks * CHUNK
+        if sum(-(-n // rows) * len(self.identity.views[split]) for split, n in self.counts.items()) > MOST_PARTS:
+            raise ValueError("it has too many parts")
+        return self
 
 
 class Problem(NamedTuple):
@@ -27,8 +64,11 @@ def verify(path: Path) -> list[Problem]:
     """Everything wrong with a finished store, in one pass over all its bytes; empty where all is well."""
     try:
         found = attributes(path)
+        Mark.model_validate(found)
     except UserError as error:
         return [Problem(str(error))]
+    except ValidationError as error:
+        return [Problem(f"{path / ROOT}: is not the mark of a latent store ({first_line(error)}); look at it yourself")]
     store, shape = planned(path, found), stored_shape(found["shape"], found["holds"])
     problems = [problem for part in store.parts for problem in check_part(store, part, shape)]
     try:
@@ -102,16 +142,41 @@ def check_content(store: Store, latents: Latents, expected: str) -> list[Problem
     return [Problem(f"{ROOT}: content is not the hash of the parts, labels and rows")]
 
 
-def repair(path: Path, problems: list[Problem]) -> None:
-    """Remove the damaged shards, their receipts, the word of the jobs that they are made, and the root's mark: the next
-    run makes exactly that again.
+def repair(path: Path, problems: list[Problem]) -> bool:
+    """Remove the damaged shards, their receipts, those of the jobs that made them, and the root's mark: the next run
+    makes exactly that again. Returns False, with nothing removed, where the mark is not one of ours.
     """
-    if problems:
-        remove(path / ROOT)
+    if not problems or not (path / ROOT).exists() or not is_ours(path / ROOT):
+        return False
+    remove_file(path, ROOT)
     damaged = {problem.part for problem in problems if problem.part}
     for part in damaged:
-        remove(receipt_of(path, part))
-        remove(shard_of(path, part))
-    for said in (path.parent / "encoded").glob("[0-9]*.json"):
-        if said.stem.isdigit() and {part.name for part in damaged} & set(read_json(said).get("parts", ())):
-            remove(said)
+        remove_file(path.parent, receipt_of(path, part).relative_to(path.parent))
+        remove_file(path, shard_of(path, part).relative_to(path))
+    for job in (path.parent / "encoded").glob("[0-9]*.json"):
+        if job.stem.isdigit() and {part.name for part in damaged} & parts_of(job):
+            remove_file(path.parent, job.relative_to(path.parent))
+    return True
+
+
+def is_ours(mark: Path) -> bool:
+    """Whether a root is the mark of a latent store, its checksum aside."""
+    try:
+        Mark.model_validate(read_json(mark)["attributes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def parts_of(receipt: Path) -> set[str]:
+    """The names of the parts that an encoding job says it made; none where its receipt cannot be read."""
+    try:
+        return set(map(str, read_json(receipt)["parts"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def first_line(error: ValidationError) -> str:
+    """The first thing wrong, as key and reason."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"

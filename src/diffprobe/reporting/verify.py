@@ -1,41 +1,52 @@
 """Every byte of the stores read and compared with what was written; what is damaged is named, and removed if asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config
 from diffprobe.data import images, samples
-from diffprobe.evaluation.representation.chunks import MARK, damage
+from diffprobe.evaluation.representation import chunks
+from diffprobe.evaluation.representation.chunks import MARK
 from diffprobe.latents import verify as latents
 from diffprobe.latents.identity import expected
 from diffprobe.latents.store import open_store
 from diffprobe.plan import job_arguments
 from diffprobe.plan.graph import used_latents, weights_of
 from diffprobe.plan.layout import Layout
+from diffprobe.reporting.repair import remove_features, remove_images, remove_samples
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import remove
 from diffprobe.runtime.manifests import ROOT
+
+
+class Damage(NamedTuple):
+    """What is wrong with a store, a line each, and whether it was removed for the next run to make it again."""
+
+    lines: list[str]
+    removed: bool = False
+
+
+WHOLE = Damage([])
 
 
 def verify(config: Config, repair: bool) -> None:
     """Print a line for each store. Raises UserError with a line for each damage."""
     layout = Layout(config.results)
-    damage = [line for name in config.datasets for line in of_images(Path(layout.images(name)), repair)]
-    for name in used_latents(config):
-        damage += of_latents(Path(layout.latents(name)), repair)
-    damage += [line for mark in sample_stores(config) for line in of_samples(Path(mark), repair)]
-    damage += [line for store in feature_stores(config) for line in of_features(Path(store), repair)]
+    damage = [of_images(Path(layout.images(name)), repair) for name in config.datasets]
+    damage += [of_latents(Path(layout.latents(name)), repair) for name in used_latents(config)]
+    damage += [of_samples(Path(mark), repair) for mark in sample_stores(config)]
+    damage += [of_features(Path(store), repair) for store in feature_stores(config)]
     others = [line for name in used_latents(config) for line in of_another_config(config, name)]
     end(damage, repair, others)
 
 
 def verify_paths(paths: Sequence[Path], repair: bool) -> None:
     """The same for single stores, of any kind, wherever they lie."""
-    end([line for path in paths for line in of_path(path, repair)], repair)
+    end([of_path(path, repair) for path in paths], repair)
 
 
-def of_path(path: Path, repair: bool) -> list[str]:
+def of_path(path: Path, repair: bool) -> Damage:
     """A store by what is there. Raises UserError where no finished store of ours is."""
     folder = path.parent if path.name in (ROOT, MARK) else path
     if path.suffix == ".h5" and path.exists():
@@ -49,33 +60,55 @@ def of_path(path: Path, repair: bool) -> list[str]:
     raise UserError(f"{path}: no finished store here, which is {kinds}; run the workflow to have it made")
 
 
-def end(damage: list[str], repair: bool, others: Sequence[str] = ()) -> None:
+def end(damage: Iterable[Damage], repair: bool, others: Sequence[str] = ()) -> None:
     """Raise UserError with all that is wrong: damage, and what is whole but not what it should be."""
-    if damage:
-        remedy = "removed; run the workflow again" if repair else "to have it made again: diffprobe verify --repair"
-        damage = [*damage, remedy]
-    if damage or others:
-        raise UserError("\n".join([*damage, *others]))
+    damaged = [one for one in damage if one.lines]
+    lines = [line for one in damaged for line in one.lines]
+    if any(one.removed for one in damaged):
+        lines.append("removed; run the workflow again")
+    elif damaged and not repair:
+        lines.append("to have it made again: diffprobe verify --repair")
+    if lines or others:
+        raise UserError("\n".join([*lines, *others]))
 
 
-def of_images(store: Path, repair: bool) -> list[str]:
+def report(store: Path, check: Callable[[], list[str]], remove: Callable[[], bool] | None) -> Damage:
+    """The damage of one store, removed by `remove` where that is given; what is whole is printed."""
+    try:
+        lines = check()
+    except UserError as error:  # it cannot even be opened
+        lines = [str(error)]
+    if not lines:
+        print(f"{store}: every byte is as it was written")
+        return WHOLE
+    lines = [line if line.startswith(str(store)) else f"{store}: {line}" for line in lines]
+    if remove is None:
+        return Damage(lines)
+    try:
+        removed = remove()
+    except UserError as error:
+        return Damage([*lines, str(error)])
+    left = f"{store}: is left as it is, since nothing proves it a store of diffprobe; look at it and remove it yourself"
+    return Damage(lines, True) if removed else Damage([*lines, left])
+
+
+def not_made(store: Path) -> Damage:
+    print(f"{store}: not made yet")
+    return WHOLE
+
+
+def of_images(store: Path, repair: bool) -> Damage:
     if not store.exists():
-        return told(store, None)
-    damage = images.check(store)
-    with images.open_store(store, sound=False) as file:
-        linked = file.links is not None  # then the files may be what is lost, which no new store would bring back
-    if damage and repair and not linked:
-        store.unlink()
-    return told(store, damage)
+        return not_made(store)
+    return report(store, lambda: images.check(store), (lambda: remove_images(store)) if repair else None)
 
 
-def of_latents(mark: Path, repair: bool) -> list[str]:
+def of_latents(mark: Path, repair: bool) -> Damage:
     if not mark.exists():
-        return told(mark.parent, None)
+        return not_made(mark.parent)
     problems = latents.verify(mark.parent)
-    if repair:
-        latents.repair(mark.parent, problems)
-    return told(mark.parent, [problem.text for problem in problems])
+    lines = [problem.text for problem in problems]
+    return report(mark.parent, lambda: lines, (lambda: latents.repair(mark.parent, problems)) if repair else None)
 
 
 def of_another_config(config: Config, name: str) -> list[str]:
@@ -103,14 +136,12 @@ def sample_stores(config: Config) -> list[str]:
     ]
 
 
-def of_samples(mark: Path, repair: bool) -> list[str]:
+def of_samples(mark: Path, repair: bool) -> Damage:
     """Without its mark a store is filled again where it is damaged."""
+    store = mark.parent
     if not mark.exists():
-        return told(mark.parent, None)
-    damage = samples.check(mark.parent)
-    if damage and repair:
-        mark.unlink()
-    return told(mark.parent, damage)
+        return not_made(store)
+    return report(store, lambda: samples.check(store), (lambda: remove_samples(store)) if repair else None)
 
 
 def feature_stores(config: Config) -> list[str]:
@@ -128,18 +159,7 @@ def feature_stores(config: Config) -> list[str]:
     return stores
 
 
-def of_features(store: Path, repair: bool) -> list[str]:
+def of_features(store: Path, repair: bool) -> Damage:
     if not (store / MARK).exists():
-        return told(store, None)
-    found = damage(store)
-    if found and repair:
-        remove(store)
-    return told(store, found)
-
-
-def told(store: Path, damage: list[str] | None) -> list[str]:
-    """The lines of a store's damage; what is whole, or not there (None), is printed."""
-    if not damage:
-        print(f"{store}: {'not made yet' if damage is None else 'every byte is as it was written'}")
-        return []
-    return [line if line.startswith(str(store)) else f"{store}: {line}" for line in damage]
+        return not_made(store)
+    return report(store, lambda: chunks.damage(store), (lambda: remove_features(store)) if repair else None)

@@ -2,35 +2,66 @@
 leases a device that no other has. A lease is a lock, so it ends with its process, however that dies."""
 
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.locks import try_lock
 
 
 def local_gpus() -> int:
-    """How many GPUs this machine has, as its device files tell: no torch is loaded for this."""
+    """How many GPUs this machine has, by its device files: no torch is loaded for this."""
     return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
 
 
 def folder() -> Path:
-    """Where this machine's leases lie: shared by all of a user's jobs on it."""
-    default = Path(tempfile.gettempdir()) / f"diffprobe-leases-{os.getuid()}"
-    return Path(os.environ.get("DIFFPROBE_LEASES", default))
+    """Where this machine's leases lie, shared by all jobs of a user on it; made if it is not there.
+
+    DIFFPROBE_LEASES if that is set, else in the user's runtime directory, else a folder in the system's temporary one.
+    Never in the home folder, which several machines may share. Raises UserError where anybody else could put links or
+    files in the way.
+    """
+    if chosen := os.environ.get("DIFFPROBE_LEASES"):
+        return Path(chosen)
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and Path(runtime).is_absolute() and is_private(Path(runtime)):
+        path = Path(runtime) / "diffprobe"
+    else:
+        path = Path(tempfile.gettempdir()) / f"diffprobe-{os.getuid()}"
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:  # a file, or a link to nowhere
+        raise UserError(f"{path}: cannot hold GPU leases ({error.strerror}); {REMEDY}") from None
+    if not is_private(path):
+        raise UserError(f"{path}: cannot hold GPU leases, others may write to it; {REMEDY}")
+    return path
+
+
+REMEDY = "remove it, or set DIFFPROBE_LEASES to a folder of your own"
+
+
+def is_private(path: Path) -> bool:
+    """Whether this is a folder, not a link to one, that belongs to this user and is open to no one else."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
 def lease(devices: Sequence[str], waiting: Callable[[], None], poll: float = 0.5) -> tuple[int, int]:
     """Wait for a free one of `devices`: its index, and the lock's descriptor, to be kept open while it is used.
 
     Devices are named by what is theirs alone (a GPU's UUID), not by an index, which two jobs of a cluster may both
-    know as 0. `waiting` is called once where none is free at first.
+    know as 0. `waiting` is called once where none is free at first. Raises UserError as `folder` and `try_lock`.
     """
-    said = False
+    said, leases = False, folder()
     while True:
         for index, name in enumerate(devices):
-            descriptor = try_lock(folder() / f"{name}.lock")
+            descriptor = try_lock(leases / f"{name}.lock")
             if descriptor is not None:
                 return index, descriptor
         if not said:

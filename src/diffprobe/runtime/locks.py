@@ -1,22 +1,36 @@
 """Advisory locks that die with their owner (flock): nothing to clean up after a SIGKILL."""
 
+import errno
 import fcntl
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diffprobe.runtime.errors import UserError
+
 
 def try_lock(path: str | Path) -> int | None:
     """Take the lock now and return its descriptor (keep it open as long as the lock is needed), or None.
 
-    The file then names the owner as `pid@host`.
+    The file then names the owner as `pid@host`. Raises UserError where the path is a link or no regular file: writing
+    the owner would truncate whatever lies there.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR):
+            raise
+        raise UserError(f"{path}: is a link or a folder where a lock file belongs; remove it and run again") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UserError(f"{path}: is no regular file where a lock file belongs; remove it and run again")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -56,7 +56,7 @@ class Slice:
 
     def states(self) -> list[Path]:
         """The finished states that are kept; half-written ones have a dot in front."""
-        return list((self.run / "states").glob("[0-9]*.safetensors"))
+        return [path for path in (self.run / "states").glob("*.safetensors") if path.stem.isdigit()]
 
     @property
     def tags(self) -> dict[str, str]:

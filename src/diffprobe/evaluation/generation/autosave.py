@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from diffprobe.evaluation.generation.statistics import Statistics
-from diffprobe.runtime.files import atomic, remove
+from diffprobe.runtime.files import atomic
 
 
 class Autosave:
@@ -44,4 +44,4 @@ class Autosave:
 
     def clear(self) -> None:
         """Nothing is left to go on with."""
-        remove(self.path)
+        self.path.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ the whole.
 """
 
 import hashlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,9 +19,14 @@ from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation.representation.chunks import BLOCK, MARK
 from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel
 from diffprobe.evaluation.representation.inputs import Inputs
-from diffprobe.runtime.files import atomic, read_json, remove, write_json
+from diffprobe.runtime.files import atomic, read_json, write_json
+from diffprobe.runtime.removal import remove_store
 
 AHEAD = 4  # blocks that may wait for the writer
+# The files of a level's store, and of a folder of levels, as patterns for `runtime.removal`.
+ARRAY = r"(train|select|test)/(identity|augmented)/.+"
+LEVEL = ("zarr.json", f"{ARRAY}/zarr.json", rf"{ARRAY}/c/\d+/\d+/\d+")
+FOLDER = (MARK, r"\.snakemake_timestamp", *(rf"[\w.+-]+\.zarr/{path}" for path in LEVEL))
 
 
 class Copies(NamedTuple):
@@ -51,6 +55,7 @@ def write_level(
     if (stored := content(path, identity)) is not None:
         report(sum(copy.draws * len(data[copy.split].rows) for copy in copies))
         return stored
+    remove_store(path, LEVEL)  # of another identity
     hashed = hashlib.sha256()
     # A single writer thread: the device computes on while blocks are compressed, and the order of hashing is fixed.
     with atomic(path) as store, ThreadPoolExecutor(1) as pool:
@@ -104,11 +109,14 @@ def content(path: Path, identity: str) -> str | None:
 
 
 def finish(partial: Path, folder: Path, levels: Sequence[Level], marks: Mapping[str, Any]) -> None:
-    """Mark a folder of levels as whole and move it to its final name, without the levels of an earlier run."""
+    """Mark a folder of levels as whole and move it to its final name, without the levels of an earlier run.
+
+    Raises UserError where the folder to be replaced holds files that are not ours.
+    """
     for path in partial.glob("*.zarr"):
         if path.stem not in {level.name for level in levels}:
-            shutil.rmtree(path)
+            remove_store(path, LEVEL)
     by_name = {level.name: {"sigma": level.ratio, "log_snr": level.log_snr} for level in levels}
     write_json(partial / MARK, {"levels": by_name, **marks})
-    remove(folder)
+    remove_store(folder, FOLDER)
     partial.rename(folder)

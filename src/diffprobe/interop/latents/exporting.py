@@ -5,22 +5,19 @@ Both are written chunk by chunk, whole or not at all.
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 
-from diffprobe.data.export import refuse_foreign
 from diffprobe.interop.latents.samples import Samples, npy_bytes, write_npy
 from diffprobe.latents.parts import CHUNK
 from diffprobe.latents.store import Latents
 from diffprobe.runtime.errors import UserError, one_line
-from diffprobe.runtime.files import atomic, canonical, clear_partials
+from diffprobe.runtime.files import atomic, canonical, clear_partials, refuse_existing
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-OURS = re.compile(r"(train|test)_(code_\d+|label)\.npy")
 HDF5 = (".h5", ".hdf5")
 
 
@@ -29,10 +26,11 @@ def to_hdf5(latents: Latents, out: Path) -> None:
     the attribute `holds` says `latents`, (views, N, C, h, w); `labels` and `rows` int64 (N,).
 
     In chunks of 256 rows with Fletcher32 checksums, not compressed. Attributes: what the store says of itself,
-    identity and views as JSON. Raises UserError for another name, a damaged store and a full disk.
+    identity and views as JSON. Raises UserError for another name, a file that exists, a damaged store and a full disk.
     """
     if out.suffix not in HDF5 or out.is_dir():
         raise UserError(f"{out}: allowed: a name that ends in {' or '.join(HDF5)}, of no folder")
+    refuse_existing(out)
     with whole(out, latents.bytes) as partial, h5py.File(partial, "w", rdcc_nbytes=0) as file:
         file.attrs.update(attributes(latents))
         for split in latents.splits:
@@ -70,9 +68,9 @@ def to_npy(latents: Latents, images: Path, out: Path, seed: int, scaled: float |
 
     Their train is train and select, in the order of the dataset's own files, which the store of `images` tells; select
     has one view, so its images differ from version to version by the posterior's noise alone, drawn by (seed, image,
-    version). Raises UserError for a folder of anything else, a damaged store and a full disk.
+    version). Raises UserError for a folder that is not empty, a damaged store and a full disk.
     """
-    refuse_foreign(out, OURS, "latents")
+    refuse_existing(out)
     samples = Samples(latents, seed, scaled)
     with whole(out, npy_bytes(latents)) as partial:
         partial.mkdir()

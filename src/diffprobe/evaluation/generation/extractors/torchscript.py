@@ -1,4 +1,7 @@
-"""Any network that is saved as TorchScript, as an extractor: the file brings its own code."""
+"""Any network that is saved as TorchScript, as an extractor.
+
+The file brings its own code, which can read and write files: config and command line ask for `trusted` before it runs.
+"""
 
 import warnings
 from collections.abc import Callable
