@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from diffprobe.config.models import Config
 from diffprobe.data.splits import SPLITS, stratified
 from diffprobe.networks.flops import on_meta
 from diffprobe.plan.graph import stages
-from diffprobe.reporting.describe import as_json, cost, describe, show, si, whole_cost
+from diffprobe.reporting.describe import Description, NetworkCost, as_json, cost, describe, show, si, whole_cost
 from diffprobe.runtime.errors import UserError
 
 CIFAR = (3, 32, 32)
@@ -33,36 +32,36 @@ def config() -> Config:
 
 
 @pytest.fixture(scope="module")
-def row(config: Config) -> dict[str, Any]:
+def row(config: Config) -> Description:
     return describe(config, "digits_edm")[0]
 
 
 @pytest.fixture(scope="module")
-def ddpm() -> dict[str, Any]:
+def ddpm() -> NetworkCost:
     return cost(DDPM, CIFAR)
 
 
-def test_ddpm_size_and_flops(ddpm: dict[str, Any]) -> None:
+def test_ddpm_size_and_flops(ddpm: NetworkCost) -> None:
     assert ddpm["parameters"] == ddpm["trainable"] == 35_746_307
     assert ddpm["forward_flops"] == pytest.approx(12.44e9, rel=1e-3)
     assert ddpm["training_flops"] == pytest.approx(37.32e9, rel=1e-3)
 
 
 def test_ddpmpp_size_and_flops() -> None:
-    found = whole_cost(*on_meta(DDPMPP, CIFAR))
-    assert found["parameters"] == 56_524_291
-    assert found["forward_flops"] == pytest.approx(42.98e9, rel=1e-3)
-    assert found["training_flops"] == pytest.approx(3 * 42.98e9, rel=1e-3)
+    size = whole_cost(*on_meta(DDPMPP, CIFAR))
+    assert size["parameters"] == 56_524_291
+    assert size["forward_flops"] == pytest.approx(42.98e9, rel=1e-3)
+    assert size["training_flops"] == pytest.approx(3 * 42.98e9, rel=1e-3)
 
 
-def test_ddpm_taps(ddpm: dict[str, Any]) -> None:
+def test_ddpm_taps(ddpm: NetworkCost) -> None:
     shapes = [[256, 4, 4]] * 3 + [[256, 8, 8]] * 3 + [[256, 16, 16]] * 3 + [[128, 32, 32]] * 3
     decoder = [tap for tap in ddpm["taps"] if tap["tap"].startswith("out_")]
     assert [tap["tap"] for tap in decoder] == [f"out_{i}" for i in range(1, 13)]
     assert [tap["shape"] for tap in decoder] == shapes
 
 
-def test_cost_up_to_a_tap(ddpm: dict[str, Any]) -> None:
+def test_cost_up_to_a_tap(ddpm: NetworkCost) -> None:
     upto = {tap["tap"]: tap["flops"] for tap in ddpm["taps"]}
     assert upto["out_6"] == pytest.approx(4.32e9, rel=2e-3)
     assert list(upto.values()) == sorted(upto.values())
@@ -70,7 +69,7 @@ def test_cost_up_to_a_tap(ddpm: dict[str, Any]) -> None:
 
 
 def test_rows_come_from_the_split_rule() -> None:
-    """Within a row or two of each class, which the facts take to be of equal size."""
+    """Within a row or two per class, since classes are taken to be of equal size."""
     labels = load_digits().target
     for select, test in ((0.15, 0.2), (0.3, 0.05)):
         rule = {"kind": "stratified", "select": select, "test": test}
@@ -80,7 +79,7 @@ def test_rows_come_from_the_split_rule() -> None:
         assert all(abs(about[name] - exact[i]) <= 10 for i, name in enumerate(SPLITS))
 
 
-def test_bytes_of_the_stores(config: Config, row: dict[str, Any]) -> None:
+def test_bytes_of_the_stores(config: Config, row: Description) -> None:
     probe = config.experiments["digits_edm"].probe
     weights, rows = 4 * row["network"]["parameters"], row["dataset"]["rows"]
     channels = [tap["shape"][0] for tap in row["network"]["taps"]]
@@ -97,19 +96,19 @@ def test_bytes_of_the_stores(config: Config, row: dict[str, Any]) -> None:
     }
 
 
-def test_keeping_all_states_costs_one_each(config: Config, row: dict[str, Any]) -> None:
+def test_keeping_all_states_costs_one_each(config: Config, row: Description) -> None:
     keeping = config.model_copy(update={"state": config.state.model_copy(update={"keep": "all"})})
     assert describe(keeping, "digits_edm")[0]["bytes"]["states"] == 3 * row["bytes"]["states"]
 
 
-def test_training_counts_whole_steps(config: Config, row: dict[str, Any]) -> None:
+def test_training_counts_whole_steps(config: Config, row: Description) -> None:
     train, images = config.experiments["digits_edm"].train, row["training"]["images"]
     assert images % train.batch == 0
     assert 0 <= images - 1000 * train.checkpoints[-1] < train.batch
     assert row["training"]["flops"] == images * row["network"]["training_flops"]
 
 
-def test_jobs_are_those_of_the_layout(config: Config, row: dict[str, Any]) -> None:
+def test_jobs_are_those_of_the_layout(config: Config, row: Description) -> None:
     assert row["jobs"]["pretrain"] == row["jobs"]["features"] == 3
     both = describe(config)
     shared = {"images", "baseline", "nearest_real", "classifier", "reference", "summary"}
@@ -122,11 +121,11 @@ def test_all_experiments_by_default(config: Config) -> None:
 
 
 def test_unknown_experiment_is_refused(config: Config) -> None:
-    with pytest.raises(UserError, match="cifar: no such experiment; known: digits_edm"):
+    with pytest.raises(UserError, match="cifar: no such experiment; choose from: digits_edm"):
         describe(config, "cifar")
 
 
-def test_shown_and_as_json(row: dict[str, Any]) -> None:
+def test_shown_and_as_json(row: Description) -> None:
     assert json.loads(as_json([row])) == [row]
     console = Console(width=80, record=True, file=io.StringIO())
     show([row], console)

@@ -1,4 +1,4 @@
-"""The pins agree: pyproject.toml, requirements.lock, envs/*.yaml, and what runs here."""
+"""The same versions are pinned in requirements.lock and envs/*.yaml, allowed by pyproject.toml, and installed here."""
 
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
@@ -51,18 +51,18 @@ def test_both_environments_are_there() -> None:
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
 def test_environment_pins_are_those_of_the_lock(path: Path) -> None:
-    found = pip_pins(path)
-    assert found == {name: locked()[name] for name in found}
-    assert set(found) == {canonicalize_name(one.name) for one in DIRECT}
+    pinned = pip_pins(path)
+    assert pinned == {name: locked()[name] for name in pinned}
+    assert set(pinned) == {canonicalize_name(one.name) for one in DIRECT}
 
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.name)
 def test_environment_is_one_that_conda_reads(path: Path) -> None:
-    found = environment(path)
-    assert found["name"] == f"diffprobe-{path.stem}"
-    assert found["channels"] == ["conda-forge", "nodefaults"]
-    assert {"python=3.11.*", "pip"} <= {entry for entry in found["dependencies"] if isinstance(entry, str)}
-    assert set(found) <= {"name", "channels", "dependencies", "variables"}
+    spec = environment(path)
+    assert spec["name"] == f"diffprobe-{path.stem}"
+    assert spec["channels"] == ["conda-forge", "nodefaults"]
+    assert {"python=3.11.*", "pip"} <= {entry for entry in spec["dependencies"] if isinstance(entry, str)}
+    assert set(spec) <= {"name", "channels", "dependencies", "variables"}
 
 
 def test_only_the_cpu_environment_hides_devices() -> None:

@@ -1,4 +1,4 @@
-"""`status` says of each stage what its files say."""
+"""`status` reports the state that each stage's files record."""
 
 import io
 import os
@@ -49,13 +49,13 @@ def find(config: Config, rule: str, subject: str, kimg: int | None = None) -> St
     return stage
 
 
-def row(config: Config, stage: Stage) -> status.Row:
-    (found,) = [row for row in status.collect(config) if row.stage == stage]
-    return found
+def state_of(config: Config, stage: Stage) -> status.StageState:
+    (state,) = [state for state in status.collect(config) if state.stage == stage]
+    return state
 
 
 def make(stage: Stage, code: dict[str, str] | None = None) -> None:
-    """All that the stage declares, as if just made."""
+    """Every file that the stage declares, as if just written."""
     for file in stage.outputs:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).touch()
@@ -82,23 +82,23 @@ def shown(config: Config) -> str:
 
 @pytest.fixture
 def dead() -> int:
-    """The id of a process that is no more."""
+    """The id of a process that has ended."""
     process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
 
 
 def test_when_nothing_has_run_all_is_waiting(config: Config) -> None:
-    rows = status.collect(config)
-    assert [row.stage for row in rows] == stages(config)
-    assert {row.state for row in rows} == {"waiting"}
+    states = status.collect(config)
+    assert [state.stage for state in states] == stages(config)
+    assert {state.state for state in states} == {"waiting"}
     assert "waiting" in shown(config)
 
 
 def test_when_all_is_made_all_is_done(config: Config) -> None:
     for stage in stages(config):
         make(stage)
-    assert {row.state for row in status.collect(config)} == {"done"}
+    assert {state.state for state in status.collect(config)} == {"done"}
     assert "waiting" not in shown(config)
 
 
@@ -106,19 +106,19 @@ def test_a_deleted_output_is_waiting_again(config: Config) -> None:
     stage = find(config, "sample", "first", 36)
     make(stage)
     report(stage, "done", os.getpid())
-    assert row(config, stage).state == "done"
+    assert state_of(config, stage).state == "done"
     Path(stage.outputs[1]).unlink()
-    assert row(config, stage).state == "waiting"
+    assert state_of(config, stage).state == "waiting"
 
 
 def test_training_progress_belongs_to_the_first_unfinished_slice(config: Config) -> None:
     first, second = (find(config, "pretrain", "first", kimg) for kimg in (36, 72))
     report(first, "running", os.getpid())
-    assert (row(config, first).state, row(config, second).state) == ("running", "waiting")
+    assert (state_of(config, first).state, state_of(config, second).state) == ("running", "waiting")
     make(first)
     report(second, "running", os.getpid())
-    assert (row(config, first).state, row(config, second).state) == ("done", "running")
-    assert row(config, find(config, "pretrain", "second", 36)).state == "waiting"
+    assert (state_of(config, first).state, state_of(config, second).state) == ("done", "running")
+    assert state_of(config, find(config, "pretrain", "second", 36)).state == "waiting"
     text = shown(config)
     assert "25%" in text and "1,23" in text and "images/s" in text and "1m05s" in text
 
@@ -126,9 +126,9 @@ def test_training_progress_belongs_to_the_first_unfinished_slice(config: Config)
 def test_a_vanished_process_is_killed_and_its_log_is_quoted(config: Config, dead: int) -> None:
     stage = find(config, "features", "first", 36)
     report(stage, "running", dead)
-    found = row(config, stage)
-    assert found.state == "killed"
-    assert found.tail == ("line 6", "line 7", "line 8", "error: no [red] disk left")
+    killed = state_of(config, stage)
+    assert killed.state == "killed"
+    assert killed.tail == ("line 6", "line 7", "line 8", "error: no [red] disk left")
     assert "killed: features first 36" in shown(config) and "error: no [red] disk left" in shown(config)
 
 
@@ -137,22 +137,22 @@ def test_a_failure_counts_where_it_is_younger_than_the_outputs(config: Config, a
     stage = find(config, "grid", "first", 36)
     make(stage)
     report(stage, "failed", os.getpid(), after)
-    assert row(config, stage).state == state
+    assert state_of(config, stage).state == state
 
 
 def test_a_stopped_training_is_no_failure(config: Config) -> None:
     stage = find(config, "pretrain", "first", 36)
     report(stage, "stopped", os.getpid())
-    assert row(config, stage).state == "stopped"
+    assert state_of(config, stage).state == "stopped"
 
 
 def test_older_code_is_named_and_present_code_is_not(config: Config) -> None:
     stage, other = find(config, "grid", "first", 36), find(config, "grid", "first", 72)
     make(stage, {SOURCE: "0" * 12, "src/diffprobe/gone.py": "0" * 12})
     make(other, {SOURCE: module_hash(str(ROOT / SOURCE))})
-    assert row(config, stage).older == (SOURCE, "src/diffprobe/gone.py")
-    assert row(config, other).older == ()
-    assert row(config, other).state == row(config, stage).state == "done"
+    assert state_of(config, stage).older == (SOURCE, "src/diffprobe/gone.py")
+    assert state_of(config, other).older == ()
+    assert state_of(config, other).state == state_of(config, stage).state == "done"
     assert f"older code: {SOURCE} (in grid)" in shown(config)
 
 
