@@ -121,7 +121,7 @@ def test_all_experiments_by_default(config: Config) -> None:
 
 
 def test_unknown_experiment_is_refused(config: Config) -> None:
-    with pytest.raises(UserError, match="cifar: no such experiment; choose from: digits_edm"):
+    with pytest.raises(UserError, match="cifar: no such experiment; there are digits_edm"):
         describe(config, "cifar")
 
 

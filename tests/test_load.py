@@ -131,10 +131,10 @@ def test_mistakes_are_lines(run: Path, tmp_path: Path) -> None:
         (lambda: diffprobe.load(run, weights="fast"), "no weights called fast; it has ema, slow"),
         (lambda: diffprobe.load(tmp_path / "foreign.safetensors"), "no checkpoint of a diffusion model"),
         (lambda: trained.features(IMAGES, 0.3, ["out_9"]), "no tap out_9; there are in_1"),
-        (lambda: trained.features(IMAGES, 0), "sigma 0: allowed"),
+        (lambda: trained.features(IMAGES, 0), "sigma 0: expected"),
         (lambda: trained.features(IMAGES[..., 0], 0.3), r"images: .* expected uint8 \(N, 8, 8, 1\)"),
         (lambda: trained.features(IMAGES.astype(int), 0.3), "images: torch.int64"),
-        (lambda: trained.features(IMAGES[:0], 0.3), "images: there are none"),
+        (lambda: trained.features(IMAGES[:0], 0.3), "images: empty"),
         (lambda: trained.sample(1, sampler={"kind": "ddim"}), "sampler: kind: ddim: allowed: heun, euler, for edm"),
         (lambda: trained.sample(1, sampler={"kind": "heun", "stepps": 2}), "sampler: heun.stepps: Extra inputs"),
     ):

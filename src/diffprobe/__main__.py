@@ -1,4 +1,4 @@
-"""`python -m diffprobe`: run a config, look at it and at what it has made. The work itself is done by `snakemake`."""
+"""`python -m diffprobe`: run a config, describe it, and inspect its results. Snakemake does the work itself."""
 
 import argparse
 import json
@@ -14,44 +14,52 @@ DEFAULT = "config/config.yaml"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one command; a mistake of the user ends in its line and exit status 1."""
+    """Run one command. A UserError ends in its one line and exit status 1."""
     parser = argparse.ArgumentParser(prog="diffprobe", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser(
-        "run", help="a config, or a folder or zip of images, to a report and the table of results"
+        "run", help="run a config, or a folder or zip of images, to a report and the table of results"
     )
     run.set_defaults(function=_run)
     run.add_argument(
-        "what", type=Path, nargs="*", default=[Path(DEFAULT)], help=f"later configs over earlier; default: {DEFAULT}"
+        "what",
+        type=Path,
+        nargs="*",
+        default=[Path(DEFAULT)],
+        help=f"configs, the later merged over the earlier, or images (default: {DEFAULT})",
     )
-    run.add_argument("--only", nargs="+", metavar="NAME", help="these experiments alone (default: all)")
-    run.add_argument("--cores", type=int, default=2, help="default: 2")
-    run.add_argument("--name", help="of the dataset and its config, for images (default: the folder's)")
-    figures = commands.add_parser("measure", help="FID and its kin of images from anywhere, against others")
+    run.add_argument("--only", nargs="+", metavar="NAME", help="run only these experiments (default: all)")
+    run.add_argument("--cores", type=int, default=2, help="CPU cores to use (default: 2)")
+    run.add_argument("--name", help="for images: name of the dataset and its config (default: the folder's name)")
+    figures = commands.add_parser("measure", help="FID and its kin of any images, against other images")
     figures.set_defaults(function=measure.run)
     measure.add_arguments(figures)
-    imported = commands.add_parser("import", help="weights of DDAE or diffusers as an experiment's checkpoint")
+    imported = commands.add_parser("import", help="make an experiment's checkpoint from weights of DDAE or diffusers")
     imported.set_defaults(function=exchange.run_import)
     exchange.add_import(imported, DEFAULT)
-    exported = commands.add_parser("export", help="a checkpoint or a store of latents for other code")
+    exported = commands.add_parser("export", help="write a checkpoint or a store of latents for other code")
     exported.set_defaults(function=exchange.run_export)
     exchange.add_export(exported, DEFAULT)
-    status = commands.add_parser("status", help="what is done, runs, failed, or was made by older code")
-    describe = commands.add_parser("describe", help="parameters, taps, FLOPs, bytes and jobs, without running anything")
-    results = commands.add_parser("results", help="the table of results")
-    verify = commands.add_parser(
-        "verify", help="read every byte of the stores of images, latents, samples, features; name what is damaged"
+    status = commands.add_parser("status", help="show what is done, running, failed, or made by older code")
+    describe = commands.add_parser(
+        "describe", help="show parameters, taps, FLOPs, bytes and jobs without running anything"
     )
-    verify.add_argument("paths", nargs="*", type=Path, help="single stores (default: all of the config, against it)")
-    docs = commands.add_parser("docs", help="renew config/schema.json and config/README.md")
-    named = {status: _status, describe: _describe, results: _results, verify: _verify, docs: _docs}
-    for command, function in named.items():
+    results = commands.add_parser("results", help="print the table of results")
+    verify = commands.add_parser(
+        "verify", help="check every byte of the stores of images, latents, samples and features; name damaged parts"
+    )
+    verify.add_argument("paths", nargs="*", type=Path, help="single stores (default: all stores of the config)")
+    docs = commands.add_parser("docs", help="regenerate config/schema.json and config/README.md")
+    functions = {status: _status, describe: _describe, results: _results, verify: _verify, docs: _docs}
+    for command, function in functions.items():
         command.set_defaults(function=function)
         command.add_argument("--configfile", nargs="+", default=[DEFAULT], help=f"default: {DEFAULT}")
-    status.add_argument("--watch", action="store_true", help="again every second")
-    describe.add_argument("experiment", nargs="?", help="default: all")
-    describe.add_argument("--json", action="store_true", help="as data")
-    verify.add_argument("--repair", action="store_true", help="remove what is damaged, for the next run to make again")
+    status.add_argument("--watch", action="store_true", help="refresh every second")
+    describe.add_argument("experiment", nargs="?", help="name of one experiment (default: all)")
+    describe.add_argument("--json", action="store_true", help="print JSON")
+    verify.add_argument(
+        "--repair", action="store_true", help="remove damaged parts, so that the next run makes them again"
+    )
     arguments = parser.parse_args(argv)
     try:
         arguments.function(arguments)
@@ -65,15 +73,15 @@ def _run(arguments: argparse.Namespace) -> None:
     from diffprobe.starter import config_for
 
     if not Path("Snakefile").exists():
-        raise UserError("no Snakefile here; run this in the folder of the workflow (the clone)")
+        raise UserError("no Snakefile in this folder; change to the folder of the workflow (the clone)")
     configfiles = [str(config_for(what, arguments.name, Path(DEFAULT).parent)) for what in arguments.what]
     only = {"only": arguments.only} if arguments.only else {}
     layout = Layout(load(*configfiles, **only).results)
     snakemake = [sys.executable, "-m", "snakemake", "--configfile", *configfiles]
     if only:
         snakemake += ["--config", f"only={json.dumps(arguments.only)}"]
-    for more in (["--cores", str(arguments.cores)], ["--report", layout.report(), "--quiet"]):
-        if status := subprocess.run([*snakemake, *more], check=False).returncode:
+    for options in (["--cores", str(arguments.cores)], ["--report", layout.report(), "--quiet"]):
+        if status := subprocess.run([*snakemake, *options], check=False).returncode:
             sys.exit(status)
     _results(argparse.Namespace(configfile=configfiles))
 
@@ -87,8 +95,11 @@ def _status(arguments: argparse.Namespace) -> None:
 def _describe(arguments: argparse.Namespace) -> None:
     from diffprobe.reporting import describe
 
-    found = describe.describe(load(*arguments.configfile), arguments.experiment)
-    print(describe.as_json(found)) if arguments.json else describe.show(found)
+    experiments = describe.describe(load(*arguments.configfile), arguments.experiment)
+    if arguments.json:
+        print(describe.as_json(experiments))
+    else:
+        describe.show(experiments)
 
 
 def _results(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""A trained model to work with in Python: `diffprobe.load(run)`, then its features of images, and its samples."""
+"""A trained model in Python: `diffprobe.load(run)`, then `features` of images and `sample`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ USUAL = {
 
 @dataclass(frozen=True)
 class Trained:
-    """A checkpoint's model. Its methods raise UserError, a line, for what it does not have."""
+    """A checkpoint's model. Its methods raise UserError for layers, levels and samplers that it does not have."""
 
     model: model.Model
     device: torch.device
-    codec: Codec | None  # of the autoencoder in whose latents it lives
+    codec: Codec | None  # the autoencoder of its latents; None for a model of pixels
 
     @classmethod
     def open(
@@ -65,13 +65,13 @@ class Trained:
 
     @property
     def taps(self) -> list[str]:
-        """The layers that features can be taken from, in the order of computation."""
+        """The layers that have features, in the order of computation."""
         return list(self.model.network.taps)
 
     def level(self, sigma: float) -> Level:
-        """The noise level whose sigma/alpha (`ratio`) is `sigma`, or the nearest that the process has."""
+        """The noise level whose sigma/alpha (`ratio`) is `sigma`, or the nearest level of a discrete process."""
         if not sigma > 0:
-            raise UserError(f"sigma {sigma}: allowed: a number above 0")
+            raise UserError(f"sigma {sigma}: expected a number above 0")
         return self.model.process.level(sigma)
 
     def features(
@@ -79,23 +79,23 @@ class Trained:
     ) -> dict[str, np.ndarray]:
         """Each tap's activation at a noise level, averaged over positions: float32 (N, D) by tap.
 
-        `images`: uint8 (N, H, W, C), or floats (N, C, H, W) in [-1, 1]; numpy or tensor. The noise is what the workflow
-        draws at this seed for the images 0 .. N - 1 of a store.
+        `images`: uint8 (N, H, W, C), or floats (N, C, H, W) in [-1, 1]; numpy or tensor. The noise equals the
+        workflow's at this seed for the images 0 .. N - 1 of a store.
         """
-        asked = self.taps if taps == "all" else [taps] if isinstance(taps, str) else list(taps)
-        if unknown := [tap for tap in asked if tap not in self.taps]:
-            raise UserError(f"no tap {unknown[0]}; there are {one_of(self.taps)}")
+        selected = self.taps if taps == "all" else [taps] if isinstance(taps, str) else list(taps)
+        if missing := [tap for tap in selected if tap not in self.taps]:
+            raise UserError(f"no tap {missing[0]}; there are {one_of(self.taps)}")
         pixels, level = self.pixels(images), self.level(sigma)
         data = Inputs(np.arange(len(pixels)), lambda part, key, draw, _: self.seen(pixels[part], part.start, key, draw))
         source = FeatureModel(self.model.network, self.model.process, seed, self.device, batch)
-        wanted = {tap: (tap, "mean") for tap in asked}
-        found = [part for _, part in source.blocks(data, level, wanted, "features", draw=0)]
-        return {tap: torch.cat([part[tap] for part in found]).cpu().numpy() for tap in asked}
+        pooled = {tap: (tap, "mean") for tap in selected}
+        blocks = [block for _, block in source.blocks(data, level, pooled, "features", draw=0)]
+        return {tap: torch.cat([block[tap] for block in blocks]).cpu().numpy() for tap in selected}
 
     def sample(self, n: int, seed: int = 0, sampler: dict[str, Any] | None = None, batch: int = 256) -> np.ndarray:
         """The images 0 .. n - 1 that the workflow draws at this seed: uint8 (n, H, W, C).
 
-        `sampler` is one of a config, as {"kind": "heun", "steps": 18}; None: the usual one of the process.
+        `sampler` is as in a config, such as {"kind": "heun", "steps": 18}; None: the default of the process.
         """
         config = {"seed": seed, "sampler": self.sampler(sampler)}
         return Drawing(self.model, config, {}, batch, self.device).array(0, n)
@@ -122,12 +122,13 @@ class Trained:
                 f"floats (N, {channels}, {height}, {width}) in [-1, 1]"
             )
         if not len(x):
-            raise UserError("images: there are none")
+            raise UserError("images: empty; expected at least one")
         return to_float(x) if x.dtype == torch.uint8 else x.float()
 
     def seen(self, pixels: Tensor, first: int, key: Key, draw: int) -> Tensor:
-        """What the network sees of images (B, C, H, W), the first of them number `first`: themselves, or a latent drawn
-        from each one's posterior, in model scale.
+        """The network's input for images (B, C, H, W), the first of which has the number `first`.
+
+        That is the images themselves or, for a model of latents, a draw from each posterior in model scale.
         """
         x = pixels.to(self.device)
         if self.codec is None:
@@ -141,13 +142,13 @@ class Trained:
 
 
 def holding(key: str, path: Path, what: str) -> Path:
-    """A checkpoint whose header has the key. Raises UserError for any other file."""
+    """The path of a checkpoint whose header has the key. Raises UserError for any other file."""
     try:
         header = checkpoints.header(path)
-    except Exception:  # no safetensors, or none of ours
+    except Exception:  # not safetensors, or not one of ours
         header = {}
     if not header.get(key):
-        raise UserError(f"{path}: no checkpoint of {what}")
+        raise UserError(f"{path}: no checkpoint of {what}; name the folder of such a run, or its checkpoint")
     return path
 
 

@@ -85,7 +85,7 @@ class Description(TypedDict):
 def describe(config: Config, experiment: str | None = None) -> list[Description]:
     """The costs of one experiment, or of each. Raises UserError for an unknown name."""
     if experiment is not None and experiment not in config.experiments:
-        raise UserError(f"{experiment}: no such experiment; choose from: {', '.join(config.experiments)}")
+        raise UserError(f"{experiment}: no such experiment; there are {', '.join(config.experiments)}")
     return [description(config, name) for name in ([experiment] if experiment else config.experiments)]
 
 
