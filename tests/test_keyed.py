@@ -47,7 +47,7 @@ def test_few_draws_are_those_of_many(monkeypatch):
     """numpy draws where they are few, torch where they are many, or on a GPU; each row may have a draw of its own."""
     rows, draws = torch.arange(40) * 2**40, torch.arange(40) * 2**20
     few = bits(Key(7, "test"), rows, 9, draws)
-    monkeypatch.setattr(keyed, "FEW", -1)
+    monkeypatch.setattr(keyed, "SMALL", -1)
     assert torch.equal(few, bits(Key(7, "test"), rows, 9, draws))
     one_by_one = [bits(Key(7, "test"), rows[i : i + 1], 9, int(draws[i])) for i in range(40)]
     assert torch.equal(few, torch.cat(one_by_one))

@@ -25,7 +25,7 @@ from diffprobe.data.images import full_disk_named
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes
 from diffprobe.runtime.locks import exclusive
-from diffprobe.runtime.manifests import ROOT, read_mark, write_mark
+from diffprobe.runtime.manifests import ROOT, read_manifest, write_manifest
 from diffprobe.runtime.removal import remove_store
 
 FORMAT = "diffprobe samples 1"
@@ -175,7 +175,7 @@ def finish(plan: Plan, content: str) -> None:
     """Write the mark."""
     with plan.writing():
         clear_partials(plan.path / ROOT)
-        write_mark(plan.path, FORMAT, {"about": plan.about, "shape": list(plan.shape), "content": content})
+        write_manifest(plan.path, FORMAT, {"about": plan.about, "shape": list(plan.shape), "content": content})
 
 
 def start_hash(shape: tuple[int, ...]) -> Any:
@@ -201,7 +201,7 @@ def open_samples(path: Path) -> Samples:
     Pixels are compared with their checksums when they are read.
     """
     path = path.parent if path.name == ROOT else path
-    found = read_mark(path, FORMAT, "store of samples")
+    found = read_manifest(path, FORMAT, "store of samples")
     shape = found["shape"]
     try:
         array = zarr.open_array(str(path / "images"), mode="r")

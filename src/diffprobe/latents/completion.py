@@ -17,7 +17,7 @@ from diffprobe.latents.shards import Shards
 from diffprobe.latents.store import FORMAT, LOST
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_bytes
-from diffprobe.runtime.manifests import write_mark
+from diffprobe.runtime.manifests import write_manifest
 from diffprobe.runtime.removal import remove_store
 
 Numbers = dict[str, float | list[float]]  # {"scale": ..., "shift": ...}, one for all channels or one for each
@@ -50,7 +50,7 @@ def finish(
             **scaling,
             "content": content([receipt["sha256"] for receipt in written], labels, rows),
         }
-        write_mark(store.path, FORMAT, found)
+        write_manifest(store.path, FORMAT, found)
 
 
 def content(parts: list[str], labels: dict[str, np.ndarray], rows: dict[str, np.ndarray]) -> str:

@@ -25,7 +25,7 @@ from diffprobe.latents.shards import CHUNK, REMEDY, Shards
 from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical
-from diffprobe.runtime.manifests import read_mark
+from diffprobe.runtime.manifests import read_manifest
 
 FORMAT = "diffprobe latents 2"
 ARRAYS = ("moments", "labels", "rows")
@@ -130,7 +130,7 @@ def read_whole(array: zarr.Array) -> np.ndarray:
 
 def attributes(path: Path) -> dict[str, Any]:
     """The root's attributes; UserError where there is no finished latent store."""
-    return read_mark(path, FORMAT, "latent store")
+    return read_manifest(path, FORMAT, "latent store")
 
 
 def open_store(path: Path, expected: dict[str, Any] | None = None) -> Latents:

@@ -29,7 +29,7 @@ LEGEND: Mapping[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 TICKS = 8  # at most so many checkpoints are named on the axis
 WIDE = 30  # the axis of distances is logarithmic when they span a larger ratio than this
 PROBES = ((VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (INK, "P"))  # colours and markers
-FEW = 20  # a confusion matrix of at most so many classes has numbers and names
+SMALL = 20  # a confusion matrix of at most so many classes has numbers and names
 
 
 def canvas(width: float, height: float, dpi: int) -> tuple[Figure, Axes]:
@@ -193,10 +193,10 @@ def heatmap(grid: pd.DataFrame, choice: Choice, title: str = "", taps: Sequence[
 def confusion(counts: np.ndarray, classes: Sequence[str], title: str = "", dpi: int = 110) -> Figure:
     """How often images of each class (downwards) are classified as each (to the right), in per cent of the class.
 
-    counts: (K, K). At most FEW classes have numbers and names.
+    counts: (K, K). At most SMALL classes have numbers and names.
     """
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (K, K); a class may have no image
-    few = len(classes) <= FEW
+    few = len(classes) <= SMALL
     side = 1.6 + (0.42 * len(classes) if few else 5)
     figure, axes = canvas(side + 0.4, side, dpi)
     # Only errors are coloured: the diagonal is so much larger that it would flatten them.

@@ -1,1 +1,1 @@
-"""The ground floor: atomic files, locks, keyed randomness, progress, receipts, the frame of every job."""
+"""What every room builds on: atomic files, safe removal, locks, keyed randomness, progress, receipts, job frames."""

@@ -1,10 +1,10 @@
-"""The one exception that a user may see."""
+"""The exception for problems that a user can fix."""
 
 
 class UserError(Exception):
-    """Something the user can put right: one line that names what, where and the remedy. No traceback is shown."""
+    """A problem that the user can fix. The message is one line: what, where, remedy; no traceback is shown."""
 
 
 def one_line(error: Exception) -> str:
-    """What an error of a library says, as part of a UserError's line."""
+    """The message of a library's error, to be quoted in a UserError."""
     return " ".join(str(error).split()) or type(error).__name__

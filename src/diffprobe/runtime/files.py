@@ -1,4 +1,4 @@
-"""Atomic files: a reader sees the old content or the new, never a part of it."""
+"""Atomic files: a reader sees the old content or the new, never part of it."""
 
 import glob
 import hashlib
@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.removal import PARTIAL
 
 UMASK = os.umask(0o077)
-os.umask(UMASK)  # it can only be read by setting it
+os.umask(UMASK)  # the only way to read it is to set it
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` when the block ends well, else remove it.
+    """Yield a temporary name beside `path`; rename it to `path` when the block succeeds, else remove it.
 
-    The temporary name keeps the suffix (writers such as numpy look at it) and holds the process id, so that an
-    orphaned job and its successor never write the same temporary file. A folder may be made instead of a file; it
-    never takes the place of another that holds something (UserError).
+    The temporary name keeps the suffix (writers such as numpy look at it) and contains the process id, so that an
+    orphaned job and its successor never write the same temporary file. The block may make a folder instead of a file;
+    a folder never replaces one that is not empty (UserError).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         if partial.is_dir():
             refuse_existing(path)
         if partial.is_file():
-            partial.chmod(0o666 & ~UMASK)  # safetensors alone would keep it from the rest of the group
+            partial.chmod(0o666 & ~UMASK)  # safetensors makes files that the group cannot read
         partial.replace(path)
     except BaseException:
         remove_partial(partial)
@@ -49,7 +49,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def clear_partials(path: str | Path) -> None:
-    """Remove what killed processes left half-written beside `path`; to be called by whoever holds its job's lock."""
+    """Remove what killed processes left half-written beside `path`; the caller must hold its job's lock."""
     path = Path(path)
     name = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.part{re.escape(path.suffix)}")
     for partial in path.parent.glob(f".{glob.escape(path.stem)}.*.part*"):
@@ -66,18 +66,18 @@ def remove_partial(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal configs give equal text."""
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal configs give equal text. ValueError for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def digest(value: Any) -> str:
-    """A short content hash of anything that JSON can hold."""
+def digest(value: object) -> str:
+    """A content hash of 16 hex digits, of anything that JSON can hold."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
 def sha256(path: str | Path) -> str:
-    """Of a file's bytes; of a folder, of the names and bytes of all files in it."""
+    """The SHA-256 of a file's bytes, or of the names and bytes of all files in a folder."""
     path = Path(path)
     if path.is_dir():
         inside = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
@@ -87,14 +87,14 @@ def sha256(path: str | Path) -> str:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Whole, and on the disk: a crash leaves no half of it, and a network disk says at once that it is full."""
+    """Write atomically and flush to disk: a network disk reports at once that it is full."""
     with atomic(path) as partial, partial.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: object) -> None:
     with atomic(path) as partial:
         partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
@@ -103,10 +103,10 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text())
 
 
-def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:
     with atomic(path) as partial:
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read_jsonl(path: str | Path) -> list[dict]:
+def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text().splitlines()]

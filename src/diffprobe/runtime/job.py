@@ -1,9 +1,8 @@
-"""The frame of every script: one JSON argument, named inputs and outputs, a log, a progress file, a receipt.
+"""What every script shares: one JSON argument, named inputs and outputs, a log, a progress file, a receipt.
 
     python workflow/scripts/NAME.py JSON --in name=path ... --out name=path ... --with name=value ... --log PATH
 
-What a user can put right ends in one line and exit status 1; anything else is a bug and leaves its traceback in the
-log.
+A UserError ends in one line and exit status 1. Any other exception is a bug and leaves its traceback in the log.
 """
 
 import argparse
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, write_json
@@ -25,9 +24,12 @@ from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.progress import Console, Progress
 from diffprobe.runtime.receipts import receipt
 
+if TYPE_CHECKING:
+    import torch
+
 
 class Job:
-    """What a script was asked to do, and how it reports."""
+    """A script's arguments, and how it reports."""
 
     def __init__(self, arguments: argparse.Namespace, log: TextIO) -> None:
         self.config: Any = json.loads(arguments.config)
@@ -45,7 +47,7 @@ class Job:
         return Path(self.inputs[name])
 
     def optional(self, name: str) -> Path | None:
-        """An input that may not be there."""
+        """An input that may be absent."""
         return self.input(name) if name in self.inputs else None
 
     def output(self, name: str) -> Path:
@@ -57,18 +59,19 @@ class Job:
 
     def named(self, prefix: str) -> dict[str, Path]:
         """The inputs named prefix.NAME, by NAME."""
-        known = {name: Path(path) for name, path in self.inputs.items() if name.startswith(f"{prefix}.")}
-        return {name.partition(".")[2]: path for name, path in known.items()}
+        return {
+            name.partition(".")[2]: Path(path) for name, path in self.inputs.items() if name.startswith(f"{prefix}.")
+        }
 
     def say(self, line: str) -> None:
-        """One line to the log and, as an event worth it, to the console."""
+        """Print one line to the log and to the console."""
         print(line, file=self.log, flush=True)
         with suppress(OSError):  # the terminal may be gone
             print(f"{self.progress.name}: {line}", file=sys.stderr, flush=True)
 
     @cached_property
-    def device(self) -> Any:
-        """The torch device of this job, its number of threads set: a GPU leased for its life, else the CPU."""
+    def device(self) -> "torch.device":
+        """The torch device of this job, its number of threads set: a GPU leased for the job's life, else the CPU."""
         import torch
 
         torch.set_num_threads(max(1, self.threads // int(os.environ.get("WORLD_SIZE", 1))))
@@ -76,14 +79,14 @@ class Job:
             return torch.device("cpu")
         names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
         index, self.lease = lease(names, lambda: self.say("waits for a free GPU"))
-        torch.cuda.set_device(index)  # or what asks no device, such as synchronize, would mean the first one
+        torch.cuda.set_device(index)  # calls without a device, such as synchronize, would otherwise use the first
         return torch.device("cuda", index)
 
-    def receipt(self, **more: Any) -> dict:
+    def receipt(self, **more: object) -> dict[str, Any]:
         """This job's receipt so far (see `receipts.receipt`)."""
         return receipt(self.config, self.inputs, self.started, threads=self.threads, **more)
 
-    def write_receipt(self, output: str = "receipt", **more: Any) -> None:
+    def write_receipt(self, output: str = "receipt", **more: object) -> None:
         write_json(self.output(output), self.receipt(**more))
 
 
@@ -93,21 +96,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--in", dest="inputs", nargs="*", default=[], metavar="name=path")
     parser.add_argument("--out", dest="outputs", nargs="*", default=[], metavar="name=path")
     parser.add_argument(
-        "--with", dest="options", nargs="*", default=[], metavar="name=value", help="what changes no result"
+        "--with", dest="options", nargs="*", default=[], metavar="name=value", help="settings that change no result"
     )
     parser.add_argument("--log", required=True)
     parser.add_argument("--progress", help="progress file (default: beside the log)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--name", default=Path(sys.argv[0]).stem, help="how the job calls itself")
+    parser.add_argument("--name", default=Path(sys.argv[0]).stem, help="the job's name in progress and logs")
     return parser.parse_args(argv)
 
 
 def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
-    """Run one job: `main(job)` between a progress file that says running and one that says done or failed.
+    """Run one job: `main(job)`, its state in a progress file, its errors as `fail` reports them.
 
-    A job that a killed Snakemake left behind is waited for, so that no two ever write the same outputs. Of the
-    processes that torchrun starts for one job the first is the job; the others have a log and a progress file of their
-    own.
+    An orphan of a killed Snakemake that still runs this job is waited for, so that no two processes write the same
+    outputs. Where torchrun starts several processes, the first is the job; the others have their own log and progress
+    file.
     """
     arguments = parse(argv)
     if rank := int(os.environ.get("RANK", 0)):
@@ -122,7 +125,7 @@ def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
         job = Job(arguments, log)
         for path in map(Path, [] if rank else job.outputs.values()):
             clear_partials(path)
-            clear_partials(path.parent)  # where the output marks a folder as complete
+            clear_partials(path.parent)  # for an output that marks its folder as complete
         try:
             main(job)
         except UserError as error:

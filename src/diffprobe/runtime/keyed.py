@@ -1,8 +1,8 @@
 """Keyed randomness: every draw is a pure function of (seed, purpose, row, draw), never of a generator's history.
 
-Rows are what the draw belongs to: an image's index for views, encoding and sampling, the position in the stream of
-training images for training. So the same key gives the same draw for any batch size, number of processes or
-writers, and a stopped run continues without any generator to restore.
+A row is an image's index for views, encoding and sampling, and the position in the stream of training images for
+training. The same key gives the same draw for any batch size, number of processes or writers, and a stopped run
+continues without a generator to restore.
 
 The generator is Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011), written on
 int64 tensors so that it runs on any device; normals by Box and Muller (1958).
@@ -21,14 +21,14 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
-FEW = 2**15  # blocks of four words up to which numpy is faster: a call of torch costs more than so few products
+SMALL = 2**15  # blocks of four words up to which numpy is faster: there the cost of torch's calls dominates
 
 Words = TypeVar("Words", np.ndarray, Tensor)  # int64
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a stream of draws is for. Two keys that differ in seed or purpose give independent draws."""
+    """Names a stream of draws. Keys that differ in seed or purpose give independent draws."""
 
     seed: int
     purpose: str
@@ -45,11 +45,11 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
     x0, x1, x2, x3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
-        # The product wraps around in int64; its low and high words are right all the same.
+        # The 64-bit product of two 32-bit words overflows int64; wrapping keeps its bits, so both halves are right.
         p0, p1 = x0 * MULTIPLIERS[0], x2 * MULTIPLIERS[1]
         x0, x2 = p1 >> 32, p0 >> 32
-        for high, other, k in ((x0, x1, k0), (x2, x3, k1)):  # in place: fresh memory takes longer than the sums
-            high &= MASK
+        for high, other, k in ((x0, x1, k0), (x2, x3, k1)):  # in place: allocation costs more than arithmetic
+            high &= MASK  # the shift of a negative product filled the upper half with ones
             high ^= other
             high ^= k
         p0 &= MASK
@@ -60,14 +60,19 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
 
 
 def bits(key: Key, rows: Tensor, count: int, draw: int | Tensor = 0) -> Tensor:
-    """`count` 32-bit words per row, as int64 (B, count); rows: int64 (B,), not negative; `draw` of all, or (B,)."""
+    """`count` 32-bit words per row, as int64 (B, count).
+
+    rows: int64 (B,), not negative. draw: one number for all rows, or int64 (B,). The counter of Philox is (block, low
+    and high half of the row, draw), each 32 bits.
+    """
     blocks = -(-count // 4)
     block = torch.arange(blocks, device=rows.device).expand(len(rows), blocks)  # (B, blocks)
     low, high = (rows & MASK)[:, None].expand_as(block), (rows >> 32)[:, None].expand_as(block)
     draws = torch.full_like(block, draw) if isinstance(draw, int) else draw[:, None].expand_as(block)
     counter = (block, low, high, draws)
-    if block.numel() <= FEW and block.device.type == "cpu":
-        words = tuple(map(torch.from_numpy, philox(tuple(part.numpy() for part in counter), key.words)))
+    if block.numel() <= SMALL and block.device.type == "cpu":
+        x0, x1, x2, x3 = (word.numpy() for word in counter)
+        words = tuple(map(torch.from_numpy, philox((x0, x1, x2, x3), key.words)))
     else:
         words = philox(counter, key.words)
     return torch.stack(words, dim=-1).flatten(1)[:, :count]  # (B, count)
@@ -76,11 +81,12 @@ def bits(key: Key, rows: Tensor, count: int, draw: int | Tensor = 0) -> Tensor:
 def uniform(key: Key, rows: Tensor, shape: tuple[int, ...] = (), draw: int | Tensor = 0) -> Tensor:
     """Uniform float32 in the open interval (0, 1), of shape (B, *shape)."""
     words = bits(key, rows, math.prod(shape), draw)
+    # 23 bits and a half: float32 holds these exactly, and neither 0 nor 1 can occur.
     return ((words >> 9).to(torch.float32) + 0.5).mul_(2.0**-23).reshape(len(rows), *shape)
 
 
 def normal(key: Key, rows: Tensor, shape: tuple[int, ...] = (), draw: int = 0) -> Tensor:
-    """Standard normal float32 of shape (B, *shape)."""
+    """Standard normal float32 of shape (B, *shape), by Box and Muller: two uniforms make two normals."""
     count = math.prod(shape)
     pairs = -(-count // 2)
     u1, u2 = uniform(key, rows, (2, pairs), draw).unbind(1)  # (B, pairs) each
@@ -90,13 +96,13 @@ def normal(key: Key, rows: Tensor, shape: tuple[int, ...] = (), draw: int = 0) -
 
 
 def permutation(key: Key, n: int, draw: int = 0) -> Tensor:
-    """A random order of 0..n-1, int64 (n,): the argsort of one 63-bit word per row (ties have no weight)."""
+    """A random order of 0..n-1, int64 (n,): the argsort of one 63-bit word per row (ties are too rare to matter)."""
     high, low = bits(key, torch.arange(n), 2, draw).unbind(1)
     return torch.argsort((high >> 1) << 32 | low, stable=True)
 
 
 def torch_seed(key: Key, counter: int) -> int:
-    """A seed for torch's own generator, for what cannot take explicit draws (dropout, initialisation)."""
+    """A seed for torch's own generator, for code that takes no explicit draws (dropout, initialisation)."""
     return int(bits(key, torch.tensor([counter]), 1).item())
 
 

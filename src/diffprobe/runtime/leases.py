@@ -1,5 +1,7 @@
-"""GPU leases: Snakemake's local executor bounds how many GPU jobs run but gives them no device ids, so each job
-leases a device that no other has. A lease is a lock, so it ends with its process, however that dies."""
+"""GPU leases: Snakemake's local executor limits how many GPU jobs run but assigns no devices, so each job leases one.
+
+A lease is a lock, so it ends with its process, however that dies.
+"""
 
 import os
 import stat
@@ -53,18 +55,18 @@ def is_private(path: Path) -> bool:
 
 
 def lease(devices: Sequence[str], waiting: Callable[[], None], poll: float = 0.5) -> tuple[int, int]:
-    """Wait for a free one of `devices`: its index, and the lock's descriptor, to be kept open while it is used.
+    """Wait for a free one of `devices`; return its index and the lock's descriptor, to be kept open while it is used.
 
-    Devices are named by what is theirs alone (a GPU's UUID), not by an index, which two jobs of a cluster may both
-    know as 0. `waiting` is called once where none is free at first. Raises UserError as `folder` and `try_lock`.
+    Devices are named by UUID, not by index: two jobs of a cluster may both see theirs as 0. `waiting` is called once
+    where none is free at first. Raises UserError as `folder` and `try_lock` do.
     """
-    said, leases = False, folder()
+    announced, leases = False, folder()
     while True:
         for index, name in enumerate(devices):
             descriptor = try_lock(leases / f"{name}.lock")
             if descriptor is not None:
                 return index, descriptor
-        if not said:
+        if not announced:
             waiting()
-            said = True
+            announced = True
         time.sleep(poll)

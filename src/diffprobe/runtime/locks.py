@@ -14,7 +14,7 @@ from diffprobe.runtime.errors import UserError
 
 
 def try_lock(path: str | Path) -> int | None:
-    """Take the lock now and return its descriptor (keep it open as long as the lock is needed), or None.
+    """Take the lock and return its descriptor, to be kept open as long as the lock is needed; None where it is held.
 
     The file then names the owner as `pid@host`. Raises UserError where the path is a link or no regular file: writing
     the owner would truncate whatever lies there.
@@ -42,7 +42,7 @@ def try_lock(path: str | Path) -> int | None:
 
 
 def held(path: str | Path) -> bool:
-    """Whether some process holds the lock at `path`, a file that exists."""
+    """Whether a process holds the lock at `path`, a file that exists."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -55,7 +55,7 @@ def held(path: str | Path) -> bool:
 
 @contextmanager
 def exclusive(path: str | Path, waiting: Callable[[str], None], poll: float = 0.5) -> Iterator[None]:
-    """Hold the lock at `path`, waiting for its owner if there is one; `waiting(owner)` is called once then."""
+    """Hold the lock at `path`. Where it has an owner already, call `waiting(owner)` once and wait."""
     path = Path(path)
     descriptor = try_lock(path)
     if descriptor is None:

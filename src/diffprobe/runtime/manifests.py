@@ -1,5 +1,6 @@
-"""The mark of a finished zarr store: its root's zarr.json, written last, with a checksum over what it says."""
+"""The manifest of a finished zarr store: its root's zarr.json, written last, with a checksum over its attributes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,25 @@ from diffprobe.runtime.files import digest, read_json, write_json
 ROOT = "zarr.json"
 
 
-def write_mark(store: Path, form: str, attributes: dict[str, Any]) -> None:
-    """Declare a store of this `form` finished; `attributes` is what it says of itself."""
-    found = {"format": form, **attributes}
-    found["checksum"] = digest(found)
-    write_json(store / ROOT, {"zarr_format": 3, "node_type": "group", "attributes": found})
+def write_manifest(store: Path, store_format: str, attributes: Mapping[str, Any]) -> None:
+    """Declare a store finished. `attributes` describe it; `store_format` names its layout and version."""
+    attributes = {"format": store_format, **attributes}
+    attributes["checksum"] = digest(attributes)
+    write_json(store / ROOT, {"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
-def read_mark(store: Path, form: str, kind: str) -> dict[str, Any]:
-    """What a finished store says of itself; `kind` is what errors call such a store.
+def read_manifest(store: Path, store_format: str, kind: str) -> dict[str, Any]:
+    """The attributes of a finished store; `kind` is what errors call such a store.
 
-    Raises UserError where there is no mark, a damaged one, or one of another form.
+    Raises UserError where the manifest is missing, damaged or of another format.
     """
     try:
-        found = read_json(store / ROOT)["attributes"]
-        foreign = found.pop("checksum") != digest(found) or found["format"] != form
+        attributes = read_json(store / ROOT)["attributes"]
+        intact = attributes.pop("checksum") == digest(attributes) and attributes["format"] == store_format
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{store}: no finished {kind} (no {ROOT}); run the workflow again") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        foreign = True
-    if foreign:
-        raise UserError(f"{store / ROOT}: is damaged or no {kind} ({form}); delete it and run again")
-    return found
+        intact = False
+    if not intact:
+        raise UserError(f"{store / ROOT}: is damaged or no {kind} ({store_format}); delete it and run again")
+    return attributes

@@ -6,13 +6,32 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TextIO, TypedDict
 
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.locks import held, try_lock
 
-FILE_SECONDS = 1.0  # how often progress.json is renewed
-LOG_SECONDS = 5.0  # how often the log gets a status line
+FILE_SECONDS = 1.0  # between updates of progress.json
+LOG_SECONDS = 5.0  # between status lines in the log
+SILENT_SECONDS = 600  # after which a job on another machine counts as dead
+
+
+class Snapshot(TypedDict):
+    """The content of a progress file."""
+
+    job: str
+    state: str  # running, done, stopped or failed; `read` adds killed
+    done: int
+    total: int
+    unit: str
+    rate: float  # units per second
+    seconds_left: float | None
+    note: str
+    log: str
+    pid: int
+    host: str
+    started: float  # Unix time, as `updated`
+    updated: float
 
 
 def clock(seconds: float) -> str:
@@ -31,7 +50,7 @@ class Console:
 
     def show(self, line: str) -> None:
         if self.slot is None:
-            self.slot = try_lock(self.path)  # the job that had it may have ended
+            self.slot = try_lock(self.path)  # the job that held it may have ended
         if self.slot is not None:
             self.write(f"\r\x1b[K{line}" if self.live else f"{line}\n")
 
@@ -49,9 +68,9 @@ class Console:
 
 
 class Progress:
-    """One job's counter of work done, with its rate and the time left."""
+    """Counts one job's finished units of work, with their rate and the time left."""
 
-    def __init__(self, path: Path, name: str, log: Any, console: Console) -> None:
+    def __init__(self, path: Path, name: str, log: TextIO, console: Console) -> None:
         self.path, self.name, self.log, self.console = path, name, log, console
         self.started = time.time()
         self.total, self.unit, self.done, self.first = 0, "", 0, 0
@@ -60,12 +79,12 @@ class Progress:
         self.write("running")
 
     def start(self, total: int, unit: str, done: int = 0) -> None:
-        """Begin to count `total` units, `done` of which an earlier job has done."""
+        """Begin to count to `total` units; `done` of them are an earlier job's and do not count for the rate."""
         self.total, self.unit, self.done, self.first = total, unit, done, done
         self.counting_since = time.time()
 
     def update(self, done: int, note: str = "") -> None:
-        """Report `done` units in all; cheap to call at every step."""
+        """Report `done` units in all; cheap enough for every step."""
         self.done, now = done, time.time()
         if now >= self.next_file:
             self.next_file = now + FILE_SECONDS
@@ -94,48 +113,46 @@ class Progress:
         return f"{self.name}  {counts}  {self.rate:,.0f} {self.unit}/s{left}  {note}".rstrip()
 
     def write(self, state: str, note: str = "") -> None:
-        """Renew the file; `state` is running, done, stopped or failed."""
-        write_json(
-            self.path,
-            {
-                "job": self.name,
-                "state": state,
-                "done": self.done,
-                "total": self.total,
-                "unit": self.unit,
-                "rate": self.rate,
-                "seconds_left": self.seconds_left if state == "running" else None,
-                "note": note,
-                "log": self.log.name,
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "started": self.started,
-                "updated": time.time(),
-            },
-        )
+        """Update the progress file."""
+        snapshot: Snapshot = {
+            "job": self.name,
+            "state": state,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            "rate": self.rate,
+            "seconds_left": self.seconds_left if state == "running" else None,
+            "note": note,
+            "log": self.log.name,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": self.started,
+            "updated": time.time(),
+        }
+        write_json(self.path, snapshot)
 
 
-def alive(progress: dict) -> bool:
-    """Whether the process behind a progress file still runs: by its id here, by its last word elsewhere."""
-    if progress["host"] != socket.gethostname():
-        return time.time() - progress["updated"] < 600
-    lock = Path(progress["log"]).with_suffix(".lock")
-    if lock.exists() and not held(lock):  # a job holds it for life; its process id may be another's by now
+def alive(snapshot: Snapshot) -> bool:
+    """Whether the process of a progress file still runs: by its lock and id here, by its last update elsewhere."""
+    if snapshot["host"] != socket.gethostname():
+        return time.time() - snapshot["updated"] < SILENT_SECONDS
+    lock = Path(snapshot["log"]).with_suffix(".lock")
+    if lock.exists() and not held(lock):  # a job holds its lock for life; its process id may be another's by now
         return False
     try:
-        os.kill(progress["pid"], 0)
+        os.kill(snapshot["pid"], 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # it exists and belongs to another user
         return True
     return True
 
 
-def read(path: Path) -> dict | None:
-    """A progress file as written, its state `killed` where its process has vanished; None where there is no file."""
+def read(path: Path) -> Snapshot | None:
+    """A progress file, its state `killed` where the process has vanished; None where there is no file."""
     if not path.exists():
         return None
-    progress = read_json(path)
-    if progress["state"] == "running" and not alive(progress):
-        progress["state"] = "killed"
-    return progress
+    snapshot: Snapshot = read_json(path)
+    if snapshot["state"] == "running" and not alive(snapshot):
+        snapshot["state"] = "killed"
+    return snapshot

@@ -1,4 +1,4 @@
-"""Receipts: beside each result, what it was made from, by which code, where, and at what cost."""
+"""Receipts: beside each result, its inputs, the code that made it, the machine, and the cost."""
 
 import ast
 import hashlib
@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,19 +20,19 @@ ROOT = Path(__file__).parents[3]
 
 @cache
 def module_hash(path: str) -> str:
-    """A hash of what a source file does: comments, docstrings and layout do not count."""
+    """A hash of a source file's behaviour: comments, docstrings and layout do not count."""
     tree = ast.parse(Path(path).read_text())
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
             value = body[0].value
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                node.body = body[1:] or [ast.Pass()]
+                body[:] = body[1:] or [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
 
 
 def code_version() -> dict[str, str]:
-    """The hash of every file of this project that the running process has loaded, by its path from the root."""
+    """The hash of every file of this project that this process has loaded, by path from the root."""
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     ours = sorted(Path(file).resolve() for file in files if file and file.endswith(".py"))
     ours = [file for file in ours if any(file.is_relative_to(ROOT / room) for room in ("src", "workflow"))]
@@ -39,12 +40,12 @@ def code_version() -> dict[str, str]:
 
 
 def changed_code(recorded: dict[str, str]) -> list[str]:
-    """The recorded files whose present content does something else, or that are gone."""
+    """The recorded files that are gone or behave differently now."""
     return [name for name, value in recorded.items() if present_hash(ROOT / name) != value]
 
 
 def present_hash(path: Path) -> str | None:
-    """The hash of a source file as it is now; None where there is none that could run."""
+    """The hash of a source file as it is now; None where it is gone or has a syntax error."""
     try:
         return module_hash(str(path))
     except (FileNotFoundError, SyntaxError):
@@ -52,6 +53,7 @@ def present_hash(path: Path) -> str | None:
 
 
 def packages() -> dict[str, str]:
+    """The versions of Python and of the packages that this process has loaded."""
     loaded = {name: version(name) for name in PACKAGES if name.replace("-", "_") in sys.modules}
     if "sklearn" in sys.modules:
         loaded["scikit-learn"] = version("scikit-learn")
@@ -59,15 +61,15 @@ def packages() -> dict[str, str]:
 
 
 def device_name() -> str:
-    """The accelerator that torch would use, or the processor; torch is not imported for this."""
+    """The accelerator that torch would use, or the processor, without importing torch."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"cpu ({platform.machine()})"
 
 
-def receipt(config: Any, inputs: dict[str, str], started: float, **more: Any) -> dict:
-    """What a result owes its reader; `more` holds seeds, counts and rates where the job has them.
+def receipt(config: object, inputs: Mapping[str, str], started: float, **more: object) -> dict[str, Any]:
+    """The receipt of a job that began at `started` (Unix time); `more` holds seeds, counts and rates.
 
     `inputs` maps a name to a path; each is hashed. Peak memory is this process's own, in MiB.
     """

@@ -1,4 +1,4 @@
-"""Processes of a pool: they hear no Ctrl-C, which is for the parent, and do not outlive it."""
+"""Worker processes of a pool: they ignore Ctrl-C, which the parent handles, and do not outlive it."""
 
 import multiprocessing
 import os
@@ -7,8 +7,8 @@ import threading
 
 
 def end_with_parent() -> None:
-    """To be called first in a worker: a pool's workers outlive a killed parent otherwise."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends the pool
+    """Call this first in a worker; otherwise a pool's workers outlive a killed parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too and ends the pool
     threading.Thread(target=_wait_and_end, daemon=True).start()
 
 
