@@ -21,8 +21,9 @@ from diffprobe.config.models import Config
 from diffprobe.diffusion.build import build_sampler
 from diffprobe.evaluation import model
 from diffprobe.interop import ddae, diffusers_unet
+from diffprobe.interop.diffusers_unet import plain
 from diffprobe.interop.exporting import export
-from diffprobe.interop.importing import import_weights, plain
+from diffprobe.interop.importing import import_weights
 from diffprobe.interop.source import read
 from diffprobe.networks.build import build
 from diffprobe.networks.unet import UNet
@@ -165,7 +166,7 @@ def test_an_experiment_that_is_not_as_the_source_is_refused(
         ({"flip_sin_to_cos": True}, "flip_sin_to_cos: True has no counterpart"),
         ({"attention_head_dim": 8}, "attention_head_dim: 8 has no counterpart"),
         ({"up_block_types": ["UpBlock2D", "UpBlock2D"]}, "up_block_types: .* has no counterpart"),
-        ({"_class_name": "AutoencoderKL"}, "of a AutoencoderKL; expected a UNet2DModel"),
+        ({"_class_name": "AutoencoderKL"}, "describes a AutoencoderKL; expected a UNet2DModel"),
     ],
 )
 def test_a_model_that_is_no_u_net_of_ours_is_refused(tmp_path: Path, changes: dict, line: str) -> None:

@@ -20,12 +20,13 @@ from kills import ROOT, copy_project, run
 from safetensors.torch import load_file, save_file
 
 import diffprobe
+from diffprobe.config.autoencoders import Pretrained
 from diffprobe.config.inferred import latent_bytes, model_space
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
 from diffprobe.evaluation import model
 from diffprobe.evaluation.model import load_codec
-from diffprobe.interop.autoencoders import write
+from diffprobe.interop import autoencoders
 from diffprobe.networks.build import build
 from diffprobe.networks.flops import on_meta, training_flops
 from diffprobe.plan import job_arguments
@@ -100,6 +101,10 @@ def written(folder: Path, **changes: Any) -> Path:
     out = folder.with_name(f"{folder.name}.safetensors")
     write("x", ENTRY | {"source": str(folder)} | changes, out)
     return out
+
+
+def write(name: str, entry: dict[str, Any], out: Path, *say: Any) -> dict[str, Any]:
+    return autoencoders.write(name, Pretrained(**entry), out, *say)
 
 
 def refusal(action: Any, *arguments: Any, **named: Any) -> str:
@@ -404,7 +409,8 @@ def test_what_the_hub_has_not_is_one_line(tmp_path: Path, cache: Path, hub: list
 
     def said(name: str) -> str:
         line = refusal(write, "x", ENTRY | {"source": name}, out, lambda _: None)
-        assert line.startswith(f"autoencoders.x.source: {name}: no such folder, and it cannot be had from the hub (")
+        began = f"autoencoders.x.source: {name}: no such folder, and it cannot be downloaded from the hub ("
+        assert line.startswith(began)
         remedy = f"download config.json and {FILE} from https://huggingface.co/{name} into a folder and set"
         assert line.endswith(f"; {remedy} autoencoders.x.source: FOLDER")
         return line

@@ -1,9 +1,9 @@
 """Published autoencoders as checkpoints of ours: read, checked against the config, written with their own scaling.
 
-Weights are read as data alone and bear the names that diffusers gives them, attention layers of older files too.
+Weights are read as data alone. They have the names that diffusers gives them, attention layers of older files too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from diffprobe.config import published
+from diffprobe.config.autoencoders import Pretrained
 from diffprobe.interop import hub, source
-from diffprobe.interop.diffusers_unet import renewed
-from diffprobe.interop.importing import differing, refuse
+from diffprobe.interop.diffusers_unet import differing, renewed
+from diffprobe.interop.importing import refuse
 from diffprobe.interop.names import State, to_ours
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
@@ -23,22 +24,27 @@ from diffprobe.runtime.files import digest, sha256
 from diffprobe.training import checkpoints
 
 Say = Callable[[str], None]
-DECODING = ("decoder.", "post_quant_conv.")  # the parts that another source may bring
-# Keys of a model's config that change nothing of how it decodes.
+DECODING = ("decoder.", "post_quant_conv.")  # the tensors that another source may bring
+# Keys of a model's config that do not affect decoding.
 ENCODING = {"sample_size", "force_upcast", "down_block_types", "use_quant_conv"}
 ENCODING |= {"encoder_block_out_channels", "num_encoder_blocks", "latent_magnitude", "latent_shift"}
 
 
-class Model(NamedTuple):
-    """A model as its folder has it."""
+class PublishedModel(NamedTuple):
+    """A model's folder."""
 
-    config: dict[str, Any]  # with every key
+    config: dict[str, Any]  # its config.json, with every key
     folder: Path
     weights: Path
 
     @property
-    def whence(self) -> str:
+    def origin(self) -> str:
         return f"{self.folder}/{published.CONFIG}"
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """As a checkpoint's header has it."""
+        return {"kind": "diffusers_autoencoder", "config": self.config}
 
     @property
     def files(self) -> dict[str, str]:
@@ -46,102 +52,93 @@ class Model(NamedTuple):
         return {path.name: sha256(path) for path in (self.folder / published.CONFIG, self.weights)}
 
 
-def write(name: str, asked: dict[str, Any], out: Path, say: Say = print) -> dict[str, Any]:
-    """Write the checkpoint of a config's autoencoder `name`, whose entry is `asked`; what its receipt tells.
+def write(name: str, entry: Pretrained, out: Path, say: Say = print) -> dict[str, Any]:
+    """Write the checkpoint of the config's autoencoder `name`. Returns the entries of its receipt.
 
-    Raises UserError, a line, for a model that cannot be had, is damaged, or is not as the entry says.
+    Raises UserError, a line, for a model that is unavailable, damaged, or not as the entry says.
     """
     key = f"autoencoders.{name}"
-    model = opened(asked["source"], f"{key}.source", say)
-    refuse(key, published.wrong(asked, model.config, model.whence), "")
-    state, files = loaded(model, asked), {"source": model.files}
-    if asked["decoder"]:
-        other = opened(asked["decoder"], f"{key}.decoder", say)
-        refuse_other_decoder(f"{key}.decoder: {other.whence}", model, other)
-        state |= {name: value for name, value in loaded(other, asked).items() if name.startswith(DECODING)}
+    model = open_model(entry.source, f"{key}.source", say)
+    refuse(key, published.wrong(entry.model_dump(), model.config, model.origin))
+    state, files = read_weights(model, entry), {"source": model.files}
+    if entry.decoder:
+        other = open_model(entry.decoder, f"{key}.decoder", say)
+        refuse_other_decoder(f"{key}.decoder: {other.origin}", model, other)
+        state |= {name: value for name, value in read_weights(other, entry).items() if name.startswith(DECODING)}
         files["decoder"] = other.files
-    header = described(model.config, asked, key)
+    codec = {"size": entry.size, "channels": entry.channels, "resize": entry.resize, **scaling(model.config, key)}
+    header = {
+        "network": model.network,
+        "process": None,
+        "shape": {},
+        "image": [entry.channels, entry.size, entry.size],
+        "codec": codec,
+        "images": 0,  # nobody says how many it was trained on
+    }
     checkpoints.write(out, {"ema": state}, header | {"identity": digest([header, files]), "source": files})
-    places = {"source": asked["source"], "decoder": asked["decoder"] or asked["source"]}
-    return {**places, "files": files, "parameters": sum(value.numel() for value in state.values())}
+    origins = {"source": entry.source, "decoder": entry.decoder or entry.source}
+    return {**origins, "files": files, "parameters": sum(value.numel() for value in state.values())}
 
 
-def opened(place: str, key: str, say: Say) -> Model:
-    """The model in a folder or of a name on the hub. Raises UserError, which begins with the `key`."""
+def open_model(place: str, key: str, say: Say) -> PublishedModel:
+    """The model in a folder, or of this name on the hub. Raises UserError, which begins with the `key`."""
     local = published.is_local(place)
     if local and not Path(place).exists():
         raise UserError(f"{key}: {place}: no such folder")
     try:
         folder = published.model_folder(place) if local else hub.cached_or_downloaded(place, key, say)
-        config = published.read_config(folder)
-        kind = config["_class_name"]
-        whole = {"_class_name": kind, **with_defaults(autoencoder_class(kind), config)}
-        return Model(whole, folder, published.weights_file(folder))
+        config, weights = published.read_config(folder), published.weights_file(folder)
     except ValueError as error:
         raise UserError(f"{key}: {place} is refused; allowed: {error}") from None
+    kind = config["_class_name"]
+    return PublishedModel({"_class_name": kind, **with_defaults(autoencoder_class(kind), config)}, folder, weights)
 
 
-def loaded(model: Model, asked: dict[str, Any]) -> State:
+def read_weights(model: PublishedModel, entry: Pretrained) -> State:
     """Its weights, float32, under the names of the network that its config describes. Raises UserError."""
-    shapes = empty(model, asked).state_dict()
+    shapes = empty_network(model, entry).state_dict()
     state = renewed(source.read(model.weights))
-    if strange := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise UserError(f"{model.weights}: {strange[0]} is no tensor; expected tensors by name")
+    if foreign := [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        raise UserError(f"{model.weights}: {foreign[0]} is no tensor; expected tensors by name")
     state = {name: as_matrix(value) if shapes.get(name, value).ndim == 2 else value for name, value in state.items()}
-    remedy = f"the file is not that of {model.whence}; download both again"
+    remedy = f"the file is not that of {model.origin}; download both again"
     return to_ours(state, {name: (name,) for name in shapes}, shapes, f"weights of {model.weights}", remedy)
 
 
 def as_matrix(value: Tensor) -> Tensor:
-    """The matrix of a 1x1 convolution, as which the oldest files hold the projections of attention layers."""
+    """A 1x1 convolution, which the oldest files have as projections of attention layers, as a matrix."""
     return value[..., 0, 0] if value.ndim == 4 and value.shape[2:] == (1, 1) else value
 
 
-def empty(model: Model, asked: dict[str, Any]) -> nn.Module:
-    """The network without its weights, once seen to take images of the entry's size and to make latents as it says."""
-    size, channels = asked["size"], asked["channels"]
-    latent = size // asked["factor"]
+def empty_network(model: PublishedModel, entry: Pretrained) -> nn.Module:
+    """The network without its weights, after a dry run: images of the entry's size, latents of the shape it says."""
+    size, channels = entry.size, entry.channels
+    latent = size // entry.factor
     with torch.device("meta"), torch.no_grad():
-        network = build(described_network(model.config)).eval()
+        network = build(model.network).eval()
         codec = Codec(network, size, channels, (channels, size, size))
         try:
-            made = codec.moments(torch.zeros(1, channels, size, size))
-            z = codec.latents(made)
-            image = codec.decode(z)
+            z = codec.latents(codec.moments(torch.zeros(1, channels, size, size)))  # (1, c, h, w)
+            image = codec.decode(z)  # (1, channels, size, size)
         except Exception as error:  # whatever its layers find wrong with the shapes
-            said = one_line(error)
-            raise UserError(
-                f"{model.whence}: no images of {size} pixels can be coded by such a model: {said}"
-            ) from None
-    for what, found, expected in (
-        ("latents", tuple(z.shape[1:]), (asked["latent_channels"], latent, latent)),
+            line = f"{model.origin}: no images of {size} pixels can be coded by such a model: {one_line(error)}"
+            raise UserError(line) from None
+    for what, shape, expected in (
+        ("latents", tuple(z.shape[1:]), (entry.latent_channels, latent, latent)),
         ("images", tuple(image.shape[1:]), (channels, size, size)),
     ):
-        if found != expected:
-            raise UserError(f"{model.whence}: such a model makes {what} of shape {found}; expected {expected}")
+        if shape != expected:
+            raise UserError(f"{model.origin}: such a model makes {what} of shape {shape}; expected {expected}")
     return network
 
 
-def refuse_other_decoder(key: str, model: Model, other: Model) -> None:
-    """Raise a UserError where another model's decoder is built otherwise, or is told latents in another scale."""
-    mine, theirs = ({k: v for k, v in one.config.items() if k not in ENCODING} for one in (other, model))
-    refuse(key, differing(mine, theirs), f", as {model.whence} has it")
+def refuse_other_decoder(key: str, model: PublishedModel, other: PublishedModel) -> None:
+    """Raise a UserError where another model's decoder is built differently, or expects latents in another scale."""
+    theirs, required = ({k: v for k, v in one.config.items() if k not in ENCODING} for one in (other, model))
+    refuse(key, differing(theirs, required), f", as {model.origin} has it")
 
 
-def described_network(config: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": "diffusers_autoencoder", "config": config}
-
-
-def described(config: dict[str, Any], asked: dict[str, Any], key: str) -> dict[str, Any]:
-    """What the checkpoint tells of itself, as that of a trained autoencoder does (workflow/scripts/train.py)."""
-    size, channels = asked["size"], asked["channels"]
-    codec = {"size": size, "channels": channels, "resize": asked["resize"], **scaling(config, key)}
-    image = [channels, size, size]
-    common = {"network": described_network(config), "process": None, "shape": {}, "image": image}
-    return {**common, "codec": codec, "images": 0}  # nobody knows how many it has seen
-
-
-def scaling(config: dict[str, Any], key: str) -> dict[str, Any]:
+def scaling(config: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The model's own scale and shift, z in model scale being (z - shift) * scale, as diffusers' pipelines take them:
     deviations and means per channel where it has them. Nothing where its config says no scale.
     """

@@ -2,16 +2,17 @@
 MODEL, a diffusion model in DDP, and EMA, ema-pytorch's average of it with the online model beside.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from diffprobe.config.problems import Problem
-from diffprobe.interop.names import Map, Place, Scheme, State, unet_map
+from diffprobe.config.processes import Process
+from diffprobe.interop.names import NameMap, Place, Scheme, State, unet_map
 from diffprobe.networks.unet import UNet
 
-# What of that network is no option.
+# Keys of our U-Net that DDAE's does not have as options: their values there.
 NETWORK = {
     "groups": 32,
     "head_groups": 8,
@@ -20,12 +21,12 @@ NETWORK = {
     "skip_scale": 1.0,
     "time_scale": 1.0,
 }
-WRAPPERS = ("ema_model.", "module.", "nn_model.")  # ema-pytorch's, DDP's, the diffusion's; from the outside in
-BESIDE = "augpipe."  # the augmentation's filters, no weights
+WRAPPERS = ("ema_model.", "module.", "nn_model.")  # of ema-pytorch, DDP, the diffusion model; from the outside in
+FILTERS = "augpipe."  # buffers of the augmentation, not weights
 PARTS = {"encoder": "down", "decoder": "up"}
 
 
-def unet_names(network: UNet) -> Map:
+def unet_names(network: UNet) -> NameMap:
     """Our names to DDAE's."""
     return unet_map(network, scheme(network.blocks))
 
@@ -67,27 +68,27 @@ def scheme(blocks: int) -> Scheme:
     )
 
 
-def sets(content: dict[str, Any]) -> dict[str, State]:
+def sets(content: Mapping[str, Any]) -> dict[str, State]:
     """The sets of weights in a file: `ema`, and `raw` where it has both. A file of tensors alone is one set, `ema`."""
     if "EMA" not in content and "MODEL" not in content:
-        return {"ema": bare(content)}
-    parts = {"ema": content.get("EMA"), "raw": content.get("MODEL")}
-    return {name: bare(state) for name, state in parts.items() if state is not None}
+        return {"ema": unwrapped(content)}
+    states = {"ema": content.get("EMA"), "raw": content.get("MODEL")}
+    return {name: unwrapped(state) for name, state in states.items() if state is not None}
 
 
-def bare(state: dict[str, Any]) -> State:
-    """The network's tensors under its own names, of the average where a copy of the online model lies beside it."""
+def unwrapped(state: Mapping[str, Any]) -> State:
+    """The network's tensors under its own names. Of ema-pytorch's two copies, online and averaged, the average."""
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     for wrapper in WRAPPERS:
         if any(name.startswith(wrapper) for name in tensors):
-            inside = ((name, value) for name, value in tensors.items() if name.startswith((wrapper, BESIDE)))
+            inside = ((name, value) for name, value in tensors.items() if name.startswith((wrapper, FILTERS)))
             tensors = {name.removeprefix(wrapper): value for name, value in inside}
-    return {name: value for name, value in tensors.items() if not name.startswith(BESIDE)}
+    return {name: value for name, value in tensors.items() if not name.startswith(FILTERS)}
 
 
-def refused_process(process: dict[str, Any]) -> Iterator[Problem]:
-    """What of an experiment's process is not as these networks are told their noise level."""
-    if process["kind"] == "flow":
+def refused_process(process: Process) -> Iterator[Problem]:
+    """Processes that feed the noise level to the network in another way than DDAE."""
+    if process.kind == "flow":
         yield "kind", "flow", "ddpm or edm, as DDAE trains"
-    if process.get("time_input") == "index":
-        yield "time_input", "index", "fraction, as DDAE tells its network"
+    if getattr(process, "time_input", None) == "index":
+        yield "time_input", "index", "fraction, as in DDAE"

@@ -1,18 +1,21 @@
 """diffusers' UNet2DModel in the form of DDPM (google/ddpm-cifar10-32) and our U-Net: names and configs, both ways.
 
-Names and meaning of the keys: diffusers/models/unets/unet_2d.py and the blocks that it is built of.
+Names and meaning of the keys: diffusers/models/unets/unet_2d.py and the blocks that it is built of. A config that
+changes when it is converted and back has no counterpart; there is no other list of what the two have in common.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffprobe.config.problems import Problem
-from diffprobe.interop.names import Map, Place, Scheme, State, unet_map
+from diffprobe.interop.names import NameMap, Place, Scheme, State, unet_map
 from diffprobe.networks.diffusers_autoencoder import with_defaults
 from diffprobe.networks.unet import UNet
 
 PARTS = {"encoder": "down", "decoder": "up"}
-# What there is one value of in ours; every other key of UNet2DModel is dealt with below.
+BLOCKS = ("DownBlock2D", "AttnDownBlock2D"), ("UpBlock2D", "AttnUpBlock2D")  # without and with attention
+OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # attention layers in older files
+# Options of UNet2DModel that our U-Net does not have: their values in DDPM.
 FIXED = {
     "center_input_sample": False,
     "time_embedding_type": "positional",
@@ -27,9 +30,16 @@ FIXED = {
     "add_attention": True,
     "class_embed_type": None,
     "num_class_embeds": None,
+    "act_fn": "silu",
+    "attention_head_dim": None,
+    "attn_norm_num_groups": None,
 }
-BLOCKS = ("DownBlock2D", "AttnDownBlock2D"), ("UpBlock2D", "AttnUpBlock2D")
-OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # attention layers in older files
+SCHEDULE = {"steps": "num_train_timesteps", "beta_min": "beta_start", "beta_max": "beta_end"}
+PIPELINE = {
+    "_class_name": "DDPMPipeline",
+    "scheduler": ["diffusers", "DDPMScheduler"],
+    "unet": ["diffusers", "UNet2DModel"],
+}
 
 
 # --- names
@@ -67,13 +77,13 @@ SCHEME = Scheme(
 )
 
 
-def unet_names(network: UNet) -> Map:
+def unet_names(network: UNet) -> NameMap:
     """Our names to UNet2DModel's."""
     return unet_map(network, SCHEME)
 
 
 def renewed(state: State) -> State:
-    """A state dict as today's UNet2DModel names its tensors: attention layers had other names once."""
+    """A state dict with the names that today's diffusers gives to attention layers."""
     return {new_name(name): value for name, value in state.items()}
 
 
@@ -83,55 +93,22 @@ def new_name(name: str) -> str:
     return f"{rest}.{OLD[layer]}.{kind}" if ".attentions." in name and layer in OLD else name
 
 
-# --- from theirs
+# --- configs
 
 
-def whole(config: dict[str, Any]) -> dict[str, Any]:
-    """A model's config with every key that UNet2DModel takes, and its defaults for those that are not named."""
+def whole(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's config.json with every key that UNet2DModel takes."""
     from diffusers import UNet2DModel
 
     return with_defaults(UNet2DModel, config)
 
 
-def refused_config(config: dict[str, Any]) -> Iterator[Problem]:
-    """What of a whole config our U-Net does not have: key, value, what is allowed."""
-    for key, value in FIXED.items():
-        if config[key] != value:
-            yield key, config[key], str(value)
-    if config["act_fn"] not in ("silu", "swish"):
-        yield "act_fn", config["act_fn"], "silu"
-    if config["downsample_padding"] not in (0, 1):
-        yield "downsample_padding", config["downsample_padding"], "0 or 1"
-    yield from refused_blocks(config)
-    widths, groups = config["block_out_channels"], config["norm_num_groups"]
-    if any(width % widths[0] for width in widths):
-        yield "block_out_channels", widths, "multiples of the first"
-    if config["attn_norm_num_groups"] not in (None, groups):
-        yield "attn_norm_num_groups", config["attn_norm_num_groups"], f"{groups}, as norm_num_groups"
-    if config["in_channels"] != config["out_channels"]:
-        yield "out_channels", config["out_channels"], f"{config['in_channels']}, as in_channels"
-
-
-def refused_blocks(config: dict[str, Any]) -> Iterator[Problem]:
-    for key, known in zip(("down_block_types", "up_block_types"), BLOCKS, strict=True):
-        if not set(config[key]) <= set(known):
-            yield key, config[key], " and ".join(known)
-            return
-    down, up = ([kind.startswith("Attn") for kind in config[f"{part}_block_types"]] for part in PARTS.values())
-    if down != up[::-1]:
-        yield "up_block_types", config["up_block_types"], "attention at the levels where down_block_types has it"
-    widths, dim = config["block_out_channels"], config["attention_head_dim"]
-    attended = {width for width, attention in zip(widths, down, strict=True) if attention} | {widths[-1]}
-    if dim is not None and attended != {dim}:
-        yield "attention_head_dim", dim, "null (attention of one head)"
-
-
-def our_network(config: dict[str, Any]) -> dict[str, Any]:
+def our_network(config: Mapping[str, Any]) -> dict[str, Any]:
     """A whole config in our keys: those on which the network's output depends."""
     first, *_ = widths = config["block_out_channels"]
     return {
-        "channels": first,
         "multipliers": [width // first for width in widths],
+        "channels": first,
         "blocks": config["layers_per_block"],
         "attention": [i for i, kind in enumerate(config["down_block_types"]) if kind.startswith("Attn")],
         "groups": config["norm_num_groups"],
@@ -144,76 +121,66 @@ def our_network(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def our_process(scheduler: dict[str, Any]) -> dict[str, Any]:
-    """A scheduler's config in our keys, as far as it names levels; only linear betas and predicted noise are here."""
-    if "num_train_timesteps" not in scheduler or "beta_start" not in scheduler:
-        return {}
-    same = scheduler.get("beta_schedule", "linear") == "linear" and not scheduler.get("trained_betas")
-    epsilon = scheduler.get("prediction_type", "epsilon") == "epsilon"
-    return {
-        "kind": "ddpm" if same and epsilon else "none that is here (linear betas, noise predicted)",
-        "steps": scheduler["num_train_timesteps"],
-        "beta_min": scheduler["beta_start"],
-        "beta_max": scheduler["beta_end"],
-        "time_input": "index",
-    }
-
-
-# --- to theirs
-
-
-def refused_network(network: dict[str, Any], shape: dict[str, int]) -> Iterator[Problem]:
-    """What of ours UNet2DModel cannot express; keys as in the config of an experiment."""
-    if network["multipliers"][0] != 1:
-        yield "network.multipliers", network["multipliers"], "a first multiplier of 1"
-    if network["resample"] != "conv":
-        yield "network.resample", network["resample"], "conv"
-    if network["head_groups"] != network["groups"]:
-        yield "network.head_groups", network["head_groups"], f"{network['groups']}, as network.groups"
-    for key in ("skip_scale", "time_scale"):
-        if network[key] != 1:
-            yield f"network.{key}", network[key], "1"
-    if shape.get("classes"):
-        yield "network.conditional", True, "false"
-    if shape.get("augment"):
-        yield "network.augment", True, "false"
-
-
-def refused_process(process: dict[str, Any]) -> Iterator[Problem]:
-    if process["kind"] == "ddpm" and process["time_input"] != "index":
-        yield "process.time_input", process["time_input"], "index, as its schedulers give"
-
-
-def their_config(network: dict[str, Any], image: tuple[int, int, int]) -> dict[str, Any]:
-    """The config.json of a network of ours, all that `refused_network` lets pass; image (C, H, W)."""
+def their_config(network: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    """A network of ours, for images of so many channels, in UNet2DModel's keys."""
     attention = [level in network["attention"] for level in range(len(network["multipliers"]))]
     down, up = BLOCKS
     return {
-        "_class_name": "UNet2DModel",
         **FIXED,
-        "sample_size": image[1],
-        "in_channels": image[0],
-        "out_channels": image[0],
+        "in_channels": channels,
+        "out_channels": channels,
         "block_out_channels": [network["channels"] * m for m in network["multipliers"]],
         "layers_per_block": network["blocks"],
         "down_block_types": [down[a] for a in attention],
         "up_block_types": [up[a] for a in reversed(attention)],
         "downsample_padding": 0 if network["down_padding"] == "right" else 1,
-        "dropout": network["dropout"],
-        "act_fn": "silu",
-        "attention_head_dim": None,
         "norm_num_groups": network["groups"],
         "norm_eps": network["norm_eps"],
     }
 
 
-def their_scheduler(process: dict[str, Any]) -> dict[str, Any]:
+def differing(mine: Mapping[str, Any], required: Mapping[str, Any]) -> Iterator[Problem]:
+    """The keys that do not have the required value."""
+    for key, value in required.items():
+        if key not in mine or plain(mine[key]) != plain(value):
+            yield key, mine.get(key), str(value)
+
+
+def plain(value: Any) -> Any:
+    """Tuples, which diffusers makes of a config's lists, as lists."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def refused_config(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """What of a whole config our U-Net does not have."""
+    silu = {"act_fn": "silu"} if config["act_fn"] == "swish" else {}  # two names of one function
+    yield from differing({**config, **silu}, their_config(our_network(config), config["in_channels"]))
+
+
+def refused_network(network: Mapping[str, Any], shape: Mapping[str, int]) -> Iterator[Problem]:
+    """What of a network of ours UNet2DModel does not have; keys as in the config of an experiment."""
+    for key, value, allowed in differing(network, our_network(their_config(network, shape["image_channels"]))):
+        yield f"network.{key}", value, allowed
+    for key, label in (("conditional", "classes"), ("augment", "augment")):
+        if shape.get(label):
+            yield f"network.{key}", True, "false"
+
+
+def our_process(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's config in our keys, as far as it names levels; only linear betas and predicted noise exist here."""
+    if "num_train_timesteps" not in scheduler or "beta_start" not in scheduler:
+        return {}
+    linear = scheduler.get("beta_schedule", "linear") == "linear" and not scheduler.get("trained_betas")
+    epsilon = scheduler.get("prediction_type", "epsilon") == "epsilon"
+    kind = "ddpm" if linear and epsilon else "none that is here (linear betas, noise predicted)"
+    return {"kind": kind, "time_input": "index", **{ours: scheduler[theirs] for ours, theirs in SCHEDULE.items()}}
+
+
+def their_scheduler(process: Mapping[str, Any]) -> dict[str, Any]:
     """The scheduler_config.json of the process ddpm, with the larger variance."""
     return {
         "_class_name": "DDPMScheduler",
-        "num_train_timesteps": process["steps"],
-        "beta_start": process["beta_min"],
-        "beta_end": process["beta_max"],
+        **{theirs: process[ours] for ours, theirs in SCHEDULE.items()},
         "beta_schedule": "linear",
         "prediction_type": "epsilon",
         "variance_type": "fixed_large",
@@ -221,10 +188,3 @@ def their_scheduler(process: dict[str, Any]) -> dict[str, Any]:
         "timestep_spacing": "leading",
         "steps_offset": 0,
     }
-
-
-PIPELINE = {
-    "_class_name": "DDPMPipeline",
-    "scheduler": ["diffusers", "DDPMScheduler"],
-    "unet": ["diffusers", "UNet2DModel"],
-}

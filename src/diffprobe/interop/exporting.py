@@ -1,23 +1,27 @@
 """A checkpoint for other code: weights alone, or a folder that diffusers loads."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
 from diffprobe.config.problems import Problem
 from diffprobe.interop import diffusers_unet
 from diffprobe.interop.names import State, to_theirs
 from diffprobe.networks.build import build
+from diffprobe.networks.unet import UNet
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, refuse_existing
 from diffprobe.training import checkpoints
 
+Header = Mapping[str, Any]  # of a checkpoint
+
 
 def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> list[str]:
-    """Write one set of weights of a checkpoint; returns what there is to see. Raises UserError, a line.
+    """Write one set of weights of a checkpoint; returns lines that say how to load it. Raises UserError, a line.
 
     `safetensors`: the tensors under our names, and the checkpoint's header in the metadata (as JSON under `diffprobe`).
     `diffusers`: a folder that UNet2DModel.from_pretrained loads, and for the process ddpm DDPMPipeline, DDIMPipeline.
@@ -37,37 +41,49 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> lis
     return write_diffusers(header, state, out)
 
 
-def refused(header: dict[str, Any]) -> Iterator[Problem]:
-    network = header["network"]
+def refused(header: Header) -> Iterator[Problem]:
+    network, process = header["network"], header["process"]
     if network["kind"] not in ("unet", "diffusers"):
         yield "network.kind", network["kind"], "unet or diffusers"
         return
     if network["kind"] == "unet":
         yield from diffusers_unet.refused_network(network, header["shape"])
-    yield from diffusers_unet.refused_process(header["process"])
+    if process["kind"] == "ddpm" and process["time_input"] != "index":
+        yield "process.time_input", process["time_input"], "index, as its schedulers count"
 
 
-def write_diffusers(header: dict[str, Any], state: State, out: Path) -> list[str]:
-    config, tensors = theirs(header, state)
+def write_diffusers(header: Header, state: State, out: Path) -> list[str]:
+    config, tensors = model(header, state)
+    process = header["process"]
     files = {"config.json": config}
-    pipeline = header["process"]["kind"] == "ddpm" and "latents" not in header
+    pipeline = process["kind"] == "ddpm" and "latents" not in header
     if pipeline:
-        files |= {"scheduler_config.json": diffusers_unet.their_scheduler(header["process"])}
+        files |= {"scheduler_config.json": diffusers_unet.their_scheduler(process)}
         files |= {"model_index.json": diffusers_unet.PIPELINE}
     with atomic(out) as partial:
         partial.mkdir()
         save_file(tensors, partial / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
         for name, content in files.items():
             (partial / name).write_text(json.dumps(content, indent=2) + "\n")
-    kind = header["process"]["kind"]
-    loaders = "DDPMPipeline or DDIMPipeline" if pipeline else f"UNet2DModel (there is no pipeline for {kind} here)"
+    loaders = "DDPMPipeline or DDIMPipeline"
+    if not pipeline:
+        loaders = f"UNet2DModel (there is no pipeline for {process['kind']} here)"
     return [f"{out}: load it by diffusers' {loaders}.from_pretrained"]
 
 
-def theirs(header: dict[str, Any], state: State) -> tuple[dict[str, Any], State]:
+def model(header: Header, state: State) -> tuple[dict[str, Any], State]:
     """Config and tensors of a UNet2DModel."""
     network = header["network"]
     if network["kind"] == "diffusers":
         return network["config"], {name.removeprefix("unet."): value for name, value in state.items()}
-    names = diffusers_unet.unet_names(build(network, **header["shape"]))
-    return diffusers_unet.their_config(network, tuple(header["image"])), to_theirs(state, names)
+    channels, size, _ = header["image"]
+    config = {
+        "_class_name": "UNet2DModel",
+        "sample_size": size,
+        "dropout": network["dropout"],
+        **diffusers_unet.their_config(network, channels),
+    }
+    with torch.device("meta"):  # for its names alone
+        unet = build(network, **header["shape"])
+    assert isinstance(unet, UNet)
+    return config, to_theirs(state, diffusers_unet.unet_names(unet))

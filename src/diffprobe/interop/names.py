@@ -1,6 +1,6 @@
 """Name maps between our U-Net and the same network in other code: tensors are renamed, never changed.
 
-A map goes from the name of each of our tensors to their names: one, or three (q, k, v) that lie stacked in ours.
+A map goes from the name of each of our tensors to their names: one, or three (q, k, v) that are stacked in ours.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ from diffprobe.networks.unet import UNet
 from diffprobe.networks.unet_blocks import ResBlock
 from diffprobe.runtime.errors import UserError
 
-Map = dict[str, tuple[str, ...]]
+NameMap = dict[str, tuple[str, ...]]
 State = dict[str, Tensor]
 
 
 class Place(NamedTuple):
-    """How other code calls what ours has at one place: a residual block and its attention."""
+    """The names in other code of one of our blocks: its residual block and its attention."""
 
     residual: str
     attention: str
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 class Scheme:
     """How other code names the modules of this U-Net; `part` is encoder or decoder, stages are counted as computed."""
 
-    layers: dict[str, str]  # modules that are there once
+    layers: dict[str, str]  # modules that occur once
     residual: dict[str, str]  # the layers of a residual block
     attention: dict[str, tuple[str, ...]]  # the layers of an attention
     middle: tuple[Place, Place]
@@ -38,26 +38,25 @@ class Scheme:
     resampler: Callable[[str, int, bool], str]  # (part, stage, whether it is a residual block)
 
 
-def unet_map(network: UNet, scheme: Scheme) -> Map:
+def unet_map(network: UNet, scheme: Scheme) -> NameMap:
     """Our names to theirs, for every tensor that their code has a name for."""
-    modules = dict(modules_of(network, scheme))
-    found = ((name, *name.rsplit(".", 1)) for name in network.state_dict())
+    theirs = dict(named_modules(network, scheme))
+    tensors = ((name, *name.rsplit(".", 1)) for name in network.state_dict())  # name, module, weight or bias
     return {
-        name: tuple(f"{theirs}.{kind}" for theirs in modules[module])
-        for name, module, kind in found
-        if module in modules
+        name: tuple(f"{other}.{kind}" for other in theirs[module]) for name, module, kind in tensors if module in theirs
     }
 
 
-def modules_of(network: UNet, scheme: Scheme) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each of our layers with weights, and theirs."""
+def named_modules(network: UNet, scheme: Scheme) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The name of each of our layers with weights, and theirs."""
     for ours, theirs in scheme.layers.items():
         yield ours, (theirs,)
     for ours, place in zip(("mid1", "mid2"), scheme.middle, strict=True):
         yield from block_layers(ours, place, scheme)
-    for part, each in (("encoder", network.blocks), ("decoder", network.blocks + 1)):
+    # Our blocks are one list over all levels, theirs a list per stage; the decoder has one more block per stage.
+    for part, per_stage in (("encoder", network.blocks), ("decoder", network.blocks + 1)):
         for i in range(len(getattr(network, part))):
-            yield from block_layers(f"{part}.{i}", scheme.block(part, *divmod(i, each)), scheme)
+            yield from block_layers(f"{part}.{i}", scheme.block(part, *divmod(i, per_stage)), scheme)
     for part, ours, resamplers in (("encoder", "downs", network.downs), ("decoder", "ups", network.ups)):
         for stage, module in enumerate(resamplers):
             yield from resampler_layers(f"{ours}.{stage}", part, stage, module, scheme)
@@ -82,10 +81,10 @@ def resampler_layers(
     if residual:
         yield from residual_layers(ours, theirs, scheme)
     else:
-        yield (ours if part == "encoder" else f"{ours}.after"), (theirs,)
+        yield (ours if part == "encoder" else f"{ours}.after"), (theirs,)  # upsampling is followed by a convolution
 
 
-def to_ours(state: State, names: Map, shapes: State, what: str, remedy: str) -> State:
+def to_ours(state: State, names: NameMap, shapes: State, what: str, remedy: str) -> State:
     """Their tensors under our names, float32. `shapes` are our tensors, on any device.
 
     Raises UserError, which begins with `what` and ends with `remedy`, for the first tensor that is missing, of
@@ -94,19 +93,19 @@ def to_ours(state: State, names: Map, shapes: State, what: str, remedy: str) -> 
     ours: State = {}
     for name, theirs in names.items():
         rows, *rest = shapes[name].shape
-        shape = torch.Size([rows // len(theirs), *rest])
+        shape = torch.Size([rows // len(theirs), *rest])  # of each of those that are stacked
         ours[name] = torch.cat([checked(state, other, shape, what, remedy).float() for other in theirs])
-    known = {other for theirs in names.values() for other in theirs}
-    if left := [name for name in state if name not in known]:
-        shape = tuple(state[left[0]].shape)
-        raise UserError(f"{what}: {left[0]} of shape {shape} has no place in this network (expected: none); {remedy}")
+    used = {other for theirs in names.values() for other in theirs}
+    if left := [name for name in state if name not in used]:
+        extra = tuple(state[left[0]].shape)
+        raise UserError(f"{what}: {left[0]} of shape {extra} has no place in this network (expected: none); {remedy}")
     return ours
 
 
-def to_theirs(state: State, names: Map) -> State:
+def to_theirs(state: State, names: NameMap) -> State:
     """Our tensors under their names: the inverse of `to_ours`."""
     return {
-        other: part.clone()
+        other: stacked.clone()  # safetensors refuses tensors that share memory
         for name, theirs in names.items()
-        for other, part in zip(theirs, state[name].chunk(len(theirs)), strict=True)
+        for other, stacked in zip(theirs, state[name].chunk(len(theirs)), strict=True)
     }

@@ -19,8 +19,8 @@ PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a file of weights holds: tensors by name, or for a pickle what PyTorch's reader of plain data and
-    argparse.Namespace make of it. Raises UserError.
+    """The content of a file of weights: tensors by name, or for a pickle whatever PyTorch's reader of plain data and
+    argparse.Namespace makes of it. Raises UserError.
     """
     if path.suffix not in (*TENSORS, *PICKLES):
         raise UserError(f"{path}: expected a file that ends in one of {', '.join((*TENSORS, *PICKLES))}")
@@ -29,21 +29,22 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.suffix in TENSORS:
             return safetensors.torch.load_file(path)
+        # DDAE's checkpoints hold their command line, which is plain data too.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise UserError(f"{path}: {refusal(str(error))}") from None
-    except Exception as error:  # each format has its own kinds for a cut or foreign file
+    except Exception as error:  # each format has its own exceptions for a truncated or foreign file
         raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: expected tensors by name, not {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected tensors by name, not {type(content).__name__}")
+    return content
 
 
 def refusal(message: str) -> str:
     """Why PyTorch would not read a pickle, in a line."""
-    asked = re.search(r"GLOBAL (\S+)", message)
-    what = f"it asks for {asked[1]}" if asked else "it is no file of tensors that PyTorch wrote"
+    name = re.search(r"GLOBAL (\S+)", message)
+    what = f"it asks for {name[1]}" if name else "it is no file of tensors that PyTorch wrote"
     return f"refused, since {what}, and reading such a pickle could run code; save its tensors alone"
 
 
@@ -52,9 +53,9 @@ def diffusers_folder(source: str) -> Path:
     folder = Path(source)
     if not folder.exists() and HUB.fullmatch(source):
         folder = downloaded(source)
-    for found in (folder, folder / "unet"):
-        if (found / "config.json").is_file():
-            return found
+    for place in (folder, folder / "unet"):
+        if (place / "config.json").is_file():
+            return place
     raise UserError(f"{source}: no such folder of a diffusers model (with its config.json, or unet/config.json)")
 
 
@@ -62,19 +63,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The config of a UNet2DModel. Raises UserError."""
     config = read_settings(folder / "config.json")
     if config.get("_class_name") != "UNet2DModel":
-        raise UserError(f"{folder}/config.json: of a {config.get('_class_name')}; expected a UNet2DModel")
+        raise UserError(f"{folder}/config.json: describes a {config.get('_class_name')}; expected a UNet2DModel")
     return config
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """A mapping in JSON. Raises UserError."""
     try:
-        found = read_json(path)
+        settings = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise UserError(f"{path}: expected keys and values")
-    return found
+    return settings
 
 
 def diffusers_weights(folder: Path) -> Path:
@@ -82,7 +83,7 @@ def diffusers_weights(folder: Path) -> Path:
     for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f"{folder}: no {' or '.join(WEIGHTS)} there (of weights in several files: join them first)")
+    raise UserError(f"{folder}: no {' or '.join(WEIGHTS)} there (if the weights are in several files, join them first)")
 
 
 def downloaded(name: str) -> Path:
@@ -95,9 +96,9 @@ def downloaded(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=patterns))
             if any((folder / part / weights).is_file() for part in ("", "unet")):
                 break
-    except Exception as error:  # no network, no such model, no access: each has its own kind
+    except Exception as error:  # no network, no such model, no access: each has its own exception
         raise UserError(
-            f"{name}: no such folder, and it cannot be had from the hub ({first_line(error)}); download config.json "
-            f"and {WEIGHTS[0]} of https://huggingface.co/{name} into a folder {name}, here"
+            f"{name}: no such folder, and it cannot be downloaded from the hub ({first_line(error)}); download "
+            f"config.json and {WEIGHTS[0]} of https://huggingface.co/{name} into a folder {name}, here"
         ) from None
     return folder
