@@ -84,7 +84,7 @@ def test_published_settings(name: str) -> None:
 def described(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, str], dict[str, Any]]:
     """What `describe` tells of an experiment, without the price of each tap, which takes ten seconds."""
     monkeypatch.setattr(describe, "tap_costs", lambda *_: [])
-    return lambda config, name: describe.described(config, name)
+    return lambda config, name: describe.description(config, name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -196,10 +196,10 @@ def test_faces_are_the_published_recipe() -> None:
 
 def test_faces_tell_their_cost(described: Callable) -> None:
     training = described(load(CELEBAHQ), "faces_dit")["training"]
-    told = f"{training['images'] / 1e6:.0f} M images, {training['flops'] / 1e18:.3g} EFLOP"
+    cost = f"{training['images'] / 1e6:.0f} M images, {training['flops'] / 1e18:.3g} EFLOP"
     hours = [training["flops"] / (0.25 * peak * 1e12) / 3600 for peak in (989, 312, 165, 71)]
     assert (
-        f"{told}; hours on H100 %.0f, A100 %.0f, RTX 4090 %.0f, RTX 3090 %.0f." % tuple(hours) in CELEBAHQ.read_text()
+        f"{cost}; hours on H100 %.0f, A100 %.0f, RTX 4090 %.0f, RTX 3090 %.0f." % tuple(hours) in CELEBAHQ.read_text()
     )
 
 
