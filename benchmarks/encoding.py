@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffprobe.config.latents import Crop
 from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
 from diffprobe.latents.encoding import encode
@@ -45,7 +46,7 @@ def encoding(folder: Path, rows: int, size: int, batch: int = 64) -> dict[str, A
         return time.perf_counter() - begun
 
     def whole(number: int) -> float:
-        views_of = {"train": views.expand([{"kind": "crop", "pad": 4, "flip": True}])}
+        views_of = {"train": views.expand([Crop(kind="crop")])}
         plan = Store(folder / f"encoded{number}" / "latents.zarr", {}, 0, {"train": rows}, views_of, shard_chunks=4)
         begun = time.perf_counter()
         encode(plan, folder / "images.h5", moments, batch)

@@ -28,6 +28,7 @@ import numpy as np
 import psutil
 import torch
 
+from diffprobe.config.latents import Crop
 from diffprobe.data import views
 from diffprobe.latents.completion import finish
 from diffprobe.latents.parts import CHUNK, Store, write_part
@@ -36,7 +37,7 @@ from diffprobe.runtime.keyed import Key, permutation
 from diffprobe.training.latentstream import Budget, LatentStream, open_source
 
 SHAPE, BATCH, WINDOW = (8, 32, 32), 256, 48 * 2**20
-VIEWS = [{"kind": "crop"}]  # what it did is told of every row, too
+VIEWS = [Crop(kind="crop")]  # so that every row has an augmentation label too
 
 
 # --- what is measured ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from diffprobe.data import augment
-from diffprobe.data.augment import Moves, drawn, edm, flipped, warped
+from diffprobe.data.augment import Transforms, draw_transforms, edm, random_flip, warp
 from diffprobe.runtime.keyed import Draws
 
 TAPS = torch.tensor(augment.SYM6, dtype=torch.float64)
@@ -25,10 +25,10 @@ def noise(n: int, h: int = 16, w: int = 16) -> Tensor:
     return 2 * torch.rand(n, 3, h, w, generator=torch.Generator().manual_seed(n)) - 1
 
 
-def moves(**made: float) -> Moves:
+def transforms(**made: float) -> Transforms:
     """The moves of one image: those that are named."""
-    fields = {name: torch.tensor([made.get(name, 0.0)]) for name in Moves.__dataclass_fields__}
-    return Moves(**{**fields, "flip_x": fields["flip_x"] > 0, "flip_y": fields["flip_y"] > 0})
+    fields = {name: torch.tensor([made.get(name, 0.0)]) for name in Transforms.__dataclass_fields__}
+    return Transforms(**{**fields, "flip_x": fields["flip_x"] > 0, "flip_y": fields["flip_y"] > 0})
 
 
 def centred(h: int, w: int) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def test_filter_is_the_wavelet():
 @pytest.mark.parametrize(("h", "w"), [(32, 32), (16, 24), (5, 4)])
 def test_what_does_not_move_comes_back(h, w):
     x = noise(4, h, w)
-    assert torch.allclose(warped(x, moves().inverse(h, w).expand(4, 2, 3)), x, atol=3e-5)
+    assert torch.allclose(warp(x, transforms().inverse(h, w).expand(4, 2, 3)), x, atol=3e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -61,8 +61,8 @@ def test_shift_by_whole_pixels_shows_reflections(right, down):
     """Right and down for positive numbers; the border is not doubled, and there is nothing beyond the reflections."""
     h, w = 12, 16
     x = noise(1, h, w)
-    made = moves(shift_x=right / w / augment.SHIFT, shift_y=down / h / augment.SHIFT)
-    found = warped(x, made.inverse(h, w))
+    made = transforms(shift_x=right / w / augment.SHIFT, shift_y=down / h / augment.SHIFT)
+    found = warp(x, made.inverse(h, w))
     columns, rows = torch.arange(w) - right, torch.arange(h) - down
     columns, rows = w - 1 - (w - 1 - columns.abs()).abs(), h - 1 - (h - 1 - rows.abs()).abs()
     expected = x[:, :, rows][:, :, :, columns]
@@ -72,11 +72,11 @@ def test_shift_by_whole_pixels_shows_reflections(right, down):
         slice(max(0, right - w + 4), w + min(0, right + w - 4)),
     )
     assert torch.allclose(found[..., *near], expected[..., *near], atol=3e-5)
-    assert not warped(x, moves(shift_x=math.copysign(2.4 / augment.SHIFT, right)).inverse(h, w)).any()
+    assert not warp(x, transforms(shift_x=math.copysign(2.4 / augment.SHIFT, right)).inverse(h, w)).any()
 
 
 def test_moves_do_what_their_names_say():
-    """Scale and stretch grow a blob, the latter along its axis; a quarter turn is counter-clockwise, like rot90."""
+    """Scale and anisotropy enlarge a blob, the latter along its axis; rotation is counter-clockwise, like rot90."""
     x, y = centred(32, 32)
     off = LAG / 2  # the point that all turns about, right of and below the centre
 
@@ -84,21 +84,21 @@ def test_moves_do_what_their_names_say():
         return torch.exp(-(((x - off - right) / wide) ** 2 + ((y - off - down) / high) ** 2) / 2).float()[None, None]
 
     def seen(image: Tensor, **made: float) -> Tensor:
-        return warped(image, moves(**made).inverse(32, 32))
+        return warp(image, transforms(**made).inverse(32, 32))
 
     def close(found: Tensor, expected: Tensor, atol: float = 0.01) -> bool:
         inner = (..., slice(8, 24), slice(8, 24))  # where no reflection is seen
         return torch.allclose(found[inner], expected[inner], atol=atol)
 
-    double, middle = 1 / augment.SIZE, blob(0, 0, 3, 3)
+    double, middle = 1 / augment.LOG2_SCALE, blob(0, 0, 3, 3)
     assert close(seen(middle, scale=double), blob(0, 0, 6, 6))
-    assert close(seen(middle, stretch=double), blob(0, 0, 6, 1.5), 0.02)
-    assert close(seen(middle, stretch=double, axis=math.pi / 2), blob(0, 0, 1.5, 6), 0.02)
-    diagonal = seen(middle, stretch=double, axis=math.pi / 4)[0, 0]  # from bottom left to top right
+    assert close(seen(middle, anisotropy=double), blob(0, 0, 6, 1.5), 0.02)
+    assert close(seen(middle, anisotropy=double, axis=math.pi / 2), blob(0, 0, 1.5, 6), 0.02)
+    diagonal = seen(middle, anisotropy=double, axis=math.pi / 4)[0, 0]  # from bottom left to top right
     assert diagonal[10:14, 18:22].sum() > 10 * diagonal[10:14, 10:14].sum()
-    assert close(seen(blob(6, -2, 4, 2), turn=math.pi / 2), blob(-2, -6, 2, 4))
+    assert close(seen(blob(6, -2, 4, 2), rotation=math.pi / 2), blob(-2, -6, 2, 4))
     smooth = blob(5, -4, 24, 16)
-    assert close(seen(smooth, turn=math.pi / 2), torch.rot90(smooth, 1, (2, 3)), 0.02)
+    assert close(seen(smooth, rotation=math.pi / 2), torch.rot90(smooth, 1, (2, 3)), 0.02)
 
 
 signed = st.floats(-1.5, 1.5)
@@ -106,11 +106,13 @@ angle = st.floats(-math.pi, math.pi)
 
 
 @settings(max_examples=40, deadline=None)
-@given(scale=signed, turn=angle, stretch=signed, axis=angle, shift_x=signed, shift_y=signed)
-def test_moves_together_read_the_picture_at_the_right_places(scale, turn, stretch, axis, shift_x, shift_y):
+@given(scale=signed, rotation=angle, anisotropy=signed, axis=angle, shift_x=signed, shift_y=signed)
+def test_moves_together_read_the_picture_at_the_right_places(scale, rotation, anisotropy, axis, shift_x, shift_y):
     """Cosines that reflect into themselves, so that the padded picture has a formula; points moved one by one."""
     h, w = 32, 40
-    made = moves(scale=scale, turn=turn, stretch=stretch, axis=axis, shift_x=shift_x, shift_y=shift_y)
+    made = transforms(
+        scale=scale, rotation=rotation, anisotropy=anisotropy, axis=axis, shift_x=shift_x, shift_y=shift_y
+    )
 
     def cosines(point: Tensor) -> Tensor:
         u, v = math.pi * ((point.real / (w - 1)) + 0.5), math.pi * ((point.imag / (h - 1)) + 0.5)
@@ -118,9 +120,9 @@ def test_moves_together_read_the_picture_at_the_right_places(scale, turn, stretc
 
     def forward(point: Tensor) -> Tensor:
         """Where a point x + iy of the picture goes; exp(-i angle) is counter-clockwise as y is down."""
-        point = point * 2 ** (0.2 * scale) * complex(math.cos(turn), -math.sin(turn))
+        point = point * 2 ** (0.2 * scale) * complex(math.cos(rotation), -math.sin(rotation))
         along = point * complex(math.cos(axis), math.sin(axis))  # the axis laid on x
-        along = torch.complex(along.real * 2 ** (0.2 * stretch), along.imag / 2 ** (0.2 * stretch))
+        along = torch.complex(along.real * 2 ** (0.2 * anisotropy), along.imag / 2 ** (0.2 * anisotropy))
         return along * complex(math.cos(axis), -math.sin(axis)) + complex(0.125 * w * shift_x, 0.125 * h * shift_y)
 
     # The forward map is affine: solved for the points that land on the pixels.
@@ -136,7 +138,7 @@ def test_moves_together_read_the_picture_at_the_right_places(scale, turn, stretc
     )
     padded = (source.real.abs() < 1.5 * w - 6) & (source.imag.abs() < 1.5 * h - 6)
     image = cosines(torch.complex(*torch.broadcast_tensors(x, y))).float()[None, None]
-    found = warped(image, made.inverse(h, w))[0, 0]
+    found = warp(image, made.inverse(h, w))[0, 0]
     assert torch.allclose(found[padded].double(), cosines(source + lag)[padded], atol=5e-3)
 
 
@@ -145,38 +147,40 @@ def test_flips_are_exact_and_come_first():
     found, label = edm(x, draws(400), p=0)
     assert torch.equal(label[:, 1:], torch.zeros(400, 8))
     assert torch.allclose(found, torch.where(label[:, 0].bool()[:, None, None, None], x.flip(3), x), atol=3e-5)
-    assert torch.equal(augment.mirrored(x[:1], moves(flip_x=1, flip_y=1)), x[:1].flip(2, 3))
+    assert torch.equal(augment.flip(x[:1], transforms(flip_x=1, flip_y=1)), x[:1].flip(2, 3))
     found, label = edm(x, draws(400), p=1)
-    made = drawn(draws(400), 1)
+    made = draw_transforms(draws(400), 1)
     straight = x.flip(3).where(made.flip_x[:, None, None, None], x)
     straight = straight.flip(2).where(made.flip_y[:, None, None, None], straight)
-    assert torch.equal(found, warped(straight, made.inverse(8, 8)))
+    assert torch.equal(found, warp(straight, made.inverse(8, 8)))
     assert torch.equal(label[:, :2], torch.stack([made.flip_x, made.flip_y], 1).float())
 
 
 def test_draws_have_the_published_rates_and_spreads():
     n = 20_000
-    made = drawn(draws(n), 0.12)
+    made = draw_transforms(draws(n), 0.12)
     label = made.label()
-    assert label.shape == (n, augment.LABEL) and label.dtype == torch.float32
+    assert label.shape == (n, augment.LABEL_DIM) and label.dtype == torch.float32
     rates = torch.tensor([0.5, 0.06, 0.12, 0.12, 0.12, 0.12, 0.06, 0.12, 0.12], dtype=torch.float64)
     within = 4 * (rates * (1 - rates) / n).sqrt()
     assert ((label != 0).double().mean(0) - rates).abs().le(within).all()
     moved = (label[:, 1:] != 0).any(1).double().mean()
     assert float(moved) == pytest.approx(1 - 0.94 * 0.88**4, abs=0.014)  # the gates are independent
     assert torch.equal(label[:, 7] != 0, label[:, 8] != 0)  # one gate shifts both ways
-    for sizes in (made.scale, made.stretch, made.shift_x, made.shift_y):
+    for sizes in (made.scale, made.anisotropy, made.shift_x, made.shift_y):
         sizes = sizes[sizes != 0]
         assert abs(float(sizes.mean())) < 0.08 and float(sizes.std()) == pytest.approx(1, abs=0.06)
-    for angles in (made.turn, made.axis):
+    for angles in (made.rotation, made.axis):
         spread = (angles[angles != 0].sort().values / math.pi + 1) / 2
         assert float((spread - torch.linspace(0, 1, len(spread))).abs().max()) < 2 / math.sqrt(len(spread))
-    together = torch.corrcoef(torch.stack([made.scale, made.stretch, made.shift_x, made.shift_y, made.turn, made.axis]))
+    together = torch.corrcoef(
+        torch.stack([made.scale, made.anisotropy, made.shift_x, made.shift_y, made.rotation, made.axis])
+    )
     assert float((together - torch.eye(6)).abs().max()) < 4 / math.sqrt(n)
 
 
 def test_label_is_what_was_drawn():
-    made = moves(flip_y=1, scale=-0.5, turn=2.0, stretch=1.5, axis=-1.0, shift_x=0.25, shift_y=-2.0)
+    made = transforms(flip_y=1, scale=-0.5, rotation=2.0, anisotropy=1.5, axis=-1.0, shift_x=0.25, shift_y=-2.0)
     expected = [0, 1, -0.5, math.cos(2) - 1, math.sin(2), 1.5 * math.cos(1), -1.5 * math.sin(1), 0.25, -2]
     assert made.label()[0].tolist() == pytest.approx(expected, abs=1e-6)
 
@@ -197,7 +201,7 @@ def test_an_image_looks_the_same_in_any_batch(rows, seed, p):
 @pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
 def test_layout_and_type_are_kept(memory):
     x = noise(5).contiguous(memory_format=memory)
-    for found in (edm(x, draws(5), 1)[0], flipped(x, draws(5))):
+    for found in (edm(x, draws(5), 1)[0], random_flip(x, draws(5))):
         assert found.is_contiguous(memory_format=memory) and found.shape == x.shape
     exact, label = edm(x, draws(5), 1)
     with torch.autocast("cpu", torch.bfloat16):
@@ -209,10 +213,10 @@ def test_layout_and_type_are_kept(memory):
 
 def test_plain_flip_is_a_fair_coin():
     x = noise(4000, 2, 2)
-    found = flipped(x, draws(4000))
+    found = random_flip(x, draws(4000))
     turned = (found == x.flip(3)).flatten(1).all(1)
     assert torch.equal(found, torch.where(turned[:, None, None, None], x.flip(3), x))
     assert float(turned.float().mean()) == pytest.approx(0.5, abs=0.032)
-    assert torch.equal(found, flipped(x, draws(4000)))
+    assert torch.equal(found, random_flip(x, draws(4000)))
     _, label = edm(x, draws(4000), p=0)  # EDM's coin is another one
     assert float((label[:, 0].bool() == turned).float().mean()) == pytest.approx(0.5, abs=0.032)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from diffprobe.data import convert
-from diffprobe.data.convert import lossless, pixels
+from diffprobe.data.convert import decode_small, pixels
 from diffprobe.runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def test_the_fast_path_is_pillows_on_real_images():
         for data in files:
             image = Image.open(BytesIO(data))
             for again, channels in ((data, 3), (encoded(image, "png"), 3), (encoded(image.convert("L"), "png"), 1)):
-                fast, plain = lossless(again, 32, channels), Image.open(BytesIO(again))
+                fast, plain = decode_small(again, 32, channels), Image.open(BytesIO(again))
                 assert fast is not None and np.array_equal(fast, np.asarray(plain).reshape(32, 32, channels))
 
 
@@ -54,8 +54,8 @@ def test_lossless_files_keep_every_pixel(size, seed, channels, webp):
     image = Image.fromarray(array[..., 0] if channels == 1 else array)
     data = encoded(image, "webp", lossless=True) if webp else encoded(image, "png")
     assert np.array_equal(pixels(data, "it", size, channels, "crop"), array)
-    assert (lossless(data, size, channels) is None) == (webp and channels == 1)  # a grey WebP is a colour image
-    assert lossless(data, size + 1, channels) is None
+    assert (decode_small(data, size, channels) is None) == (webp and channels == 1)  # a grey WebP is a colour image
+    assert decode_small(data, size + 1, channels) is None
 
 
 def test_greys_of_more_than_8_bits():

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffprobe.data import digits, images
+from diffprobe.data import images
+from diffprobe.data.sources import digits
 from diffprobe.data.splits import SPLITS, stratified
 from diffprobe.runtime.errors import UserError
 

@@ -108,7 +108,7 @@ def test_a_killed_run_goes_on_where_it_was(source, expected, tmp_path, monkeypat
     while any(psutil.pid_exists(pid) for pid in orphans):
         assert time.monotonic() < deadline, "workers outlive their parent"
         time.sleep(0.05)
-    done = decode.recall(tmp_path / "scratch" / "journal.jsonl")
+    done = decode.read_journal(tmp_path / "scratch" / "journal.jsonl")
     assert 0 < len(done) < 3
     decodes = counted(monkeypatch)
     assert fill(tmp_path, files).read_bytes() == expected
@@ -118,8 +118,8 @@ def test_a_killed_run_goes_on_where_it_was(source, expected, tmp_path, monkeypat
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the images that are decoded for a chunk from now on."""
     names: list[str] = []
-    original = decode.image
-    monkeypatch.setattr(decode, "image", lambda entry, *more: names.append(entry[1]) or original(entry, *more))
+    original = decode.decode_image
+    monkeypatch.setattr(decode, "decode_image", lambda entry, *more: names.append(entry[1]) or original(entry, *more))
     return names
 
 
@@ -146,7 +146,7 @@ def test_what_a_killed_run_left_is_not_trusted_blindly(source, expected, tmp_pat
         fill(tmp_path, source[0], report=stop_after(512))
     raw, journal = tmp_path / "scratch" / "images.h5", tmp_path / "scratch" / "journal.jsonl"
     with raw.open("r+b") as file:
-        flip(file, hdf5.places(raw)[0] + 1000)
+        flip(file, hdf5.chunk_offsets(raw)[0] + 1000)
     journal.write_text(journal.read_text() + '[2, "a torn li')
     decodes = counted(monkeypatch)
     with pytest.raises(StoppedError):
@@ -205,7 +205,7 @@ def test_a_damaged_file_is_named_on_one_line(tmp_path, workers):
     with pytest.raises(UserError) as caught:
         images.fill(tmp_path / "images.h5", files, np.zeros(300, int), np.zeros(300, int), **arguments)
     line = str(caught.value)
-    assert line.startswith(r"'two\nlines \udcff.png' in ") and line.endswith("replace it or take it out of the dataset")
+    assert line.startswith(r"'two\nlines \udcff.png' in ") and line.endswith("replace it or remove it from the dataset")
     assert "\n" not in line and str(tmp_path) in line and not (tmp_path / "images.h5").exists()
 
 
@@ -220,9 +220,9 @@ def test_damaged_zips_and_sizes_that_differ_are_named(tmp_path):
         arguments = {**SETTINGS, "size": None, "scratch": tmp_path / "scratch"}
         images.fill(tmp_path / "s.h5", Files((path,), entries), np.zeros(1, int), np.zeros(1, int), **arguments)
 
-    with pytest.raises(UserError, match=r"'b.png' in .*a.zip is 20 x 20, the first image 24 x 24; set `size`"):
+    with pytest.raises(UserError, match=r"'b.png' in .*a.zip is 20 x 20, but the first image is 24 x 24; set `size`"):
         make(files[:2])
-    with pytest.raises(UserError, match=r"'c.png' in .* is 24 x 20 and networks take squares; set `size`"):
+    with pytest.raises(UserError, match=r"'c.png' in .* is 24 x 20, but networks take squares; set `size`"):
         make(files[2:])
     with pytest.raises(UserError, match=r"'d.png' in .* cannot be read"):
         make([(0, "d.png")])

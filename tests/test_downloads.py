@@ -107,9 +107,9 @@ def test_a_wrong_file_is_replaced_and_a_mirror_may_be_an_address(server: Server,
 @pytest.mark.parametrize(
     ("mood", "message", "tries"),
     [
-        ("page", f"another file than expected .SHA-256 {hashlib.sha256(b'<html>').hexdigest()}, expected", 1),
-        ("404", "the server answers 404 Not Found; try again, or name a folder that holds the file in `mirror`", 1),
-        ("503", "the server answers 503", 3),
+        ("page", f"wrong file .SHA-256 {hashlib.sha256(b'<html>').hexdigest()}, expected", 1),
+        ("404", "the server answered 404 Not Found; try again, or name a folder that holds the file in `mirror`", 1),
+        ("503", "the server answered 503", 3),
     ],
 )
 def test_a_server_that_fails(mood: str, message: str, tries: int, server: Server, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_wrong_file_in_a_mirror_stays_as_it_is(tmp_path: Path) -> None:
     held = tmp_path / "mirror" / NAME
     held.write_bytes(b"wrong")
     target = tmp_path / "results" / NAME
-    refused(f"mirror/{NAME}: another file than expected", archive(), target, str(held.parent))
+    refused(f"mirror/{NAME}: wrong file", archive(), target, str(held.parent))
     assert held.read_bytes() == b"wrong" and not target.exists()
 
 

@@ -247,10 +247,10 @@ def refusal(path: Path, **options: object) -> str:
         (np.zeros((2, 4, 4, 3), bool), "holds bool"),
         (np.zeros((2, 48), np.uint8), "holds uint8 (2, 48); images are uint8 (N, H, W, C) or (N, H, W)"),
         (np.zeros((0, 4, 4, 3), np.uint8), "holds uint8 (0, 4, 4, 3)"),
-        (np.asfortranarray(np.zeros((2, 4, 4, 3), np.uint8)), "in the order of Fortran; images are"),
+        (np.asfortranarray(np.zeros((2, 4, 4, 3), np.uint8)), "in Fortran order; images are"),
         (np.array([[[{}]]], object), "holds object"),
-        (np.zeros((2, 3, 4, 4), np.uint8), "holds images of (3, 4, 4); images are to have 1 or 3 channels"),
-        (np.zeros((2, 4, 6, 3), np.uint8), "holds images of (4, 6, 3); images are to have 1 or 3 channels, and to be "),
+        (np.zeros((2, 3, 4, 4), np.uint8), "holds images of (3, 4, 4); images must have 1 or 3 channels"),
+        (np.zeros((2, 4, 6, 3), np.uint8), "holds images of (4, 6, 3); images must have 1 or 3 channels, and be "),
     ],
 )
 @pytest.mark.parametrize("save", [np.savez, np.save])
@@ -275,14 +275,14 @@ def test_an_npz_without_images(tmp_path: Path):
 def test_a_truncated_array(name: str, left: float, kinds: Path, tmp_path: Path):
     data = (kinds / name).read_bytes()
     (tmp_path / name).write_bytes(data[: int(left * len(data)) if isinstance(left, float) else left])
-    assert "cannot be read whole" in refusal(tmp_path / name)
+    assert "damaged or incomplete" in refusal(tmp_path / name)
 
 
 def test_an_array_whose_bytes_are_damaged(kinds: Path, tmp_path: Path):
     data = bytearray((kinds / "stored.npz").read_bytes())
     data[N * SIZE * SIZE] ^= 1
     (tmp_path / "it.npz").write_bytes(data)
-    assert "cannot be read whole (BadZipFile" in refusal(tmp_path / "it.npz")
+    assert "damaged or incomplete (BadZipFile" in refusal(tmp_path / "it.npz")
 
 
 def test_a_damaged_store_is_refused_where_it_is_read(kinds: Path, tmp_path: Path):
@@ -290,7 +290,7 @@ def test_a_damaged_store_is_refused_where_it_is_read(kinds: Path, tmp_path: Path
     (tmp_path / "drawn.zarr/images/c/1/0/0/0").unlink()
     found = open_images(tmp_path / "drawn.zarr")
     assert np.array_equal(found.read(0, 256), TRUTH[:256])
-    assert "images 256 to 299 cannot be read whole" in refusal(tmp_path / "drawn.zarr")
+    assert "images 256 to 299 cannot be read" in refusal(tmp_path / "drawn.zarr")
 
 
 def test_images_of_several_sizes_need_one(tmp_path: Path):
@@ -299,7 +299,7 @@ def test_images_of_several_sizes_need_one(tmp_path: Path):
     for row, size in enumerate((8, 8, 6)):
         (folder / f"{row}.png").write_bytes(png(TRUTH[row, :size, :size]))
     message = refusal(folder)
-    assert "'2.png' in" in message and "is 6 x 6, the first image 8 x 8; set `size`" in message
+    assert "'2.png' in" in message and "is 6 x 6, but the first image is 8 x 8; set `size`" in message
     assert whole(open_images(folder, size=4)).shape == (3, 4, 4, 3)
 
 
@@ -315,14 +315,14 @@ def test_what_cannot_be_read_at_all(kinds: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert "holds no image" in refusal(tmp_path / "empty")
     (tmp_path / "it.txt").write_text("it")
-    assert "holds no images in a known form; images are read from an image store" in refusal(tmp_path / "it.txt")
+    assert "holds no images in a supported form; images are read from an image store" in refusal(tmp_path / "it.txt")
     assert "no such file or folder; images are read from" in refusal(tmp_path / "none.npz")
     assert "no finished store of samples" in refusal(tmp_path / "none.zarr")
     (tmp_path / "it.h5").write_text("it")
     assert "not a readable image store" in refusal(tmp_path / "it.h5")
     (tmp_path / "it.zip").write_text("it")
-    assert "no whole zip" in refusal(tmp_path / "it.zip")
+    assert "damaged or not a zip" in refusal(tmp_path / "it.zip")
     assert "only an image store (.h5) has splits" in refusal(kinds / "array.npy", splits=["train"])
-    assert "no split val; there are train, select, test" in refusal(kinds / "images.h5", splits=["val"])
+    assert "no split val; choose from train, select, test" in refusal(kinds / "images.h5", splits=["val"])
     images.write(tmp_path / "one.h5", TRUTH[:4], np.zeros(4, int), np.zeros(4), classes=["a"])
     assert "(test): holds no image; choose other splits" in refusal(tmp_path / "one.h5", splits=["test"])

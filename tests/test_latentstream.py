@@ -15,9 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffprobe.config.latents import Crop, Identity
 from diffprobe.data import views
-from diffprobe.data.loading import Share
-from diffprobe.data.windows import Windows
+from diffprobe.data.window import Share
+from diffprobe.data.window_stream import WindowStream
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.latents.completion import finish
 from diffprobe.latents.parts import CHUNK, Store, write_part
@@ -39,7 +40,7 @@ N, CHUNKS, VIEWS = 1000, 5, 3  # of train (3 chunks, 3 views) and select (2 chun
 def latents(tmp_path_factory: pytest.TempPathFactory) -> Latents:
     """Latents that name themselves: channel 0 of the mean is the row, train before select, channel 1 the view."""
     numbers = {"train": VIEWS, "select": 1, "test": 1}
-    kinds = {split: views.expand([{"kind": "crop", "count": n}]) for split, n in numbers.items()}
+    kinds = {split: views.expand([Crop(kind="crop", count=n)]) for split, n in numbers.items()}
     store = Store(tmp_path_factory.mktemp("stream") / "latents.zarr", {}, 0, COUNTS, kinds, shard_chunks=2)
     first = {"train": 0, "select": 700, "test": 1000}
     for part in store.parts:
@@ -103,8 +104,8 @@ def test_what_a_view_has_done_comes_along(latents):
     found = stream(latents, 0, 3).read(0, VIEWS * N).augment
     for view in range(VIEWS):
         here = (number == view) & (rows < 700)
-        kind = views.table(latents.views["train"])[view].expand(here.sum(), -1)
-        expected = views.label(kind, torch.from_numpy(rows[here]), 0)
+        kind = views.view_table(latents.views["train"])[view].expand(here.sum(), -1)
+        expected = views.augment_labels(kind, torch.from_numpy(rows[here]), 0)
         assert torch.equal(found[here], expected) and expected.any()
 
 
@@ -181,7 +182,7 @@ def test_a_process_reads_its_part_of_every_batch_and_holds_no_other(latents, see
     chunks = LatentChunks(latents, SPLITS, seed)
     for rank in range(min(size, batch)):
         world = World(rank, size)
-        part = Windows(chunks, seed, window, CPU, Share(rank, size, batch))
+        part = WindowStream(chunks, seed, window, CPU, Share(rank, size, batch))
         for step in (0, 1, 7, 2 * N // batch):
             begin, end = world.share(step * batch, (step + 1) * batch)
             if begin < end:
@@ -194,7 +195,7 @@ def test_a_process_reads_its_part_of_every_batch_and_holds_no_other(latents, see
 
 
 def test_a_store_of_latents_gives_them_as_they_are(tmp_path):
-    views_of = {"train": views.expand([{"kind": "identity"}])}
+    views_of = {"train": views.expand([Identity(kind="identity")])}
     store = Store(tmp_path / "latents.zarr", {}, 0, {"train": 300}, views_of, 1, holds="latents")
     z = np.random.default_rng(0).normal(2, 3, (300, 2, 3, 3)).astype(np.float16)
     for part in store.parts:
@@ -260,4 +261,4 @@ def test_what_does_not_fit_into_shared_memory_is_streamed(latents, monkeypatch):
     world = World(0, 2)
     monkeypatch.setattr(World, "tell", lambda self, value: value)
     source, how = open_source(latents, SPLITS, 3, CPU, 1e6, HELD, batch=64, world=world)
-    assert isinstance(source, Windows) and "streamed" in how
+    assert isinstance(source, WindowStream) and "streamed" in how

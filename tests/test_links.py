@@ -85,7 +85,7 @@ def test_all_that_reads_images_reads_the_same(both: tuple[Path, Path]) -> None:
     facts, about = (images.describe(path) for path in both)
     assert facts.pop("content") != about.pop("content") and facts == about
     with images.open_store(both[0]) as expected, images.open_store(both[1]) as found:
-        assert np.array_equal(images.hdf5.sound_chunk(expected, 2), images.hdf5.sound_chunk(found, 2))
+        assert np.array_equal(images.hdf5.read_chunk(expected, 2), images.hdf5.read_chunk(found, 2))
         assert "images" not in found and found.shape == expected.shape
     assert images.check(both[1]) == [] and np.array_equal(*(images.labels(path, "select") for path in both))
     assert both[1].stat().st_size < 100_000 < both[0].stat().st_size
@@ -140,7 +140,7 @@ def test_files_that_are_gone_or_have_changed_are_named(tmp_path: Path) -> None:
     known, at = everything(path), tmp_path / "files"
     before = (at / NAMES[300]).stat()
     (at / NAMES[300]).write_bytes(encoded(301))
-    line = rf"{re.escape(repr(NAMES[300]))} in .*files has changed since .*images\.h5 was made; put it back, or delete"
+    line = rf"{re.escape(repr(NAMES[300]))} in .*files has changed since .*images\.h5 was made; restore it, or delete"
     with pytest.raises(UserError, match=line) as error:
         everything(path)
     assert "\n" not in str(error.value)
@@ -224,7 +224,7 @@ def test_images_are_decoded_when_they_are_read(tmp_path: Path, monkeypatch: pyte
     with images.open_store(path) as file:
         images.gather(file, np.array([599, 3, 3]))
         assert sorted(names[1:]) == sorted([NAMES[599], NAMES[3], NAMES[3]])
-        with pytest.raises(UserError, match="is no image of a known format"):
+        with pytest.raises(UserError, match="is not an image of a supported format"):
             images.gather(file, np.array([9]))
 
 
@@ -234,7 +234,7 @@ def test_sizes_that_differ_are_named_when_they_are_read(tmp_path: Path) -> None:
     path = filled(tmp_path / "images.h5", Files((tmp_path,), [(0, f"{i}.png") for i in range(3)]), False, size=None)
     with images.open_store(path) as file:
         assert file.shape == (3, 8, 8, 3) and images.gather(file, np.arange(2)).shape == (2, 8, 8, 3)
-        with pytest.raises(UserError, match=r"'2.png' in .* is 9 x 9, the first image 8 x 8; set `size`"):
+        with pytest.raises(UserError, match=r"'2.png' in .* is 9 x 9, but the first image is 8 x 8; set `size`"):
             images.gather(file, np.arange(3))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diffprobe.data import images, samples
-from diffprobe.data.digits import load
+from diffprobe.data.sources.digits import load
 from diffprobe.evaluation.generation.nearest import MEMORISED, nearest, ratios
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json

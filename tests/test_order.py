@@ -11,6 +11,7 @@ from PIL import Image
 from test_bad_input import made
 from test_decode import StoppedError, stop_after
 
+from diffprobe.config.datasets import Folder, Stratified
 from diffprobe.data import decode, images, order, sources
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.splits import assign
@@ -56,7 +57,7 @@ def test_rows_of_a_class_sorted_folder_are_mixed_and_splits_stay(folder: Path, t
     for start in range(0, len(rows), 256):
         chunk = labels[start : start + 256]
         assert np.bincount(chunk, minlength=CLASSES).min() > len(chunk) / CLASSES / 2
-    rule = {"kind": "stratified", "seed": 0, "select": 0.15, "test": 0.2}
+    rule = Stratified(kind="stratified")
     assert np.array_equal(split, assign(rule, np.arange(len(NAMES)) // EACH, None, list("abcde"))[rows])
     assert images.check(path) == []
 
@@ -84,11 +85,11 @@ def test_the_order_is_part_of_what_is_checked(folder: Path, tmp_path: Path) -> N
 
 
 def test_a_killed_run_goes_on_in_the_same_order_only(folder: Path, tmp_path: Path, monkeypatch) -> None:
-    listing = sources.find({"kind": "folder", "path": str(folder), "labels": True}, {})
-    rows = order.shuffled(listing)
+    listing = sources.find(Folder(kind="folder", path=str(folder)), {})
+    rows = order.shuffled_rows(listing)
     names: list[str] = []
-    original = decode.image
-    monkeypatch.setattr(decode, "image", lambda entry, *more: names.append(entry[1]) or original(entry, *more))
+    original = decode.decode_image
+    monkeypatch.setattr(decode, "decode_image", lambda entry, *more: names.append(entry[1]) or original(entry, *more))
 
     def fill(rows: np.ndarray, listing: Listing, **more: object) -> bytes:
         settings = {"size": None, "channels": 3, "resize": "crop", "scratch": tmp_path / "scratch", "order": rows}
@@ -129,18 +130,21 @@ CASES: dict[str, tuple[Listing, bool]] = {
 
 @pytest.mark.parametrize(("listing", "expected"), CASES.values(), ids=CASES)
 def test_what_counts_as_sorted(listing: Listing, expected: bool) -> None:
-    found = order.shuffled(listing)
+    found = order.shuffled_rows(listing)
     assert (found is not None) == expected == order.is_sorted(listing)
     assert found is None or sorted(found) == list(range(len(listing.labels)))
 
 
 def test_arrays_keep_their_order() -> None:
-    assert order.shuffled(Listing(np.arange(3), ("a", "b", "c"), None, "it", np.zeros((3, 2, 2, 1), np.uint8))) is None
+    assert (
+        order.shuffled_rows(Listing(np.arange(3), ("a", "b", "c"), None, "it", np.zeros((3, 2, 2, 1), np.uint8)))
+        is None
+    )
 
 
 def test_the_order_is_the_same_everywhere() -> None:
     """Another order would be another store."""
-    assert order.shuffled(of([0, 0, 1, 1, 1, 2, 2, 2])).tolist() == [0, 1, 3, 6, 5, 2, 7, 4]
+    assert order.shuffled_rows(of([0, 0, 1, 1, 1, 2, 2, 2])).tolist() == [0, 1, 3, 6, 5, 2, 7, 4]
 
 
 def packed(folder: Path, names: Callable[[int], str], path: Path) -> Path:

@@ -15,9 +15,10 @@ import torchvision.datasets as reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from diffprobe.config.datasets import CelebAHQ, Download, Folder, ImageNet, Last, Zip
 from diffprobe.data import downloads, sources
 from diffprobe.data.listing import Files, Listing
-from diffprobe.data.sources.cifar import FORMS
+from diffprobe.data.sources.cifar import LAYOUTS
 from diffprobe.data.splits import assign
 from diffprobe.runtime.errors import UserError
 
@@ -47,11 +48,11 @@ def pack(path: Path, names: list[str], manifest: object = None) -> Path:
 
 
 def folder(path: Path, labels: bool = True) -> Listing:
-    return sources.find({"kind": "folder", "path": str(path), "labels": labels}, {})
+    return sources.find(Folder(kind="folder", path=str(path), labels=labels), {})
 
 
 def zips(*paths: Path, labels: bool = True) -> Listing:
-    return sources.find({"kind": "zip", "paths": [str(path) for path in paths], "labels": labels}, {})
+    return sources.find(Zip(kind="zip", paths=[str(path) for path in paths], labels=labels), {})
 
 
 def rows(listing: Listing) -> list[tuple[str, int, int | None]]:
@@ -91,7 +92,7 @@ def test_mnist_as_torchvision_reads_it(mnist: dict[str, Path], tmp_path: Path) -
     raw.mkdir(parents=True)
     for name, path in mnist.items():
         (raw / name.removesuffix(".gz")).write_bytes(gzip.decompress(path.read_bytes()))
-    found = sources.find({"kind": "mnist", "mirror": None}, mnist)
+    found = sources.find(Download(kind="mnist"), mnist)
     for split, train in ((TRAIN, True), (TEST, False)):
         expected, here = reference.MNIST(tmp_path, train=train), found.official == split
         assert np.array_equal(found.images[here][..., 0], expected.data.numpy())
@@ -104,14 +105,14 @@ def test_damaged_mnist_is_named(mnist: dict[str, Path]) -> None:
     whole = path.read_bytes()
     for cut in (0, 3, 40, len(whole) - 9, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        refused("t10k-images.*fetch it again", sources.find, {"kind": "mnist"}, mnist)
+        refused("t10k-images.*download it again", sources.find, Download(kind="mnist"), mnist)
     write_idx(path, np.zeros((4, 28, 28), np.uint8))
-    refused("4 images but 5 labels", sources.find, {"kind": "mnist"}, mnist)
+    refused("4 images but 5 labels", sources.find, Download(kind="mnist"), mnist)
 
 
 def write_cifar(folder: Path, kind: str) -> Path:
     """A tiny archive of the true form, and its extracted files beside it."""
-    form = FORMS[kind]
+    form = LAYOUTS[kind]
     base = folder / form.archive.replace("python.tar.gz", "batches-py" if kind == "cifar10" else "python")
     base.mkdir()
     for i, name in enumerate((*form.train, form.test)):
@@ -134,7 +135,7 @@ def test_cifar_as_torchvision_reads_it(kind: str, reader: type, tmp_path: Path) 
     unchecked = type("Unchecked", (reader,), lists | {"meta": reader.meta | {"md5": None}})
 
     path = write_cifar(tmp_path, kind)
-    found = sources.find({"kind": kind, "mirror": None}, {path.name: path})
+    found = sources.find(Download(kind=kind), {path.name: path})
     for split, train in ((TRAIN, True), (TEST, False)):
         expected, here = unchecked(tmp_path, train=train), found.official == split
         assert np.array_equal(found.images[here], expected.data)
@@ -158,18 +159,18 @@ def test_damaged_and_harmful_cifar_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in (0, 100, len(whole) // 2):
         path.write_bytes(whole[:cut])
-        refused("cifar-10-python.tar.gz.*fetch it again", sources.find, {"kind": "cifar10"}, {path.name: path})
+        refused("cifar-10-python.tar.gz.*download it again", sources.find, Download(kind="cifar10"), {path.name: path})
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(Harmful(tmp_path / "harm")))
     with tarfile.open(path, "w:gz") as tar:
         tar.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
-    refused("refers to pathlib", sources.find, {"kind": "cifar10"}, {path.name: path})
+    refused("refers to pathlib", sources.find, Download(kind="cifar10"), {path.name: path})
     assert not (tmp_path / "harm").exists()
 
 
 def test_every_download_has_its_reader() -> None:
     for kind, archives in downloads.FILES.items():
         with pytest.raises((UserError, KeyError)) as error:  # the first file that the reader asks for
-            sources.find({"kind": kind}, {archive.name: Path("/nowhere") / archive.name for archive in archives})
+            sources.find(Download(kind=kind), {archive.name: Path("/nowhere") / archive.name for archive in archives})
         assert error.type is UserError, f"{kind} asks for {error.value}"
         assert all(len(bytes.fromhex(archive.sha256)) == 32 for archive in archives)
 
@@ -186,7 +187,7 @@ def tiny(path: Path, texts: dict[str, str], images: list[str]) -> Listing:
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in [*texts.items(), *((image, "") for image in images)]:
             archive.writestr(f"tiny-imagenet-200/{name}", text)
-    return sources.find({"kind": "tiny_imagenet", "mirror": None}, {path.name: path})
+    return sources.find(Download(kind="tiny_imagenet"), {path.name: path})
 
 
 def test_tiny_imagenet(tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_tiny_imagenet(tmp_path: Path) -> None:
         assert all(name in archive.namelist() for _, name in found.images.entries)
     refused("lacks .*val_annotations", tiny, path, {"words.txt": ""}, TINY_IMAGES)
     refused("no line for val_1.JPEG", tiny, path, TINY | {"val/val_annotations.txt": "val_0.JPEG\tn01"}, TINY_IMAGES)
-    refused("names val_0.JPEG, which is not there", tiny, path, TINY, [*TINY_IMAGES[:1], *TINY_IMAGES[2:]])
+    refused("names val_0.JPEG, which does not exist", tiny, path, TINY, [*TINY_IMAGES[:1], *TINY_IMAGES[2:]])
     refused("n03 has no folder in train", tiny, path, TINY, [name for name in TINY_IMAGES if "n03" not in name])
 
 
@@ -213,11 +214,11 @@ def test_imagenet_as_folders_and_as_kaggle_ships_it(tmp_path: Path) -> None:
         tmp_path / "kaggle", [f"ILSVRC/Data/CLS-LOC/{name}" for name in [*train, "val/v1.JPEG", "val/v2.JPEG"]]
     )
     solution = kaggle / "LOC_val_solution.csv"
-    source = {"kind": "imagenet", "path": str(kaggle)}
+    source = ImageNet(kind="imagenet", path=str(kaggle))
     refused(r"LOC_val_solution.csv.*missing", sources.find, source, {})
     solution.write_text("ImageId,PredictionString\nv2,n01 1 2 3 4 n01 5 6 7 8 \nv1,n02 1 2 3 4 \n")
     (kaggle / "LOC_synset_mapping.txt").write_text("n01 tench, Tinca tinca\nn02 goldfish\n")
-    found = sources.find(source, {}), sources.find({"kind": "imagenet", "path": str(plain)}, {})
+    found = sources.find(source, {}), sources.find(ImageNet(kind="imagenet", path=str(plain)), {})
     facts = [sorted((Path(name).name, label, split) for name, label, split in rows(each)) for each in found]
     assert facts[0] == facts[1] == [
         ("b.JPEG", 1, TRAIN), ("n01_10.JPEG", 0, TRAIN), ("n01_9.JPEG", 0, TRAIN),
@@ -228,27 +229,27 @@ def test_imagenet_as_folders_and_as_kaggle_ships_it(tmp_path: Path) -> None:
         assert all((each.images.archives[i] / name).is_file() for i, name in each.images.entries)
     solution.write_text("ImageId,PredictionString\nv2,n01 1 2 3 4\n")
     refused("LOC_val_solution.csv: has no line for v1", sources.find, source, {})
-    refused("holds no folder train", sources.find, {"kind": "imagenet", "path": str(plain / "val")}, {})
+    refused("holds no folder train", sources.find, ImageNet(kind="imagenet", path=str(plain / "val")), {})
     (plain / "train" / "n03").mkdir()
-    refused("folder n03 holds no image", sources.find, {"kind": "imagenet", "path": str(plain)}, {})
+    refused("folder n03 holds no image", sources.find, ImageNet(kind="imagenet", path=str(plain)), {})
 
 
 def test_celebahq_in_numeric_order_with_an_attribute(tmp_path: Path) -> None:
     masks = "CelebAMask-HQ-mask-anno/0/00000_hair.png"
     root = grow(tmp_path / "CelebAMask-HQ", [masks, *(f"CelebA-HQ-img/{i}.jpg" for i in (10, 9, 0))])
     for path in (root, root / "CelebA-HQ-img"):
-        found = sources.find({"kind": "celebahq", "path": str(path), "attribute": None}, {})
+        found = sources.find(CelebAHQ(kind="celebahq", path=str(path)), {})
         assert rows(found) == [("0.jpg", -1, None), ("9.jpg", -1, None), ("10.jpg", -1, None)]
         assert found.classes == () and found.images.archives == (root / "CelebA-HQ-img",)
-    source = {"kind": "celebahq", "path": str(root), "attribute": "Smiling"}
+    source = CelebAHQ(kind="celebahq", path=str(root), attribute="Smiling")
     refused("holds no CelebAMask-HQ-attribute-anno.txt", sources.find, source, {})
     table = root / "CelebAMask-HQ-attribute-anno.txt"
     table.write_text("3\nMale Smiling\n0.jpg  1 -1\n9.jpg  1 1\n10.jpg  -1 -1\n")
     found = sources.find(source, {})
     assert found.labels.tolist() == [0, 1, 0] and found.classes == ("not Smiling", "Smiling")
-    refused("no attribute Hat; it has Male Smiling", sources.find, source | {"attribute": "Hat"}, {})
+    refused("no attribute Hat; it has Male Smiling", sources.find, source.model_copy(update={"attribute": "Hat"}), {})
     table.write_text("3\nMale Smiling\n0.jpg  1 -1\n9.jpg  1 1\n10.jpg  -1\n")
-    refused("no whole line for 10.jpg", sources.find, source, {})
+    refused("no complete line for 10.jpg", sources.find, source, {})
 
 
 def test_real_zips() -> None:
@@ -260,7 +261,7 @@ def test_real_zips() -> None:
     assert Counter(found.labels.tolist()) == dict.fromkeys(range(10), 5000)
     assert found.classes[:3] == ("airplane", "automobile", "bird") and found.official is None
     assert found.images.entries[25_000] == (1, "00025/img00025000.webp")
-    split = assign({"kind": "last", "select": 5000, "test": 5000}, found.labels, None, found.classes)
+    split = assign(Last(kind="last", select=5000, test=5000), found.labels, None, found.classes)
     assert np.array_equal(np.flatnonzero(split == SELECT), np.arange(40_000, 45_000))
     assert np.array_equal(np.flatnonzero(split == TEST), np.arange(45_000, 50_000))
 
@@ -331,7 +332,7 @@ def test_names_that_are_no_utf8_links_and_loops(tmp_path: Path) -> None:
     json.dumps(found.classes).encode()
     "".join([*found.classes, folder(root / odd, labels=False).origin]).encode()  # can be stored and printed
     (root / "gone").symlink_to(tmp_path / "nowhere")
-    refused("tree/gone: a link that leads nowhere", folder, root)
+    refused("tree/gone: broken link", folder, root)
 
 
 @pytest.mark.parametrize(
@@ -358,8 +359,8 @@ def test_missing_folders_and_zips(tmp_path: Path) -> None:
     refused("nowhere: no such folder; check `path`", folder, tmp_path / "nowhere")
     refused("file: not a folder", folder, tmp_path / "file")
     refused("nowhere.zip: no such zip", zips, tmp_path / "nowhere.zip")
-    refused("file: no whole zip", zips, tmp_path / "file")
-    refused("no whole zip", zips, tmp_path)
+    refused("file: damaged or not a zip", zips, tmp_path / "file")
+    refused("damaged or not a zip", zips, tmp_path)
 
 
 def test_any_cut_of_a_zip_is_noticed(tmp_path: Path) -> None:
@@ -367,9 +368,9 @@ def test_any_cut_of_a_zip_is_noticed(tmp_path: Path) -> None:
     cut = tmp_path / "cut.zip"
     for size in range(len(whole)):
         cut.write_bytes(whole[:size])
-        refused(r"cut.zip: no whole zip \(.*\); fetch or make it again", zips, cut)
+        refused(r"cut.zip: damaged or not a zip \(.*\); download or create it again", zips, cut)
     cut.write_bytes(whole[7:])
-    refused("cut.zip: no whole zip", zips, cut)
+    refused("cut.zip: damaged or not a zip", zips, cut)
 
 
 @pytest.mark.parametrize("name", ["/etc/1.png", "../1.png", "a/../../1.png", "C:1.png", "c:/1.png", "a\\..\\1.png"])
@@ -384,7 +385,7 @@ def test_encrypted_packed_unknowably_and_doubled_entries(tmp_path: Path) -> None
     path.write_bytes(whole[: entry + 8] + b"\1" + whole[entry + 9 :])
     refused("entry 1.png is encrypted", zips, path)
     path.write_bytes(whole[: entry + 10] + b"\x09" + whole[entry + 11 :])
-    refused("entry 1.png is packed in an unknown way", zips, path)
+    refused("entry 1.png has an unsupported compression", zips, path)
     with pytest.warns(UserWarning, match="Duplicate name"):
         pack(path, ["1.png", "1.png"])
     refused("holds 1.png twice", zips, path)
@@ -407,25 +408,25 @@ def test_dataset_json_tells_labels(tmp_path: Path) -> None:
     for content in ({"labels": None}, {}):  # EDM's way to say that its folders are no classes
         assert zips(pack(tmp_path / "d.zip", IMAGES, content)).labels.tolist() == [-1, -1]
     assert zips(path, labels=False).labels.tolist() == [-1, -1]
-    assert zips(pack(tmp_path / "e.zip", IMAGES, b"no JSON"), labels=False).classes == ()
+    assert zips(pack(tmp_path / "e.zip", IMAGES, b"not JSON"), labels=False).classes == ()
 
 
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        (b"{", r"a.zip: dataset.json: no JSON \(.*\); write it as"),
-        (b"\xff", "no JSON"),
-        ([], "not in the form"),
-        ({"labels": {}}, "not in the form"),
-        ({"labels": [BOTH[0]]}, "no label to 00000/img1.png"),
-        ({"labels": [*BOTH, ["x\n.png", 0]]}, r"a label to 'x\\n.png', which is no image"),
-        ({"labels": [*BOTH, BOTH[0]]}, "gives 00000/img0.png a label twice"),
-        ({"labels": [[IMAGES[0], 1.0], BOTH[1]]}, "label 1.0; class ids are whole"),
-        ({"labels": [[IMAGES[0], True], BOTH[1]]}, "label true; class ids are whole"),
-        ({"labels": [[IMAGES[0], -1], BOTH[1]]}, "label -1; class ids are whole"),
+        (b"{", r"a.zip: dataset.json: not JSON \(.*\); write it as"),
+        (b"\xff", "not JSON"),
+        ([], "not of the form"),
+        ({"labels": {}}, "not of the form"),
+        ({"labels": [BOTH[0]]}, "no label for 00000/img1.png"),
+        ({"labels": [*BOTH, ["x\n.png", 0]]}, r"labels 'x\\n.png', which is not an image"),
+        ({"labels": [*BOTH, BOTH[0]]}, "labels 00000/img0.png twice"),
+        ({"labels": [[IMAGES[0], 1.0], BOTH[1]]}, "label 1.0; class ids are integers"),
+        ({"labels": [[IMAGES[0], True], BOTH[1]]}, "label true; class ids are integers"),
+        ({"labels": [[IMAGES[0], -1], BOTH[1]]}, "label -1; class ids are integers"),
         ({"labels": [[IMAGES[0]], BOTH[1]]}, r"in labels is not \[name, class id\]"),
         ({"labels": BOTH, "classes": ["ant"]}, "label 1, but there are only 1 classes"),
-        ({"labels": BOTH, "classes": ["ant", "ant"]}, "no list of distinct names"),
+        ({"labels": BOTH, "classes": ["ant", "ant"]}, "not a list of distinct names"),
         ({"labels": BOTH, "classes": ["ant", "bee", "cat"]}, r"class cat \(id 2\) has no image"),
         ({"labels": [[IMAGES[0], 3], BOTH[1]]}, r"class 1 \(id 1\) has no image"),
     ],
@@ -443,7 +444,7 @@ def test_zips_of_one_dataset_agree(tmp_path: Path) -> None:
     for way, path in others.items():
         refused(rf"a.zip has labels in dataset.json, \S*{path.name} has {way}; all", zips, labelled, path)
     renamed = pack(tmp_path / "d.zip", IMAGES, {"labels": BOTH, "classes": ["bee", "ant"]})
-    refused("name different classes", zips, labelled, renamed)
+    refused("files name different classes", zips, labelled, renamed)
 
 
 def test_a_folder_around_all_others_tells_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffprobe.config.datasets import Last, Official, Stratified
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.splits import SPLITS, assign, limit
 from diffprobe.runtime.errors import UserError
@@ -24,14 +25,16 @@ def refused(message: str, call, *arguments: object, **options: object) -> None:
 
 # Splits.
 
-SHARES = {"kind": "stratified", "seed": 0, "select": 0.1, "test": 0.1}
+SHARES = Stratified(kind="stratified", select=0.1, test=0.1)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(3, 30), min_size=1, max_size=5), st.floats(0.001, 0.9), st.floats(0.001, 0.9))
 def test_every_class_of_three_is_in_every_split(counts: list[int], select: float, test: float) -> None:
     labels = np.repeat(np.arange(len(counts)) - 1, counts)
-    split = assign(SHARES | {"select": select, "test": test}, labels, None, [str(i) for i in range(len(counts))])
+    split = assign(
+        SHARES.model_copy(update={"select": select, "test": test}), labels, None, [str(i) for i in range(len(counts))]
+    )
     assert {(label, part) for label, part in zip(labels, split, strict=True)} == {
         (label, part) for label in np.unique(labels) for part in range(3)
     }
@@ -45,7 +48,7 @@ def test_too_few_images() -> None:
 
 
 def test_official_splits_keep_test_and_take_select_from_the_end() -> None:
-    rule, official = {"kind": "official", "select": 0.25}, np.repeat([TRAIN, TEST], [16, 4]).astype(np.uint8)
+    rule, official = Official(kind="official", select=0.25), np.repeat([TRAIN, TEST], [16, 4]).astype(np.uint8)
     mixed, risen = np.arange(20) % 4, np.repeat(np.arange(4), 5)
     split = assign(rule, mixed, official, "abcd")
     assert np.flatnonzero(split == SELECT).tolist() == [12, 13, 14, 15]
@@ -61,13 +64,11 @@ def test_official_splits_keep_test_and_take_select_from_the_end() -> None:
 
 
 def test_last_rows() -> None:
-    split = assign({"kind": "last", "select": 2, "test": 3}, np.zeros(10, int), None, "a")
+    split = assign(Last(kind="last", select=2, test=3), np.zeros(10, int), None, "a")
     assert split.tolist() == [TRAIN] * 5 + [SELECT] * 2 + [TEST] * 3 and split.dtype == np.uint8
-    refused(
-        "last leaves no image of 5 for train", assign, {"kind": "last", "select": 2, "test": 3}, split[:5], None, "a"
-    )
+    refused("last leaves no image of 5 for train", assign, Last(kind="last", select=2, test=3), split[:5], None, "a")
     labels = np.repeat([0, 1], 5)
-    refused("class 'b' in train", assign, {"kind": "last", "select": 2, "test": 3}, labels, None, "ab")
+    refused("class 'b' in train", assign, Last(kind="last", select=2, test=3), labels, None, "ab")
 
 
 @settings(max_examples=50, deadline=None)

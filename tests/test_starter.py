@@ -46,9 +46,9 @@ def test_a_config_of_other_images_is_not_taken(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "same.zip", "w") as archive:
         archive.write(folder / "0.png", "0.png")
     config_for(tmp_path / "same.zip", None, tmp_path)
-    with pytest.raises(UserError, match=r"something else than .*give another --name"):
+    with pytest.raises(UserError, match=r"something else than .*choose another --name"):
         config_for(folder, None, tmp_path)
-    with pytest.raises(UserError, match="another name"):
+    with pytest.raises(UserError, match="rename the file or folder"):
         config_for(tmp_path / "$HOME x", None, tmp_path)
 
 
@@ -78,6 +78,6 @@ def test_labels_are_missed_before_any_work() -> None:
     asking = asking_labels(config, "digits")
     guided = "experiments.digits_dit.sample.samplers.heun10.guidance"
     assert asking[0] == "extractors.digits_classifier.dataset" and guided in asking
-    with pytest.raises(UserError, match=r"datasets\.digits: one class only \('x'\), but extractors\.digits_classifier"):
+    with pytest.raises(UserError, match=r"datasets\.digits: only one class \('x'\), but extractors\.digits_classifier"):
         refuse_unlabelled("digits", ["x"], asking)
     refuse_unlabelled("digits", [], [])

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from diffprobe.data import images, loading, windows
+from diffprobe.data import images, window_stream
 from diffprobe.data.batch import Batch, Feed
-from diffprobe.data.loading import Window
 from diffprobe.data.pixels import to_float
-from diffprobe.data.rows import Rows
-from diffprobe.data.windows import Windows
+from diffprobe.data.rows import Rows, allocate
+from diffprobe.data.window import Window
+from diffprobe.data.window_stream import WindowStream
 from diffprobe.runtime.errors import UserError
 from diffprobe.training import imagestream
 from diffprobe.training.imagestream import ImageStream
@@ -210,7 +210,7 @@ class Numbers:
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12), window=sizes, seed=seeds)
 def test_windows_are_of_few_chunks_and_each_chunk_is_read_once_an_epoch(sizes, window, seed):
     chunks = Numbers(sizes)
-    source = Windows(chunks, seed, window, CPU)
+    source = WindowStream(chunks, seed, window, CPU)
     values = torch.cat([source.read(at, at + 1)[0] for at in range(2 * sum(sizes))]).numpy()
     for epoch in range(2):
         order = [number for asked, number in chunks.asked if asked == epoch]
@@ -226,7 +226,7 @@ def test_windows_are_of_few_chunks_and_each_chunk_is_read_once_an_epoch(sizes, w
 @given(window=sizes, seed=seeds, step=st.integers(1, 700))
 def test_two_windows_are_in_memory(window, seed, step):
     """Whenever a third one begins, another is let go of, also within one read."""
-    alive, most, plain = weakref.WeakSet(), [], loading.room
+    alive, most, plain = weakref.WeakSet(), [], allocate
 
     def counted(*told: object) -> Rows:
         made = plain(*told)
@@ -238,8 +238,8 @@ def test_two_windows_are_in_memory(window, seed, step):
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "room", counted)
-        source = Windows(Numbers([30] * 10), seed, window, CPU)
+        patch.setattr("diffprobe.data.window.allocate", counted)
+        source = WindowStream(Numbers([30] * 10), seed, window, CPU)
         for start in range(0, 1500, step):
             source.read(start, start + step)
         source.read(10**6, 10**6 + 1)
@@ -248,12 +248,12 @@ def test_two_windows_are_in_memory(window, seed, step):
 
 def test_a_window_is_let_go_of_before_another_is_begun(monkeypatch):
     """However fast the thread is that loads it; also where one read goes over several windows."""
-    alive, plain = weakref.WeakSet(), windows.load
+    alive, plain = weakref.WeakSet(), window_stream.load_window
 
     def at_once(make: Callable[[Callable[[], bool]], Window]) -> Future[Window]:
         made: Future[Window] = Future()
         assert len(alive) < 2
-        made.set_result(make(lambda: True))
+        made.set_result(make(lambda: False))
         return made
 
     def load(*known: object) -> Window:
@@ -261,16 +261,16 @@ def test_a_window_is_let_go_of_before_another_is_begun(monkeypatch):
         alive.add(made.rows[0])
         return made
 
-    monkeypatch.setattr(windows, "load", load)
-    monkeypatch.setattr(windows.ahead, "begin", at_once)
-    source = Windows(Numbers([30] * 10), 0, 2, CPU)
+    monkeypatch.setattr(window_stream, "load_window", load)
+    monkeypatch.setattr(window_stream.background, "start", at_once)
+    source = WindowStream(Numbers([30] * 10), 0, 2, CPU)
     for start in range(0, 1500, 170):
         source.read(start, start + 170)
 
 
 def test_the_next_window_is_loaded_meanwhile():
     chunks = Numbers([10] * 4)
-    source = Windows(chunks, 0, 2, CPU)
+    source = WindowStream(chunks, 0, 2, CPU)
     source.read(0, 1)
     patience = time.monotonic() + 10
     while len(chunks.asked) < 4 and time.monotonic() < patience:
@@ -296,7 +296,7 @@ class Held(Numbers):
 def test_a_window_that_nobody_waits_for_is_given_up(elsewhere):
     """Because the reader has gone elsewhere, or has dropped the stream."""
     before, chunks = set(threading.enumerate()), Held([1] * 50)
-    source = Windows(chunks, 0, 50, CPU)
+    source = WindowStream(chunks, 0, 50, CPU)
     source.read(0, 1)
     if elsewhere:
         source.read(50 * 10**6, 50 * 10**6 + 1)
@@ -313,9 +313,9 @@ def test_an_interpreter_that_ends_waits_for_one_chunk_at_most():
     """Each chunk of the window that is being loaded takes a second, all of them minutes."""
     code = """if True:
         import time
-        from test_streams import CPU, Numbers, Windows
+        from test_streams import CPU, Numbers, WindowStream
         chunks = Numbers([1] * 300)
-        source = Windows(chunks, 0, 300, CPU)
+        source = WindowStream(chunks, 0, 300, CPU)
         slow = chunks.read
         chunks.read = lambda epoch, numbers: (time.sleep(epoch) or rows for rows in slow(epoch, numbers))
         source.read(0, 1)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffprobe.config.latents import Crop, Identity
 from diffprobe.data import images, views
 from diffprobe.data.splits import SPLITS
 from diffprobe.latents.completion import finish
@@ -20,9 +21,9 @@ from diffprobe.runtime.errors import UserError
 COUNTS = {"train": 700, "select": 300, "test": 20}
 IDENTITY = {"autoencoder": {"name": "toy", "sha256": "a" * 64}, "dataset": "d" * 64, "size": 4, "dtype": "float32"}
 VIEWS = {
-    "train": views.expand([{"kind": "identity"}, {"kind": "crop", "pad": 1}]),
-    "select": views.expand([{"kind": "identity"}]),
-    "test": views.expand([{"kind": "identity"}]),
+    "train": views.expand([Identity(kind="identity"), Crop(kind="crop", pad=1)]),
+    "select": views.expand([Identity(kind="identity")]),
+    "test": views.expand([Identity(kind="identity")]),
 }
 MEASURED = "measured"
 

@@ -1,13 +1,14 @@
-"""A first config for images of one's own: looked at, counted, and written with settings that a laptop can bear."""
+"""A first config for a user's own images: the images are listed and counted, the settings sized for a laptop."""
 
 import re
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from diffprobe.config.datasets import Source
+from diffprobe.config.datasets import Folder, Source, Zip
 from diffprobe.config.load import load, parse
 from diffprobe.data import sources
 from diffprobe.data.listing import Listing
@@ -15,9 +16,9 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
 
 SIZE = 32  # pixels: small enough for a CPU
-FEWEST = 10  # images of a class, below which its splits would hold one or two
+MIN_PER_CLASS = 10  # with fewer images, some split of a class would hold only one or two
 HEADER = """# yaml-language-server: $schema=schema.json
-# {what}
+# {summary}
 # Made by `diffprobe run` as a start that a laptop can bear: {size}x{size} pixels, a small U-Net, minutes of training.
 # To go further raise `size`, `network.channels` and `train.checkpoints` (with a GPU by a factor of a hundred), or train
 # in latents as config/config.yaml does. Every key: config/README.md.
@@ -26,35 +27,37 @@ HEADER = """# yaml-language-server: $schema=schema.json
 
 
 def starter(path: Path, name: str) -> str:
-    """The text of a config for a folder or zip of images. Raises UserError where it holds none."""
-    kind = "zip" if path.suffix.lower() == ".zip" else "folder"
-    source = {"kind": kind, **({"paths": [str(path)]} if kind == "zip" else {"path": str(path)})}
-    listing = sources.find(source | {"labels": True}, {})
+    """The text of a config for a folder or zip of images. Raises UserError where the images cannot be used."""
+    source: Folder | Zip
+    if path.suffix.lower() == ".zip":
+        source = Zip(kind="zip", paths=[str(path)])
+    else:
+        source = Folder(kind="folder", path=str(path))
+    listing = sources.find(source, {})
     smallest = min(Counter(listing.labels.tolist()).values())
-    labelled = len(listing.classes) > 1 and smallest >= FEWEST
+    labelled = len(listing.classes) > 1 and smallest >= MIN_PER_CLASS
     if listing.classes and not labelled:
-        source["labels"] = False
-    raw = config(source, name, len(listing.labels), labelled)
-    parse(raw)
-    return HEADER.format(what=found(listing, labelled, path), size=SIZE) + yaml.safe_dump(
-        raw, sort_keys=False, allow_unicode=True, width=120
-    )
+        source = source.model_copy(update={"labels": False})
+    settings = config(source, name, len(listing.labels), labelled)
+    parse(settings)
+    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
+    return HEADER.format(summary=summary(listing, labelled, path), size=SIZE) + text
 
 
-def found(listing: Listing, labelled: bool, path: Path) -> str:
-    """What was seen, in a line."""
+def summary(listing: Listing, labelled: bool, path: Path) -> str:
+    """One line on what the source holds."""
     counted = f"{len(listing.labels):,} images of {str(path)!a}"
     if labelled:
         return f"{counted} in {len(listing.classes)} classes."
     why = ""
     if listing.classes:
-        why = " (one class only)" if len(listing.classes) == 1 else f" (a class has fewer than {FEWEST})"
+        why = " (only one class)" if len(listing.classes) == 1 else f" (a class has fewer than {MIN_PER_CLASS})"
     return f"{counted}, without labels{why}: no probe."
 
 
-def config(source: dict, name: str, images: int, labelled: bool) -> dict:
+def config(source: Source, name: str, images: int, labelled: bool) -> dict[str, Any]:
     """The config as plain data."""
-    experiment: dict = {
+    experiment: dict[str, Any] = {
         "dataset": name,
         "network": {
             "kind": "unet",
@@ -72,45 +75,45 @@ def config(source: dict, name: str, images: int, labelled: bool) -> dict:
             "averages": {"ema": {"kind": "half_life", "kimg": 4, "ramp": 0.1}},
         },
         "sample": {"samplers": {"heun18": {"kind": "heun", "steps": 18}}, "images": min(images, 200)},
+        "generation": {"extractors": []},  # without labels only memorisation is checked
     }
-    extractors, experiment["generation"] = {}, {"extractors": []}  # without labels: whether samples are copies
+    extractors = {}
     if labelled:
         extractors = {f"{name}_classifier": {"kind": "classifier", "dataset": name}}
         experiment["generation"] = {"extractors": [f"{name}_classifier"]}
         experiment["probe"] = {"levels": [0.05, 0.1, 0.2, 0.5]}
     return {
         "results": f"results/{name}",
-        "datasets": {name: {"source": source, "size": SIZE}},
+        "datasets": {name: {"source": source.model_dump(mode="json", exclude_unset=True), "size": SIZE}},
         **({"extractors": extractors} if extractors else {}),
         "experiments": {f"{name}_edm": experiment},
         "threads": {"train": 1},
     }
 
 
-def config_for(what: Path, name: str | None, folder: Path) -> Path:
-    """The config to run: `what` itself, or one for the images in it, written into `folder` the first time.
+def config_for(target: Path, name: str | None, folder: Path) -> Path:
+    """The config to run: `target` itself, or one for the images at `target`, which the first run writes to `folder`.
 
-    Raises UserError where the images cannot be used.
+    Raises UserError where the images cannot be used, and where the config that exists is for other images.
     """
-    if what.suffix in (".yaml", ".yml"):
-        return what
-    name = name or re.sub(r"[^A-Za-z0-9]+", "_", what.expanduser().absolute().stem).strip("_") or "mine"
-    target = folder / f"{name}.yaml"
-    path = what.expanduser().absolute()
-    if "$" in str(path):
-        raise UserError(f"{str(path)!a}: a config takes `$` for the begin of a variable; give it another name")
-    if target.exists():
-        sources = [dataset.source for dataset in load(target).datasets.values()]
-        if str(path) not in [place for source in sources for place in places(source)]:
-            raise UserError(f"{target}: is a config for something else than {str(path)!a}; give another --name")
+    if target.suffix in (".yaml", ".yml"):
         return target
+    path = target.expanduser().absolute()
+    name = name or re.sub(r"[^A-Za-z0-9]+", "_", path.stem).strip("_") or "mine"
+    config_path = folder / f"{name}.yaml"
+    if "$" in str(path):
+        raise UserError(f"{str(path)!a}: `$` in a config's path begins a variable; rename the file or folder")
+    if config_path.exists():
+        if not any(str(path) in local_paths(dataset.source) for dataset in load(config_path).datasets.values()):
+            raise UserError(f"{config_path}: is a config for something else than {str(path)!a}; choose another --name")
+        return config_path
     text = starter(path, name)
-    with atomic(target) as partial:
+    with atomic(config_path) as partial:
         partial.write_text(text)
-    print(f"{target}: written for {str(path)!a}; edit it and run again to go further", file=sys.stderr)
-    return target
+    print(f"{config_path}: written for {str(path)!a}; edit it and run again to go further", file=sys.stderr)
+    return config_path
 
 
-def places(source: Source) -> list[str]:
-    """Where a source lies on this machine."""
+def local_paths(source: Source) -> list[str]:
+    """Where a source lies on this machine; [] for downloads."""
     return [source.path] if hasattr(source, "path") else getattr(source, "paths", [])

@@ -1,13 +1,13 @@
 """A dataset's images, labels and splits into one HDF5 store.
 
-Config: source, size, channels, resize, decode (if not `once`), per_class, split. Inputs: the mark beside a downloaded
-source's archives. Decoding that a killed run has done is not done again. Splits are those of the source's listing,
-whatever order the store has.
+Config: source, size, channels, resize, decode (if not `once`), per_class, split. Inputs: archives, the mark beside the
+files of a downloaded source. Images that a killed run has decoded are kept. Splits are cut from the source's listing,
+whatever the order of the store's rows.
 """
 
 import numpy as np
 
-from diffprobe.config.datasets import Official, Stratified
+from diffprobe.config.datasets import Dataset, Official, Split, Stratified
 from diffprobe.data import images, order, sources, splits
 from diffprobe.data.downloads import FILES
 from diffprobe.data.labels import refuse_unlabelled
@@ -15,36 +15,35 @@ from diffprobe.data.listing import Listing
 from diffprobe.runtime.job import Job, run
 
 
-def listed(job: Job) -> Listing:
-    """The images that are asked for, not yet decoded."""
-    source, per_class = job.config["source"], job.config["per_class"]
-    folder = job.input("archives").parent if "archives" in job.inputs else None
-    archives = {archive.name: folder / archive.name for archive in FILES[source["kind"]]} if folder else {}
-    listing = sources.find(source, archives)
-    return listing.take(splits.limit(listing, per_class)) if per_class else listing
+def list_images(job: Job, dataset: Dataset) -> Listing:
+    """The images of the config, not yet decoded."""
+    archives = {}
+    if "archives" in job.inputs:
+        folder = job.input("archives").parent
+        archives = {archive.name: folder / archive.name for archive in FILES[dataset.source.kind]}
+    listing = sources.find(dataset.source, archives)
+    return listing.take(splits.limit(listing, dataset.per_class)) if dataset.per_class else listing
 
 
-def split_rule(rule: dict | None, listing: Listing) -> dict:
-    """The rule that the config names, else the source's own splits, else shares of each class."""
-    if rule:
-        return rule
-    default = Stratified(kind="stratified") if listing.official is None else Official(kind="official")
-    return default.model_dump(mode="json")
+def default_split(listing: Listing) -> Split:
+    """The source's own splits, else shares of each class."""
+    return Stratified(kind="stratified") if listing.official is None else Official(kind="official")
 
 
-def channels(asked: int | None, listing: Listing) -> int:
-    """As asked, else as the source has them; of files nobody knows before all are read, so 3."""
-    return asked or (listing.images.shape[3] if isinstance(listing.images, np.ndarray) else 3)
+def default_channels(listing: Listing) -> int:
+    """Those of the source's arrays; 3 for files, which may differ and are not decoded yet."""
+    return listing.images.shape[3] if isinstance(listing.images, np.ndarray) else 3
 
 
 def main(job: Job) -> None:
-    config, path = job.config, job.output("images")
-    listing = listed(job)
-    asking = job.options.get("asking", "")
-    refuse_unlabelled(job.options.get("dataset", ""), listing.classes, asking.split(",") if asking else [])
-    rule = split_rule(config["split"], listing)
+    path = job.output("images")
+    dataset = Dataset.model_validate({key: value for key, value in job.config.items() if key != "state"})
+    listing = list_images(job, dataset)
+    keys = job.options.get("asking", "")
+    refuse_unlabelled(job.options.get("dataset", ""), listing.classes, keys.split(",") if keys else [])
+    rule = dataset.split or default_split(listing)
     split = splits.assign(rule, listing.labels, listing.official, listing.classes)
-    rows = order.shuffled(listing)
+    rows = order.shuffled_rows(listing)
     if rows is not None:
         listing, split = listing.take(rows), split[rows]
     job.progress.start(len(split), "images")
@@ -53,17 +52,17 @@ def main(job: Job) -> None:
         listing.images,
         listing.labels,
         split,
-        size=config["size"],
-        channels=channels(config["channels"], listing),
-        resize=config["resize"],
+        size=dataset.size,
+        channels=dataset.channels or default_channels(listing),
+        resize=dataset.resize,
         scratch=path.parent / "scratch",
         order=rows,
-        pixels=config.get("decode", "once") == "once",
+        pixels=dataset.decode == "once",
         workers=job.threads,
         report=job.progress.update,
         source=listing.origin,
         classes=list(listing.classes),
-        split_rule=rule,
+        split_rule=rule.model_dump(mode="json"),
     )
     job.write_receipt(store=images.describe(path), images_per_second=round(job.progress.rate, 1))
 

@@ -99,7 +99,7 @@ def make_view(train: dict) -> View | None:
     """What is done to training images in pixels."""
     if train["augment"]:
         return partial(augment.edm, p=train["augment"]["p"])
-    return (lambda x, draws: (augment.flipped(x, draws), None)) if train["flip"] else None
+    return (lambda x, draws: (augment.random_flip(x, draws), None)) if train["flip"] else None
 
 
 def network_shape(config: dict, data: Data) -> dict[str, int]:
@@ -117,8 +117,8 @@ def augment_label(config: dict, data: Data) -> int:
         return 0
     if data.latents:
         told = len(data.latents.views["train"]) > 1 and not config["latents"]["imported"]
-        return views.LABEL if told else 0
-    return augment.LABEL if config["train"]["augment"] else 0
+        return views.LABEL_DIM if told else 0
+    return augment.LABEL_DIM if config["train"]["augment"] else 0
 
 
 def codec(config: dict) -> dict:

@@ -1,4 +1,4 @@
-"""The folders and zips that image files lie in: their bytes, and what tells that they have changed."""
+"""Reading image files from folders and zips, and detecting that they have changed."""
 
 import os
 from contextlib import ExitStack
@@ -8,21 +8,21 @@ from typing import Self
 from zipfile import ZipFile
 
 from diffprobe.data.convert import REMEDY
+from diffprobe.data.listing import Entry
 from diffprobe.runtime.errors import UserError, one_line
 
-Entry = tuple[int, str]  # index of the archive, name inside it
-Stamp = tuple[int, int]
+Stamp = tuple[int, int]  # size and mtime (ns) of a file; size and CRC of an entry of a zip
 
 
 class Archives:
-    """Opened when first read. Zips stay open: to read the directory of a large one takes seconds. Any thread may read.
+    """Folders and zips, opened on first use; zips stay open, since reading the directory of a large one takes seconds.
 
-    Raises UserError for whatever cannot be read.
+    Thread-safe. Raises UserError for whatever cannot be read.
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
-        self.paths, self.held, self.turn = paths, ExitStack(), Lock()
-        self.opened: dict[int, ZipFile | None] = {}  # None: a folder
+        self.paths, self.stack, self.lock = paths, ExitStack(), Lock()
+        self.zips: dict[int, ZipFile | None] = {}  # by index, those opened so far; None for a folder
 
     def __enter__(self) -> Self:
         return self
@@ -31,43 +31,44 @@ class Archives:
         self.close()
 
     def close(self) -> None:
-        self.held.close()
+        self.stack.close()
 
     def read(self, entry: Entry) -> bytes:
-        """A file's bytes; those of a zip are compared with its checksum."""
+        """A file's bytes; an entry of a zip is checked against its CRC."""
         index, name = entry
         try:
             archive = self.zip(index)
             return (self.paths[index] / name).read_bytes() if archive is None else archive.read(name)
-        except Exception as error:  # zipfile raises a dozen kinds over a damaged archive
-            why = one_line(error)
-            raise UserError(f"{called(self.paths, entry)} cannot be read ({why}); {REMEDY}") from None
+        except Exception as error:  # zipfile raises a dozen kinds of errors for a damaged archive
+            raise self.unreadable(entry, error) from None
 
     def stamp(self, entry: Entry) -> Stamp | None:
-        """What changes with a file: its size and time (ns), in a zip size and checksum; None where there is none."""
+        """What changes when a file does; None if it does not exist."""
         index, name = entry
         try:
             archive = self.zip(index)
             if archive is None:
-                status = os.stat(f"{self.paths[index]}/{name}")  # noqa: PTH116  thrice as fast as a Path
+                status = os.stat(f"{self.paths[index]}/{name}")  # noqa: PTH116  three times as fast as a Path
                 return status.st_size, status.st_mtime_ns
-            found = archive.getinfo(name)
-            return found.file_size, found.CRC
+            info = archive.getinfo(name)
+            return info.file_size, info.CRC
         except (FileNotFoundError, NotADirectoryError, KeyError):
             return None
         except Exception as error:
-            why = one_line(error)
-            raise UserError(f"{called(self.paths, entry)} cannot be read ({why}); {REMEDY}") from None
+            raise self.unreadable(entry, error) from None
 
     def zip(self, index: int) -> ZipFile | None:
-        """The open zip; None where the archive is a folder."""
-        with self.turn:
-            if index not in self.opened:
+        """An archive as an open zip; None for a folder."""
+        with self.lock:
+            if index not in self.zips:
                 path = self.paths[index]
-                self.opened[index] = None if path.is_dir() else self.held.enter_context(ZipFile(path))
-            return self.opened[index]
+                self.zips[index] = None if path.is_dir() else self.stack.enter_context(ZipFile(path))
+            return self.zips[index]
+
+    def unreadable(self, entry: Entry, error: Exception) -> UserError:
+        return UserError(f"{entry_name(self.paths, entry)} cannot be read ({one_line(error)}); {REMEDY}")
 
 
-def called(paths: tuple[Path, ...], entry: Entry) -> str:
-    """What errors call a file: one line, whatever is in its name."""
+def entry_name(paths: tuple[Path, ...], entry: Entry) -> str:
+    """The name of a file in error messages; `repr` keeps it to one line."""
     return f"{entry[1]!r} in {paths[entry[0]]}"

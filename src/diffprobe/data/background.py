@@ -1,50 +1,48 @@
-"""Something made in a thread of its own while what was made before is in use."""
+"""Work done by a background thread while the caller uses what was made before: one result, or a stream of them."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
-Wanted = Callable[[], bool]
+Cancelled = Callable[[], bool]
 
 
-class UnwantedError(Exception):
-    """Ends the making of what nobody waits for."""
+def start(task: Callable[[Cancelled], T]) -> Future[T]:
+    """Run a task in a thread of its own; the future's `result` waits for it and raises what the task raised.
 
-
-def begin(make: Callable[[Wanted], T]) -> Future[T]:
-    """Begin to make something; the future's `result` waits for it, and raises what `make` raised.
-
-    `make` is given a function by which it asks, now and then, whether its result is still wanted, and raises
-    UnwantedError where it is not: once the future is cancelled, which works at any time before it is done, and once
-    the main thread has ended. For the interpreter waits for the thread: killed inside a library, it could crash it.
+    The task is passed a function that it should poll, and should raise CancelledError once that returns True: after
+    the future is cancelled, which works at any time before it is done, and after the main thread has ended. The thread
+    is no daemon, since killing a thread inside a native library can crash the interpreter, so the interpreter waits for
+    it on exit.
     """
-    future: Future[T] = Future()  # never set running, so that it can be cancelled
+    future: Future[T] = Future()  # never set running: a running future cannot be cancelled
 
-    def wanted() -> bool:
-        return not future.cancelled() and threading.main_thread().is_alive()
+    def cancelled() -> bool:
+        return future.cancelled() or not threading.main_thread().is_alive()
 
-    def work() -> None:
-        with suppress(InvalidStateError):  # it was cancelled
+    def run() -> None:
+        with suppress(InvalidStateError):  # the future was cancelled
             try:
-                found = make(wanted)
+                result = task(cancelled)
             except BaseException as error:
                 future.set_exception(error)
             else:
-                future.set_result(found)
+                future.set_result(result)
 
-    threading.Thread(target=work, daemon=False).start()
+    threading.Thread(target=run, daemon=False).start()
     return future
 
 
-def prefetched(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """The same items, up to `depth` of them made by a thread while the caller is at work; what it raises is raised."""
-    end = object()
-    with ThreadPoolExecutor(1) as maker:
-        coming = deque(maker.submit(next, items, end) for _ in range(depth))
-        while (item := coming.popleft().result()) is not end:
-            coming.append(maker.submit(next, items, end))
-            yield item
+def prefetch(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+    """The same items, up to `depth` of them computed ahead by a background thread. Raises what `items` raises."""
+    with ThreadPoolExecutor(1) as executor:
+        # Slices of one item, empty at the end: a StopIteration cannot travel through a future.
+        pending = deque(executor.submit(list, islice(items, 1)) for _ in range(depth))
+        while item := pending.popleft().result():
+            pending.append(executor.submit(list, islice(items, 1)))
+            yield item[0]

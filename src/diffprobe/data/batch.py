@@ -1,4 +1,4 @@
-"""What a stream of training images or latents yields, and how it is asked."""
+"""What training reads: batches of images or latents, from an endless stream that is addressed by position."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -9,26 +9,26 @@ from torch import Tensor
 class Batch(NamedTuple):
     images: Tensor  # (B, C, H, W): images in [-1, 1], or latents in model scale
     labels: Tensor  # (B,)
-    positions: Tensor  # (B,) in the stream: what every draw of training is keyed by
-    augment: Tensor | None = None  # (B, views.LABEL): what was done to each image, where views are
+    positions: Tensor  # (B,) in the stream; every random draw of training is keyed by these
+    augment: Tensor | None = None  # (B, views.LABEL_DIM): what its view did to each image; None without views
 
 
 class Feed(Protocol):
-    """An endless stream of images, epoch after epoch, of which any part is read directly.
+    """An endless stream of images, epoch after epoch, with random access.
 
-    It knows of no batches: how positions are shared among steps, processes and parts of a step changes no image.
+    It knows no batches: dividing positions among steps, processes and micro-batches never changes an image.
     """
 
     def read(self, start: int, stop: int) -> Batch:
-        """What is at the positions from `start` to before `stop`, at least one; on the stream's device.
+        """The images at positions [start, stop), at least one, on the stream's device.
 
-        Raises UserError where the data are not as they were written.
+        Raises UserError where the store is damaged.
         """
         ...
 
 
-def spans(start: int, stop: int, n: int) -> Iterator[tuple[int, int, int]]:
-    """Positions `start` to before `stop`, epoch by epoch of `n` each: (epoch, begin, end), where end is excluded."""
+def epoch_spans(start: int, stop: int, n: int) -> Iterator[tuple[int, int, int]]:
+    """Positions [start, stop) cut at the borders of epochs of `n` images: (epoch, begin, end) within the epoch."""
     while start < stop:
         epoch, begin = divmod(start, n)
         end = min(n, begin + stop - start)

@@ -1,34 +1,36 @@
-"""How the bytes of an image file become pixels, uint8 (H, W, C): one stated rule for whatever people have.
+"""How the bytes of an image file become pixels, uint8 (H, W, C): one explicit rule for every kind of file.
 
 frames        the first
-orientation   EXIF's is applied; a damaged EXIF block counts as none
+orientation   EXIF's is applied; a damaged EXIF block is ignored
 palette       its colours; 1 bit: 0 and 255
 alpha         composited over white; an opaque one changes nothing
 16 bits       the high byte, as Pillow reads 16-bit PNG colours
 floats        [0, 1] becomes 0 to 255, rounded; other floats and 32-bit integers are refused: their white is unknown
 CMYK          RGB by Pillow's plain formula (Adobe's inverted JPEGs included); embedded colour profiles are ignored
 channels      grey to RGB by repetition, RGB to grey by ITU-R 601-2 luma
-size          `crop`: ADM's centre crop; `plain`: the whole image, bicubic with antialiasing; an image that has the
-              size already is left as it is by both
+size          `crop`: ADM's centre crop; `plain`: the whole image, bicubic with antialiasing; both leave an image that
+              already has the size unchanged
 """
 
 import struct
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from imagecodecs import png_decode, webp_decode
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from diffprobe.runtime.errors import UserError, one_line
 
-VERSION = 1  # of the rule above: pixels of another version are not mixed with these
+VERSION = 1  # of the rule above; stores never mix pixels of two versions
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-MODES = {1: "L", 3: "RGB"}
-FAST = 256  # pixels a side up to which Pillow's overhead outweighs the decoding
-REMEDY = "replace it or take it out of the dataset"
-TURNS = {
+MODES = {1: "L", 3: "RGB"}  # Pillow's mode by the number of channels
+SMALL = 256  # pixels a side, up to which Pillow's overhead exceeds the decoding itself
+REMEDY = "replace it or remove it from the dataset"
+TRANSPOSES = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -42,64 +44,72 @@ TURNS = {
 def pixels(data: bytes, name: str, size: int | None, channels: int, resize: str) -> np.ndarray:
     """The image file `data` as uint8 (size, size, channels), by the rule at the head of this module.
 
-    `name` is what errors call it; `channels` is 1 or 3; `resize` is `crop` or `plain`. Without `size` the image
-    keeps its own, which must be square. Raises UserError for an image that is damaged, ambiguous or a
-    decompression bomb.
+    `name` is for error messages; `channels` is 1 or 3; `resize` is `crop` or `plain`. Without `size` the image, which
+    must be square, keeps its own. Raises UserError for an image that is damaged, ambiguous or a decompression bomb.
     """
-    found = lossless(data, size, channels)
-    return fitted(decoded(data, name), name, size, channels, resize) if found is None else found
+    array = decode_small(data, size, channels)
+    return resized(decode(data, name), name, size, channels, resize) if array is None else array
 
 
-def lossless(data: bytes, size: int | None, channels: int) -> np.ndarray | None:
-    """The pixels of a plain lossless file that has the size already, else None: twice as fast as Pillow.
+class Header(NamedTuple):
+    """What the fast path must know of a file."""
 
-    Only what has one possible answer is taken: 8-bit PNG and lossless WebP without alpha, orientation, animation
-    or damage. Lossy formats are left to Pillow, so that their rounding is always the same decoder's.
+    decoder: Callable[[bytes], np.ndarray]
+    height: int
+    width: int
+
+
+def decode_small(data: bytes, size: int | None, channels: int) -> np.ndarray | None:
+    """The pixels of a small lossless file that already has the right size, else None: twice as fast as Pillow.
+
+    Only files with one possible answer qualify: 8-bit PNG and lossless WebP without alpha, orientation, animation or
+    damage. Lossy formats are left to Pillow, so that their rounding is always that of the same decoder.
     """
-    header = _plain_png(data, channels) or _plain_webp(data, channels)
-    if header is None:
+    header = _small_png(data, channels) or _small_webp(data, channels)
+    if header is None or header.height != header.width or size not in (None, header.width) or header.width > SMALL:
         return None
-    decode, height, width = header
-    if height != width or size not in (None, width) or width > FAST:
-        return None
-    with suppress(Exception):  # Pillow shall say what is wrong
-        return decode(data).reshape(height, width, channels)
+    with suppress(Exception):  # Pillow then gives the reason
+        return header.decoder(data).reshape(header.height, header.width, channels)
     return None
 
 
-def _plain_png(data: bytes, channels: int) -> tuple[Callable, int, int] | None:
-    """Decoder, height, width of a PNG of exactly three chunks: IHDR, IDAT, IEND."""
+def _small_png(data: bytes, channels: int) -> Header | None:
+    """The header of a PNG of exactly three chunks: IHDR at byte 8, IDAT at 33, IEND at the end."""
     if data[12:16] != b"IHDR" or data[37:41] != b"IDAT" or data[-8:-4] != b"IEND":
         return None
-    width, height, *form, length = struct.unpack(">II5B4xI", data[16:37])  # depth, colour, deflate, filter, interlace
+    # IHDR: width, height, bit depth, colour type, compression, filter, interlacing, CRC; then the length of IDAT
+    width, height, *form, length = struct.unpack(">II5B4xI", data[16:37])
     plain = form == [8, 0 if channels == 1 else 2, 0, 0, 0] and len(data) == 57 + length
-    return (png_decode, height, width) if plain else None
+    return Header(png_decode, height, width) if plain else None
 
 
-def _plain_webp(data: bytes, channels: int) -> tuple[Callable, int, int] | None:
-    """Decoder, height, width of a WebP that is one VP8L chunk without alpha."""
+def _small_webp(data: bytes, channels: int) -> Header | None:
+    """The header of a WebP that is a single VP8L chunk without alpha."""
     if channels != 3 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or len(data) < 25:
         return None
     riff, length, signature, bits = struct.unpack("<4xI8xIBI", data[:25])
-    height, width, flags = (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1, bits >> 28  # alpha, version
-    whole = riff + 8 == len(data) == 20 + length + length % 2
-    return (webp_decode, height, width) if whole and signature == 0x2F and flags == 0 else None
+    # From the lowest bit: width - 1 (14 bits), height - 1 (14 bits), alpha (1 bit), version (3 bits, 0)
+    height, width, flags = (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1, bits >> 28
+    whole = riff + 8 == len(data) == 20 + length + length % 2  # chunks are padded to even lengths
+    return Header(webp_decode, height, width) if whole and signature == 0x2F and flags == 0 else None
 
 
-def decoded(data: bytes, name: str) -> Image.Image:
+def decode(data: bytes, name: str) -> Image.Image:
     """The image upright, in mode L or RGB. Raises UserError as `pixels` does."""
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
         image.load()
     except UnidentifiedImageError:
-        raise UserError(f"{name} is no image of a known format; {REMEDY}") from None
+        raise UserError(f"{name} is not an image of a supported format; {REMEDY}") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{name} has more than {2 * Image.MAX_IMAGE_PIXELS} pixels; shrink or remove it") from None
-    except Exception as error:  # a decoder may raise anything over foreign bytes
+        raise UserError(
+            f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; shrink or remove it"
+        ) from None
+    except Exception as error:  # decoders may raise anything for foreign bytes
         raise UserError(f"{name} cannot be decoded ({one_line(error)}); {REMEDY}") from None
-    turn = TURNS.get(_orientation(image))
-    image = flat(eight_bit(image, name))
-    return image if turn is None else image.transpose(turn)
+    transpose = TRANSPOSES.get(_orientation(image))  # read first: converted images lose their EXIF
+    image = without_alpha(to_8_bit(image, name))
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -108,12 +118,12 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """Greys of more than 8 bits as 8; any other image as it is."""
+def to_8_bit(image: Image.Image, name: str) -> Image.Image:
+    """Greyscale of more than 8 bits reduced to 8; other images unchanged. Raises UserError where white is unknown."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
     values = np.asarray(image)  # (H, W)
-    if _has_16_bits(image):
+    if _fills_16_bits(image):
         return Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode == "F" and values.min() >= 0 and values.max() <= 1:
         return Image.fromarray(np.rint(values * 255).astype(np.uint8))
@@ -121,15 +131,16 @@ def eight_bit(image: Image.Image, name: str) -> Image.Image:
     raise UserError(f"{name} holds {kind}, so what is white in it is unknown; convert it to 8 bits")
 
 
-def _has_16_bits(image: Image.Image) -> bool:
-    """Whether greys fill 0 to 65535: Pillow scales PGM to that, but hands on 12 bits and white zeros of TIFF."""
-    if image.format == "TIFF":
-        return image.mode != "F" and image.tag_v2.get(258) == (16,) and image.tag_v2.get(262) == 1
+def _fills_16_bits(image: Image.Image) -> bool:
+    """Whether grey values span 0 to 65535. Pillow scales PGM to that, but not 12-bit or white-is-zero TIFF."""
+    if isinstance(image, TiffImageFile):
+        bits, black_is_zero = image.tag_v2.get(BITSPERSAMPLE), image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 1
+        return image.mode != "F" and bits == (16,) and black_is_zero
     return image.mode != "F"
 
 
-def flat(image: Image.Image) -> Image.Image:
-    """In mode L or RGB, over white where the image is transparent."""
+def without_alpha(image: Image.Image) -> Image.Image:
+    """The image in mode L or RGB, over white where it is transparent."""
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))
@@ -137,23 +148,22 @@ def flat(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def fitted(image: Image.Image, name: str, size: int | None, channels: int, resize: str) -> np.ndarray:
-    """An image of mode L or RGB as uint8 (size, size, channels). Raises UserError where it cannot be made so."""
+def resized(image: Image.Image, name: str, size: int | None, channels: int, resize: str) -> np.ndarray:
+    """An image of mode L or RGB as uint8 (size, size, channels). Raises UserError where it is not square or too narrow.
+
+    `resize` is `plain` (the whole image, its proportions given up) or `crop`.
+    """
     image = image.convert(MODES[channels])
     if size is None and image.height != image.width:
-        raise UserError(f"{name} is {image.width} x {image.height} and networks take squares; set `size`")
+        raise UserError(f"{name} is {image.width} x {image.height}, but networks take squares; set `size`")
     if size is not None:
-        image = {"crop": cropped, "plain": squeezed}[resize](image, name, size)
+        plain = resize == "plain"
+        image = image.resize((size, size), Image.Resampling.BICUBIC) if plain else centre_crop(image, name, size)
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
-def squeezed(image: Image.Image, name: str, size: int) -> Image.Image:
-    """The whole image, its proportions given up."""
-    return image.resize((size, size), Image.Resampling.BICUBIC)
-
-
-def cropped(image: Image.Image, name: str, size: int) -> Image.Image:
-    """The centre square, as ADM cuts it (Dhariwal & Nichol 2021, released code; DiT and its successors do the same).
+def centre_crop(image: Image.Image, name: str, size: int) -> Image.Image:
+    """The centre square as in ADM's code (Dhariwal & Nichol 2021, image_datasets.py), which DiT and its successors use.
 
     Halve with a box filter while the shorter side is at least 2 size, bring it to `size` by bicubic, cut the centre.
     """
@@ -161,7 +171,7 @@ def cropped(image: Image.Image, name: str, size: int) -> Image.Image:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
     width, height = round(image.width * scale), round(image.height * scale)
-    if width * height > Image.MAX_IMAGE_PIXELS:
+    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:  # a sliver grows beyond memory
         raise UserError(f"{name} is too narrow to be cropped ({image.width} x {image.height}); remove it")
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - size) // 2, (height - size) // 2

@@ -1,8 +1,8 @@
-"""Image files into the chunks of a store, by several processes at once, and on from where a killed run was.
+"""Decodes image files into the chunks of a store, in several processes, resuming what a killed run left.
 
-No pixel goes through a pipe: every chunk has its place in the file already, so a process decodes a chunk and writes
-it there itself. What is done is kept in a journal; a chunk of the journal stands if its source files still have
-their sizes and times, and its bytes on disk still have their hash.
+No pixel passes through a pipe: every chunk has its place in the file already, so a process decodes a chunk and writes
+it there itself. Finished chunks are recorded in a journal. On resuming, a recorded chunk is kept if its source files
+have the same sizes and times, and its bytes on disk the same hash.
 """
 
 import errno
@@ -16,179 +16,185 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from diffprobe.data.archives import Archives, Entry, called
+from diffprobe.data.archives import Archives, entry_name
 from diffprobe.data.convert import pixels
-from diffprobe.data.listing import Files
+from diffprobe.data.listing import Entry, Files
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import digest
 from diffprobe.runtime.workers import end_with_parent
 
-PIECE = 1 << 24  # bytes read at once where a chunk is hashed anew
-THREADS = min(8, len(os.sched_getaffinity(0)))  # that decode in one process: decoders let go of the interpreter
-
-Read = Callable[[Entry], bytes]
+BLOCK = 1 << 24  # bytes read at once to hash a chunk on disk
+THREADS = min(8, len(os.sched_getaffinity(0)))  # that decode in one process: decoders release the GIL
 
 
 class Chunk(NamedTuple):
-    """Images that follow one another in the store."""
+    """Consecutive images of a store."""
 
-    index: int
+    number: int
     offset: int  # of the first byte in the file
     entries: list[Entry]
 
 
-class Done(NamedTuple):
-    """A chunk that is in its place, as the journal has it."""
+class Record(NamedTuple):
+    """A finished chunk, as a line of the journal."""
 
-    index: int
+    number: int
     stamp: str  # of the source files
     sha256: str  # of the pixels
     images: int
 
 
-class Work(NamedTuple):
-    """What holds for all chunks."""
+class Target(NamedTuple):
+    """What the chunks are decoded from and to."""
 
     archives: tuple[Path, ...]
-    target: Path  # the file that the pixels go to
+    path: Path  # the file that the pixels are written to
     shape: tuple[int, int, int]  # (H, W, C) of every image
     size: int | None
     resize: str
 
 
-Outcome = tuple[Chunk, Done | None]  # a chunk, and what the journal says of it
+Task = tuple[Chunk, Record | None]  # a chunk, and its record of an earlier run
 
 
-def decode(
-    chunks: Iterable[Chunk], work: Work, journal: Path, workers: int, report: Callable[[int], object]
-) -> list[Done]:
-    """Bring every chunk to its place in `work.target`; what was done, by index.
+def decode_chunks(
+    chunks: Iterable[Chunk], target: Target, journal: Path, workers: int, report: Callable[[int], object]
+) -> list[Record]:
+    """Decode every chunk into its place; their records, in order.
 
-    `report` hears how many images are there, those of a killed run included. Raises UserError for an image that
-    cannot be decoded; the chunks finished until then stay in the journal.
+    `report` is called with the number of finished images, those of earlier runs included. Raises UserError for an image
+    that cannot be decoded; the chunks finished by then stay in the journal.
     """
-    before = recall(journal)
-    tasks = [(chunk, before.get(chunk.index)) for chunk in chunks]
-    results = together(tasks, work, workers) if min(workers, len(tasks)) > 1 else alone(tasks, work)
-    found: dict[int, Done] = {}
+    earlier = read_journal(journal)
+    tasks = [(chunk, earlier.get(chunk.number)) for chunk in chunks]
+    parallel = min(workers, len(tasks)) > 1
+    records: dict[int, Record] = {}
     images = 0
     with journal.open("a", buffering=1) as lines:
-        lines.write("\n")  # a kill may have torn the last line
-        for done in results:
-            found[done.index] = done
-            if done != before.get(done.index):
-                lines.write(f"{json.dumps(done)}\n")
-            images += done.images
+        lines.write("\n")  # a kill may have left half a line
+        for record in run_parallel(tasks, target, workers) if parallel else run_serial(tasks, target):
+            records[record.number] = record
+            if record != earlier.get(record.number):
+                lines.write(f"{json.dumps(record)}\n")
+            images += record.images
             report(images)
-    return [found[index] for index in sorted(found)]
+    return [records[number] for number in sorted(records)]
 
 
-def recall(journal: Path) -> dict[int, Done]:
-    """The last word of a journal on each chunk; torn lines say nothing."""
-    found: dict[int, Done] = {}
+def read_journal(journal: Path) -> dict[int, Record]:
+    """The last record of each chunk; incomplete lines are skipped."""
+    records: dict[int, Record] = {}
     for line in journal.read_text().splitlines() if journal.exists() else ():
         with suppress(ValueError, TypeError):
-            done = Done(*json.loads(line))
-            found[done.index] = done
-    return found
+            record = Record(*json.loads(line))
+            records[record.number] = record
+    return records
 
 
-def alone(tasks: list[Outcome], work: Work) -> Iterator[Done]:
-    """The tasks, one after the other, in this process."""
-    with at_work(work) as (read, file):
-        for chunk, before in tasks:
-            yield fill(chunk, before, work, read, file)
+def run_serial(tasks: list[Task], target: Target) -> Iterator[Record]:
+    """Decode the chunks one after another in this process."""
+    with Worker.open(target) as worker:
+        for chunk, earlier in tasks:
+            yield worker.decode(chunk, earlier)
 
 
-def together(tasks: list[Outcome], work: Work, workers: int) -> Iterator[Done]:
-    """The tasks, as they are finished by `workers` processes."""
+def run_parallel(tasks: list[Task], target: Target, workers: int) -> Iterator[Record]:
+    """Decode the chunks in `workers` processes; records come as they are finished."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_enter, initargs=(work,)) as pool:
-        futures = [pool.submit(_fill, *task) for task in tasks]
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (target,)) as pool:
+        futures = [pool.submit(_decode, *task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
             remedy = "finished chunks are kept: run again, with fewer cores if memory was short"
-            raise UserError(f"{work.target}: a decoding process was killed; {remedy}") from None
+            raise UserError(f"{target.path}: a decoding process was killed; {remedy}") from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-_open = ExitStack()  # what a worker process keeps open from chunk to chunk
-_process: dict[str, Any] = {}
+class Worker(NamedTuple):
+    """The open files of one process."""
+
+    target: Target
+    archives: Archives
+    file: int  # descriptor of the target's file
+
+    @classmethod
+    @contextmanager
+    def open(cls, target: Target) -> "Iterator[Worker]":
+        file = os.open(target.path, os.O_RDWR)
+        try:
+            with Archives(target.archives) as archives:
+                yield cls(target, archives, file)
+        finally:
+            os.close(file)
+
+    def decode(self, chunk: Chunk, earlier: Record | None) -> Record:
+        """Decode one chunk into its place, unless its record of an earlier run still holds."""
+        stamp, count = files_stamp(self.target.archives, chunk.entries), len(chunk.entries)
+        if earlier is not None and earlier == Record(chunk.number, stamp, earlier.sha256, count):
+            length = count * int(np.prod(self.target.shape))
+            if earlier.sha256 == hash_range(self.file, chunk.offset, length):
+                return earlier
+        offset, hashed = chunk.offset, hashlib.sha256()
+        for entry in chunk.entries:
+            data = np.ascontiguousarray(decode_image(entry, self.target, self.archives.read)).data  # (H, W, C)
+            hashed.update(data)
+            if os.pwrite(self.file, data, offset) != data.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            offset += data.nbytes
+        return Record(chunk.number, stamp, hashed.hexdigest(), count)
 
 
-def _enter(work: Work) -> None:
-    end_with_parent()  # or it would write into the file of the next run
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF and the like, to nobody who could act on it
-    read, file = _open.enter_context(at_work(work))
-    _process.update(work=work, read=read, file=file)
+_stack = ExitStack()  # keeps a worker process's files open from chunk to chunk
+_workers: list[Worker] = []  # of this process, one
 
 
-def _fill(chunk: Chunk, before: Done | None) -> Done:
-    return fill(chunk, before, **_process)
+def _start_worker(target: Target) -> None:
+    end_with_parent()  # an orphan would write into the file of the next run
+    warnings.filterwarnings("ignore", module="PIL")  # of damaged EXIF and the like, which does not matter here
+    _workers.append(_stack.enter_context(Worker.open(target)))
 
 
-@contextmanager
-def at_work(work: Work) -> Iterator[tuple[Read, int]]:
-    """The reader of the sources and the descriptor of the target."""
-    file = os.open(work.target, os.O_RDWR)
-    try:
-        with Archives(work.archives) as archives:
-            yield archives.read, file
-    finally:
-        os.close(file)
+def _decode(chunk: Chunk, earlier: Record | None) -> Record:
+    return _workers[0].decode(chunk, earlier)
 
 
-def fill(chunk: Chunk, before: Done | None, work: Work, read: Read, file: int) -> Done:
-    """Decode one chunk into its place, unless what was done before still stands."""
-    mark, count = stamp(work.archives, chunk.entries), len(chunk.entries)
-    if before is not None and before == Done(chunk.index, mark, before.sha256, count):
-        length = count * int(np.prod(work.shape))
-        if before.sha256 == hash_range(file, chunk.offset, length):
-            return before
-    offset, hashed = chunk.offset, hashlib.sha256()
-    for entry in chunk.entries:
-        data = np.ascontiguousarray(image(entry, work, read))  # (H, W, C)
-        hashed.update(data)
-        if os.pwrite(file, data, offset) != data.nbytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        offset += data.nbytes
-    return Done(chunk.index, mark, hashed.hexdigest(), count)
+def decode_image(entry: Entry, target: Target, read: Callable[[Entry], bytes]) -> np.ndarray:
+    """One image, uint8 (H, W, C). Raises UserError where it cannot be read or has another shape."""
+    name = entry_name(target.archives, entry)
+    image = pixels(read(entry), name, target.size, target.shape[2], target.resize)
+    if image.shape != target.shape:
+        height, width = image.shape[:2]
+        expected = f"{target.shape[1]} x {target.shape[0]}"
+        raise UserError(f"{name} is {width} x {height}, but the first image is {expected}; set `size`")
+    return image
 
 
-def image(entry: Entry, work: Work, read: Read) -> np.ndarray:
-    """One image, uint8 (H, W, C). Raises UserError where it cannot be had or has another shape."""
-    name = called(work.archives, entry)
-    found = pixels(read(entry), name, work.size, work.shape[2], work.resize)
-    if found.shape != work.shape:
-        height, width = found.shape[:2]
-        raise UserError(f"{name} is {width} x {height}, the first image {work.shape[1]} x {work.shape[0]}; set `size`")
-    return found
-
-
-def first(files: Files, size: int | None, channels: int, resize: str) -> np.ndarray:
-    """The first image, uint8 (H, W, C); all others are to have its shape."""
+def first_shape(files: Files, size: int | None, channels: int, resize: str) -> tuple[int, int, int]:
+    """(H, W, C) of the first image, which all others must have too."""
     with Archives(files.archives) as archives:
         entry = files.entries[0]
-        return pixels(archives.read(entry), called(files.archives, entry), size, channels, resize)
+        image = pixels(archives.read(entry), entry_name(files.archives, entry), size, channels, resize)
+    height, width, _ = image.shape
+    return height, width, channels
 
 
-def stamp(archives: tuple[Path, ...], entries: Iterable[Entry]) -> str:
-    """A digest of names, sizes and times of the files that the entries are in."""
+def files_stamp(archives: tuple[Path, ...], entries: Iterable[Entry]) -> str:
+    """A digest of the entries, and of the sizes and times of the files they lie in."""
     paths = dict.fromkeys(archives[i] if archives[i].is_file() else archives[i] / name for i, name in entries)
-    facts = [path.stat() if path.exists() else None for path in paths]
-    return digest([list(entries), [fact and (fact.st_size, fact.st_mtime_ns) for fact in facts]])
+    statuses = [path.stat() if path.exists() else None for path in paths]
+    return digest([list(entries), [status and (status.st_size, status.st_mtime_ns) for status in statuses]])
 
 
 def hash_range(file: int, offset: int, length: int) -> str:
     """sha256 of `length` bytes of an open file."""
     hashed = hashlib.sha256()
-    for start in range(0, length, PIECE):
-        hashed.update(os.pread(file, min(PIECE, length - start), offset + start))
+    for start in range(0, length, BLOCK):
+        hashed.update(os.pread(file, min(BLOCK, length - start), offset + start))
     return hashed.hexdigest()

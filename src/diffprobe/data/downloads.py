@@ -1,4 +1,4 @@
-"""Public archives: from where, how large, with which SHA-256; fetched over HTTP or from a mirror, always checked."""
+"""Archives of public datasets: downloaded or taken from a mirror, always verified by SHA-256."""
 
 import errno
 import http.client
@@ -15,14 +15,14 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, sha256
 
 CHUNK = 1 << 20  # bytes
-WAITS = (1.0, 5.0)  # seconds before each further try
+WAITS = (1.0, 5.0)  # seconds before each retry
 TIMEOUT = 60.0  # seconds without a byte
-FULL = (errno.ENOSPC, errno.EDQUOT)  # of the disk
-TRY_AGAIN = (408, 429)  # of the refusals (4xx), those that pass
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+TEMPORARY = (408, 429)  # client errors (4xx) that are worth a retry: timeout, too many requests
 
 
 class Archive(NamedTuple):
-    """A file that others publish."""
+    """A published file."""
 
     name: str
     url: str
@@ -62,35 +62,31 @@ FILES: dict[str, tuple[Archive, ...]] = {
 
 
 def fetch(archive: Archive, target: Path, mirror: str | None, report: Callable[[int], None]) -> None:
-    """Bring a file to `target`, whole and with the right SHA-256, or not at all.
+    """Put a file at `target`, complete and with the right SHA-256, or not at all.
 
-    `mirror` is a folder that holds the file, or the http(s) address of one; `report` is told the bytes so far. A
-    target that is right is left as it is.
+    `mirror` is a folder that holds the file, or the http(s) address of one; `report` is called with the number of bytes
+    so far. A target that already has the right SHA-256 is kept.
 
     Raises:
-        UserError: no network, no such file at the mirror, another file than the one expected, a full disk.
+        UserError: no network, no such file at the mirror, a wrong SHA-256, a full disk.
     """
     if not (target.is_file() and sha256(target) == archive.sha256):
         try:
-            bring(archive, target, mirror, report)
+            if mirror is not None and not mirror.startswith(("http://", "https://")):
+                link_or_copy(archive, Path(mirror).expanduser() / archive.name, target)
+            else:
+                url = archive.url if mirror is None else f"{mirror.rstrip('/')}/{archive.name}"
+                with atomic(target) as partial:
+                    download(url, partial, report)
+                    verify(archive, partial, url)
         except OSError as error:
-            needs = f" (it needs {archive.bytes:,} bytes)" if error.errno in FULL else ""
-            raise UserError(f"{error.filename or target}: {error.strerror}{needs}; put it right, run again") from None
+            needs = f" (it needs {archive.bytes:,} bytes)" if error.errno in DISK_FULL else ""
+            raise UserError(f"{error.filename or target}: {error.strerror}{needs}; fix this and run again") from None
     report(archive.bytes)
 
 
-def bring(archive: Archive, target: Path, mirror: str | None, report: Callable[[int], None]) -> None:
-    if mirror is not None and not mirror.startswith(("http://", "https://")):
-        return copy(archive, Path(mirror).expanduser() / archive.name, target)
-    url = archive.url if mirror is None else f"{mirror.rstrip('/')}/{archive.name}"
-    with atomic(target) as partial:
-        download(url, partial, report)
-        verify(archive, partial, url)
-    return None
-
-
-def copy(archive: Archive, source: Path, target: Path) -> None:
-    """Take a file from a folder: the same file under two names where the file system can do that."""
+def link_or_copy(archive: Archive, source: Path, target: Path) -> None:
+    """Take a file from a folder, as a hard link where the file system allows it."""
     if not source.is_file():
         raise UserError(f"{source}: no such file; put {archive.name} there, or leave `mirror` out to download it")
     verify(archive, source, str(source))
@@ -98,29 +94,30 @@ def copy(archive: Archive, source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)
-    except OSError:  # another file system, or not ours to link
+    except OSError:  # another file system, or a file of another user
         with atomic(target) as partial:
             shutil.copyfile(source, partial)
 
 
 def verify(archive: Archive, path: Path, origin: str) -> None:
-    found = sha256(path)
-    if found != archive.sha256:
+    """Raise UserError unless a file has the published SHA-256; `origin` is for the message."""
+    actual = sha256(path)
+    if actual != archive.sha256:
         raise UserError(
-            f"{origin}: another file than expected (SHA-256 {found}, expected {archive.sha256}); "
+            f"{origin}: wrong file (SHA-256 {actual}, expected {archive.sha256}); "
             f"get the right {archive.name} and name its folder in `mirror`"
         )
 
 
 def download(url: str, path: Path, report: Callable[[int], None]) -> None:
-    """Download `url` to `path`; a broken connection is taken up again where it broke, a few times."""
+    """Download `url` to `path`, resuming where a connection broke, up to len(WAITS) times."""
     for wait in (*WAITS, None):
         try:
             return stream(url, path, report)
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in FULL:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
-            if wait is None or refused(error):
+            if wait is None or is_permanent(error):
                 raise UserError(
                     f"{url}: {reason(error)}; try again, or name a folder that holds the file in `mirror`"
                 ) from None
@@ -129,7 +126,7 @@ def download(url: str, path: Path, report: Callable[[int], None]) -> None:
 
 
 def stream(url: str, path: Path, report: Callable[[int], None]) -> None:
-    """Append to `path` what it lacks of `url`; where the server cannot give a part, begin again."""
+    """Append to `path` what it lacks of `url`; start over where the server ignores the requested range."""
     done = path.stat().st_size if path.exists() else 0
     headers = {"User-Agent": "diffprobe", **({"Range": f"bytes={done}-"} if done else {})}
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
@@ -145,14 +142,14 @@ def stream(url: str, path: Path, report: Callable[[int], None]) -> None:
         raise ConnectionError(f"the connection broke after {done:,} of {total:,} bytes")
 
 
-def refused(error: Exception) -> bool:
-    """Whether the server said no in a way that will not pass."""
-    return isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in TRY_AGAIN
+def is_permanent(error: Exception) -> bool:
+    """Whether a retry would meet the same answer of the server."""
+    return isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in TEMPORARY
 
 
 def reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server answers {error.code} {error.reason}"
+        return f"the server answered {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         return f"cannot be reached ({error.reason})"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Images into the forms that other people's tools read: ADM's .npz, a folder of PNGs. Streams, whole or not at all."""
+"""Images in forms that other tools read: ADM's .npz, a folder of PNGs. Streamed, and written whole or not at all."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -13,20 +13,21 @@ from diffprobe.data.images import full_disk_named
 from diffprobe.data.imagesets import BLOCK, KEY, THREADS, ImageSet, batches
 from diffprobe.runtime.files import atomic, refuse_existing
 
-DIGITS = 6  # of a PNG's name, at least
+DIGITS = 6  # in a PNG's name, at least
 
 
 def to_npz(images: ImageSet, path: Path, colour: bool = True) -> None:
-    """Write the images as the evaluation suite of ADM (Dhariwal & Nichol 2021) reads them.
+    """Write images for the evaluation suite of ADM (Dhariwal & Nichol 2021).
 
-    An uncompressed zip with the one member arr_0.npy, uint8 (N, H, W, 3). Its Inception graph takes RGB, so grey
-    images are repeated to three channels; without `colour` they stay (N, H, W, 1). Equal images make equal bytes.
-    Raises UserError for a full disk and for images that cannot be read.
+    That is an uncompressed zip with one member, arr_0.npy, uint8 (N, H, W, 3). The suite's Inception graph takes RGB,
+    so grey images are repeated to three channels; without `colour` they stay (N, H, W, 1). Equal images make equal
+    bytes. Raises UserError for a full disk and for unreadable images.
     """
     shape = (images.n, *images.shape[:2], 3 if colour else images.shape[2])
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    member = ZipInfo(KEY, date_time=(1980, 1, 1, 0, 0, 0))  # the time of writing must not change a byte
-    member.create_system = 3  # nor the system
+    # A fixed date and system, which would otherwise make the bytes depend on when and where they are written.
+    member = ZipInfo(KEY, date_time=(1980, 1, 1, 0, 0, 0))
+    member.create_system = 3  # Unix
     with (
         full_disk_named(path, math.prod(shape)),
         atomic(path) as partial,
@@ -39,9 +40,9 @@ def to_npz(images: ImageSet, path: Path, colour: bool = True) -> None:
 
 
 def to_png(images: ImageSet, folder: Path) -> None:
-    """Write the images as 000000.png and so on, with more digits where there are more images; nothing is lost.
+    """Write images as 000000.png and so on, with as many digits as their number needs.
 
-    Raises UserError for a folder that is not empty, for a full disk and for images that cannot be read.
+    Raises UserError for a folder that is not empty, for a full disk and for unreadable images.
     """
     refuse_existing(folder)
     digits = max(DIGITS, len(str(images.n - 1)))
@@ -54,5 +55,5 @@ def to_png(images: ImageSet, folder: Path) -> None:
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """One image uint8 (H, W, C); fast rather than small."""
+    """One image uint8 (H, W, C); compressed for speed rather than size."""
     path.write_bytes(png_encode(image[..., 0].copy() if image.shape[2] == 1 else image, level=1))

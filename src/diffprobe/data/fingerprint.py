@@ -1,4 +1,4 @@
-"""Whether a local source has changed, told without reading its images."""
+"""Detects that a local source has changed, without reading its images."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -8,50 +8,52 @@ from pathlib import Path
 from diffprobe.data.sources.names import is_hidden, is_image
 from diffprobe.runtime.files import digest
 
-FILES = 20_000  # images of a folder that are looked at one by one; of larger ones only the folders are
+FILES = 20_000  # images of a folder whose status is read one by one; of larger folders only the sub-folders' is
 ARRAYS = (".npy", ".safetensors")
+
+Stamp = list[str | int]  # name, size (0 for a folder), time of the last change (ns)
 
 
 def fingerprint(paths: Iterable[str]) -> str | None:
-    """A digest of the names, sizes and times of zips and of the images in folders; None where there is no such source.
+    """A digest of the names, sizes and times of zips and of the images in folders; None if no path exists.
 
-    Of a folder with more than FILES images it holds the folders' times alone, which change when a file comes or goes
-    but not when one is written over in place.
+    For a folder with more than FILES images it covers the folders' times alone, which change when a file is added or
+    removed but not when one is overwritten in place.
     """
-    seen = [entry for top in map(Path, paths) if top.exists() for entry in looked_at(top)]
-    return digest(sorted(seen)) if seen else None
+    stamps = [entry for top in map(Path, paths) if top.exists() for entry in stamps_of(top)]
+    return digest(sorted(stamps)) if stamps else None
 
 
-def looked_at(top: Path) -> list[list]:
+def stamps_of(top: Path) -> list[Stamp]:
     if top.is_file():
         return [stamp(top, top.name)]
-    images = list(islice((path for path in below(top) if is_image(path.name)), FILES + 1))
-    chosen = images if len(images) <= FILES else [top, *(path for path in below(top) if path.is_dir())]
-    return [stamp(path, ascii(str(path.relative_to(top)))) for path in chosen]
+    images = list(islice((path for path in walk(top) if is_image(path.name)), FILES + 1))
+    paths = images if len(images) <= FILES else [top, *(path for path in walk(top) if path.is_dir())]
+    return [stamp(path, ascii(str(path.relative_to(top)))) for path in paths]
 
 
 def fingerprint_arrays(folders: Iterable[str]) -> str | None:
-    """The same of the .npy and .safetensors that lie right in the folders, by as much of them as is soon looked at."""
-    seen = [[number, *arrays_in(Path(top))] for number, top in enumerate(folders) if Path(top).is_dir()]
-    return digest(seen) if seen else None
+    """The same for the .npy and .safetensors files directly in folders."""
+    stamps = [[number, *array_stamps(Path(top))] for number, top in enumerate(folders) if Path(top).is_dir()]
+    return digest(stamps) if stamps else None
 
 
-def arrays_in(folder: Path) -> list[list]:
-    with os.scandir(folder) as entries:  # of a million files, no more than is needed is listed
+def array_stamps(folder: Path) -> list[Stamp]:
+    with os.scandir(folder) as entries:
         names = (entry.name for entry in entries if entry.name.endswith(ARRAYS) and not is_hidden(entry.name))
-        found = sorted(islice(names, FILES + 1))
-    return [stamp(folder, "")] if len(found) > FILES else [stamp(folder / name, ascii(name)) for name in found]
+        first = sorted(islice(names, FILES + 1))  # stops early in a folder of a million files
+    return [stamp(folder, "")] if len(first) > FILES else [stamp(folder / name, ascii(name)) for name in first]
 
 
-def below(folder: Path) -> Iterator[Path]:
-    """All that is below a folder, except what is hidden; links to folders are not followed."""
+def walk(folder: Path) -> Iterator[Path]:
+    """All paths below a folder, without hidden ones; links to folders are not followed."""
     for path in folder.iterdir():
         if not is_hidden(path.name):
             yield path
             if path.is_dir() and not path.is_symlink():
-                yield from below(path)
+                yield from walk(path)
 
 
-def stamp(path: Path, name: str) -> list:
+def stamp(path: Path, name: str) -> Stamp:
     status = path.stat()
     return [name, status.st_size if path.is_file() else 0, status.st_mtime_ns]

@@ -1,4 +1,4 @@
-"""The image store: made of arrays or files, read by split or by rows. Its file is described in `data.hdf5`."""
+"""The image store: made from arrays or files, read by split or by rows. Its file format is described in `data.hdf5`."""
 
 import errno
 import json
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import h5py
 import numpy as np
@@ -14,24 +14,37 @@ import PIL
 from PIL import Image
 
 from diffprobe.data import convert, hdf5
-from diffprobe.data.decode import Chunk, Work, decode, first
-from diffprobe.data.hdf5 import CHUNK, Store, content_hash, open_store
+from diffprobe.data.decode import Chunk, Target, decode_chunks, first_shape
+from diffprobe.data.hdf5 import CHUNK, Columns, ImageStore, content_hash, open_store
 from diffprobe.data.links import decoding_of, survey
 from diffprobe.data.listing import Files
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, read_json, write_json
 
-__all__ = ["CHUNK", "Images", "batches", "check", "content_hash", "describe", "fill", "labels", "open_store"]
-__all__ += ["read", "write"]
+__all__ = ["CHUNK", "Images", "StoreSummary", "batches", "check", "content_hash", "describe", "fill", "gather"]
+__all__ += ["labels", "open_store", "read", "write"]
 
 
 class Images(NamedTuple):
-    """Rows of a store: images uint8 (N, H, W, C), labels int64 (N,), rows int64 (N,) their indices in the store."""
+    """Rows of a store: images uint8 (N, H, W, C), labels int64 (N,), and their indices in the store, int64 (N,)."""
 
     images: np.ndarray
     labels: np.ndarray
     rows: np.ndarray
+
+
+class StoreSummary(TypedDict):
+    """What other rooms need to know of a store, as receipts keep it."""
+
+    content: str  # a hash of everything in it
+    classes: list[str]
+    size: int
+    channels: int
+    images: int
+    train: int  # images of each split
+    select: int
+    test: int
 
 
 def read(path: Path, splits: Sequence[str]) -> Images:
@@ -47,41 +60,48 @@ def labels(path: Path, split: str) -> np.ndarray:
         return file["labels"][:][file["split"][:] == SPLITS.index(split)]
 
 
-def batches(file: Store, rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+def batches(file: ImageStore, rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
     """The images of `rows`, int64 (M,) in any order, as uint8 (up to `batch`, H, W, C); one batch is in memory."""
     for start in range(0, len(rows), batch):
         yield gather(file, rows[start : start + batch])
 
 
-def gather(file: Store, rows: np.ndarray) -> np.ndarray:
-    """The images of `rows`, int64 (M,), as uint8 (M, H, W, C), without reading chunks that hold none of them.
+def gather(file: ImageStore, rows: np.ndarray) -> np.ndarray:
+    """The images of `rows`, int64 (M,), as uint8 (M, H, W, C); only chunks that hold some of them are read.
 
-    Raises UserError where a chunk, or the file of an image, is not what it was.
+    Raises UserError where a chunk is damaged, or the file of an image has changed.
     """
     if file.links:
         return file.links.gather(rows)
-    found = np.empty((len(rows), *file.shape[1:]), np.uint8)
+    gathered = np.empty((len(rows), *file.shape[1:]), np.uint8)
+    # Sorted by row, so that every chunk is read (and verified) once.
     order = np.argsort(rows, kind="stable")
     borders = np.flatnonzero(np.diff(rows[order] // CHUNK)) + 1
     for part in np.split(order, borders) if len(rows) else ():
         chunk = int(rows[part[0]]) // CHUNK
-        found[part] = hdf5.sound_chunk(file, chunk)[rows[part] - chunk * CHUNK]
-    return found
+        gathered[part] = hdf5.read_chunk(file, chunk)[rows[part] - chunk * CHUNK]
+    return gathered
 
 
-def describe(path: Path) -> dict:
-    """What the store says of itself: content, classes, image size and channels, counts per split."""
+def describe(path: Path) -> StoreSummary:
     with open_store(path) as file:
         n, height, _, channels = file.shape
-        counts = {name: int((file["split"][:] == i).sum()) for i, name in enumerate(SPLITS)}
-        classes = json.loads(file.attrs["classes"])
-        content = file.attrs["content"].decode()
-    return {"content": content, "classes": classes, "size": height, "channels": channels, "images": n, **counts}
+        train, select, test = (int((file["split"][:] == split).sum()) for split in range(len(SPLITS)))
+        return {
+            "content": file.attrs["content"].decode(),
+            "classes": json.loads(file.attrs["classes"]),
+            "size": height,
+            "channels": channels,
+            "images": n,
+            "train": train,
+            "select": select,
+            "test": test,
+        }
 
 
 def check(path: Path) -> list[str]:
-    """Every damage in a store, by rows, one line each. Raises UserError where it cannot be opened."""
-    with open_store(path, sound=False) as file:
+    """Everything that is damaged in a store, one line each. Raises UserError where it cannot be opened."""
+    with open_store(path, verified=False) as file:
         return list(hdf5.damage(file))
 
 
@@ -95,7 +115,7 @@ def write(
 ) -> None:
     """Write images uint8 (N, H, W, C) as a store, whole or not at all; attributes are kept as text or JSON."""
     with full_disk_named(path, images.nbytes), atomic(path) as partial:
-        hdf5.allocate(partial, images.shape, labels, split, attributes, order)
+        hdf5.allocate(partial, images.shape, Columns(labels, split, order, attributes))
         with h5py.File(partial, "r+") as file:
             file["images"][:] = images
         hdf5.finish(partial, hdf5.chunk_hashes(images))
@@ -117,63 +137,81 @@ def fill(
     report: Callable[[int], object] = lambda done: None,
     **attributes: object,
 ) -> None:
-    """Make a store of images uint8 (N, H, W, C) or of files still to be decoded, by the rule of `data.convert`.
+    """Make a store of images uint8 (N, H, W, C), or of files still to be decoded, by the rule of `data.convert`.
 
-    Without `size` all images must be squares of one size. `order`, int64 (N,), says where in the source's listing
-    the rows were. Without `pixels` only where the files are is kept: they are decoded whenever they are read, and
-    what is wrong with them is found then. `scratch` is a folder of its own on the file system of `path`; a killed run
-    goes on there if files, labels, split, order, attributes and settings are the same. `report` hears the number of
-    images done. Neither `workers` nor kills change a byte of the store.
-    Raises UserError for an image that cannot be used and for a full disk.
+    Without `size` all images must be squares of one size. `order`, int64 (N,), gives each row's index in the source's
+    listing. Without `pixels` only the locations of the files are stored: they are decoded, and their damage is noticed,
+    on every read. `report` is called with the number of finished images.
+
+    `scratch` is a folder for this store alone, on the file system of `path`. A killed run is resumed from there if
+    files, labels, split, order, attributes and settings are the same. Neither `workers` nor kills change a byte of the
+    store. Raises UserError for an unusable image and for a full disk.
     """
     if isinstance(images, np.ndarray):
-        write(path, fitted(images, size, channels, resize), labels, split, order, **attributes)
+        write(path, resized(images, size, channels, resize), labels, split, order, **attributes)
         report(len(images))
         return
-    shape = first(images, size, channels, resize).shape  # (H, W, C)
-    if not pixels:
-        whole, source = (len(labels), *shape), (images, survey(images, report), decoding_of(size, resize))
+    columns = Columns(labels, split, order, attributes)
+    shape = first_shape(images, size, channels, resize)
+    if pixels:
+        decode_to_store(path, images, shape, size, resize, columns, scratch, workers, report)
+    else:
+        stamps, whole = survey(images, report), (len(labels), *shape)
         with full_disk_named(path, 128 * len(labels)), atomic(path) as partial:
-            hdf5.link(partial, whole, source, labels, split, attributes, order)
-        clear(scratch)
-        return
-    entries, raw = list(images.entries), scratch / "images.h5"
-    rule = [convert.VERSION, PIL.__version__, shape, size, resize]
-    rest = [hdf5.sha256(labels, split, *(() if order is None else (order,))), hdf5.plain(attributes)]
-    identity = digest([rule, [str(archive) for archive in images.archives], entries, rest])
-    with full_disk_named(raw, len(entries) * int(np.prod(shape))):
-        if not is_of(scratch, identity):
-            begin(scratch, identity, (len(entries), *shape), labels, split, attributes, order)
-        chunks = [Chunk(i, at, entries[i * CHUNK : (i + 1) * CHUNK]) for i, at in enumerate(hdf5.places(raw))]
-        work = Work(images.archives, raw, shape, size, resize)
-        done = decode(chunks, work, scratch / "journal.jsonl", workers, report)
-        hdf5.finish(raw, [bytes.fromhex(chunk.sha256) for chunk in done])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    raw.replace(path)
+            hdf5.write_links(partial, whole, images, stamps, decoding_of(size, resize), columns)
     clear(scratch)
 
 
-def fitted(images: np.ndarray, size: int | None, channels: int, resize: str) -> np.ndarray:
+def decode_to_store(
+    path: Path,
+    files: Files,
+    shape: tuple[int, int, int],
+    size: int | None,
+    resize: str,
+    columns: Columns,
+    scratch: Path,
+    workers: int,
+    report: Callable[[int], object],
+) -> None:
+    """Decode files into a store in `scratch`, resuming a killed run, then move it to `path`."""
+    entries, raw = list(files.entries), scratch / "images.h5"
+    rule = [convert.VERSION, PIL.__version__, shape, size, resize]
+    arrays = [array for array in (columns.labels, columns.split, columns.order) if array is not None]
+    rest = [hdf5.sha256(*arrays), hdf5.as_attributes(columns.attributes)]
+    identity = digest([rule, [str(archive) for archive in files.archives], entries, rest])
+    with full_disk_named(raw, len(entries) * int(np.prod(shape))):
+        if not can_resume(scratch, identity):
+            begin(scratch, identity, (len(entries), *shape), columns)
+        offsets = hdf5.chunk_offsets(raw)
+        chunks = [Chunk(i, offset, entries[i * CHUNK : (i + 1) * CHUNK]) for i, offset in enumerate(offsets)]
+        target = Target(files.archives, raw, shape, size, resize)
+        records = decode_chunks(chunks, target, scratch / "journal.jsonl", workers, report)
+        hdf5.finish(raw, [bytes.fromhex(record.sha256) for record in records])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw.replace(path)
+
+
+def resized(images: np.ndarray, size: int | None, channels: int, resize: str) -> np.ndarray:
     """Images uint8 (N, H, W, C) as (N, size, size, channels)."""
     if images.shape[1:] == (size or images.shape[1], size or images.shape[1], channels):
         return images
     pictures = (Image.fromarray(image[..., 0] if image.shape[2] == 1 else image) for image in images)
-    return np.stack([convert.fitted(it, f"image {row}", size, channels, resize) for row, it in enumerate(pictures)])
+    return np.stack([convert.resized(it, f"image {row}", size, channels, resize) for row, it in enumerate(pictures)])
 
 
-def is_of(scratch: Path, identity: str) -> bool:
-    """Whether a killed run left work in `scratch` that is of use to the run of this identity."""
+def can_resume(scratch: Path, identity: str) -> bool:
+    """Whether a run of this identity can go on with what a killed run left in `scratch`."""
     with suppress(OSError, ValueError):
         return read_json(scratch / "identity.json") == identity and (scratch / "images.h5").is_file()
     return False
 
 
-def begin(scratch: Path, identity: str, *store: object) -> None:
-    """An empty store in `scratch` in place of whatever it held; nothing is left where the disk cannot hold it."""
+def begin(scratch: Path, identity: str, shape: tuple[int, int, int, int], columns: Columns) -> None:
+    """Allocate an empty store in `scratch`; nothing is left there if the disk cannot hold it."""
     clear(scratch)
     scratch.mkdir(parents=True, exist_ok=True)
     try:
-        hdf5.allocate(scratch / "images.h5", *store)
+        hdf5.allocate(scratch / "images.h5", shape, columns)
         write_json(scratch / "identity.json", identity)
     except BaseException:
         clear(scratch)
@@ -181,7 +219,7 @@ def begin(scratch: Path, identity: str, *store: object) -> None:
 
 
 def clear(scratch: Path) -> None:
-    """Remove what `fill` keeps in its scratch, and the folder unless something else is in it."""
+    """Remove the files that `fill` writes to its scratch folder, and the folder unless it holds anything else."""
     for name in ("identity.json", "journal.jsonl", "images.h5"):
         (scratch / name).unlink(missing_ok=True)
     with suppress(OSError):
@@ -190,7 +228,7 @@ def clear(scratch: Path) -> None:
 
 @contextmanager
 def full_disk_named(path: Path, needs: int) -> Iterator[None]:
-    """Turn the errors of a full disk or a used-up quota into one line; `needs` in bytes."""
+    """Turn the errors of a full disk or an exceeded quota into one line; `needs` in bytes."""
     try:
         yield
     except OSError as error:

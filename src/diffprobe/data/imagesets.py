@@ -1,6 +1,6 @@
-"""Any set of images as a stream: image stores, samples, .npz and .npy, zips, folders.
+"""Any set of images as a stream: image stores, samples, .npz and .npy arrays, zips, folders.
 
-All kinds obey the rule of `data.convert`; without `size` their images have to be squares of one size already.
+All kinds follow the rule of `data.convert`; without `size` their images must already be squares of one size.
 """
 
 import math
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from io import BufferedIOBase
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -22,21 +23,22 @@ import PIL
 from numpy.lib import format as npy
 from PIL import Image
 
-from diffprobe.data import convert, decode, sources
+from diffprobe.data import convert, decode
 from diffprobe.data.archives import Archives
 from diffprobe.data.decode import THREADS
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.images import gather, open_store
 from diffprobe.data.listing import Files
 from diffprobe.data.samples import open_samples
-from diffprobe.data.sources.names import shown
+from diffprobe.data.sources import folder, zips
+from diffprobe.data.sources.names import display
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.runtime.manifests import ROOT
 
-KEY = "arr_0.npy"  # an .npz's member with the images, as ADM's suite has it
-RULE = {"rule": convert.VERSION, "pillow": PIL.__version__}  # by which files are decoded and sizes changed
+KEY = "arr_0.npy"  # the member of an .npz with the images, as in ADM's evaluation suite
+RULE = {"rule": convert.VERSION, "pillow": PIL.__version__}  # what decoded and resized pixels depend on
 BLOCK = 256  # images read ahead at least: a chunk of the stores
 SUFFIXES = {".h5": "store", ".npz": "array", ".npy": "array", ".zip": "zip"}
 KINDS = "an image store (.h5), samples (.zarr), .npz or .npy of uint8 (N, H, W, C), a .zip or a folder of images"
@@ -44,9 +46,9 @@ KINDS = "an image store (.h5), samples (.zarr), .npz or .npy of uint8 (N, H, W, 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images by row. `read` is made for rows in order; the files that it needs are closed when the set is gone."""
+    """Images by row. `read` is fastest in ascending order; its files are closed when the set is garbage-collected."""
 
-    origin: str  # what receipts and errors call it
+    origin: str  # for receipts and error messages
     n: int
     shape: tuple[int, int, int]  # (H, W, C) of every image
     read: Callable[[int, int], np.ndarray]  # (start, stop) to uint8 (stop - start, H, W, C); UserError for damage
@@ -54,7 +56,7 @@ class ImageSet:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What tells its content; found out when it is first asked for, since files have to be hashed for it."""
+        """Hashes of the content; computed on first use, since it may mean to read all files."""
         return self.identify()
 
 
@@ -66,19 +68,20 @@ def open_images(
     resize: str = "crop",
     channels: int | None = None,
 ) -> ImageSet:
-    """The images at `path`, by what is there; those of an image store by `splits`, in its order, None for all.
+    """The images at `path`, whatever they are kept in; of an image store the named splits, in its order, None for all.
 
-    Without `channels` files are read in colour, and what is an array already stays grey or in colour. Raises UserError
-    for what cannot be read, and for images that are not of one size where `size` is not given.
+    Without `channels` files are read in colour, and arrays stay grey or in colour. Raises UserError for what cannot be
+    read, and where `size` is not given for images of different sizes.
     """
     path = Path(path).expanduser()
     kind = kind_of(path)
     if splits is not None and kind != "store":
-        raise UserError(f"{shown(path)}: only an image store (.h5) has splits; leave them out")
+        raise UserError(f"{display(path)}: only an image store (.h5) has splits; leave them out")
     if kind in ("zip", "folder"):
-        return of_files(path, kind, size, resize, channels or 3)
-    images = of_store(path, splits) if kind == "store" else {"samples": of_samples, "array": of_array}[kind](path)
-    return fitted(images, size, resize, channels)
+        return open_files(path, kind, size, resize, channels or 3)
+    if kind == "store":
+        return resized(open_splits(path, splits), size, resize, channels)
+    return resized(open_sample_store(path) if kind == "samples" else open_array(path), size, resize, channels)
 
 
 def kind_of(path: Path) -> str:
@@ -87,88 +90,91 @@ def kind_of(path: Path) -> str:
         return "samples"
     kind = "folder" if path.is_dir() else SUFFIXES.get(path.suffix.lower())
     if kind is None or not path.exists():
-        what = "holds no images in a known form" if path.exists() else "no such file or folder"
-        raise UserError(f"{shown(path)}: {what}; images are read from {KINDS}")
+        what = "holds no images in a supported form" if path.exists() else "no such file or folder"
+        raise UserError(f"{display(path)}: {what}; images are read from {KINDS}")
     return kind
 
 
-def of_store(path: Path, splits: Sequence[str] | None) -> ImageSet:
+def open_splits(path: Path, splits: Sequence[str] | None) -> ImageSet:
     """The rows of the named splits of an image store, in its order."""
     named = [split for split in SPLITS if splits is None or split in splits]
-    if unknown := set(splits or ()) - set(SPLITS):
-        raise UserError(f"{shown(path)}: no split {shown(min(unknown))}; there are {', '.join(SPLITS)}")
+    if invalid := set(splits or ()) - set(SPLITS):
+        raise UserError(f"{display(path)}: no split {display(min(invalid))}; choose from {', '.join(SPLITS)}")
     file = open_store(path)
     rows = np.flatnonzero(np.isin(file["split"][:], [SPLITS.index(split) for split in named]))
-    origin = f"{shown(path)} ({', '.join(named)})"
+    origin = f"{display(path)} ({', '.join(named)})"
     if not len(rows):
         raise UserError(f"{origin}: holds no image; choose other splits")
     identity, shape = {"content": file.attrs["content"].decode(), "splits": named}, file.shape[1:]
     return ImageSet(origin, len(rows), shape, lambda start, stop: gather(file, rows[start:stop]), lambda: identity)
 
 
-def of_samples(path: Path) -> ImageSet:
+def open_sample_store(path: Path) -> ImageSet:
     samples = open_samples(path)
     identity = {"content": samples.content, "about": samples.about}
-    return ImageSet(shown(samples.path), samples.shape[0], samples.shape[1:], samples.read, lambda: identity)
+    return ImageSet(display(samples.path), samples.shape[0], samples.shape[1:], samples.read, lambda: identity)
 
 
-def of_array(path: Path) -> ImageSet:
-    """The images of an .npy, or of the arr_0 of an .npz, as ADM's suite has them."""
+def open_array(path: Path) -> ImageSet:
+    """The images of an .npy, or of the arr_0 of an .npz."""
     with readable(path):
-        rows = Rows(path)
-    return ImageSet(shown(path), rows.shape[0], rows.shape[1:], rows.read, lambda: {"sha256": sha256(path)})
+        reader = NpyReader(path)
+    return ImageSet(display(path), reader.shape[0], reader.shape[1:], reader.read, lambda: {"sha256": sha256(path)})
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """One line for a file that is not what it should be."""
+    """Turn what numpy and zipfile raise for a damaged file into one line."""
     try:
         yield
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise UserError(f"{shown(path)}: cannot be read whole ({error!r}); fetch or make it again") from None
+        raise UserError(f"{display(path)}: damaged or incomplete ({error!r}); download or create it again") from None
 
 
-class Rows:
-    """The rows of an .npy, on disk or inside a zip, without loading it whole."""
+class NpyReader:
+    """The rows of an .npy, on disk or inside a zip, without loading all of it."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.turn = path, Lock()
-        self.stream, length = opened(path)
+        self.path, self.lock = path, Lock()
+        self.stream, length = open_npy(path)
         weakref.finalize(self, self.stream.close)
-        self.shape = image_shape(path, self.stream)  # (N, H, W, C)
+        self.shape = read_shape(path, self.stream)  # (N, H, W, C)
         self.offset = self.stream.tell()
         if length != self.offset + math.prod(self.shape):
-            raise ValueError(f"it has {length} bytes, its header tells of {self.offset + math.prod(self.shape)}")
+            raise ValueError(f"it has {length} bytes, but by its header {self.offset + math.prod(self.shape)}")
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """uint8 (stop - start, H, W, C); forward is cheap. A zip's checksum is compared where its last row is read."""
+        """uint8 (stop - start, H, W, C). In a zip, seeking back starts over, and the CRC is checked at the last row."""
         images = np.empty((stop - start, *self.shape[1:]), np.uint8)
-        with self.turn, readable(self.path):
+        with self.lock, readable(self.path):
             self.stream.seek(self.offset + start * math.prod(self.shape[1:]))
-            if self.stream.readinto(images.reshape(-1)) != images.size:
-                raise EOFError("it ends early")
+            if self.stream.readinto(images.reshape(-1).data) != images.size:
+                raise EOFError("it ends too early")
         return images
 
 
-def opened(path: Path) -> tuple[Any, int]:
+def open_npy(path: Path) -> tuple[BufferedIOBase, int]:
     """An .npy as a binary stream, and its length in bytes."""
     if path.suffix.lower() == ".npy":
         return path.open("rb"), path.stat().st_size
     archive = zipfile.ZipFile(path)
     if KEY not in archive.namelist():
         has = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:9]) or "nothing"
-        raise UserError(f"{shown(path)}: holds no arr_0 (it has {shown(has)}); save the images as arr_0")
-    return archive.open(KEY), archive.getinfo(KEY).file_size
+        raise UserError(f"{display(path)}: holds no arr_0 (it has {display(has)}); save the images as arr_0")
+    stream = archive.open(KEY)
+    assert isinstance(stream, BufferedIOBase)
+    return stream, archive.getinfo(KEY).file_size
 
 
-def image_shape(path: Path, stream: Any) -> tuple[int, int, int, int]:
-    """(N, H, W, C) by an .npy's header, which is read; UserError where it tells of no images."""
+def read_shape(path: Path, stream: Any) -> tuple[int, int, int, int]:
+    """(N, H, W, C) from an .npy's header, leaving the stream at the data. Raises UserError unless it holds images."""
     read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    shape, by_columns, dtype = read(stream)
-    if dtype != np.uint8 or len(shape) not in (3, 4) or by_columns or 0 in shape:
-        what = f"{dtype} {shape}{' in the order of Fortran' if by_columns else ''}"
-        raise UserError(f"{shown(path)}: holds {what}; images are uint8 (N, H, W, C) or (N, H, W), in C's order")
-    return (*shape, 1) if len(shape) == 3 else shape
+    shape, column_major, dtype = read(stream)
+    if dtype != np.uint8 or len(shape) not in (3, 4) or column_major or 0 in shape:
+        what = f"{dtype} {shape}{' in Fortran order' if column_major else ''}"
+        raise UserError(f"{display(path)}: holds {what}; images are uint8 (N, H, W, C) or (N, H, W), in C order")
+    n, h, w, c = (*shape, 1) if len(shape) == 3 else shape
+    return n, h, w, c
 
 
 class Decoder:
@@ -176,80 +182,82 @@ class Decoder:
 
     def __init__(self, files: Files, size: int | None, resize: str, channels: int) -> None:
         self.entries = files.entries
-        shape = decode.first(files, size, channels, resize).shape
-        self.work = decode.Work(files.archives, Path(), shape, size, resize)
+        shape = decode.first_shape(files, size, channels, resize)
+        self.target = decode.Target(files.archives, Path(), shape, size, resize)
         self.archives = Archives(files.archives)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """uint8 (stop - start, H, W, C). Raises UserError for the first file that is damaged or of another size."""
         with ThreadPoolExecutor(THREADS) as pool:
-            decoded = pool.map(lambda it: decode.image(it, self.work, self.archives.read), self.entries[start:stop])
-            return np.array(list(decoded), np.uint8).reshape(-1, *self.work.shape)
+            images = pool.map(
+                lambda entry: decode.decode_image(entry, self.target, self.archives.read), self.entries[start:stop]
+            )
+            return np.array(list(images), np.uint8).reshape(-1, *self.target.shape)
 
 
-def of_files(path: Path, kind: str, size: int | None, resize: str, channels: int) -> ImageSet:
-    """The images of a zip or a folder, in the order of their names' bytes; `fingerprint` tells them."""
-    source = {"kind": kind, "labels": False, "path": str(path), "paths": [str(path)]}
-    found = Decoder(sources.find(source, {}).images, size, resize, channels)
+def open_files(path: Path, kind: str, size: int | None, resize: str, channels: int) -> ImageSet:
+    """The images of a zip or a folder, sorted by the bytes of their names and identified by their fingerprint."""
+    files = zips.list_files(path) if kind == "zip" else folder.list_files(path)[0]
+    decoder = Decoder(files, size, resize, channels)
     rule = {**RULE, "size": size, "resize": size and resize, "channels": channels}
-    n, shape = len(found.entries), found.work.shape
-    return ImageSet(shown(path), n, shape, found.read, lambda: {"files": fingerprint([str(path)]), **rule})
+    n, shape = len(files.entries), decoder.target.shape
+    return ImageSet(display(path), n, shape, decoder.read, lambda: {"files": fingerprint([str(path)]), **rule})
 
 
-def fitted(images: ImageSet, size: int | None, resize: str, channels: int | None) -> ImageSet:
-    """The images by the rule of `data.convert`; those that need no change are left alone."""
-    height, width, has = images.shape
-    if has not in convert.MODES or (size is None and height != width):
-        shapes = "images are to have 1 or 3 channels, and to be squares unless `size` is set"
-        raise UserError(f"{images.origin}: holds images of {images.shape}; {shapes}")
-    shape = (size or height, size or height, channels or has)
+def resized(images: ImageSet, size: int | None, resize: str, channels: int | None) -> ImageSet:
+    """The images by the rule of `data.convert`; a set that needs no change is returned as it is."""
+    height, width, own_channels = images.shape
+    if own_channels not in convert.MODES or (size is None and height != width):
+        expected = "images must have 1 or 3 channels, and be squares unless `size` is set"
+        raise UserError(f"{images.origin}: holds images of {images.shape}; {expected}")
+    shape = (size or height, size or height, channels or own_channels)
     if shape == images.shape:
         return images
     rule = {**RULE, "size": shape[0], "resize": resize, "channels": shape[2]}
-    read = partial(fit, images, *shape[1:], resize)
+    read = partial(read_resized, images, shape[0], shape[2], resize)
     return replace(images, shape=shape, read=read, identify=lambda: {**images.identity, **rule})
 
 
-def fit(images: ImageSet, size: int, channels: int, resize: str, start: int, stop: int) -> np.ndarray:
+def read_resized(images: ImageSet, size: int, channels: int, resize: str, start: int, stop: int) -> np.ndarray:
     """Rows of a set as uint8 (stop - start, size, size, channels)."""
-    found = np.empty((stop - start, size, size, channels), np.uint8)
+    block = np.empty((stop - start, size, size, channels), np.uint8)
     for row, image in enumerate(images.read(start, stop)):
         picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        found[row] = convert.fitted(picture, f"image {start + row} of {images.origin}", size, channels, resize)
-    return found
+        block[row] = convert.resized(picture, f"image {start + row} of {images.origin}", size, channels, resize)
+    return block
 
 
 def batches(images: ImageSet, batch: int, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-    """The images of rows start..stop in order, as uint8 (up to `batch`, H, W, C).
+    """The images of rows [start, stop) in order, as uint8 (up to `batch`, H, W, C).
 
-    One thread reads ahead while the caller is at work: two blocks of 256 images (of more where `batch` is more) are
-    in memory, and what the caller holds. What `images.read` raises is raised here; the thread ends with the iterator.
+    While the caller works a thread reads ahead, so two blocks of 256 images (or of `batch`, rounded up) are in memory
+    beside what the caller holds. Raises what `images.read` raises; the thread ends with the iterator.
     """
     stop = images.n if stop is None else stop
     if not 0 <= start <= stop <= images.n or batch < 1:
         raise ValueError(f"{images.origin}: rows {start} to {stop} of {images.n} in batches of {batch}")
-    return recut(ahead(images, -(-batch // BLOCK) * BLOCK, start, stop), batch)
+    return rebatch(read_blocks(images, -(-batch // BLOCK) * BLOCK, start, stop), batch)
 
 
-def ahead(images: ImageSet, rows: int, start: int, stop: int) -> Iterator[np.ndarray]:
-    """Blocks that begin at multiples of `rows`, each read while the caller has the one before."""
-    borders = [start, *range((start // rows + 1) * rows, stop, rows), stop]
+def read_blocks(images: ImageSet, size: int, start: int, stop: int) -> Iterator[np.ndarray]:
+    """Blocks that begin at multiples of `size`; each is read while the caller uses the one before."""
+    borders = [start, *range((start // size + 1) * size, stop, size), stop]
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(images.read, *borders[:2])
+        pending = reader.submit(images.read, *borders[:2])
         for span in pairwise(borders[1:]):
-            block = coming.result()
-            coming = reader.submit(images.read, *span)
+            block = pending.result()
+            pending = reader.submit(images.read, *span)
             yield block
-        yield coming.result()
+        yield pending.result()
 
 
-def recut(blocks: Iterator[np.ndarray], batch: int) -> Iterator[np.ndarray]:
-    """Blocks cut anew into batches, which are views of a block."""
-    left = np.empty(0)  # the images of a batch that is not yet full
+def rebatch(blocks: Iterator[np.ndarray], batch: int) -> Iterator[np.ndarray]:
+    """Blocks cut into batches, which are views of a block."""
+    rest = np.empty(0)  # the beginning of a batch that the next block completes
     for block in blocks:
-        block = np.concatenate([left, block]) if len(left) else block
+        block = np.concatenate([rest, block]) if len(rest) else block
         whole = len(block) // batch * batch
         yield from (block[row : row + batch] for row in range(0, whole, batch))
-        left = block[whole:].copy()
-    if len(left):
-        yield left
+        rest = block[whole:].copy()
+    if len(rest):
+        yield rest

@@ -1,11 +1,11 @@
-"""A store without pixels: where its images lie, and what makes pixels of them whenever they are read.
+"""A store without pixels: where its image files lie, to decode them on every read.
 
 archive  uint16 (N,), an index into the attribute `archives` (JSON: paths of folders and zips)
-names    uint8 (B,), the names inside the archives, one after the other; ends int64 (N,), where each ends
+names    uint8 (B,), the names inside the archives, concatenated; ends int64 (N,), where each ends
 stamps   int64 (N, 2), size and time (ns) of a file, size and checksum of a zip's entry
 
-attributes: shape (N, H, W, C); decoding (JSON: the rule's version, Pillow's, size, resize). A chunk's hash is over
-its rows of all this but `archives`, so that a folder may be moved, but its files must not change.
+attributes: shape (N, H, W, C); decoding (JSON: the rule's version, Pillow's, size, resize). A chunk's hash covers its
+rows of all this but not `archives`: a folder may be moved, but its files must not change.
 """
 
 import hashlib
@@ -21,33 +21,33 @@ import numpy as np
 import PIL
 
 from diffprobe.data import convert, decode
-from diffprobe.data.archives import Archives, Entry, Stamp, called
-from diffprobe.data.listing import CHUNK, Files
-from diffprobe.data.sources.names import raw
+from diffprobe.data.archives import Archives, Stamp, entry_name
+from diffprobe.data.listing import CHUNK, Entry, Files
+from diffprobe.data.sources.names import name_bytes
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical
 
 ARRAYS = ("names", "ends", "archive", "stamps")
-WAITING = 16  # threads that ask for sizes and times: over a network nearly all of it is waiting
-ASKED = 32  # files that such a thread asks for in one go
-BLOCK = 4 * CHUNK  # rows that are given to the decoding threads at once
-REMEDY = "put it back, or delete the store and run again"
+STAT_THREADS = 16  # that read sizes and times: on a network file system nearly all of it is latency
+STAT_BLOCK = 32  # files per task of such a thread
+DECODE_BLOCK = 4 * CHUNK  # rows queued for the decoding threads at once
+REMEDY = "restore it, or delete the store and run again"
 
 Link = tuple[Entry, Stamp]
 
 
-class Part(NamedTuple):
-    """Files that follow one another, one per row."""
+class LinkChunk(NamedTuple):
+    """The files of the consecutive rows of one chunk."""
 
     archive: np.ndarray  # uint16 (n,)
-    names: bytes  # one after the other
+    names: bytes  # concatenated
     ends: np.ndarray  # int64 (n,), where in `names` each ends
     stamps: np.ndarray  # int64 (n, 2)
 
     def hash(self, decoding: str) -> bytes:
-        """A sha256 over all that their pixels follow from."""
-        numbers = (array.tobytes() for array in (self.archive, self.ends, self.stamps))
-        return hashlib.sha256(b"".join((decoding.encode(), b"\0", *numbers, self.names))).digest()
+        """A sha256 over everything that determines their pixels."""
+        arrays = (array.tobytes() for array in (self.archive, self.ends, self.stamps))
+        return hashlib.sha256(b"".join((decoding.encode(), b"\0", *arrays, self.names))).digest()
 
     def link(self, row: int) -> Link:
         name = self.names[self.ends[row - 1] if row else 0 : self.ends[row]]
@@ -56,68 +56,67 @@ class Part(NamedTuple):
 
 
 def decoding_of(size: int | None, resize: str) -> str:
-    """What makes the pixels, besides the files: another version of it might make others."""
+    """What the pixels depend on besides the files: another version of either library may decode differently."""
     return canonical({"rule": convert.VERSION, "pillow": PIL.__version__, "size": size, "resize": resize})
 
 
 def survey(files: Files, report: Callable[[int], object] = lambda done: None) -> np.ndarray:
-    """The stamps of all files, int64 (N, 2); `report` hears how many. Raises UserError for one that is not there."""
-    found = np.empty((len(files.entries), 2), np.int64)
-    with Archives(files.archives) as archives, ThreadPoolExecutor(WAITING) as pool:
+    """The stamps of all files, int64 (N, 2); `report` gets the number done. Raises UserError if one is missing."""
+    surveyed = np.empty((len(files.entries), 2), np.int64)
+    with Archives(files.archives) as archives, ThreadPoolExecutor(STAT_THREADS) as pool:
         for row, stamp in enumerate(stamps(archives, files.entries, pool)):
             if stamp is None:
-                raise UserError(f"{called(files.archives, files.entries[row])} is gone; run again")
-            found[row] = stamp
+                raise UserError(f"{entry_name(files.archives, files.entries[row])} is gone; run again")
+            surveyed[row] = stamp
             if (row + 1) % CHUNK == 0:
                 report(row + 1)
-    report(len(found))
-    return found
+    report(len(surveyed))
+    return surveyed
 
 
 def stamps(archives: Archives, entries: Sequence[Entry], pool: ThreadPoolExecutor) -> Iterator[Stamp | None]:
-    """The stamp of each file, asked for by several threads."""
-    blocks = (entries[start : start + ASKED] for start in range(0, len(entries), ASKED))
+    """The stamp of each file, None where it is missing."""
+    blocks = (entries[start : start + STAT_BLOCK] for start in range(0, len(entries), STAT_BLOCK))
     return chain.from_iterable(pool.map(lambda block: [archives.stamp(entry) for entry in block], blocks))
 
 
-def write(file: h5py.File, shape: tuple[int, ...], files: Files, stamped: np.ndarray, decoding: str) -> None:
-    """Add where the images lie, and the hash of each chunk, to a store that has none."""
-    names = [raw(name) for _, name in files.entries]
+def write(file: h5py.File, shape: tuple[int, ...], files: Files, stamps: np.ndarray, decoding: str) -> None:
+    """Write the arrays and attributes described above, in place of pixels."""
+    names = [name_bytes(name) for _, name in files.entries]
     file.attrs["shape"] = np.array(shape, np.int64)
     file.attrs["archives"] = json.dumps([str(path.absolute()) for path in files.archives])
     file.attrs["decoding"] = decoding
     file["archive"] = np.array([index for index, _ in files.entries], np.uint16)
     file["names"] = np.frombuffer(b"".join(names), np.uint8)
     file["ends"] = np.cumsum([len(name) for name in names], dtype=np.int64)
-    file["stamps"] = stamped
+    file["stamps"] = stamps
 
 
-def hashes(file: h5py.File) -> list[bytes]:
-    """Of each chunk, as it follows from the file."""
+def chunk_hashes(file: h5py.File) -> list[bytes]:
+    """The hash of each chunk, computed from the arrays."""
     decoding = file.attrs["decoding"]
-    return [part_of(file, chunk).hash(decoding) for chunk in range(-(-len(file["ends"]) // CHUNK))]
+    return [read_chunk(file, chunk).hash(decoding) for chunk in range(-(-len(file["ends"]) // CHUNK))]
 
 
-def part_of(file: h5py.File, chunk: int) -> Part:
-    """The files of a chunk's rows."""
+def read_chunk(file: h5py.File, chunk: int) -> LinkChunk:
     rows = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
     begin = int(file["ends"][rows.start - 1]) if chunk else 0
     ends = file["ends"][rows]
     names = file["names"][begin : int(ends[-1])].tobytes()
-    return Part(file["archive"][rows], names, ends - begin, file["stamps"][rows])
+    return LinkChunk(file["archive"][rows], names, ends - begin, file["stamps"][rows])
 
 
-class Links:
-    """The images of an open store without pixels, decoded by a few threads; any thread may read."""
+class LinkedImages:
+    """The images of an open store without pixels, decoded by a few threads. Thread-safe."""
 
     def __init__(self, file: h5py.File) -> None:
         self.name = file.filename
-        self.file = h5py.File(file.id)  # not `file` itself, which holds this
+        self.file = h5py.File(file.id)  # a second object for the same file, since `file` itself refers to this one
         self.decoding: str = file.attrs["decoding"]
         rule = json.loads(self.decoding)
         archives = tuple(Path(path) for path in json.loads(file.attrs["archives"]))
         shape = tuple(file.attrs["shape"][1:].tolist())
-        self.work = decode.Work(archives, Path(), shape, rule["size"], rule["resize"])
+        self.target = decode.Target(archives, Path(), shape, rule["size"], rule["resize"])
         self.archives = Archives(archives)
         self.pool = ThreadPoolExecutor(decode.THREADS)
 
@@ -128,68 +127,68 @@ class Links:
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """The images of `rows`, int64 (M,), as uint8 (M, H, W, C).
 
-        Raises UserError where a file is gone, has changed, or cannot be decoded, and where the pixels would be those
-        of another version of the rule.
+        Raises UserError where a file is missing, has changed or cannot be decoded, and where this installation would
+        decode it differently.
         """
-        self.refuse_other_rule()
-        found = np.empty((len(rows), *self.work.shape), np.uint8)
-        for start in range(0, len(rows), BLOCK):
-            images = self.pool.map(self.image, self.links(rows[start : start + BLOCK]))
+        self.refuse_other_decoding()
+        gathered = np.empty((len(rows), *self.target.shape), np.uint8)
+        for start in range(0, len(rows), DECODE_BLOCK):
+            images = self.pool.map(self.image, self.links(rows[start : start + DECODE_BLOCK]))
             for row, image in enumerate(images, start):
-                found[row] = image
-        return found
+                gathered[row] = image
+        return gathered
 
     def links(self, rows: np.ndarray) -> list[Link]:
-        parts = {chunk: self.part(chunk) for chunk in np.unique(rows // CHUNK).tolist()}
-        return [parts[row // CHUNK].link(row % CHUNK) for row in rows.tolist()]
+        chunks = {chunk: self.chunk(chunk) for chunk in np.unique(rows // CHUNK).tolist()}
+        return [chunks[row // CHUNK].link(row % CHUNK) for row in rows.tolist()]
 
-    def part(self, chunk: int) -> Part:
-        """A chunk's files, as they were written. Raises UserError where they are not."""
-        part = part_of(self.file, chunk)
-        if part.hash(self.decoding) != self.file["hashes"][chunk].tobytes():
-            rows = f"{chunk * CHUNK} to {chunk * CHUNK + len(part.ends) - 1}"
+    def chunk(self, number: int) -> LinkChunk:
+        """A chunk's files. Raises UserError where the store's record of them is damaged."""
+        chunk = read_chunk(self.file, number)
+        if chunk.hash(self.decoding) != self.file["hashes"][number].tobytes():
+            rows = f"{number * CHUNK} to {number * CHUNK + len(chunk.ends) - 1}"
             raise UserError(f"{self.name}: file names of rows {rows} are damaged; delete the file and run again")
-        return part
+        return chunk
 
     def image(self, link: Link) -> np.ndarray:
         """One image, uint8 (H, W, C), of the file that the store was made of."""
         entry, stamp = link
-        if trouble := self.trouble(link, self.archives.stamp(entry)):
-            raise UserError(trouble)
+        if problem := self.problem(link, self.archives.stamp(entry)):
+            raise UserError(problem)
         data = self.archives.read(entry)
-        if len(data) != stamp[0]:  # it is being written
-            raise UserError(self.trouble(link, (len(data), 0)))
-        return decode.image(entry, self.work, lambda _: data)
+        if len(data) != stamp[0]:  # the file is being written right now
+            raise UserError(self.problem(link, (len(data), 0)))
+        return decode.decode_image(entry, self.target, lambda _: data)
 
-    def trouble(self, link: Link, now: Stamp | None) -> str | None:
-        """The line about a file that is not what it was."""
+    def problem(self, link: Link, now: Stamp | None) -> str | None:
+        """An error message if a file is no longer what it was; `now` is its present stamp."""
         if now == link[1]:
             return None
         what = "is gone" if now is None else "has changed"
-        return f"{called(self.work.archives, link[0])} {what} since {self.name} was made; {REMEDY}"
+        return f"{entry_name(self.target.archives, link[0])} {what} since {self.name} was made; {REMEDY}"
 
     def damage(self) -> Iterator[str]:
-        """A line for each chunk that is damaged, or of which a file is gone or has changed; none is decoded."""
-        with ThreadPoolExecutor(WAITING) as pool:
-            for chunk in range(len(self.file["hashes"])):
+        """A line for each chunk that is damaged or has a missing or changed file; nothing is decoded."""
+        with ThreadPoolExecutor(STAT_THREADS) as pool:
+            for number in range(len(self.file["hashes"])):
                 try:
-                    part = self.part(chunk)
+                    chunk = self.chunk(number)
                 except UserError as error:
                     yield str(error)
                 else:
-                    yield from self.changed([part.link(row) for row in range(len(part.ends))], pool)
+                    yield from self.changes([chunk.link(row) for row in range(len(chunk.ends))], pool)
 
-    def changed(self, links: list[Link], pool: ThreadPoolExecutor) -> Iterator[str]:
-        """A line, if any of these files is gone or has changed."""
+    def changes(self, links: list[Link], pool: ThreadPoolExecutor) -> Iterator[str]:
+        """One line for a chunk if any of its files is missing or has changed."""
         now = stamps(self.archives, [entry for entry, _ in links], pool)
-        found = [line for link, stamp in zip(links, now, strict=True) if (line := self.trouble(link, stamp))]
-        if found:
-            yield found[0] if len(found) == 1 else f"{found[0]} (and {len(found) - 1} more of its chunk)"
+        problems = [line for link, stamp in zip(links, now, strict=True) if (line := self.problem(link, stamp))]
+        if problems:
+            yield problems[0] if len(problems) == 1 else f"{problems[0]} (and {len(problems) - 1} more of its chunk)"
 
-    def refuse_other_rule(self) -> None:
-        if self.decoding != decoding_of(self.work.size, self.work.resize):
+    def refuse_other_decoding(self) -> None:
+        if self.decoding != decoding_of(self.target.size, self.target.resize):
             made = json.loads(self.decoding)
             raise UserError(
-                f"{self.name}: made for Pillow {made['pillow']} and version {made['rule']} of the rule of decoding, "
+                f"{self.name}: made for Pillow {made['pillow']} and version {made['rule']} of the decoding rule, "
                 f"not {PIL.__version__} and {convert.VERSION}; install that Pillow, or delete the store and run again"
             )

@@ -1,14 +1,14 @@
-"""Between bytes and the numbers that networks see."""
+"""Conversion between stored bytes and the values that networks take."""
 
 import torch
 from torch import Tensor
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """[-1, 1] floats (B, C, H, W) to uint8 (B, H, W, C), rounded to the nearest."""
+    """Floats in [-1, 1], (B, C, H, W), to uint8 (B, H, W, C), rounded to nearest."""
     return (x * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 (B, H, W, C) to [-1, 1] floats (B, C, H, W), channels last in memory."""
+    """uint8 (B, H, W, C) to floats in [-1, 1], (B, C, H, W), channels last in memory."""
     return (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Rows: tensors whose entries belong together, and how they come to their places."""
+"""Rows of a dataset as tuples of tensors, and how they are copied to where they belong."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprobe.data.buffers import Spare
+from diffprobe.data.buffers import BufferPool
 
-Rows = tuple[Tensor, ...]  # tensors (n, ...), the i-th entries of which belong together
-Kinds = Sequence[tuple[Sequence[int], torch.dtype]]  # the shape and dtype of a row of each
-
-
-def room(kinds: Kinds, n: int, memory: Spare) -> Rows:
-    """Tensors for n such rows, not yet filled."""
-    return tuple(memory.empty((n, *shape), dtype) for shape, dtype in kinds)
+Rows = tuple[Tensor, ...]  # tensors (n, ...); the i-th entries of all of them belong to one image
+RowTypes = Sequence[tuple[Sequence[int], torch.dtype]]  # shape and dtype of one row of each tensor
 
 
-def put(rows: np.ndarray, places: np.ndarray, part: np.ndarray) -> None:
-    """Each row of a part to its place, int64 (n,); a row whose place is -1 to none.
+def allocate(types: RowTypes, n: int, pool: BufferPool) -> Rows:
+    """Uninitialised tensors for n rows."""
+    return tuple(pool.empty((n, *shape), dtype) for shape, dtype in types)
 
-    By numpy, which wakes no other threads: those that torch wakes for it spin for longer than the copy takes.
+
+def scatter(target: np.ndarray, positions: np.ndarray, source: np.ndarray) -> None:
+    """target[positions[i]] = source[i], for positions int64 (n,); rows with position -1 are skipped.
+
+    In numpy: torch would wake its thread pool, whose threads spin for longer than the copy takes.
     """
-    if (places < 0).any():
-        places, part = places[places >= 0], part[places >= 0]
-    rows[places] = part
+    if (positions < 0).any():
+        positions, source = positions[positions >= 0], source[positions >= 0]
+    target[positions] = source
 
 
-def transfer(rows: Tensor, place: Tensor) -> None:
-    """Rows from the host to a place there, or on a GPU, which is not waited for."""
-    if place.is_cuda:
-        place.copy_(rows, non_blocking=True)
+def copy_rows(source: Tensor, target: Tensor) -> None:
+    """Copy rows from the host to a tensor on the host, or on a GPU without waiting for it."""
+    if target.is_cuda:
+        target.copy_(source, non_blocking=True)
     else:
-        place.numpy()[:] = rows.numpy()  # not by torch: see `put`
+        target.numpy()[:] = source.numpy()  # in numpy for the reason given at `scatter`

@@ -1,111 +1,113 @@
-"""Views: what an image is turned into before it is encoded, or trained on. Kinds, as in the config:
+"""Views: what an image is turned into before it is encoded or trained on.
 
-{kind: identity}
-{kind: mirror}                                                  flipped left to right
-{kind: crop, pad: 4, flip: true, fill: zero | edge, count: 10}  a random flip (p 0.5), then a random crop of the
-                                                                padded image at its own size; `count` draws of it
+identity   the image as it is
+mirror     flipped left to right
+crop       a random flip (p = 0.5), then a random crop of the padded image at its original size: the usual augmentation
+           of CIFAR-10 (He et al. 2016, section 4.2); the config asks for `count` draws of it
+
+In files a view is a plain dictionary: see `StoredView`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
 from diffprobe.config.names import VIEW_LABEL
-from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, uniform
 
-View = dict[str, Any]
+if TYPE_CHECKING:
+    from diffprobe.config.latents import View
 
-DEFAULTS: dict[str, View] = {
-    "identity": {},
-    "mirror": {},
-    "crop": {"pad": 4, "flip": True, "fill": "zero", "count": 1},
-}
-FILLS = ("zero", "edge")
-LABEL = VIEW_LABEL  # numbers that tell what a view has done to an image
+LABEL_DIM = VIEW_LABEL  # numbers in an image's augmentation label
 
 
-def expand(views: list[View]) -> list[View]:
-    """One entry per view: defaults filled in, `count` unrolled, each with its index in the list as its `draw`.
+class StoredView(TypedDict, total=False):
+    """One view as the attributes of a store have it; the last three keys belong to crops."""
 
-    Raises UserError for an unknown kind, option or fill.
-    """
-    expanded: list[View] = []
+    kind: str  # also `foreign`, for imported latents whose augmentation is not recorded
+    draw: int  # the index of the view, which keys its random draws
+    pad: int
+    flip: bool
+    fill: Literal["zero", "edge"]
+
+
+def expand(views: Sequence[View]) -> list[StoredView]:
+    """The configured views one by one: `count` unrolled, each with its index in the list as its `draw`."""
+    expanded: list[StoredView] = []
     for view in views:
-        full = complete(view)
-        count = full.pop("count", 1)
-        expanded += [{**full, "draw": len(expanded) + i} for i in range(count)]
+        for _ in range(view.count if view.kind == "crop" else 1):
+            stored: StoredView = {"kind": view.kind}
+            if view.kind == "crop":
+                stored |= {"pad": view.pad, "flip": view.flip, "fill": view.fill}
+            expanded.append({**stored, "draw": len(expanded)})
     return expanded
 
 
-def complete(view: View) -> View:
-    """A view with its kind's defaults."""
-    kind = view.get("kind")
-    if kind not in DEFAULTS:
-        raise UserError(f"views: kind {kind!r} is unknown; use {', '.join(DEFAULTS)}")
-    full = {"kind": kind, **DEFAULTS[kind], **view}
-    for option in full.keys() - DEFAULTS[kind].keys() - {"kind"}:
-        raise UserError(f"views: {kind} has no option {option!r}; it has {', '.join(DEFAULTS[kind]) or 'none'}")
-    if full.get("fill", "zero") not in FILLS:
-        raise UserError(f"views: fill {full['fill']!r} is unknown; use {' or '.join(FILLS)}")
-    return full
-
-
-def apply(view: View, images: Tensor, rows: Tensor, seed: int) -> Tensor:
+def apply(view: StoredView, images: Tensor, rows: Tensor, seed: int) -> Tensor:
     """One view of images, uint8 (B, H, W, C) to uint8 (B, H, W, C).
 
-    `view` is an entry of `expand`; rows int64 (B,) are the images' indices in the image store: with `seed` and the
-    view's draw they alone decide what is drawn, so that any batching gives the same bytes.
+    Rows int64 (B,) are the images' indices in the image store. Draws are keyed by seed, row and the view's draw alone,
+    so every batching gives the same bytes.
     """
     if view["kind"] == "identity":
         return images
     if view["kind"] == "mirror":
         return images.flip(2)
-    kinds = table([view]).to(rows.device).expand(len(rows), -1)
-    return shifted(images, *drawn(kinds, rows, seed), view["fill"])
+    table = view_table([view]).to(rows.device).expand(len(rows), -1)
+    return crop(images, *draw_crops(table, rows, seed), view["fill"])
 
 
-def table(views: Sequence[View]) -> Tensor:
-    """What is drawn for views, int64 (V, 4): the draw, the most that is shifted, whether flipped at random, or always.
+def view_table(views: Sequence[StoredView]) -> Tensor:
+    """Views as numbers, int64 (V, 4): draw, padding, random flip (0 or 1), certain flip (0 or 1).
 
-    Nothing but a draw for the image as it is, and for views of other kinds, of which nothing is known.
+    All but the draw are 0 for an identity, and for views of foreign kinds, whose transforms are not recorded.
     """
-    names = ("draw", "pad", "flip")
-    return torch.tensor([[*(view.get(name, 0) for name in names), view["kind"] == "mirror"] for view in views])
+    return torch.tensor(
+        [
+            [view.get("draw", 0), view.get("pad", 0), view.get("flip", False), view["kind"] == "mirror"]
+            for view in views
+        ]
+    )  # fmt: skip
 
 
-def drawn(kinds: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """What is done to each image by a view, its row of `table`, int64 (B, 4): its shift int64 (B, 2), down and right
-    from -pad to pad, and its flip (B,).
+def draw_crops(table: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Each image's shift, int64 (B, 2), down and right in [-pad, pad], and whether it is flipped, bool (B,).
+
+    `table` (B, 4) holds the row of `view_table` for each image's view.
     """
-    draw, pad, sometimes, always = kinds.unbind(1)
+    draw, pad, random_flip, mirror = table.unbind(1)
     u = uniform(Key(seed, "view"), rows, (3,), draw)  # (B, 3)
     shift = (u[:, :2] * (2 * pad + 1)[:, None]).long() - pad[:, None]
-    return shift, (u[:, 2] < 0.5) & sometimes.bool() | always.bool()
+    return shift, (u[:, 2] < 0.5) & random_flip.bool() | mirror.bool()
 
 
-def label(kinds: Tensor, rows: Tensor, seed: int) -> Tensor:
-    """What was done to each image by its view, a row of `table`: float32 (B, 3): shift down and right, in paddings,
-    and 1 where it was flipped.
+def augment_labels(table: Tensor, rows: Tensor, seed: int) -> Tensor:
+    """What its view did to each image, float32 (B, 3): shift down and right in units of the padding, 1 if flipped.
 
-    A network that is told this does not take the augmented images for the dataset's own: asked with zeros, it draws
-    those (Karras et al., Training GANs with limited data, 2020; EDM 2022, F.2).
+    A network conditioned on these labels does not leak augmentations into its samples: given zeros, it draws images
+    from the undistorted distribution (Karras et al. 2022, EDM, appendix F.2). `table` is as in `draw_crops`.
     """
-    if not kinds[:, 1:].any():
-        return torch.zeros(len(rows), LABEL)
-    shift, flip = drawn(kinds, rows, seed)
-    return torch.cat([shift / kinds[:, 1:2].clamp(min=1), flip[:, None]], dim=1)
+    if not table[:, 1:].any():
+        return torch.zeros(len(rows), LABEL_DIM)
+    shift, flip = draw_crops(table, rows, seed)
+    return torch.cat([shift / table[:, 1:2].clamp(min=1), flip[:, None]], dim=1)
 
 
-def shifted(images: Tensor, shift: Tensor, flip: Tensor, fill: str) -> Tensor:
-    """Each image flipped where `flip` (B,), then read from `shift` (B, 2) = (down, right) on, in its own size."""
+def crop(images: Tensor, shift: Tensor, flip: Tensor, fill: Literal["zero", "edge"]) -> Tensor:
+    """Flip where `flip` (B,) says so, then cut (H, W) from the padded image at `shift` (B, 2) = (down, right).
+
+    Padding is never materialised: coordinates are clamped to the image, which repeats its edge, and with a fill of
+    `zero` what lies outside is masked.
+    """
     b, h, w, _ = images.shape
     y = torch.arange(h, device=images.device) + shift[:, :1]  # (B, H)
     x = torch.arange(w, device=images.device) + shift[:, 1:]  # (B, W)
     inside = ((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None, :]  # (B, H, W)
     y, x = y.clamp(0, h - 1), x.clamp(0, w - 1)
     x = torch.where(flip[:, None], w - 1 - x, x)
-    found = images[torch.arange(b, device=images.device)[:, None, None], y[:, :, None], x[:, None, :]]  # (B, H, W, C)
-    return found if fill == "edge" else found * inside[..., None]
+    cropped = images[torch.arange(b, device=images.device)[:, None, None], y[:, :, None], x[:, None, :]]  # (B, H, W, C)
+    return cropped if fill == "edge" else cropped * inside[..., None]

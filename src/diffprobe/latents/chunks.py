@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import views
-from diffprobe.data.rows import Kinds, Rows, put
+from diffprobe.data.rows import Rows, RowTypes, scatter
 from diffprobe.latents.shards import CHUNK
 from diffprobe.latents.store import Latents
 from diffprobe.runtime.keyed import Key, bits
@@ -31,7 +31,7 @@ class LatentChunks:
         self.sizes = [stop - start for _, start, stop in self.chunks]
         self.labels = {split: torch.from_numpy(latents.labels(split)) for split in splits}
         self.rows = {split: torch.from_numpy(latents.rows(split)) for split in splits}
-        self.tables = {split: views.table(latents.views[split]) for split in splits}
+        self.tables = {split: views.view_table(latents.views[split]) for split in splits}
         self.pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1))  # that read; on two cores a third was no faster
         self.first_view = bits(Key(seed, "first view"), torch.arange(len(self.chunks)), 1)[:, 0].tolist()
 
@@ -49,9 +49,9 @@ class LatentChunks:
         return (self.first_view[number] + epoch) % self.views(number)
 
     @property
-    def kinds(self) -> Kinds:
+    def row_types(self) -> RowTypes:
         """Of moments, labels and what views did."""
-        return (self.latents.stored_shape, torch.float16), ((), torch.int64), ((views.LABEL,), torch.float32)
+        return (self.latents.stored_shape, torch.float16), ((), torch.int64), ((views.LABEL_DIM,), torch.float32)
 
     def fill(self, view: int, number: int, window: Rows, places: Tensor) -> None:
         """A chunk's moments, in one of its views, to these places of a window, int64 (n,); a row whose place is -1 to
@@ -61,7 +61,7 @@ class LatentChunks:
         rows = window[0].flatten(1).view(torch.uint8).numpy()  # (n, bytes of a row)
         self.latents.shards[split].read(view, start // CHUNK, rows, places.numpy())
 
-    def tell(self, chosen: Sequence[int], numbers: Sequence[int], window: Rows, places: Tensor) -> None:
+    def fill_labels(self, chosen: Sequence[int], numbers: Sequence[int], window: Rows, places: Tensor) -> None:
         """Labels, and what views did, of all rows of these chunks, each in its chosen view, to their places; all at
         once, since so many small operations chunk by chunk would take longer than reading.
         """
@@ -71,6 +71,6 @@ class LatentChunks:
             labels.append(self.labels[split][start:stop])
             rows.append(self.rows[split][start:stop])
             kinds.append(self.tables[split][view].expand(stop - start, -1))
-        did = views.label(torch.cat(kinds), torch.cat(rows), self.latents.identity["seed"])
+        did = views.augment_labels(torch.cat(kinds), torch.cat(rows), self.latents.identity["seed"])
         for whole, part in zip(window[1:], (torch.cat(labels), did), strict=True):
-            put(whole.numpy(), places.numpy(), part.numpy())
+            scatter(whole.numpy(), places.numpy(), part.numpy())

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import views
-from diffprobe.data.background import prefetched
-from diffprobe.data.hdf5 import Store as Images
+from diffprobe.data.background import prefetch
+from diffprobe.data.hdf5 import ImageStore
 from diffprobe.data.images import batches, open_store
 from diffprobe.data.splits import SPLITS
 from diffprobe.latents.parts import CHUNK, Part, Store, claims, made, write_part
@@ -26,7 +26,7 @@ from diffprobe.runtime.errors import UserError
 Moments = Callable[[Tensor], Tensor]  # uint8 (B, H, W, C) to (B, 2C, h, w): mean, then log-variance
 
 
-def split_arrays(file: Images, splits: list[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def split_arrays(file: ImageStore, splits: list[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Labels and rows, int64 (N,), of the named splits of an open image store: what `finish` asks for."""
     split, labels = file["split"][:], file["labels"][:]
     rows = {name: np.flatnonzero(split == SPLITS.index(name)) for name in splits}
@@ -87,7 +87,7 @@ def write_and_release(store: Store, part: Part, moments: np.ndarray, lock: int) 
 def encoded(
     store: Store,
     part: Part,
-    images: Images,
+    images: ImageStore,
     rows: np.ndarray,
     moments: Moments,
     batch: int,
@@ -102,7 +102,7 @@ def encoded(
     found, done = torch.empty(0), 0
     read = zip(batches(images, wanted, batch), torch.from_numpy(wanted).split(batch), strict=True)
     seen = (views.apply(view, torch.from_numpy(raw), keys, store.seed) for raw, keys in read)
-    with closing(prefetched(seen)) as coming:
+    with closing(prefetch(seen)) as coming:
         for pixels in coming:
             piece = stored(moments(pixels), store.holds)
             if not done:

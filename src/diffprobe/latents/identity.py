@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from diffprobe.config.latents import Identity, View
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
-from diffprobe.data.views import expand
+from diffprobe.data.views import StoredView, expand
 from diffprobe.latents.completion import Numbers
 from diffprobe.latents.parts import Store
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 
-PLAIN = [{"kind": "identity"}]
+PLAIN = [Identity(kind="identity")]
 
 
 def planned(
@@ -27,8 +30,9 @@ def planned(
     return Store(path, identity, config["seed"], counts, views(config, counts), config["shard_chunks"], holds)
 
 
-def views(config: dict, counts: dict[str, int]) -> dict[str, list[dict]]:
-    return {split: expand(config["views"] if split == "train" else PLAIN) for split in counts}
+def views(config: dict, counts: dict[str, int]) -> dict[str, list[StoredView]]:
+    train = TypeAdapter(list[View]).validate_python(config["views"])
+    return {split: expand(train if split == "train" else PLAIN) for split in counts}
 
 
 def numbers(scale: str | float, published: Numbers | None) -> Numbers | None:

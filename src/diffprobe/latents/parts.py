@@ -23,7 +23,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from diffprobe.data.views import View
+from diffprobe.data.views import StoredView
 from diffprobe.latents.shards import CHUNK
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes, write_json
@@ -66,7 +66,7 @@ class Store:
     identity: dict[str, Any]
     seed: int
     counts: dict[str, int]
-    views: dict[str, list[View]]
+    views: dict[str, list[StoredView]]
     shard_chunks: int
     holds: str = "moments"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from diffprobe.data.rows import put
+from diffprobe.data.rows import scatter
 from diffprobe.runtime.errors import UserError
 
 CHUNK = 256  # rows per inner chunk
@@ -73,7 +73,7 @@ class Shards:
             checksum = CHECKSUM if first + at_once >= CHUNK else 0
             read_exactly(file, block[: size + checksum], offset + first * self.row_bytes)
             found = google_crc32c.extend(found, block[:size])
-            put(rows, here, block[: len(here) * self.row_bytes].reshape(-1, self.row_bytes))
+            scatter(rows, here, block[: len(here) * self.row_bytes].reshape(-1, self.row_bytes))
         if found != int.from_bytes(block[size : size + CHECKSUM].tobytes(), "little"):
             raise ValueError("the checksum is wrong")
 

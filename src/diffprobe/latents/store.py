@@ -20,7 +20,7 @@ import torch
 import zarr
 from torch import Tensor
 
-from diffprobe.data.views import View
+from diffprobe.data.views import StoredView
 from diffprobe.latents.shards import CHUNK, REMEDY, Shards
 from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.errors import UserError
@@ -39,7 +39,7 @@ class Latents:
     path: Path
     identity: dict[str, Any]
     counts: dict[str, int]
-    views: dict[str, list[View]]
+    views: dict[str, list[StoredView]]
     shape: tuple[int, int, int]  # (C, h, w) of a latent
     scale: np.ndarray  # float32 (C,)
     shift: np.ndarray  # float32 (C,)

@@ -12,7 +12,7 @@ from diffprobe.data.images import CHUNK, gather, open_store
 from diffprobe.data.pixels import to_float
 from diffprobe.data.rows import Rows
 from diffprobe.data.splits import SPLITS
-from diffprobe.data.windows import Windows
+from diffprobe.data.window_stream import WindowStream
 
 WINDOW = 2**31  # bytes of images in a window, of which two are in memory; another number is another order
 
@@ -27,7 +27,7 @@ class ImageStream:
         self, path: Path, splits: Sequence[str], seed: int, device: torch.device, window: int | None = None
     ) -> None:
         chunks = ImageChunks(path, splits)
-        self.windows = Windows(chunks, seed, window or max(1, WINDOW // chunks.bytes), device)
+        self.windows = WindowStream(chunks, seed, window or max(1, WINDOW // chunks.bytes), device)
 
     def read(self, start: int, stop: int) -> Batch:
         """Positions `start` to before `stop`, at least one. Raises UserError where the store is damaged."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from diffprobe.data.batch import Batch
-from diffprobe.data.loading import Share
 from diffprobe.data.rows import Rows
-from diffprobe.data.windows import Windows
+from diffprobe.data.window import Share
+from diffprobe.data.window_stream import WindowStream
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.latents.store import Latents
 from diffprobe.runtime.keyed import Key, normal
@@ -77,4 +77,4 @@ def open_source(
     if latents.bytes <= budget.host and (room := shared(chunks, world)):
         return Resident(chunks, seed, window, device, room, world), f"{amount} in memory, once for all processes"
     share = Share(world.rank, world.size, batch)
-    return Windows(chunks, seed, window, device, share), f"{amount} streamed in windows of {window} chunks"
+    return WindowStream(chunks, seed, window, device, share), f"{amount} streamed in windows of {window} chunks"

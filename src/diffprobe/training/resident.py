@@ -8,18 +8,17 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from diffprobe.data.batch import spans
-from diffprobe.data.buffers import Spare
-from diffprobe.data.loading import order
-from diffprobe.data.rows import Rows
-from diffprobe.data.rows import room as room_for
-from diffprobe.data.windows import plan
+from diffprobe.data.batch import epoch_spans
+from diffprobe.data.buffers import BufferPool
+from diffprobe.data.rows import Rows, allocate
+from diffprobe.data.window import window_order
+from diffprobe.data.window_stream import plan_epoch
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.training.world import World
 
 
 class Resident:
-    """All views of all rows, read in the very order of `data.windows.Windows` with this seed and window.
+    """All views of all rows, read in the very order of `data.window_stream.WindowStream` with this seed and window.
 
     `room` is where on the host they are kept, each process filling its part of it; None: on the device.
     """
@@ -34,7 +33,7 @@ class Resident:
         world: World | None = None,
     ) -> None:
         self.chunks, self.seed, self.device = chunks, seed, device
-        self.plan = lru_cache(2)(lambda epoch: plan(chunks.sizes, seed, window, epoch))
+        self.plan = lru_cache(2)(lambda epoch: plan_epoch(chunks.sizes, seed, window, epoch))
         self.order = lru_cache(2)(self.ordered)
         self.begins = torch.tensor([0, *accumulate(copies(chunks))])  # rows before each chunk's first view
         self.rows = on_device(chunks, self.begins, device) if room is None else room
@@ -43,7 +42,7 @@ class Resident:
 
     def read(self, start: int, stop: int) -> Rows:
         """The rows at positions `start` to before `stop`, at least one, on the device: each (stop - start, ...)."""
-        parts = [self.order(epoch)[begin:end] for epoch, begin, end in spans(start, stop, sum(self.chunks.sizes))]
+        parts = [self.order(epoch)[begin:end] for epoch, begin, end in epoch_spans(start, stop, sum(self.chunks.sizes))]
         rows = torch.cat(parts)
         found = tuple(whole.index_select(0, rows) for whole in self.rows)
         if self.device.type == "cuda" and not found[0].is_cuda:
@@ -55,7 +54,7 @@ class Resident:
         found = []
         for index, numbers in enumerate(self.plan(epoch).chunks):
             rows = torch.cat([self.where(epoch, number) for number in numbers])
-            found.append(torch.empty_like(rows).index_copy_(0, order(self.seed, epoch, index, len(rows)), rows))
+            found.append(torch.empty_like(rows).index_copy_(0, window_order(self.seed, epoch, index, len(rows)), rows))
         return torch.cat(found).to(self.rows[0].device)
 
     def where(self, epoch: int, number: int) -> Tensor:
@@ -72,10 +71,10 @@ def copies(chunks: LatentChunks) -> list[int]:
 def on_device(chunks: LatentChunks, begins: Tensor, device: torch.device) -> Rows:
     """All rows on the device, copied there chunk by chunk."""
     n = int(begins[-1])
-    whole = tuple(torch.empty(n, *shape, dtype=dtype, device=device) for shape, dtype in chunks.kinds)
-    memory = Spare(pinned=device.type == "cuda")
+    whole = tuple(torch.empty(n, *shape, dtype=dtype, device=device) for shape, dtype in chunks.row_types)
+    memory = BufferPool(pinned=device.type == "cuda")
     for number, (first, last) in enumerate(pairwise(begins.tolist())):
-        part = room_for(chunks.kinds, last - first, memory)
+        part = allocate(chunks.row_types, last - first, memory)
         every_view(chunks, number, part, 0)
         for all_rows, rows in zip(whole, part, strict=True):
             all_rows[first:last].copy_(rows)
@@ -95,15 +94,15 @@ def every_view(chunks: LatentChunks, number: int, room: Rows, first: int) -> Non
     places = first + torch.arange(len(chosen) * size)
     for view, here in zip(chosen, places.split(size), strict=True):
         chunks.fill(view, number, room, here)
-    chunks.tell(chosen, [number] * len(chosen), room, places)
+    chunks.fill_labels(chosen, [number] * len(chosen), room, places)
 
 
 def shared(chunks: LatentChunks, world: World) -> Rows | None:
     """Host memory for all rows, one for all processes of the world; None where there is not so much to be shared."""
     n = sum(copies(chunks))
     if world.size == 1:
-        return room_for(chunks.kinds, n, Spare())
-    kinds = sorted(enumerate(chunks.kinds), key=lambda kind: -kind[1][1].itemsize)  # wide ones first, for alignment
+        return allocate(chunks.row_types, n, BufferPool())
+    kinds = sorted(enumerate(chunks.row_types), key=lambda kind: -kind[1][1].itemsize)  # wide ones first, for alignment
     sizes = [n * math.prod(shape) * dtype.itemsize for _, (shape, dtype) in kinds]
     file = reserved(sum(sizes)) if world.writes else None
     name = world.tell(None if file is None else f"/proc/{os.getpid()}/fd/{file}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffprobe.data import images
 from diffprobe.data.batch import Batch as Batch  # here for those who know the stream only
-from diffprobe.data.batch import Feed, spans
+from diffprobe.data.batch import Feed, epoch_spans
 from diffprobe.data.pixels import to_float
 from diffprobe.runtime.keyed import Key, permutation
 from diffprobe.training.imagestream import ImageStream
@@ -25,7 +25,7 @@ class Stream:
 
     def read(self, start: int, stop: int) -> Batch:
         """Positions `start` to before `stop`, at least one."""
-        epochs = spans(start, stop, len(self.images))
+        epochs = epoch_spans(start, stop, len(self.images))
         rows = torch.cat([self.order(epoch)[begin:end] for epoch, begin, end in epochs])  # (B,)
         images, labels = self.images.index_select(0, rows), self.labels.index_select(0, rows)
         return Batch(to_float(images), labels, torch.arange(start, stop, device=self.device))

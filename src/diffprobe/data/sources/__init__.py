@@ -1,12 +1,18 @@
-"""Where images come from: one module per kind of source, each a function from its settings to a `Listing`."""
+"""Where images come from: one module per kind of source, each with a function from its settings to a `Listing`."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from diffprobe.data.listing import Listing
 from diffprobe.data.sources import celebahq, cifar, digits, folder, imagenet, mnist, tiny_imagenet, zips
 
-KINDS = {
+if TYPE_CHECKING:
+    from diffprobe.config.datasets import Source
+
+KINDS: dict[str, Callable[[Any, Mapping[str, Path]], Listing]] = {
     "digits": digits.find,
     "mnist": mnist.find,
     "cifar10": cifar.find,
@@ -19,13 +25,9 @@ KINDS = {
 }
 
 
-def find(source: dict, archives: Mapping[str, Path]) -> Listing:
-    """What a source holds.
+def find(source: Source, archives: Mapping[str, Path]) -> Listing:
+    """List the images of a source; `archives` are its downloaded files by name (see `data.downloads`), if any.
 
-    `source` is its settings, `kind` among them; `archives` the downloaded files by name (see `data.downloads`),
-    empty where the kind has none.
-
-    Raises:
-        UserError: something is missing, damaged or contradicts itself.
+    Raises UserError where something is missing, damaged or contradictory.
     """
-    return KINDS[source["kind"]](source, archives)
+    return KINDS[source.kind](source, archives)

@@ -1,23 +1,28 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 images of 32x32 in pickles, read from the tar itself."""
 
+from __future__ import annotations
+
 import io
 import pickle
 import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from diffprobe.data.listing import Listing
-from diffprobe.data.sources.names import shown
-from diffprobe.data.splits import SPLITS
+from diffprobe.data.sources.names import display
+from diffprobe.data.splits import TEST
 from diffprobe.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from diffprobe.config.datasets import Download
 
-class Form(NamedTuple):
-    """Where an archive keeps what."""
+
+class Layout(NamedTuple):
+    """The names of an archive's members and of the keys in their dictionaries."""
 
     archive: str
     train: tuple[str, ...]
@@ -27,8 +32,8 @@ class Form(NamedTuple):
     classes: str
 
 
-FORMS = {
-    "cifar10": Form(
+LAYOUTS = {
+    "cifar10": Layout(
         "cifar-10-python.tar.gz",
         tuple(f"data_batch_{i}" for i in range(1, 6)),
         "test_batch",
@@ -36,12 +41,12 @@ FORMS = {
         "labels",
         "label_names",
     ),
-    "cifar100": Form("cifar-100-python.tar.gz", ("train",), "test", "meta", "fine_labels", "fine_label_names"),
+    "cifar100": Layout("cifar-100-python.tar.gz", ("train",), "test", "meta", "fine_labels", "fine_label_names"),
 }
 
-# All that a pickled numpy array refers to, by the names of numpy 1 and 2.
+# All that a pickled numpy array refers to, under the module names of numpy 1 and 2.
 RECONSTRUCT = np.empty(0).__reduce__()[0]
-KNOWN = {
+ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
@@ -49,54 +54,48 @@ KNOWN = {
 }
 
 
-class ArraysOnly(pickle.Unpickler):
-    """Reads plain values and numpy arrays, runs nothing else."""
+class ArrayUnpickler(pickle.Unpickler):
+    """Loads plain values and numpy arrays; refuses everything else, so a pickle cannot run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return KNOWN[module, name]
+            return ALLOWED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"it refers to {module}.{name}") from None
 
 
-def find(source: dict, archives: Mapping[str, Path]) -> Listing:
+def find(source: Download, archives: Mapping[str, Path]) -> Listing:
     """The images of train in the order of their batches, then those of test; CIFAR-100 with its fine labels.
 
-    Raises:
-        UserError: the archive is cut, damaged, or lacks a member.
+    Raises UserError where the archive is truncated, damaged, or lacks a member.
     """
-    form = FORMS[source["kind"]]
-    path = archives[form.archive]
-    content = members(path, {*form.train, form.test, form.meta})
+    layout = LAYOUTS[source.kind]
+    path = archives[layout.archive]
+    members = read_members(path, {*layout.train, layout.test, layout.meta})
     try:
-        batches = [content[name] for name in (*form.train, form.test)]
-        images = np.concatenate([pixels(batch["data"]) for batch in batches])
-        labels = np.concatenate([np.asarray(batch[form.labels], dtype=np.int64) for batch in batches])
+        batches = [members[name] for name in (*layout.train, layout.test)]
+        # A row holds 3,072 bytes, plane by plane: red, green, blue.
+        images = np.concatenate([batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for batch in batches])
+        labels = np.concatenate([np.asarray(batch[layout.labels], dtype=np.int64) for batch in batches])
         official = np.zeros(len(images), dtype=np.uint8)
-        official[len(images) - len(batches[-1]["data"]) :] = SPLITS.index("test")
-        return Listing(labels, tuple(content[form.meta][form.classes]), official, form.archive, images)
+        official[len(images) - len(batches[-1]["data"]) :] = TEST
+        return Listing(labels, tuple(members[layout.meta][layout.classes]), official, layout.archive, images)
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"{shown(path)}: not the archive it should be ({error}); delete it and fetch it again"
+            f"{display(path)}: not the expected archive ({error}); delete it and download it again"
         ) from None
 
 
-def pixels(rows: np.ndarray) -> np.ndarray:
-    """Rows of 3,072 bytes, the red plane first, as (N, 32, 32, 3)."""
-    return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-
-
-def members(path: Path, wanted: set[str]) -> dict[str, dict]:
-    """The unpickled files of a tar, by their names without folders; nothing is extracted."""
+def read_members(path: Path, names: set[str]) -> dict[str, dict[str, Any]]:
+    """The unpickled members of a tar with these names (without folders); nothing is extracted."""
     try:
-        with tarfile.open(path, "r:gz") as tar:  # in one pass, since a gzip cannot be read backwards
-            found = ((Path(member.name).name, member) for member in tar if member.isfile())
-            return {name: load(tar, member) for name, member in found if name in wanted}
+        with tarfile.open(path, "r:gz") as tar:  # in one pass, since seeking back in a gzip means starting over
+            files = ((Path(member.name).name, tar.extractfile(member)) for member in tar if member.isfile())
+            # Python 2 wrote these pickles: its strings are bytes, which latin1 maps one to one.
+            return {
+                name: ArrayUnpickler(io.BytesIO(file.read()), encoding="latin1").load()
+                for name, file in files
+                if file and name in names
+            }
     except (OSError, EOFError, tarfile.TarError, zlib.error, pickle.UnpicklingError) as error:
-        raise UserError(f"{shown(path)}: cannot be read ({error}); delete it and fetch it again") from None
-
-
-def load(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict:
-    file = tar.extractfile(member)
-    assert file is not None
-    return ArraysOnly(io.BytesIO(file.read()), encoding="latin1").load()  # they were written by Python 2
+        raise UserError(f"{display(path)}: cannot be read ({error}); delete it and download it again") from None

@@ -1,12 +1,28 @@
-"""The digits inside scikit-learn, as a source."""
+"""The handwritten digits inside scikit-learn: 1,797 real images, 8x8, 17 grey levels, 10 classes."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffprobe.data.digits import load
+import numpy as np
+
 from diffprobe.data.listing import Listing
 
+if TYPE_CHECKING:
+    from diffprobe.config.datasets import Digits
 
-def find(source: dict, archives: Mapping[str, Path]) -> Listing:
+
+def find(source: Digits, archives: Mapping[str, Path]) -> Listing:
     images, labels = load()
     return Listing(labels, tuple(map(str, range(10))), None, "scikit-learn load_digits", images)
+
+
+def load() -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (1797, 8, 8, 1) scaled to 0..255, labels int64 (1797,)."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]  # (N, 8, 8, 1)
+    return images, bunch.target.astype(np.int64)

@@ -1,18 +1,28 @@
 """Any folder of images: a sub-folder per class or none, split folders above them or none."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffprobe.data.listing import Files, Listing
-from diffprobe.data.sources.names import printable, shown
+from diffprobe.data.sources.names import display, printable
 from diffprobe.data.sources.tree import arrange
 from diffprobe.data.sources.walk import walk
 
+if TYPE_CHECKING:
+    from diffprobe.config.datasets import Folder
 
-def find(source: dict, archives: Mapping[str, Path]) -> Listing:
-    """The images in the order of their names' bytes; see `tree.arrange` for what their folders tell."""
-    root = Path(source["path"]).expanduser()
+
+def find(source: Folder, archives: Mapping[str, Path]) -> Listing:
+    root = Path(source.path).expanduser()
+    files, folders = list_files(root)
+    tree = arrange([name for _, name in files.entries], folders, display(root), source.labels)
+    return Listing(*tree, f"folder {printable(root.resolve().name)}", files)
+
+
+def list_files(root: Path) -> tuple[Files, list[str]]:
+    """The images under a folder, sorted by the bytes of their names, and its sub-folders. Raises UserError."""
     names, folders = walk(root)
-    tree = arrange(names, folders, shown(root), source["labels"])
-    origin = f"folder {printable(root.resolve().name)}"
-    return Listing(*tree, origin, Files((root,), [(0, name) for name in names]))
+    return Files((root,), [(0, name) for name in names]), folders

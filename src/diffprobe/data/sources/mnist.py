@@ -1,29 +1,37 @@
-"""MNIST (LeCun, Cortes, Burges): 60,000 + 10,000 images of 28x28, in the IDX format, gzipped."""
+"""MNIST (LeCun, Cortes, Burges): 60,000 + 10,000 images of 28x28, in gzipped IDX files."""
+
+from __future__ import annotations
 
 import gzip
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffprobe.data.listing import Listing
-from diffprobe.data.sources.names import shown
-from diffprobe.data.splits import SPLITS
+from diffprobe.data.sources.names import display
+from diffprobe.data.splits import TEST, TRAIN
 from diffprobe.runtime.errors import UserError
 
-PARTS = {"train": "train", "t10k": "test"}  # a file's prefix -> split
+if TYPE_CHECKING:
+    from diffprobe.config.datasets import Download
+
+PARTS = {"train": TRAIN, "t10k": TEST}  # the split of the files with each prefix
 UNSIGNED_BYTES = 8  # the type's code
 
 
-def find(source: dict, archives: Mapping[str, Path]) -> Listing:
-    """The images of train, then those of test."""
-    images = [idx(archives[f"{part}-images-idx3-ubyte.gz"], 3) for part in PARTS]
-    labels = [idx(archives[f"{part}-labels-idx1-ubyte.gz"], 1) for part in PARTS]
+def find(source: Download, archives: Mapping[str, Path]) -> Listing:
+    """The images of train, then those of test. Raises UserError where a file is damaged."""
+    images = [read_idx(archives[f"{part}-images-idx3-ubyte.gz"], 3) for part in PARTS]
+    labels = [read_idx(archives[f"{part}-labels-idx1-ubyte.gz"], 1) for part in PARTS]
     for part, pixels, ids in zip(PARTS, images, labels, strict=True):
         if len(pixels) != len(ids):
-            raise UserError(f"MNIST {part}: {len(pixels)} images but {len(ids)} labels; fetch its files again")
-    official = np.repeat([SPLITS.index(split) for split in PARTS.values()], [len(part) for part in images])
+            raise UserError(
+                f"MNIST {part}: {len(pixels)} images but {len(ids)} labels; delete its files and download them again"
+            )
+    official = np.repeat(list(PARTS.values()), [len(part) for part in images])
     return Listing(
         np.concatenate(labels).astype(np.int64),
         tuple(map(str, range(10))),
@@ -33,18 +41,19 @@ def find(source: dict, archives: Mapping[str, Path]) -> Listing:
     )
 
 
-def idx(path: Path, dimensions: int) -> np.ndarray:
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """A gzipped IDX file of unsigned bytes: two zero bytes, type, number of dimensions, sizes (big-endian), values.
 
-    Raises:
-        UserError: missing, cut or no such file.
+    Raises UserError where it is missing, truncated, or another kind of file.
     """
     try:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{shown(path)}: cannot be read ({error}); delete it and fetch it again") from None
+        raise UserError(f"{display(path)}: cannot be read ({error}); delete it and download it again") from None
     start = 4 + 4 * dimensions
     shape = np.frombuffer(data[4:start], dtype=">u4")
     if data[:4] != bytes([0, 0, UNSIGNED_BYTES, dimensions]) or len(data) != start + shape.prod(dtype=np.int64):
-        raise UserError(f"{shown(path)}: no whole IDX file of {dimensions} dimensions; delete it and fetch it again")
+        raise UserError(
+            f"{display(path)}: not a complete IDX file of {dimensions} dimensions; delete it and download it again"
+        )
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)

@@ -4,35 +4,35 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from diffprobe.data.sources.names import EXTENSIONS, in_order, is_hidden, is_image, shown
+from diffprobe.data.sources.names import EXTENSIONS, display, is_hidden, is_image, sort_names
 from diffprobe.runtime.errors import UserError
 
 
 def walk(root: Path, deep: bool = True) -> tuple[list[str], list[str]]:
-    """Images and folders under `root`, their names relative to it with `/`, sorted by their bytes.
+    """Images and folders under `root`: names relative to it, with `/`, sorted by their bytes.
 
-    Links are followed, to a folder that the link lies in never; hidden files are left out.
+    Hidden files are left out. Links are followed, except those to a folder that contains them.
 
     Raises:
-        UserError: no such folder, one that may not be read, a link that leads nowhere, no image.
+        UserError: no such folder, an unreadable one, a broken link, or no image at all.
     """
     if not root.is_dir():
-        raise UserError(f"{shown(root)}: {'not a folder' if root.exists() else 'no such folder'}; check `path`")
+        raise UserError(f"{display(root)}: {'not a folder' if root.exists() else 'no such folder'}; check `path`")
     try:
-        found = list(scan(str(root), "", deep, frozenset()))
+        entries = list(scan(str(root), "", deep, frozenset()))
     except OSError as error:
-        raise UserError(f"{shown(error.filename or root)}: cannot be read ({error.strerror}); check it") from None
-    images = [name for name, is_folder in found if not is_folder]
+        raise UserError(f"{display(error.filename or root)}: cannot be read ({error.strerror}); check it") from None
+    images = [name for name, is_folder in entries if not is_folder]
     if not images:
-        raise UserError(f"{shown(root)}: holds no image ({' '.join(EXTENSIONS)}); check `path`")
-    return in_order(images), in_order(name for name, is_folder in found if is_folder)
+        raise UserError(f"{display(root)}: holds no image ({' '.join(EXTENSIONS)}); check `path`")
+    return sort_names(images), sort_names(name for name, is_folder in entries if is_folder)
 
 
-def scan(folder: str, prefix: str, deep: bool, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
-    """(name, whether it is a folder) of images and folders; `above` identifies the folders on the way here."""
-    status = os.stat(folder)  # noqa: PTH116  a string is much faster than a Path for a million files
+def scan(folder: str, prefix: str, deep: bool, parents: frozenset[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    """(name, whether it is a folder) of images and folders; `parents` are the (device, inode) of folders above."""
+    status = os.stat(folder)  # noqa: PTH116  with a million files, strings are much faster than Paths
     identity = (status.st_dev, status.st_ino)
-    if identity in above:
+    if identity in parents:
         return
     if prefix:
         yield prefix.removesuffix("/"), True
@@ -41,9 +41,9 @@ def scan(folder: str, prefix: str, deep: bool, above: frozenset[tuple[int, int]]
             if is_hidden(entry.name):
                 continue
             if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
-                raise UserError(f"{shown(entry.path)}: a link that leads nowhere; mend or remove it")
+                raise UserError(f"{display(entry.path)}: broken link; repair or remove it")
             if entry.is_dir():
                 if deep:
-                    yield from scan(entry.path, f"{prefix}{entry.name}/", deep, above | {identity})
+                    yield from scan(entry.path, f"{prefix}{entry.name}/", deep, parents | {identity})
             elif is_image(entry.name) and entry.is_file():
                 yield prefix + entry.name, False

@@ -1,4 +1,6 @@
-"""Zips of images in the form of EDM (Karras et al. 2022): labels in dataset.json; else as the folders tell."""
+"""Zips of images as EDM makes them (Karras et al. 2022), with labels in dataset.json; else labels from the folders."""
+
+from __future__ import annotations
 
 import zipfile
 import zlib
@@ -6,22 +8,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from diffprobe.data.listing import Files, Listing
-from diffprobe.data.sources import manifest
-from diffprobe.data.sources.manifest import Manifest
-from diffprobe.data.sources.names import EXTENSIONS, in_order, is_hidden, is_image, printable, shown
+from diffprobe.data.sources import dataset_json
+from diffprobe.data.sources.dataset_json import Manifest
+from diffprobe.data.sources.names import EXTENSIONS, display, is_hidden, is_image, printable, sort_names
 from diffprobe.data.sources.tree import arrange, below, split_folders
 from diffprobe.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from diffprobe.config import datasets
+
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ENCRYPTED = 0x1  # a bit of an entry's flags
-BY_MANIFEST, BY_FOLDER, NOT = f"labels in {manifest.NAME}", "class folders", "no labels"
+BY_MANIFEST, BY_FOLDER, NONE = f"labels in {dataset_json.NAME}", "class folders", "no labels"
 
 
 class Zip(NamedTuple):
-    """What one zip holds: images and folders sorted by their bytes, its dataset.json or none."""
+    """The content of one zip: images and folders sorted by their bytes, its dataset.json if it is read."""
 
     path: Path
     images: list[str]
@@ -29,96 +34,94 @@ class Zip(NamedTuple):
     manifest: Manifest | None
 
 
-def find(source: dict, archives: Mapping[str, Path]) -> Listing:
-    """Several zips as one dataset: the first zip's images in the order of their names' bytes, then the next's.
+def find(source: datasets.Zip, archives: Mapping[str, Path]) -> Listing:
+    """Several zips as one dataset.
 
     Raises:
-        UserError: a zip is missing, damaged, encrypted, unsafe or empty; labels contradict themselves (see
-            `manifest` and `tree`), or not all zips tell them in the same way.
+        UserError: a zip is missing, damaged, encrypted, unsafe or empty; labels are contradictory (see `dataset_json`
+            and `tree`); or not all zips are labelled in the same way.
     """
-    zips = [look(Path(path).expanduser(), source["labels"]) for path in source["paths"]]
-    where = ", ".join(shown(part.path) for part in zips)
+    zips = [read_zip(Path(path).expanduser(), source.labels) for path in source.paths]
+    where = ", ".join(display(part.path) for part in zips)
     names = [name for part in zips for name in part.images]
-    way = told(zips, split_folders(names, where)) if source["labels"] else NOT
+    labelling = common_labelling(zips, split_folders(names, where)) if source.labels else NONE
     folders = [folder for part in zips for folder in part.folders]
-    tree = arrange(names, folders, where, labels=way == BY_FOLDER)
-    if way == BY_MANIFEST:
-        labels, classes = manifest.join([part.manifest for part in zips if part.manifest], where)
+    tree = arrange(names, folders, where, labels=labelling == BY_FOLDER)
+    if labelling == BY_MANIFEST:
+        labels, classes = dataset_json.join([part.manifest for part in zips if part.manifest], where)
         tree = tree._replace(labels=labels, classes=classes)
-    entries = [(i, name) for i, part in enumerate(zips) for name in part.images]
-    origin = " + ".join(printable(part.path.name) for part in zips)
-    return Listing(*tree, origin, Files(tuple(part.path for part in zips), entries))
+    return Listing(*tree, " + ".join(printable(part.path.name) for part in zips), to_files(zips))
 
 
-def look(path: Path, labels: bool) -> Zip:
-    with opened(path) as archive:
+def list_files(path: Path) -> Files:
+    """The images of one zip, without labels. Raises UserError as `find` does."""
+    return to_files([read_zip(path, labels=False)])
+
+
+def to_files(zips: Sequence[Zip]) -> Files:
+    """The first zip's images sorted by the bytes of their names, then the next one's."""
+    return Files(tuple(part.path for part in zips), [(i, name) for i, part in enumerate(zips) for name in part.images])
+
+
+def read_zip(path: Path, labels: bool) -> Zip:
+    with open_zip(path) as archive:
         images, folders = members(path, archive)
-        found = manifest.read(path, archive, images) if labels and manifest.NAME in archive.namelist() else None
-    return Zip(path, images, folders, found)
+        has_manifest = labels and dataset_json.NAME in archive.namelist()
+        return Zip(path, images, folders, dataset_json.read(path, archive, images) if has_manifest else None)
 
 
-def told(zips: Sequence[Zip], splits: dict[str, int]) -> str:
-    """How the zips tell their labels.
-
-    Raises:
-        UserError: not all in the same way.
-    """
-    ways = {way(part, splits): part.path for part in zips}
+def common_labelling(zips: Sequence[Zip], splits: dict[str, int]) -> str:
+    """How the zips are labelled. Raises UserError unless it is the same for all."""
+    ways = {labelling(part, splits): part.path for part in zips}
     if len(ways) > 1:
-        each = ", ".join(f"{shown(path)} has {found}" for found, path in ways.items())
-        raise UserError(f"{each}; all zips of a dataset must tell their labels in the same way, or set labels: false")
+        each = ", ".join(f"{display(path)} has {way}" for way, path in ways.items())
+        raise UserError(f"{each}; all zips of a dataset must be labelled in the same way, or set labels: false")
     return next(iter(ways))
 
 
-def way(part: Zip, splits: dict[str, int]) -> str:
+def labelling(part: Zip, splits: dict[str, int]) -> str:
     if part.manifest is not None:
-        return NOT if part.manifest.labels is None else BY_MANIFEST
-    return BY_FOLDER if any("/" in below(name, splits) for name in part.images) else NOT
+        return NONE if part.manifest.labels is None else BY_MANIFEST
+    return BY_FOLDER if any("/" in below(name, splits) for name in part.images) else NONE
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip whose entries are safe to name and to read.
-
-    Raises:
-        UserError: missing, damaged, encrypted, or with an entry that would leave the folder it is extracted to.
-    """
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip that is safe to read. Raises UserError where it is missing or damaged, and as `refuse_unsafe` does."""
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 refuse_unsafe(path, entry)
             yield archive
     except FileNotFoundError:
-        raise UserError(f"{shown(path)}: no such zip; check its path") from None
+        raise UserError(f"{display(path)}: no such zip; check its path") from None
     except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{shown(path)}: no whole zip ({error}); fetch or make it again") from None
+        raise UserError(f"{display(path)}: damaged or not a zip ({error}); download or create it again") from None
 
 
 def refuse_unsafe(path: Path, entry: zipfile.ZipInfo) -> None:
+    """Raise UserError for an encrypted or unreadable entry, and for one that would be extracted elsewhere."""
     name = entry.filename
     if name.startswith("/") or name[1:2] == ":" or "\\" in name or ".." in PurePosixPath(name).parts:
-        raise UserError(f"{shown(path)}: entry {shown(name)} would leave the folder it is extracted to; make it again")
+        raise UserError(f"{display(path)}: entry {display(name)} would leave the folder it is extracted to; rename it")
     if entry.flag_bits & ENCRYPTED:
-        raise UserError(f"{shown(path)}: entry {shown(name)} is encrypted; make the zip without a password")
+        raise UserError(f"{display(path)}: entry {display(name)} is encrypted; create the zip without a password")
     if entry.compress_type not in METHODS:
-        raise UserError(
-            f"{shown(path)}: entry {shown(name)} is packed in an unknown way; make it with deflate or store"
-        )
-    if entry.header_offset < 0:  # the end is there, so the directory is, but bytes before it are lost
+        raise UserError(f"{display(path)}: entry {display(name)} has an unsupported compression; use deflate or store")
+    if entry.header_offset < 0:  # the directory at the end is intact, but bytes before it are missing
         raise zipfile.BadZipFile("bytes are missing")
 
 
 def members(path: Path, archive: zipfile.ZipFile) -> tuple[list[str], list[str]]:
-    """Images and folders of a zip, hidden ones left out, sorted by their bytes.
+    """Images and folders of a zip, without hidden ones, sorted by their bytes.
 
-    Raises:
-        UserError: no image, or one name twice.
+    Raises UserError where there is no image, or the same name twice.
     """
     names = [name for name in archive.namelist() if not is_hidden(name)]
-    images = in_order(name for name in names if is_image(name))
+    images = sort_names(name for name in names if is_image(name))
     if not images:
-        raise UserError(f"{shown(path)}: holds no image ({' '.join(EXTENSIONS)}); check its path")
-    twice = next((name for name, after in pairwise(images) if name == after), None)
-    if twice is not None:
-        raise UserError(f"{shown(path)}: holds {shown(twice)} twice; make the zip again")
-    return images, in_order(name.removesuffix("/") for name in names if name.endswith("/"))
+        raise UserError(f"{display(path)}: holds no image ({' '.join(EXTENSIONS)}); check its path")
+    duplicate = next((name for name, following in pairwise(images) if name == following), None)
+    if duplicate is not None:
+        raise UserError(f"{display(path)}: holds {display(duplicate)} twice; create the zip again")
+    return images, sort_names(name.removesuffix("/") for name in names if name.endswith("/"))

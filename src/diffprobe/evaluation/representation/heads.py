@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffprobe.config.probing import Linear
 from diffprobe.data.rows import Rows
-from diffprobe.data.windows import Windows
+from diffprobe.data.window_stream import WindowStream
 from diffprobe.evaluation.representation.chunks import BLOCK
 from diffprobe.evaluation.representation.optimizers import OPTIMIZERS, Update
 from diffprobe.evaluation.representation.predictors import Setting
@@ -151,7 +151,7 @@ class TableChunks:
             yield self.table.read(number, epoch % self.table.copies), self.table.chunk_labels(number)
 
 
-def row_stream(table: Table, seed: int, memory: float, device: torch.device) -> Windows:
+def row_stream(table: Table, seed: int, memory: float, device: torch.device) -> WindowStream:
     """The table's endless stream of rows in random order, with two windows of at most `memory` bytes in all."""
     chunks = int(memory / 2 / (BLOCK * sum(table.widths) * 2))  # float16: two bytes a feature
-    return Windows(TableChunks(table), seed, max(1, min(chunks, len(table.sizes))), device)
+    return WindowStream(TableChunks(table), seed, max(1, min(chunks, len(table.sizes))), device)

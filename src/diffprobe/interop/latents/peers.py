@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffprobe.data.views import View
+from diffprobe.data.views import StoredView
 from diffprobe.runtime.errors import UserError, one_line
 
-FOREIGN: View = {"kind": "foreign"}  # of an image that was augmented in a way that the file does not tell
+FOREIGN: StoredView = {"kind": "foreign"}  # of an image that was augmented in a way that the file does not tell
 
 
 class Encoded(NamedTuple):
@@ -21,7 +21,7 @@ class Encoded(NamedTuple):
 
     name: str  # the file or folder, for errors
     shape: tuple[int, int, int, int]  # (N, c, h, w)
-    views: list[View]
+    views: list[StoredView]
     read: Callable[[int, np.ndarray], np.ndarray]
     labels: np.ndarray | None  # int64 (N,)
     padding: int = 0

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from diffprobe.data.views import View
+from diffprobe.data.views import StoredView
 from diffprobe.interop.latents.peers import Encoded, Peer, folder, labels_of, refuse_no_latents
 from diffprobe.runtime.errors import UserError, one_line
 
 NAME = re.compile(r"latents_rank(\d+)_shard(\d+)\.safetensors")
-VIEWS: dict[str, View] = {"latents": {"kind": "identity"}, "latents_flip": {"kind": "mirror"}}
+VIEWS: dict[str, StoredView] = {"latents": {"kind": "identity"}, "latents_flip": {"kind": "mirror"}}
 FLOATS = ("F16", "BF16", "F32", "F64")
 EXPECTED = "latents_rank00_shard000.safetensors and so on"
 
