@@ -72,14 +72,20 @@ def functions(sources: list[Source]) -> Iterator[tuple[Source, ast.FunctionDef |
                 yield source, node
 
 
-def dictionary_aliases(sources: list[Source]) -> set[str]:
-    """Names that modules give to a dictionary type, as in `Recipe = dict[str, Any]`."""
+def aliases_in(source: Source) -> set[str]:
+    """Names that a module gives to a dictionary type, as in `Recipe = dict[str, Any]`."""
     names = set()
-    for source in sources:
-        for node in source.tree.body if source.tree else ():
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript) and is_loose(node.value, set()):
-                names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    for node in source.tree.body if source.tree else ():
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript) and is_loose(node.value, set()):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     return names
+
+
+def visible_aliases(source: Source, everywhere: set[str]) -> set[str]:
+    """The aliases that a module defines, or imports from another; a class of its own may have the same name."""
+    nodes = source.tree.body if source.tree else []
+    imported = {name.name for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names}
+    return aliases_in(source) | (everywhere & imported)
 
 
 def is_loose(annotation: ast.expr | None, aliases: set[str]) -> bool:
@@ -96,9 +102,10 @@ def is_loose(annotation: ast.expr | None, aliases: set[str]) -> bool:
     return name in {"dict", "Any", "Mapping", "MutableMapping"} | aliases
 
 
-def parameters(sources: list[Source], aliases: set[str]) -> tuple[int, list[str]]:
+def parameters(sources: list[Source], everywhere: set[str]) -> tuple[int, list[str]]:
     """How many parameters functions have, `self` and `cls` apart, and where the loosely typed ones are."""
     count, loose = 0, []
+    aliases_of = {source.path: visible_aliases(source, everywhere) for source in sources}
     for source, node in functions(sources):
         spec = node.args
         every = [*spec.posonlyargs, *spec.args, *spec.kwonlyargs, *filter(None, (spec.vararg, spec.kwarg))]
@@ -106,7 +113,7 @@ def parameters(sources: list[Source], aliases: set[str]) -> tuple[int, list[str]
             if parameter.arg in ("self", "cls"):
                 continue
             count += 1
-            if is_loose(parameter.annotation, aliases):
+            if is_loose(parameter.annotation, aliases_of[source.path]):
                 loose.append(f"{source.path}:{parameter.lineno} {node.name}({parameter.arg})")
     return count, loose
 
@@ -211,7 +218,7 @@ def measure(root: Path, with_mypy: bool, suite_seconds: float | None) -> Measure
     for name, sources in (("src", src), ("rules, Snakefile", rules), ("workflow/scripts", scripts), ("tests", tests)):
         rows[f"lines: {name}"] = str(sum(source.lines for source in sources))
 
-    aliases = dictionary_aliases([*src, *scripts])
+    aliases = set[str]().union(*map(aliases_in, [*src, *scripts]))
     for name, sources in (("workflow/scripts", scripts), ("src", src)):
         count, loose = parameters(sources, aliases)
         rows[f"dict, Any or untyped parameters: {name}"] = f"{100 * len(loose) / max(count, 1):.1f} % of {count}"

@@ -15,7 +15,7 @@ from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key
-from diffprobe.trained import Trained
+from diffprobe.trained import TrainedModel
 from diffprobe.training import checkpoints
 
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def weight(trained: Trained) -> torch.Tensor:
+def weight(trained: TrainedModel) -> torch.Tensor:
     return trained.model.network.stem.weight
 
 

@@ -1,4 +1,4 @@
-"""Diffusion models: what they generate and what they have learned. The work itself is a Snakemake workflow."""
+"""Trains diffusion models, measures what they generate and what they have learned; a Snakemake workflow runs it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from diffprobe.trained import Trained
+    from diffprobe.trained import TrainedModel
 
 
 def load(
@@ -18,13 +18,13 @@ def load(
     weights: str | None = "ema",
     autoencoder: str | Path | None = None,
     device: str | torch.device | None = None,
-) -> Trained:
-    """A trained model, for its features of any images and its samples; torch is imported now.
+) -> TrainedModel:
+    """A trained model: its features of any images, and its samples. Imports torch.
 
-    `run` is a run's folder (of its checkpoints that at `kimg`, or the latest), a checkpoint's folder, or a .safetensors
-    file; `weights` an average's name, `raw`, or None for the first there is; `autoencoder` is for a model of latents,
-    given as `run` is. Raises UserError, a line.
+    `run` is the folder of a run (its checkpoint at `kimg`, or the latest), the folder of a checkpoint, or a .safetensors
+    file. `weights` is an average's name, `raw`, or None for the first in the file. A model of latents also needs its
+    `autoencoder`, named in the same way as `run`. Raises UserError where there is no such checkpoint.
     """
-    from diffprobe.trained import Trained
+    from diffprobe.trained import TrainedModel
 
-    return Trained.open(run, kimg, weights, autoencoder, device)
+    return TrainedModel.open(run, kimg, weights, autoencoder, device)

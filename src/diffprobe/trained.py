@@ -34,7 +34,7 @@ USUAL = {
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A checkpoint's model. Its methods raise UserError for layers, levels and samplers that it does not have."""
 
     model: model.Model
@@ -49,7 +49,7 @@ class Trained:
         weights: str | None = "ema",
         autoencoder: str | Path | None = None,
         device: str | torch.device | None = None,
-    ) -> "Trained":
+    ) -> "TrainedModel":
         """See `diffprobe.load`."""
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         path = holding("process", checkpoint(Path(run), kimg, weights), "a diffusion model")

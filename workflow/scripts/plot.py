@@ -17,7 +17,7 @@ from diffprobe.runtime.job import Job, run
 
 
 @dataclass(frozen=True)
-class Options:
+class FigureOptions:
     columns: int
     rows: int
     scale: int  # screen pixels per image pixel
@@ -28,33 +28,33 @@ class Options:
     evaluator: str = ""
 
 
-def samples(job: Job, options: Options) -> Image:
+def samples(job: Job, options: FigureOptions) -> Image:
     """The first samples, in order."""
     store = open_samples(job.input("samples"))
     shown = min(store.shape[0], options.columns * options.rows)
     return images.grid(store.read(0, shown), options.columns, options.rows, options.scale)
 
 
-def strip(job: Job, options: Options) -> Figure:
+def strip(job: Job, options: FigureOptions) -> Figure:
     """Denoising step by step."""
     steps = np.load(job.input("strip"))  # images uint8 (n, steps, H, W, C), sigmas (steps,)
     return images.strip(steps["images"], steps["sigmas"], options.scale, options.dpi)
 
 
-def nearest(job: Job, options: Options) -> Figure:
+def nearest(job: Job, options: FigureOptions) -> Figure:
     """Generated images beside the training images nearest to them."""
     pairs = np.load(job.input("pairs"))  # queries uint8 (n, H, W, C), found uint8 (n, k, H, W, C), ratios (n,)
     arrays = pairs["queries"], pairs["found"], pairs["ratios"]
     return images.neighbours(*arrays, options.scale, options.dpi, str(pairs["kind"]))
 
 
-def reconstruction(job: Job, options: Options) -> Image:
+def reconstruction(job: Job, options: FigureOptions) -> Image:
     """Originals above their reconstructions by the autoencoder."""
     originals, decoded = np.load(job.input("pairs"))["images"]  # uint8 (n, S, S, C) each
     return images.pairs(originals, decoded, options.columns, options.scale)
 
 
-def grid(job: Job, options: Options) -> Figure:
+def grid(job: Job, options: FigureOptions) -> Figure:
     """Accuracy of a checkpoint over layer and noise, its choice framed."""
     accuracies = pd.read_csv(job.input("grid"), dtype={"level": str})
     select = read_json(job.input("select"))
@@ -64,7 +64,7 @@ def grid(job: Job, options: Options) -> Figure:
     return plots.heatmap(accuracies, choice, title, options.taps, options.dpi)
 
 
-def confusion(job: Job, options: Options) -> Figure:
+def confusion(job: Job, options: FigureOptions) -> Figure:
     """The confusion matrix on `test` of the evaluator that scored the grid."""
     test = read_json(job.input("rows"))
     row = test["rows"][0]
@@ -74,13 +74,13 @@ def confusion(job: Job, options: Options) -> Figure:
     return plots.confusion(np.array(test["confusion"]), test["classes"], title, options.dpi)
 
 
-def losses(job: Job, options: Options) -> Figure:
+def losses(job: Job, options: FigureOptions) -> Figure:
     """The loss over a whole training run, its slices joined."""
     rows = [row for path in job.group("stats") for row in read_jsonl(path)]
     return plots.losses(options.experiment, rows, options.dpi)
 
 
-def curves(job: Job, options: Options) -> Figure:
+def curves(job: Job, options: FigureOptions) -> Figure:
     """Distance and accuracy over training, the chosen checkpoint marked."""
     rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
     choice = read_json(job.input("choice")) if "choice" in job.inputs else None
@@ -100,7 +100,7 @@ FIGURES = {
 
 
 def main(job: Job) -> None:
-    figure = FIGURES[job.progress.name.partition(".")[0]](job, Options(**job.config))
+    figure = FIGURES[job.progress.name.partition(".")[0]](job, FigureOptions(**job.config))
     with atomic(job.output("plot")) as partial:
         if isinstance(figure, Figure):
             figure.savefig(partial)

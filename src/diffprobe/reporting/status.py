@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -17,7 +16,7 @@ from rich.text import Text
 from diffprobe.config.models import Config
 from diffprobe.plan.graph import Stage, stages
 from diffprobe.runtime.files import read_json
-from diffprobe.runtime.progress import clock, read
+from diffprobe.runtime.progress import Snapshot, clock, read
 from diffprobe.runtime.receipts import changed_code, module_hash
 
 SHARED = (  # rules that serve several experiments
@@ -46,7 +45,7 @@ class StageState:
 
     stage: Stage
     state: str  # done, waiting, or the state in its progress file: running, stopped, failed, killed
-    progress: dict[str, Any] | None = None  # its progress file, where the state comes from there
+    progress: Snapshot | None = None  # its progress file, where the state comes from there
     tail: tuple[str, ...] = ()  # the end of the log of a job that did not end well
     older: tuple[str, ...] = ()  # source files that have changed since the result was made
 
