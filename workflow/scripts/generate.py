@@ -19,7 +19,7 @@ from diffprobe.runtime.job import Job, run
 
 
 def measured(
-    job: Job, measure: Measure, drawing: Drawing, kept: samples.Samples, saved: Autosave
+    job: Job, measure: Measure, drawing: Drawing, kept: samples.SampleStore, saved: Autosave
 ) -> dict[str, Statistics]:
     """The statistics of all images: those that are kept as they are read back, the others as they are drawn."""
     n, step, batch = job.config["sample"]["images"], int(job.options["draw"]), int(job.options["batch"])

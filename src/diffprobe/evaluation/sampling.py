@@ -110,7 +110,7 @@ class Drawing:
         )
         return compiled(model.network, device, each * config.get("images", config["keep"]))
 
-    def fill(self, store: Path, n: int, report: Callable[[int], object]) -> samples.Samples:
+    def fill(self, store: Path, n: int, report: Callable[[int], object]) -> samples.SampleStore:
         """The first n images as a store; what a killed run has drawn by this code stays. `report` hears the number."""
         samples.fill(store, n, self.model.image, self.about, self.array, report, drawn_by=digest(code_version()))
         return samples.open_samples(store)
