@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from diffprobe.data.sources.names import is_hidden, is_image
+from diffprobe.data.filenames import is_hidden, is_image
 from diffprobe.runtime.files import digest
 
 FILES = 20_000  # images of a folder whose status is read one by one; of larger folders only the sub-folders' is

@@ -26,12 +26,12 @@ from PIL import Image
 from diffprobe.data import convert, decode
 from diffprobe.data.archives import Archives
 from diffprobe.data.decode import THREADS
+from diffprobe.data.filenames import display
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.images import gather, open_store
 from diffprobe.data.listing import Files
 from diffprobe.data.samples import open_samples
 from diffprobe.data.sources import folder, zips
-from diffprobe.data.sources.names import display
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256

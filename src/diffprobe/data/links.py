@@ -22,8 +22,8 @@ import PIL
 
 from diffprobe.data import convert, decode
 from diffprobe.data.archives import Archives, Stamp, entry_name
+from diffprobe.data.filenames import name_bytes
 from diffprobe.data.listing import CHUNK, Entry, Files
-from diffprobe.data.sources.names import name_bytes
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical
 

@@ -1,16 +1,12 @@
 """Where images come from: one module per kind of source, each with a function from its settings to a `Listing`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from diffprobe.config.datasets import Source
 from diffprobe.data.listing import Listing
 from diffprobe.data.sources import celebahq, cifar, digits, folder, imagenet, mnist, tiny_imagenet, zips
-
-if TYPE_CHECKING:
-    from diffprobe.config.datasets import Source
 
 KINDS: dict[str, Callable[[Any, Mapping[str, Path]], Listing]] = {
     "digits": digits.find,

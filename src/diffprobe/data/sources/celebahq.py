@@ -1,21 +1,16 @@
 """CelebA-HQ: the folder of CelebAMask-HQ (Lee et al. 2020), its image folder, or any flat folder of the images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffprobe.config.datasets import CelebAHQ
+from diffprobe.data.filenames import display, name_bytes
 from diffprobe.data.listing import Files, Listing
-from diffprobe.data.sources.names import display, name_bytes
 from diffprobe.data.sources.tree import unlabelled
 from diffprobe.data.sources.walk import walk
 from diffprobe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from diffprobe.config.datasets import CelebAHQ
 
 IMAGES = "CelebA-HQ-img"
 ATTRIBUTES = "CelebAMask-HQ-attribute-anno.txt"

@@ -1,24 +1,20 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 images of 32x32 in pickles, read from the tar itself."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffprobe.config.datasets import Download
+from diffprobe.data.filenames import display
 from diffprobe.data.listing import Listing
-from diffprobe.data.sources.names import display
 from diffprobe.data.splits import TEST
 from diffprobe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from diffprobe.config.datasets import Download
 
 
 class Layout(NamedTuple):

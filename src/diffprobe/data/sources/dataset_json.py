@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from diffprobe.data.sources.names import display, printable
+from diffprobe.data.filenames import display, printable
 from diffprobe.runtime.errors import UserError
 
 NAME = "dataset.json"

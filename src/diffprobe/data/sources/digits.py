@@ -1,17 +1,12 @@
 """The handwritten digits inside scikit-learn: 1,797 real images, 8x8, 17 grey levels, 10 classes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffprobe.config.datasets import Digits
 from diffprobe.data.listing import Listing
-
-if TYPE_CHECKING:
-    from diffprobe.config.datasets import Digits
 
 
 def find(source: Digits, archives: Mapping[str, Path]) -> Listing:

@@ -1,18 +1,13 @@
 """Any folder of images: a sub-folder per class or none, split folders above them or none."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from diffprobe.config.datasets import Folder
+from diffprobe.data.filenames import display, printable
 from diffprobe.data.listing import Files, Listing
-from diffprobe.data.sources.names import display, printable
 from diffprobe.data.sources.tree import arrange
 from diffprobe.data.sources.walk import walk
-
-if TYPE_CHECKING:
-    from diffprobe.config.datasets import Folder
 
 
 def find(source: Folder, archives: Mapping[str, Path]) -> Listing:

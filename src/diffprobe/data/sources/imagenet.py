@@ -1,24 +1,19 @@
 """ImageNet (ILSVRC 2012): train/WNID and val/WNID, or the tree that Kaggle ships."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffprobe.config.datasets import ImageNet
+from diffprobe.data.filenames import display, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import wnids
-from diffprobe.data.sources.names import display, sort_names
 from diffprobe.data.sources.tree import refuse_empty, refuse_stray, top
 from diffprobe.data.sources.walk import walk
 from diffprobe.data.splits import TEST, TRAIN
 from diffprobe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from diffprobe.config.datasets import ImageNet
 
 KAGGLE = "ILSVRC/Data/CLS-LOC"
 SOLUTION = "LOC_val_solution.csv"

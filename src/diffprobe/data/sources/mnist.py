@@ -1,22 +1,17 @@
 """MNIST (LeCun, Cortes, Burges): 60,000 + 10,000 images of 28x28, in gzipped IDX files."""
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffprobe.config.datasets import Download
+from diffprobe.data.filenames import display
 from diffprobe.data.listing import Listing
-from diffprobe.data.sources.names import display
 from diffprobe.data.splits import TEST, TRAIN
 from diffprobe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from diffprobe.config.datasets import Download
 
 PARTS = {"train": TRAIN, "t10k": TEST}  # the split of the files with each prefix
 UNSIGNED_BYTES = 8  # the type's code

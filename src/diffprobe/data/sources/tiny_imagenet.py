@@ -1,23 +1,18 @@
 """Tiny ImageNet (CS231n, Stanford): 200 classes, 100,000 + 10,000 images of 64x64, read from the zip itself."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import numpy as np
 
+from diffprobe.config.datasets import Download
+from diffprobe.data.filenames import display, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import wnids
-from diffprobe.data.sources.names import display, sort_names
 from diffprobe.data.sources.zips import members, open_zip
 from diffprobe.data.splits import TEST, TRAIN
 from diffprobe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from diffprobe.config.datasets import Download
 
 ARCHIVE = "tiny-imagenet-200.zip"
 ROOT = "tiny-imagenet-200/"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffprobe.data.sources.names import display, printable, sort_names
+from diffprobe.data.filenames import display, printable, sort_names
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from diffprobe.data.sources.names import EXTENSIONS, display, is_hidden, is_image, sort_names
+from diffprobe.data.filenames import EXTENSIONS, display, is_hidden, is_image, sort_names
 from diffprobe.runtime.errors import UserError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from diffprobe.data.sources.names import display, printable
+from diffprobe.data.filenames import display, printable
 from diffprobe.runtime.errors import UserError
 
 

@@ -1,24 +1,20 @@
 """Zips of images as EDM makes them (Karras et al. 2022), with labels in dataset.json; else labels from the folders."""
 
-from __future__ import annotations
-
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from diffprobe.config import datasets
+from diffprobe.data.filenames import EXTENSIONS, display, is_hidden, is_image, printable, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import dataset_json
 from diffprobe.data.sources.dataset_json import Manifest
-from diffprobe.data.sources.names import EXTENSIONS, display, is_hidden, is_image, printable, sort_names
 from diffprobe.data.sources.tree import arrange, below, split_folders
 from diffprobe.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from diffprobe.config import datasets
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ENCRYPTED = 0x1  # a bit of an entry's flags
