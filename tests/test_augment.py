@@ -62,7 +62,7 @@ def test_shift_by_whole_pixels_shows_reflections(right, down):
     h, w = 12, 16
     x = noise(1, h, w)
     made = transforms(shift_x=right / w / augment.SHIFT, shift_y=down / h / augment.SHIFT)
-    found = warp(x, made.inverse(h, w))
+    shifted = warp(x, made.inverse(h, w))
     columns, rows = torch.arange(w) - right, torch.arange(h) - down
     columns, rows = w - 1 - (w - 1 - columns.abs()).abs(), h - 1 - (h - 1 - rows.abs()).abs()
     expected = x[:, :, rows][:, :, :, columns]
@@ -71,7 +71,7 @@ def test_shift_by_whole_pixels_shows_reflections(right, down):
         slice(max(0, down - h + 4), h + min(0, down + h - 4)),
         slice(max(0, right - w + 4), w + min(0, right + w - 4)),
     )
-    assert torch.allclose(found[..., *near], expected[..., *near], atol=3e-5)
+    assert torch.allclose(shifted[..., *near], expected[..., *near], atol=3e-5)
     assert not warp(x, transforms(shift_x=math.copysign(2.4 / augment.SHIFT, right)).inverse(h, w)).any()
 
 
@@ -83,22 +83,22 @@ def test_moves_do_what_their_names_say():
     def blob(right: float, down: float, wide: float, high: float) -> Tensor:
         return torch.exp(-(((x - off - right) / wide) ** 2 + ((y - off - down) / high) ** 2) / 2).float()[None, None]
 
-    def seen(image: Tensor, **made: float) -> Tensor:
+    def warped(image: Tensor, **made: float) -> Tensor:
         return warp(image, transforms(**made).inverse(32, 32))
 
-    def close(found: Tensor, expected: Tensor, atol: float = 0.01) -> bool:
-        inner = (..., slice(8, 24), slice(8, 24))  # where no reflection is seen
-        return torch.allclose(found[inner], expected[inner], atol=atol)
+    def close(actual: Tensor, expected: Tensor, atol: float = 0.01) -> bool:
+        inner = (..., slice(8, 24), slice(8, 24))  # where no reflection is warped
+        return torch.allclose(actual[inner], expected[inner], atol=atol)
 
     double, middle = 1 / augment.LOG2_SCALE, blob(0, 0, 3, 3)
-    assert close(seen(middle, scale=double), blob(0, 0, 6, 6))
-    assert close(seen(middle, anisotropy=double), blob(0, 0, 6, 1.5), 0.02)
-    assert close(seen(middle, anisotropy=double, axis=math.pi / 2), blob(0, 0, 1.5, 6), 0.02)
-    diagonal = seen(middle, anisotropy=double, axis=math.pi / 4)[0, 0]  # from bottom left to top right
+    assert close(warped(middle, scale=double), blob(0, 0, 6, 6))
+    assert close(warped(middle, anisotropy=double), blob(0, 0, 6, 1.5), 0.02)
+    assert close(warped(middle, anisotropy=double, axis=math.pi / 2), blob(0, 0, 1.5, 6), 0.02)
+    diagonal = warped(middle, anisotropy=double, axis=math.pi / 4)[0, 0]  # from bottom left to top right
     assert diagonal[10:14, 18:22].sum() > 10 * diagonal[10:14, 10:14].sum()
-    assert close(seen(blob(6, -2, 4, 2), rotation=math.pi / 2), blob(-2, -6, 2, 4))
+    assert close(warped(blob(6, -2, 4, 2), rotation=math.pi / 2), blob(-2, -6, 2, 4))
     smooth = blob(5, -4, 24, 16)
-    assert close(seen(smooth, rotation=math.pi / 2), torch.rot90(smooth, 1, (2, 3)), 0.02)
+    assert close(warped(smooth, rotation=math.pi / 2), torch.rot90(smooth, 1, (2, 3)), 0.02)
 
 
 signed = st.floats(-1.5, 1.5)
@@ -138,21 +138,21 @@ def test_moves_together_read_the_picture_at_the_right_places(scale, rotation, an
     )
     padded = (source.real.abs() < 1.5 * w - 6) & (source.imag.abs() < 1.5 * h - 6)
     image = cosines(torch.complex(*torch.broadcast_tensors(x, y))).float()[None, None]
-    found = warp(image, made.inverse(h, w))[0, 0]
-    assert torch.allclose(found[padded].double(), cosines(source + lag)[padded], atol=5e-3)
+    actual = warp(image, made.inverse(h, w))[0, 0]
+    assert torch.allclose(actual[padded].double(), cosines(source + lag)[padded], atol=5e-3)
 
 
 def test_flips_are_exact_and_come_first():
     x = noise(400, 8, 8)
-    found, label = edm(x, draws(400), p=0)
+    augmented, label = edm(x, draws(400), p=0)
     assert torch.equal(label[:, 1:], torch.zeros(400, 8))
-    assert torch.allclose(found, torch.where(label[:, 0].bool()[:, None, None, None], x.flip(3), x), atol=3e-5)
+    assert torch.allclose(augmented, torch.where(label[:, 0].bool()[:, None, None, None], x.flip(3), x), atol=3e-5)
     assert torch.equal(augment.flip(x[:1], transforms(flip_x=1, flip_y=1)), x[:1].flip(2, 3))
-    found, label = edm(x, draws(400), p=1)
+    augmented, label = edm(x, draws(400), p=1)
     made = draw_transforms(draws(400), 1)
     straight = x.flip(3).where(made.flip_x[:, None, None, None], x)
     straight = straight.flip(2).where(made.flip_y[:, None, None, None], straight)
-    assert torch.equal(found, warp(straight, made.inverse(8, 8)))
+    assert torch.equal(augmented, warp(straight, made.inverse(8, 8)))
     assert torch.equal(label[:, :2], torch.stack([made.flip_x, made.flip_y], 1).float())
 
 
@@ -189,20 +189,20 @@ def test_label_is_what_was_drawn():
 @given(rows=st.lists(st.integers(0, 2**40), min_size=2, max_size=64), seed=st.integers(0, 2**31), p=st.floats(0, 1))
 def test_an_image_looks_the_same_in_any_batch(rows, seed, p):
     x, keys = noise(len(rows), 8, 8), torch.tensor(rows)
-    found, label = edm(x, Draws(seed, keys), p)
+    augmented, label = edm(x, Draws(seed, keys), p)
     for i in range(len(rows)):
         alone, its_label = edm(x[i : i + 1], Draws(seed, keys[i : i + 1]), p)
-        assert torch.allclose(alone[0], found[i], atol=1e-5)
+        assert torch.allclose(alone[0], augmented[i], atol=1e-5)
         assert torch.allclose(its_label[0], label[i], atol=1e-6)
     again, same = edm(x, Draws(seed, keys), p)
-    assert torch.equal(again, found) and torch.equal(same, label)
+    assert torch.equal(again, augmented) and torch.equal(same, label)
 
 
 @pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
 def test_layout_and_type_are_kept(memory):
     x = noise(5).contiguous(memory_format=memory)
-    for found in (edm(x, draws(5), 1)[0], random_flip(x, draws(5))):
-        assert found.is_contiguous(memory_format=memory) and found.shape == x.shape
+    for augmented in (edm(x, draws(5), 1)[0], random_flip(x, draws(5))):
+        assert augmented.is_contiguous(memory_format=memory) and augmented.shape == x.shape
     exact, label = edm(x, draws(5), 1)
     with torch.autocast("cpu", torch.bfloat16):
         same, its_label = edm(x, draws(5), 1)
@@ -213,10 +213,10 @@ def test_layout_and_type_are_kept(memory):
 
 def test_plain_flip_is_a_fair_coin():
     x = noise(4000, 2, 2)
-    found = random_flip(x, draws(4000))
-    turned = (found == x.flip(3)).flatten(1).all(1)
-    assert torch.equal(found, torch.where(turned[:, None, None, None], x.flip(3), x))
+    augmented = random_flip(x, draws(4000))
+    turned = (augmented == x.flip(3)).flatten(1).all(1)
+    assert torch.equal(augmented, torch.where(turned[:, None, None, None], x.flip(3), x))
     assert float(turned.float().mean()) == pytest.approx(0.5, abs=0.032)
-    assert torch.equal(found, random_flip(x, draws(4000)))
+    assert torch.equal(augmented, random_flip(x, draws(4000)))
     _, label = edm(x, draws(4000), p=0)  # EDM's coin is another one
     assert float((label[:, 0].bool() == turned).float().mean()) == pytest.approx(0.5, abs=0.032)

@@ -97,10 +97,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 @pytest.mark.parametrize(("make", "named"), BAD.values(), ids=BAD.keys())
 def test_refused_in_one_line_that_names_it(tmp_path: Path, make: Callable[[Path], Path], named: str) -> None:
-    found = made(tmp_path, make(tmp_path))
-    assert found.returncode == 1
-    assert len(found.stderr.splitlines()) == 1 and "Traceback" not in found.stderr
-    assert found.stderr.startswith("images.it: error: ") and named in found.stderr
+    job = made(tmp_path, make(tmp_path))
+    assert job.returncode == 1
+    assert len(job.stderr.splitlines()) == 1 and "Traceback" not in job.stderr
+    assert job.stderr.startswith("images.it: error: ") and named in job.stderr
     assert not (tmp_path / "out" / "images.h5").exists() and not (tmp_path / "evil.png").exists()
 
 
@@ -109,8 +109,8 @@ def test_file_names_may_be_anything(tmp_path: Path, make: Callable[[Path], Path]
     path = make(tmp_path)
     if path.is_dir():
         (path / "a" / os.fsdecode(b"not utf-8 \xff.png")).write_bytes((path / "a" / "plain.png").read_bytes())
-    found = made(tmp_path, path)
-    assert found.returncode == 0, found.stderr
+    job = made(tmp_path, path)
+    assert job.returncode == 0, job.stderr
     store = images.describe(tmp_path / "out" / "images.h5")
     assert store["images"] == 12 + path.is_dir() and store["classes"] == ["a", "b"]
 
@@ -137,9 +137,9 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     if small is None:
         pytest.skip("this process may not mount a small disk")
     try:
-        found = made(small, source, size=512)
-        assert found.returncode == 1 and len(found.stderr.splitlines()) == 1
-        assert "images.h5" in found.stderr and "no space left" in found.stderr.lower()
+        job = made(small, source, size=512)
+        assert job.returncode == 1 and len(job.stderr.splitlines()) == 1
+        assert "images.h5" in job.stderr and "no space left" in job.stderr.lower()
         assert not list(small.rglob("*.h5"))
     finally:
         subprocess.run(["umount", small], check=True)

@@ -26,7 +26,7 @@ def encoded(image: Image.Image | np.ndarray, form: str, **options: object) -> by
     return data.getvalue()
 
 
-def seen(image: Image.Image | np.ndarray, form: str = "png", channels: int = 3, **options: object) -> np.ndarray:
+def converted(image: Image.Image | np.ndarray, form: str = "png", channels: int = 3, **options: object) -> np.ndarray:
     """What becomes of an image, (H, W, C), in its own size."""
     return pixels(encoded(image, form, **options), "it", None, channels, "crop")
 
@@ -61,41 +61,41 @@ def test_lossless_files_keep_every_pixel(size, seed, channels, webp):
 def test_greys_of_more_than_8_bits():
     deep = RNG.integers(0, 65536, (8, 8), dtype=np.uint16)
     high = np.repeat((deep >> 8)[..., None], 3, axis=2)
-    assert np.array_equal(seen(deep), high) and np.array_equal(seen(deep, "tiff"), high)
-    assert np.array_equal(seen(Image.fromarray(deep.astype(np.int32)), "ppm"), high)
+    assert np.array_equal(converted(deep), high) and np.array_equal(converted(deep, "tiff"), high)
+    assert np.array_equal(converted(Image.fromarray(deep.astype(np.int32)), "ppm"), high)
     assert np.array_equal(pixels(b"P5 1 1 1023\n\x03\xff", "it", None, 1, "crop"), [[[255]]])  # white is white
-    assert seen(np.array([[0, 0.5], [0.498, 1]], np.float32), "tiff", 1).ravel().tolist() == [0, 128, 127, 255]
+    assert converted(np.array([[0, 0.5], [0.498, 1]], np.float32), "tiff", 1).ravel().tolist() == [0, 128, 127, 255]
     for unclear in (np.full((2, 2), 1.5, np.float32), np.full((2, 2), np.nan, np.float32), np.eye(2, dtype=np.int32)):
         with pytest.raises(UserError, match=r"it holds .*; convert it to 8 bits"):
-            seen(unclear, "tiff")
+            converted(unclear, "tiff")
 
 
 def test_palettes_bits_alpha_and_frames():
     palette = Image.fromarray(PHOTO).quantize(16)
-    assert np.array_equal(seen(palette), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(converted(palette), np.asarray(palette.convert("RGB")))
     bits = np.eye(8, dtype=bool)
-    assert np.array_equal(seen(Image.fromarray(bits))[..., 1], bits * 255)
+    assert np.array_equal(converted(Image.fromarray(bits))[..., 1], bits * 255)
     alpha = RNG.integers(0, 256, (24, 24, 1), dtype=np.uint8)
     over_white = (PHOTO * (alpha / 255) + 255 * (1 - alpha / 255)).astype(float)
     for form in ({"form": "png"}, {"form": "tiff"}):
-        assert np.abs(seen(np.dstack([PHOTO, alpha]), **form) - over_white).max() <= 1
+        assert np.abs(converted(np.dstack([PHOTO, alpha]), **form) - over_white).max() <= 1
     opaque = np.dstack([PHOTO, np.full((24, 24), 255, np.uint8)])
-    assert np.array_equal(seen(opaque), PHOTO) and np.array_equal(seen(opaque, "webp", lossless=True), PHOTO)
-    keyed = seen(PHOTO, transparency=tuple(PHOTO[0, 0].tolist()))
+    assert np.array_equal(converted(opaque), PHOTO) and np.array_equal(converted(opaque, "webp", lossless=True), PHOTO)
+    keyed = converted(PHOTO, transparency=tuple(PHOTO[0, 0].tolist()))
     assert keyed[0, 0].tolist() == [255] * 3 and np.array_equal(keyed[5:], PHOTO[5:])
     frames = {"save_all": True, "append_images": [Image.new("RGB", (24, 24), "red")]}
-    assert np.array_equal(seen(PHOTO, "webp", lossless=True, **frames), PHOTO)
-    assert np.array_equal(seen(palette, "gif", **frames), np.asarray(palette.convert("RGB")))
+    assert np.array_equal(converted(PHOTO, "webp", lossless=True, **frames), PHOTO)
+    assert np.array_equal(converted(palette, "gif", **frames), np.asarray(palette.convert("RGB")))
 
 
 def test_channels():
     grey = PHOTO[..., :1]
-    assert np.array_equal(seen(grey[..., 0]), np.repeat(grey, 3, axis=2))
-    assert np.array_equal(seen(np.repeat(grey, 3, axis=2), channels=1), grey)
+    assert np.array_equal(converted(grey[..., 0]), np.repeat(grey, 3, axis=2))
+    assert np.array_equal(converted(np.repeat(grey, 3, axis=2), channels=1), grey)
     luma = PHOTO @ np.array([0.299, 0.587, 0.114])
-    assert np.abs(seen(PHOTO, channels=1)[..., 0] - luma).max() <= 0.51
+    assert np.abs(converted(PHOTO, channels=1)[..., 0] - luma).max() <= 0.51
     red = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # Pillow writes CMYK JPEGs inverted, as Adobe does
-    assert np.abs(seen(red, "jpeg", quality=100).astype(int) - [255, 0, 0]).max() <= 2
+    assert np.abs(converted(red, "jpeg", quality=100).astype(int) - [255, 0, 0]).max() <= 2
 
 
 @pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff"])
@@ -106,7 +106,7 @@ def test_orientation(form):
         data = encoded(PHOTO, form, exif=exif, **({"lossless": True} if form == "webp" else {}))
         upright = ImageOps.exif_transpose(Image.open(BytesIO(data)))
         assert np.array_equal(pixels(data, "it", 24, 3, "crop"), np.asarray(upright))
-    assert np.array_equal(seen(PHOTO, exif=b"Exif\0\0no EXIF at all"), PHOTO)
+    assert np.array_equal(converted(PHOTO, exif=b"Exif\0\0no EXIF at all"), PHOTO)
 
 
 def test_centre_crop():
@@ -131,8 +131,8 @@ def test_centre_crop():
     st.sampled_from(["crop", "plain"]),
 )
 def test_any_image_gets_its_size(height, width, size, channels, resize):
-    found = pixels(encoded(np.zeros((height, width), np.uint8), "png"), "it", size, channels, resize)
-    assert found.shape == (size, size, channels) and found.dtype == np.uint8
+    image = pixels(encoded(np.zeros((height, width), np.uint8), "png"), "it", size, channels, resize)
+    assert image.shape == (size, size, channels) and image.dtype == np.uint8
 
 
 FORMS = {
@@ -148,11 +148,11 @@ def test_a_truncated_file_is_never_taken_for_an_image(form):
     whole = pixels(data, "it", 24, 3, "crop")
     for length in {*range(0, len(data), max(1, len(data) // 150)), *range(len(data) - 20, len(data))}:
         try:
-            found = pixels(data[:length], "it", 24, 3, "crop")
+            image = pixels(data[:length], "it", 24, 3, "crop")
         except UserError as error:
             assert str(error).startswith("it ") and "\n" not in str(error)
         else:
-            assert np.array_equal(found, whole), f"{length} of {len(data)} bytes"
+            assert np.array_equal(image, whole), f"{length} of {len(data)} bytes"
 
 
 def test_bombs_and_slivers_are_refused(monkeypatch):

@@ -46,9 +46,9 @@ def test_store_round_trip_by_split(tmp_path):
     assert np.array_equal(np.sort(np.concatenate(rows)), np.arange(1797))
     both = images.read(path, ["train", "select"])
     assert np.array_equal(both.images, pixels[both.rows]) and np.array_equal(both.labels, labels[both.rows])
-    facts = images.describe(path)
-    assert (facts["images"], facts["size"], facts["channels"]) == (1797, 8, 1)
-    assert facts["content"] == images.content_hash(pixels, labels, split)
+    summary = images.describe(path)
+    assert (summary["images"], summary["size"], summary["channels"]) == (1797, 8, 1)
+    assert summary["content"] == images.content_hash(pixels, labels, split)
     with h5py.File(path) as file:
         assert file["labels"].dtype == np.int64 and file["images"].chunks[0] == images.CHUNK
         assert file["images"].compression is None
@@ -69,9 +69,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
 @given(rows=st.lists(st.integers(0, 599), max_size=40), batch=st.integers(1, 50))
 def test_any_rows_are_read_in_any_order(store, rows, batch):
     with images.open_store(store[0]) as file:
-        found = list(images.batches(file, np.array(rows, np.int64), batch))
-    assert all(len(part) == batch for part in found[:-1]) and sum(map(len, found)) == len(rows)
-    assert not rows or np.array_equal(np.concatenate(found), store[1][rows])
+        parts = list(images.batches(file, np.array(rows, np.int64), batch))
+    assert all(len(part) == batch for part in parts[:-1]) and sum(map(len, parts)) == len(rows)
+    assert not rows or np.array_equal(np.concatenate(parts), store[1][rows])
 
 
 def test_a_small_split_reads_its_own_chunks_only(store, monkeypatch):

@@ -64,10 +64,10 @@ def expected(source, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def test_bytes_do_not_depend_on_workers(source, expected, tmp_path):
-    seen = []
-    path = fill(tmp_path, source[0], workers=3, report=seen.append)
+    reports = []
+    path = fill(tmp_path, source[0], workers=3, report=reports.append)
     assert path.read_bytes() == expected and sorted(tmp_path.iterdir()) == [path]
-    assert seen[-1] == 700 and seen == sorted(seen)
+    assert reports[-1] == 700 and reports == sorted(reports)
     assert np.array_equal(images.read(path, ["train", "select", "test"]).images, source[1])
     assert images.check(path) == []
     arrays = tmp_path / "arrays"
@@ -77,9 +77,9 @@ def test_bytes_do_not_depend_on_workers(source, expected, tmp_path):
 
 def test_arrays_are_fitted_too(tmp_path, source):
     path = fill(tmp_path, source[1], size=8, channels=1)
-    found = images.read(path, ["train", "select", "test"]).images
-    assert found.shape == (700, 8, 8, 1)
-    assert np.array_equal(found[3], pixels(encoded(source[1][3], "png"), "it", 8, 1, "crop"))
+    stored = images.read(path, ["train", "select", "test"]).images
+    assert stored.shape == (700, 8, 8, 1)
+    assert np.array_equal(stored[3], pixels(encoded(source[1][3], "png"), "it", 8, 1, "crop"))
 
 
 KILLED = """

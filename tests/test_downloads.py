@@ -22,12 +22,12 @@ ROOT = Path(__file__).parents[1]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT under any name, in the way that the next of `moods` says (the last one for ever)."""
+    """Serves CONTENT under any name, behaving as the next of `behaviours` says; the last one stays."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.moods: list[str] = []
-        self.asked: list[tuple[str, str | None]] = []  # (path, range) of each request
+        self.behaviours: list[str] = []
+        self.requests: list[tuple[str, str | None]] = []  # (path, range) of each request
 
     @property
     def url(self) -> str:
@@ -41,17 +41,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        moods, asked = self.server.moods, self.headers["Range"]
-        self.server.asked.append((self.path, asked))
-        mood = moods.pop(0) if len(moods) > 1 else moods[0]
-        if mood.isdigit():
-            return self.send_error(int(mood))
-        content = b"<html>" if mood == "page" else CONTENT
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and mood != "no ranges" else 0
+        behaviours, requested = self.server.behaviours, self.headers["Range"]
+        self.server.requests.append((self.path, requested))
+        behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
+        if behaviour.isdigit():
+            return self.send_error(int(behaviour))
+        content = b"<html>" if behaviour == "page" else CONTENT
+        start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested and behaviour != "no ranges" else 0
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(content[start : start + downloads.CHUNK + 5 if mood == "break" else None])
+        self.wfile.write(content[start : start + downloads.CHUNK + 5 if behaviour == "break" else None])
         return None
 
 
@@ -69,16 +69,16 @@ def archive(url: str = "http://127.0.0.1:9/nowhere", content: bytes = CONTENT) -
     return Archive(NAME, url, hashlib.sha256(content).hexdigest(), len(content))
 
 
-def refused(message: str, wanted: Archive, target: Path, mirror: str | None) -> None:
+def refused(message: str, published: Archive, target: Path, mirror: str | None) -> None:
     with pytest.raises(UserError, match=message) as error:
-        fetch(wanted, target, mirror, lambda _: None)
+        fetch(published, target, mirror, lambda _: None)
     assert "\n" not in str(error.value)
     assert not target.exists() or target.read_bytes() != CONTENT
     assert not list(target.parent.rglob("*.part*")), "a broken download is left behind"
 
 
 @pytest.mark.parametrize(
-    ("moods", "ranges"),
+    ("behaviours", "ranges"),
     [
         (["whole"], [None]),
         (["break", "break", "whole"], [None, f"bytes={downloads.CHUNK + 5}-", f"bytes={2 * downloads.CHUNK + 10}-"]),
@@ -86,41 +86,41 @@ def refused(message: str, wanted: Archive, target: Path, mirror: str | None) -> 
         (["break", "no ranges"], [None, f"bytes={downloads.CHUNK + 5}-"]),
     ],
 )
-def test_a_file_arrives_whole(moods: list[str], ranges: list, server: Server, tmp_path: Path) -> None:
-    server.moods = moods
-    target, told = tmp_path / "new" / NAME, []
-    fetch(archive(f"{server.url}/{NAME}"), target, None, told.append)
+def test_a_file_arrives_whole(behaviours: list[str], ranges: list, server: Server, tmp_path: Path) -> None:
+    server.behaviours = behaviours
+    target, reports = tmp_path / "new" / NAME, []
+    fetch(archive(f"{server.url}/{NAME}"), target, None, reports.append)
     assert target.read_bytes() == CONTENT and list(target.parent.iterdir()) == [target]
-    assert told[-1] == len(CONTENT) and max(told) == len(CONTENT)
-    assert server.asked == [(f"/files/{NAME}", asked) for asked in ranges]
-    fetch(archive(), target, None, told.append)  # right already: no network is needed
+    assert reports[-1] == len(CONTENT) and max(reports) == len(CONTENT)
+    assert server.requests == [(f"/files/{NAME}", requested) for requested in ranges]
+    fetch(archive(), target, None, reports.append)  # right already: no network is needed
 
 
 def test_a_wrong_file_is_replaced_and_a_mirror_may_be_an_address(server: Server, tmp_path: Path) -> None:
-    server.moods = ["whole"]
+    server.behaviours = ["whole"]
     (tmp_path / NAME).write_bytes(b"wrong")
     fetch(archive(), tmp_path / NAME, server.url + "/", lambda _: None)
     assert (tmp_path / NAME).read_bytes() == CONTENT
-    assert server.asked == [(f"/files/{NAME}", None)]
+    assert server.requests == [(f"/files/{NAME}", None)]
 
 
 @pytest.mark.parametrize(
-    ("mood", "message", "tries"),
+    ("behaviour", "message", "tries"),
     [
         ("page", f"wrong file .SHA-256 {hashlib.sha256(b'<html>').hexdigest()}, expected", 1),
         ("404", "the server answered 404 Not Found; try again, or name a folder that holds the file in `mirror`", 1),
         ("503", "the server answered 503", 3),
     ],
 )
-def test_a_server_that_fails(mood: str, message: str, tries: int, server: Server, tmp_path: Path) -> None:
-    server.moods = [mood]
+def test_a_server_that_fails(behaviour: str, message: str, tries: int, server: Server, tmp_path: Path) -> None:
+    server.behaviours = [behaviour]
     refused(f"^{server.url}/{NAME}: {message}", archive(f"{server.url}/{NAME}"), tmp_path / NAME, None)
-    assert len(server.asked) == tries and not list(tmp_path.iterdir())
+    assert len(server.requests) == tries and not list(tmp_path.iterdir())
 
 
 def test_a_connection_that_always_breaks(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "WAITS", (0.0,))
-    server.moods = ["break"]
+    server.behaviours = ["break"]
     refused("the connection broke|IncompleteRead", archive(f"{server.url}/{NAME}"), tmp_path / NAME, None)
     assert not list(tmp_path.iterdir())
 

@@ -90,8 +90,8 @@ def test_pngs_are_read_equal(channels: int, tmp_path: Path):
         with Image.open(files[row]) as image:
             assert image.mode == ("L" if channels == 1 else "RGB")
             assert np.array_equal(np.asarray(image).reshape(8, 8, channels), truth[row])
-    found = open_images(tmp_path / "pngs", channels=channels)
-    assert np.array_equal(found.read(0, 600), truth)
+    images = open_images(tmp_path / "pngs", channels=channels)
+    assert np.array_equal(images.read(0, 600), truth)
 
 
 def test_names_have_as_many_digits_as_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -60,36 +60,36 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return lay_out(tmp_path_factory.mktemp("kinds"), TRUTH)
 
 
-def whole(found: ImageSet, batch: int = 256) -> np.ndarray:
-    return np.concatenate(list(batches(found, batch)))
+def whole(images: ImageSet, batch: int = 256) -> np.ndarray:
+    return np.concatenate(list(batches(images, batch)))
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_gives_the_same_pixels(name: str, kinds: Path):
-    found = open_images(kinds / name)
-    assert (found.n, found.shape) == (N, (SIZE, SIZE, 3)) and str(kinds) in found.origin
+    image_set = open_images(kinds / name)
+    assert (image_set.n, image_set.shape) == (N, (SIZE, SIZE, 3)) and str(kinds) in image_set.origin
     for batch in (1, 7, 64, 300):
-        parts = list(batches(found, batch))
+        parts = list(batches(image_set, batch))
         assert all(len(part) == batch for part in parts[:-1]) and parts[0].dtype == np.uint8
         assert np.array_equal(np.concatenate(parts), TRUTH)
     for start, stop in ((0, 5), (255, 257), (100, 580), (599, 600), (590, None)):
-        assert np.array_equal(np.concatenate(list(batches(found, 64, start, stop))), TRUTH[start:stop])
-    assert list(batches(found, 64, 7, 7)) == list(batches(found, 64, N)) == []
-    rows = found.read(512, 514)
+        assert np.array_equal(np.concatenate(list(batches(image_set, 64, start, stop))), TRUTH[start:stop])
+    assert list(batches(image_set, 64, 7, 7)) == list(batches(image_set, 64, N)) == []
+    rows = image_set.read(512, 514)
     assert rows.flags.writeable and np.array_equal(rows, TRUTH[512:514])
-    assert np.array_equal(found.read(2, 3), TRUTH[2:3])  # backwards
+    assert np.array_equal(image_set.read(2, 3), TRUTH[2:3])  # backwards
 
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(("size", "channels", "resize"), [(6, 3, "crop"), (12, 1, "plain"), (None, 1, "crop")])
 def test_one_rule_for_all_kinds(name: str, size: int, channels: int, resize: str, kinds: Path):
-    found = open_images(kinds / name, size=size, channels=channels, resize=resize)
+    image_set = open_images(kinds / name, size=size, channels=channels, resize=resize)
     expected = [convert.pixels(png(image), "it", size, channels, resize) for image in TRUTH[:30]]
-    assert found.shape == expected[0].shape and np.array_equal(found.read(0, 30), expected)
-    assert found.identity != open_images(kinds / name).identity
+    assert image_set.shape == expected[0].shape and np.array_equal(image_set.read(0, 30), expected)
+    assert image_set.identity != open_images(kinds / name).identity
 
 
-def test_grey_and_colour_as_asked(tmp_path: Path):
+def test_channels_are_converted(tmp_path: Path):
     """Without `channels` arrays stay as they are, and files, of which nobody knows before, are read in colour."""
     grey = TRUTH[:20, :, :, :1]
     lay_out(tmp_path, grey)
@@ -104,10 +104,10 @@ def test_grey_and_colour_as_asked(tmp_path: Path):
 def test_splits_of_a_store(kinds: Path):
     for splits in (["select"], ["test", "train"], list(SPLITS)):
         rows = np.isin(SPLIT, [SPLITS.index(split) for split in splits])
-        found = open_images(kinds / "images.h5", splits=splits)
-        assert found.n == rows.sum() and np.array_equal(whole(found, 50), TRUTH[rows])
-        assert found.identity["splits"] == sorted(splits, key=SPLITS.index)
-    assert found.identity == open_images(kinds / "images.h5").identity
+        image_set = open_images(kinds / "images.h5", splits=splits)
+        assert image_set.n == rows.sum() and np.array_equal(whole(image_set, 50), TRUTH[rows])
+        assert image_set.identity["splits"] == sorted(splits, key=SPLITS.index)
+    assert image_set.identity == open_images(kinds / "images.h5").identity
 
 
 def test_identities_tell_the_content(kinds: Path, tmp_path: Path):
@@ -122,34 +122,34 @@ def test_identities_tell_the_content(kinds: Path, tmp_path: Path):
 
 
 def test_an_identity_is_found_out_once_and_late():
-    asked = []
-    found = ImageSet("toy", 1, (1, 1, 1), lambda start, stop: np.zeros(0), lambda: asked.append(1) or {"a": 1})
-    assert not asked
-    assert found.identity == found.identity == {"a": 1} and len(asked) == 1
+    calls = []
+    image_set = ImageSet("toy", 1, (1, 1, 1), lambda start, stop: np.zeros(0), lambda: calls.append(1) or {"a": 1})
+    assert not calls
+    assert image_set.identity == image_set.identity == {"a": 1} and len(calls) == 1
 
 
 def counted(n: int) -> tuple[ImageSet, list[tuple[int, int]]]:
-    """A set of n pixels, and the reads that it was asked for."""
-    asked: list[tuple[int, int]] = []
+    """A set of n pixels, and the reads that it was reads for."""
+    reads: list[tuple[int, int]] = []
 
     def read(start: int, stop: int) -> np.ndarray:
-        asked.append((start, stop))
+        reads.append((start, stop))
         return (np.arange(start, stop) % 251).astype(np.uint8).reshape(-1, 1, 1, 1)
 
-    return ImageSet("toy", n, (1, 1, 1), read, dict), asked
+    return ImageSet("toy", n, (1, 1, 1), read, dict), reads
 
 
 @pytest.mark.parametrize(("batch", "block"), [(1, 256), (64, 256), (256, 256), (257, 512), (600, 768)])
 def test_reads_are_of_whole_chunks_and_no_more_than_one_ahead(batch: int, block: int):
-    found, asked = counted(3000)
-    stream = batches(found, batch, 300)
-    assert asked == []
+    image_set, reads = counted(3000)
+    stream = batches(image_set, batch, 300)
+    assert reads == []
     for done in range(300, 3000, batch):
         row = next(stream)[0, 0, 0, 0]
         assert row == done % 251
-        assert asked[-1][0] < done + 2 * block
-    assert [start for start, _ in asked[1:]] == list(range((300 // block + 1) * block, 3000, block))
-    assert [stop for _, stop in asked] == [start for start, _ in asked[1:]] + [3000]
+        assert reads[-1][0] < done + 2 * block
+    assert [start for start, _ in reads[1:]] == list(range((300 // block + 1) * block, 3000, block))
+    assert [stop for _, stop in reads] == [start for start, _ in reads[1:]] + [3000]
 
 
 @pytest.mark.parametrize(("batch", "start", "stop"), [(0, 0, 1), (1, -1, 1), (1, 0, 4), (1, 2, 1)])
@@ -170,21 +170,21 @@ def test_errors_of_the_reading_thread_surface_and_it_ends():
             raise UserError("row 512 is damaged; mend it")
         return good.read(start, stop)
 
-    stream, seen = batches(replace(good, read=failing), 100), 0
+    stream, rows_read = batches(replace(good, read=failing), 100), 0
     with pytest.raises(UserError, match="row 512 is damaged"):
         for part in stream:
-            seen += len(part)
-    assert seen == 500 and threads() == before
+            rows_read += len(part)
+    assert rows_read == 500 and threads() == before
 
 
 @pytest.mark.parametrize("batch", [10, 100, 256])
 def test_the_thread_ends_when_the_caller_stops_early(batch: int):
-    before, (found, asked) = threads(), counted(10_000)
-    stream = batches(found, batch)
+    before, (image_set, reads) = threads(), counted(10_000)
+    stream = batches(image_set, batch)
     next(stream)
     assert threads() == before + 1
     del stream
-    assert threads() == before and len(asked) == 2
+    assert threads() == before and len(reads) == 2
 
 
 def peak_of(work: Callable[[], object]) -> int:
@@ -212,10 +212,10 @@ def test_a_large_array_is_streamed(save: Callable, tmp_path: Path):
 
 
 def test_two_readers_of_one_array_do_not_disturb_each_other(kinds: Path):
-    found = open_images(kinds / "packed.npz")
-    for one, other in zip(batches(found, 100), batches(found, 100, 0), strict=True):
+    image_set = open_images(kinds / "packed.npz")
+    for one, other in zip(batches(image_set, 100), batches(image_set, 100, 0), strict=True):
         assert np.array_equal(one, other)
-    assert np.array_equal(whole(found), TRUTH)
+    assert np.array_equal(whole(image_set), TRUTH)
 
 
 def test_files_that_are_opened_are_closed(kinds: Path):
@@ -225,9 +225,9 @@ def test_files_that_are_opened_are_closed(kinds: Path):
     gc.collect()  # what other tests have left open
     before = len(list(fds.iterdir()))
     for name in KINDS:
-        found = open_images(kinds / name)
-        next(batches(found, 7))
-        del found
+        image_set = open_images(kinds / name)
+        next(batches(image_set, 7))
+        del image_set
     gc.collect()
     assert len(list(fds.iterdir())) <= before
 
@@ -288,8 +288,8 @@ def test_an_array_whose_bytes_are_damaged(kinds: Path, tmp_path: Path):
 def test_a_damaged_store_is_refused_where_it_is_read(kinds: Path, tmp_path: Path):
     lay_out(tmp_path, TRUTH[:300])
     (tmp_path / "drawn.zarr/images/c/1/0/0/0").unlink()
-    found = open_images(tmp_path / "drawn.zarr")
-    assert np.array_equal(found.read(0, 256), TRUTH[:256])
+    image_set = open_images(tmp_path / "drawn.zarr")
+    assert np.array_equal(image_set.read(0, 256), TRUTH[:256])
     assert "images 256 to 299 cannot be read" in refusal(tmp_path / "drawn.zarr")
 
 

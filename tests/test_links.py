@@ -61,9 +61,9 @@ def zips(root: Path) -> Files:
 
 
 def filled(path: Path, files: Files, pixels: bool, size: int | None = 8, **more: object) -> Path:
-    given = {"channels": 3, "resize": "crop", "classes": CLASSES, "scratch": path.with_name("scratch"), **more}
+    settings = {"channels": 3, "resize": "crop", "classes": CLASSES, "scratch": path.with_name("scratch"), **more}
     n = len(files.entries)
-    images.fill(path, files, LABELS[:n], SPLIT[:n], size=size, pixels=pixels, **given)
+    images.fill(path, files, LABELS[:n], SPLIT[:n], size=size, pixels=pixels, **settings)
     return path
 
 
@@ -77,16 +77,16 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_all_that_reads_images_reads_the_same(both: tuple[Path, Path]) -> None:
     for splits in (["train"], ["select", "test"]):
-        expected, found = (images.read(path, splits) for path in both)
-        assert all(np.array_equal(*pair) for pair in zip(expected, found, strict=True))
-        expected, found = (imagesets.open_images(path, splits=splits, channels=1) for path in both)
-        assert found.shape == (8, 8, 1) and found.n == expected.n
-        assert np.array_equal(expected.read(5, found.n), found.read(5, found.n))
-    facts, about = (images.describe(path) for path in both)
-    assert facts.pop("content") != about.pop("content") and facts == about
-    with images.open_store(both[0]) as expected, images.open_store(both[1]) as found:
-        assert np.array_equal(images.hdf5.read_chunk(expected, 2), images.hdf5.read_chunk(found, 2))
-        assert "images" not in found and found.shape == expected.shape
+        expected, linked = (images.read(path, splits) for path in both)
+        assert all(np.array_equal(*pair) for pair in zip(expected, linked, strict=True))
+        expected, linked = (imagesets.open_images(path, splits=splits, channels=1) for path in both)
+        assert linked.shape == (8, 8, 1) and linked.n == expected.n
+        assert np.array_equal(expected.read(5, linked.n), linked.read(5, linked.n))
+    summary, linked_summary = (images.describe(path) for path in both)
+    assert summary.pop("content") != linked_summary.pop("content") and summary == linked_summary
+    with images.open_store(both[0]) as expected, images.open_store(both[1]) as linked:
+        assert np.array_equal(images.hdf5.read_chunk(expected, 2), images.hdf5.read_chunk(linked, 2))
+        assert "images" not in linked and linked.shape == expected.shape
     assert images.check(both[1]) == [] and np.array_equal(*(images.labels(path, "select") for path in both))
     assert both[1].stat().st_size < 100_000 < both[0].stat().st_size
 
@@ -94,17 +94,19 @@ def test_all_that_reads_images_reads_the_same(both: tuple[Path, Path]) -> None:
 @settings(max_examples=20, deadline=None)
 @given(rows=st.lists(st.integers(0, N - 1), max_size=40), batch=st.integers(1, 50))
 def test_any_rows_in_any_order(both: tuple[Path, Path], rows: list[int], batch: int) -> None:
-    with images.open_store(both[0]) as expected, images.open_store(both[1]) as found:
-        pairs = zip(*(images.batches(file, np.array(rows, np.int64), batch) for file in (expected, found)), strict=True)
+    with images.open_store(both[0]) as expected, images.open_store(both[1]) as linked:
+        pairs = zip(
+            *(images.batches(file, np.array(rows, np.int64), batch) for file in (expected, linked)), strict=True
+        )
         assert all(np.array_equal(*pair) for pair in pairs)
 
 
 def test_training_sees_the_same(both: tuple[Path, Path]) -> None:
     streams = [ImageStream(path, ["train", "select"], 3, CPU, window=2) for path in both]
     held = [open_stream(path, ["train", "select"], 3, CPU, 1e9) for path in both]
-    for expected, found in (streams, held):
+    for expected, linked in (streams, held):
         for start in (0, 100, 540):
-            pairs = zip(expected.read(start, start + 70)[:3], found.read(start, start + 70)[:3], strict=True)
+            pairs = zip(expected.read(start, start + 70)[:3], linked.read(start, start + 70)[:3], strict=True)
             assert all(torch.equal(*pair) for pair in pairs)
 
 
@@ -118,8 +120,15 @@ def test_latents_are_the_same(tmp_path: Path) -> None:
     stores = []
     for pixels in (True, False):
         path, scratch = tmp_path / f"{pixels}.h5", tmp_path / "scratch"
-        given = {"size": 4, "channels": 1, "resize": "crop", "scratch": scratch, "classes": CLASSES, "pixels": pixels}
-        images.fill(path, Files((tmp_path,), entries), np.zeros(n, int), split, **given)
+        settings = {
+            "size": 4,
+            "channels": 1,
+            "resize": "crop",
+            "scratch": scratch,
+            "classes": CLASSES,
+            "pixels": pixels,
+        }
+        images.fill(path, Files((tmp_path,), entries), np.zeros(n, int), split, **settings)
         store = planned(tmp_path / f"latents of {pixels}")
         complete(store, path)
         stores.append(tree(store.path))
@@ -137,7 +146,7 @@ def everything(path: Path) -> np.ndarray:
 
 def test_files_that_are_gone_or_have_changed_are_named(tmp_path: Path) -> None:
     path, files = copied(tmp_path, folder)
-    known, at = everything(path), tmp_path / "files"
+    original, at = everything(path), tmp_path / "files"
     before = (at / NAMES[300]).stat()
     (at / NAMES[300]).write_bytes(encoded(301))
     line = rf"{re.escape(repr(NAMES[300]))} in .*files has changed since .*images\.h5 was made; restore it, or delete"
@@ -145,30 +154,30 @@ def test_files_that_are_gone_or_have_changed_are_named(tmp_path: Path) -> None:
         everything(path)
     assert "\n" not in str(error.value)
     with images.open_store(path) as file:  # the others are read
-        assert np.array_equal(images.gather(file, np.arange(300)), known[:300])
+        assert np.array_equal(images.gather(file, np.arange(300)), original[:300])
     (at / NAMES[301]).write_bytes(b"")
     (at / NAMES[2]).unlink()
-    found = images.check(path)
-    assert len(found) == 2 and "is gone since" in found[0] and found[1].endswith("(and 1 more of its chunk)")
+    damage = images.check(path)
+    assert len(damage) == 2 and "is gone since" in damage[0] and damage[1].endswith("(and 1 more of its chunk)")
     (at / NAMES[300]).write_bytes(encoded(300))
     os.utime(at / NAMES[300], ns=(before.st_atime_ns, before.st_mtime_ns))
     with images.open_store(path) as file:
-        assert np.array_equal(images.gather(file, np.array([300])), known[[300]])
+        assert np.array_equal(images.gather(file, np.array([300])), original[[300]])
     filled(path, Files(files.archives, files.entries[3:]), False)
     assert images.check(path) == []
 
 
 def test_zips_may_be_written_again_but_not_changed(tmp_path: Path) -> None:
     path, files = copied(tmp_path, zips)
-    known, content = everything(path), images.describe(path)["content"]
+    original, content = everything(path), images.describe(path)["content"]
     zips(tmp_path)
     os.utime(tmp_path / "1.zip", (1, 1))
-    assert np.array_equal(everything(path), known) and images.check(path) == []
+    assert np.array_equal(everything(path), original) and images.check(path) == []
     assert images.describe(filled(path, files, False))["content"] == content
     with zipfile.ZipFile(tmp_path / "1.zip", "w") as archive:
         archive.writestr("300.png", encoded(1))
-    found = images.check(path)
-    assert "'300.png' in" in found[0] and "has changed since" in found[0] and "'512.png'" in found[1]
+    damage = images.check(path)
+    assert "'300.png' in" in damage[0] and "has changed since" in damage[0] and "'512.png'" in damage[1]
     (tmp_path / "1.zip").unlink()
     with pytest.raises(UserError, match=r"'300.png' in .*1\.zip is gone since"):
         everything(path)
@@ -181,14 +190,14 @@ def test_content_tells_of_files_labels_and_rule_but_not_of_the_folder(tmp_path: 
     moved = Files((tmp_path / "moved",), files.entries)
     assert images.describe(filled(path, moved, False))["content"] == content
     other = tmp_path / "other.h5"
-    seen = {content}
+    contents = {content}
     for changed in ({"size": 9}, {"channels": 1}, {"resize": "plain"}, {"order": np.arange(N)[::-1]}):
-        seen.add(images.describe(filled(other, moved, False, **changed))["content"])
+        contents.add(images.describe(filled(other, moved, False, **changed))["content"])
     os.utime(tmp_path / "moved" / NAMES[7], (1, 1))
-    seen.add(images.describe(filled(other, moved, False))["content"])
+    contents.add(images.describe(filled(other, moved, False))["content"])
     with h5py.File(other, "r+") as file:
         file["labels"][0] = 2
-    assert len(seen) == 6 and len(images.check(other)) == 1
+    assert len(contents) == 6 and len(images.check(other)) == 1
 
 
 def test_damage_to_what_is_kept_is_found(tmp_path: Path) -> None:
@@ -216,11 +225,11 @@ def test_images_are_decoded_when_they_are_read(tmp_path: Path, monkeypatch: pyte
     names: list[str] = []
     original = archives.Archives.read
     monkeypatch.setattr(archives.Archives, "read", lambda self, entry: names.append(entry[1]) or original(self, entry))
-    seen: list[int] = []
+    reports: list[int] = []
     files = folder(tmp_path)
     (tmp_path / "files" / NAMES[9]).write_bytes(b"no image")
-    path = filled(tmp_path / "images.h5", files, False, report=seen.append)
-    assert names == [NAMES[0]] and seen == [256, 512, N]
+    path = filled(tmp_path / "images.h5", files, False, report=reports.append)
+    assert names == [NAMES[0]] and reports == [256, 512, N]
     with images.open_store(path) as file:
         images.gather(file, np.array([599, 3, 3]))
         assert sorted(names[1:]) == sorted([NAMES[599], NAMES[3], NAMES[3]])

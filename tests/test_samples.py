@@ -30,7 +30,7 @@ def draw(start: int, stop: int) -> np.ndarray:
 
 
 class Drawing:
-    """`draw` that keeps the first rows of the chunks that it was asked for, and fails at one of them."""
+    """`draw` that records the first rows of the chunks it draws, and fails at one of them."""
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.fails_at, self.drawn = fails_at, []

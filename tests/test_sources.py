@@ -92,12 +92,12 @@ def test_mnist_as_torchvision_reads_it(mnist: dict[str, Path], tmp_path: Path) -
     raw.mkdir(parents=True)
     for name, path in mnist.items():
         (raw / name.removesuffix(".gz")).write_bytes(gzip.decompress(path.read_bytes()))
-    found = sources.find(Download(kind="mnist"), mnist)
+    listing = sources.find(Download(kind="mnist"), mnist)
     for split, train in ((TRAIN, True), (TEST, False)):
-        expected, here = reference.MNIST(tmp_path, train=train), found.official == split
-        assert np.array_equal(found.images[here][..., 0], expected.data.numpy())
-        assert np.array_equal(found.labels[here], expected.targets.numpy())
-    assert (found.images.dtype, found.labels.dtype, found.official.dtype) == (np.uint8, np.int64, np.uint8)
+        expected, here = reference.MNIST(tmp_path, train=train), listing.official == split
+        assert np.array_equal(listing.images[here][..., 0], expected.data.numpy())
+        assert np.array_equal(listing.labels[here], expected.targets.numpy())
+    assert (listing.images.dtype, listing.labels.dtype, listing.official.dtype) == (np.uint8, np.int64, np.uint8)
 
 
 def test_damaged_mnist_is_named(mnist: dict[str, Path]) -> None:
@@ -135,13 +135,13 @@ def test_cifar_as_torchvision_reads_it(kind: str, reader: type, tmp_path: Path) 
     unchecked = type("Unchecked", (reader,), lists | {"meta": reader.meta | {"md5": None}})
 
     path = write_cifar(tmp_path, kind)
-    found = sources.find(Download(kind=kind), {path.name: path})
+    listing = sources.find(Download(kind=kind), {path.name: path})
     for split, train in ((TRAIN, True), (TEST, False)):
-        expected, here = unchecked(tmp_path, train=train), found.official == split
-        assert np.array_equal(found.images[here], expected.data)
-        assert np.array_equal(found.labels[here], expected.targets)
-        assert list(found.classes) == expected.classes
-    assert found.images.shape[1:] == (32, 32, 3)
+        expected, here = unchecked(tmp_path, train=train), listing.official == split
+        assert np.array_equal(listing.images[here], expected.data)
+        assert np.array_equal(listing.labels[here], expected.targets)
+        assert list(listing.classes) == expected.classes
+    assert listing.images.shape[1:] == (32, 32, 3)
 
 
 class Harmful:
@@ -192,15 +192,15 @@ def tiny(path: Path, texts: dict[str, str], images: list[str]) -> Listing:
 
 def test_tiny_imagenet(tmp_path: Path) -> None:
     path = tmp_path / "tiny-imagenet-200.zip"
-    found = tiny(path, TINY, TINY_IMAGES)
-    assert found.classes == ("goldfish, Carassius auratus", "crane (n02)", "crane (n03)")
-    assert [(name.rpartition("/")[2], *rest) for name, *rest in rows(found)] == [
+    listing = tiny(path, TINY, TINY_IMAGES)
+    assert listing.classes == ("goldfish, Carassius auratus", "crane (n02)", "crane (n03)")
+    assert [(name.rpartition("/")[2], *rest) for name, *rest in rows(listing)] == [
         *((f"n0{i}_{j}.JPEG", i - 1, TRAIN) for i in (1, 2, 3) for j in (10, 9)),
         ("val_0.JPEG", 2, TEST),
         ("val_1.JPEG", 0, TEST),
     ]
     with zipfile.ZipFile(path) as archive:
-        assert all(name in archive.namelist() for _, name in found.images.entries)
+        assert all(name in archive.namelist() for _, name in listing.images.entries)
     refused("lacks .*val_annotations", tiny, path, {"words.txt": ""}, TINY_IMAGES)
     refused("no line for val_1.JPEG", tiny, path, TINY | {"val/val_annotations.txt": "val_0.JPEG\tn01"}, TINY_IMAGES)
     refused("names val_0.JPEG, which does not exist", tiny, path, TINY, [*TINY_IMAGES[:1], *TINY_IMAGES[2:]])
@@ -218,15 +218,15 @@ def test_imagenet_as_folders_and_as_kaggle_ships_it(tmp_path: Path) -> None:
     refused(r"LOC_val_solution.csv.*missing", sources.find, source, {})
     solution.write_text("ImageId,PredictionString\nv2,n01 1 2 3 4 n01 5 6 7 8 \nv1,n02 1 2 3 4 \n")
     (kaggle / "LOC_synset_mapping.txt").write_text("n01 tench, Tinca tinca\nn02 goldfish\n")
-    found = sources.find(source, {}), sources.find(ImageNet(kind="imagenet", path=str(plain)), {})
-    facts = [sorted((Path(name).name, label, split) for name, label, split in rows(each)) for each in found]
-    assert facts[0] == facts[1] == [
+    listings = sources.find(source, {}), sources.find(ImageNet(kind="imagenet", path=str(plain)), {})
+    contents = [sorted((Path(name).name, label, split) for name, label, split in rows(listing)) for listing in listings]
+    assert contents[0] == contents[1] == [
         ("b.JPEG", 1, TRAIN), ("n01_10.JPEG", 0, TRAIN), ("n01_9.JPEG", 0, TRAIN),
         ("v1.JPEG", 1, TEST), ("v2.JPEG", 0, TEST),
     ]  # fmt: skip
-    assert found[0].classes == ("tench, Tinca tinca", "goldfish") and found[1].classes == ("n01", "n02")
-    for each in found:
-        assert all((each.images.archives[i] / name).is_file() for i, name in each.images.entries)
+    assert listings[0].classes == ("tench, Tinca tinca", "goldfish") and listings[1].classes == ("n01", "n02")
+    for listing in listings:
+        assert all((listing.images.archives[i] / name).is_file() for i, name in listing.images.entries)
     solution.write_text("ImageId,PredictionString\nv2,n01 1 2 3 4\n")
     refused("LOC_val_solution.csv: has no line for v1", sources.find, source, {})
     refused("holds no folder train", sources.find, ImageNet(kind="imagenet", path=str(plain / "val")), {})
@@ -238,15 +238,15 @@ def test_celebahq_in_numeric_order_with_an_attribute(tmp_path: Path) -> None:
     masks = "CelebAMask-HQ-mask-anno/0/00000_hair.png"
     root = grow(tmp_path / "CelebAMask-HQ", [masks, *(f"CelebA-HQ-img/{i}.jpg" for i in (10, 9, 0))])
     for path in (root, root / "CelebA-HQ-img"):
-        found = sources.find(CelebAHQ(kind="celebahq", path=str(path)), {})
-        assert rows(found) == [("0.jpg", -1, None), ("9.jpg", -1, None), ("10.jpg", -1, None)]
-        assert found.classes == () and found.images.archives == (root / "CelebA-HQ-img",)
+        listing = sources.find(CelebAHQ(kind="celebahq", path=str(path)), {})
+        assert rows(listing) == [("0.jpg", -1, None), ("9.jpg", -1, None), ("10.jpg", -1, None)]
+        assert listing.classes == () and listing.images.archives == (root / "CelebA-HQ-img",)
     source = CelebAHQ(kind="celebahq", path=str(root), attribute="Smiling")
     refused("holds no CelebAMask-HQ-attribute-anno.txt", sources.find, source, {})
     table = root / "CelebAMask-HQ-attribute-anno.txt"
     table.write_text("3\nMale Smiling\n0.jpg  1 -1\n9.jpg  1 1\n10.jpg  -1 -1\n")
-    found = sources.find(source, {})
-    assert found.labels.tolist() == [0, 1, 0] and found.classes == ("not Smiling", "Smiling")
+    listing = sources.find(source, {})
+    assert listing.labels.tolist() == [0, 1, 0] and listing.classes == ("not Smiling", "Smiling")
     refused("no attribute Hat; it has Male Smiling", sources.find, source.model_copy(update={"attribute": "Hat"}), {})
     table.write_text("3\nMale Smiling\n0.jpg  1 -1\n9.jpg  1 1\n10.jpg  -1\n")
     refused("no complete line for 10.jpg", sources.find, source, {})
@@ -256,12 +256,12 @@ def test_real_zips() -> None:
     data = os.environ.get("DIFFPROBE_TEST_DATA")
     if not data:
         pytest.skip("DIFFPROBE_TEST_DATA is not set: no CIFAR-10 zips here")
-    found = zips(*(Path(data) / "data" / f"cifar10-{part}.zip" for part in "ab"))
-    assert found.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # frog, truck, truck, deer, automobile, ...
-    assert Counter(found.labels.tolist()) == dict.fromkeys(range(10), 5000)
-    assert found.classes[:3] == ("airplane", "automobile", "bird") and found.official is None
-    assert found.images.entries[25_000] == (1, "00025/img00025000.webp")
-    split = assign(Last(kind="last", select=5000, test=5000), found.labels, None, found.classes)
+    listing = zips(*(Path(data) / "data" / f"cifar10-{part}.zip" for part in "ab"))
+    assert listing.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]  # frog, truck, truck, deer, automobile, ...
+    assert Counter(listing.labels.tolist()) == dict.fromkeys(range(10), 5000)
+    assert listing.classes[:3] == ("airplane", "automobile", "bird") and listing.official is None
+    assert listing.images.entries[25_000] == (1, "00025/img00025000.webp")
+    split = assign(Last(kind="last", select=5000, test=5000), listing.labels, None, listing.classes)
     assert np.array_equal(np.flatnonzero(split == SELECT), np.arange(40_000, 45_000))
     assert np.array_equal(np.flatnonzero(split == TEST), np.arange(45_000, 50_000))
 
@@ -312,11 +312,11 @@ def test_what_folders_tell(case: str, tmp_path: Path) -> None:
 @example({"new\nline": {1}, "'quoted\"": {2}, "日本": {3}, "a b": {4}, "-": {5}})
 def test_a_folder_is_read_as_torchvisions_imagefolder(tmp_path_factory, tree: dict[str, set[int]]) -> None:
     root = grow(tmp_path_factory.mktemp("tree"), [f"{name}/{i}.png" for name, ids in tree.items() for i in ids])
-    expected, found = reference.ImageFolder(str(root)), folder(root)
-    assert list(found.classes) == expected.classes
+    expected, listing = reference.ImageFolder(str(root)), folder(root)
+    assert list(listing.classes) == expected.classes
     # The order of labels is that of classes; of rows, that of whole names.
-    assert Counter((str(root / name), label) for name, label, _ in rows(found)) == Counter(expected.samples)
-    assert [name for name, _, _ in rows(found)] == sorted(name for name, _, _ in rows(found))
+    assert Counter((str(root / name), label) for name, label, _ in rows(listing)) == Counter(expected.samples)
+    assert [name for name, _, _ in rows(listing)] == sorted(name for name, _, _ in rows(listing))
 
 
 def test_names_that_are_no_utf8_links_and_loops(tmp_path: Path) -> None:
@@ -325,12 +325,12 @@ def test_names_that_are_no_utf8_links_and_loops(tmp_path: Path) -> None:
     (root / "a" / "loop").symlink_to(root)
     (root / "linked").symlink_to(grow(tmp_path / "elsewhere", ["2.png"]))
     (root / "a" / "3.png").symlink_to(tmp_path / "elsewhere" / "2.png")
-    found = folder(root)
-    assert rows(found) == [("a/1.png", 0, None), ("a/3.png", 0, None), (f"{odd}/{odd}\n.png", 1, None),
+    listing = folder(root)
+    assert rows(listing) == [("a/1.png", 0, None), ("a/3.png", 0, None), (f"{odd}/{odd}\n.png", 1, None),
                            ("linked/2.png", 2, None)]  # fmt: skip
-    assert all((root / name).is_file() for _, name in found.images.entries)
-    json.dumps(found.classes).encode()
-    "".join([*found.classes, folder(root / odd, labels=False).origin]).encode()  # can be stored and printed
+    assert all((root / name).is_file() for _, name in listing.images.entries)
+    json.dumps(listing.classes).encode()
+    "".join([*listing.classes, folder(root / odd, labels=False).origin]).encode()  # can be stored and printed
     (root / "gone").symlink_to(tmp_path / "nowhere")
     refused("tree/gone: broken link", folder, root)
 
@@ -401,10 +401,10 @@ def test_dataset_json_tells_labels(tmp_path: Path) -> None:
     assert zips(path).classes == ("0", "1")
     other = pack(tmp_path / "b.zip", ["0.png", "train/9.png"], {"labels": [["0.png", 2], ["train/9.png", 0]]})
     named = pack(tmp_path / "c.zip", ["0.png"], {"labels": [["0.png", 1]], "classes": ["ant", "bee", "cat"]})
-    found = zips(path, other, named)
-    assert found.labels.tolist() == [1, 0, 2, 0, 1] and found.classes == ("ant", "bee", "cat")
-    assert found.images.entries[1:4] == [(0, IMAGES[1]), (1, "0.png"), (1, "train/9.png")]
-    assert found.origin == "a.zip + b.zip + c.zip"
+    listing = zips(path, other, named)
+    assert listing.labels.tolist() == [1, 0, 2, 0, 1] and listing.classes == ("ant", "bee", "cat")
+    assert listing.images.entries[1:4] == [(0, IMAGES[1]), (1, "0.png"), (1, "train/9.png")]
+    assert listing.origin == "a.zip + b.zip + c.zip"
     for content in ({"labels": None}, {}):  # EDM's way to say that its folders are no classes
         assert zips(pack(tmp_path / "d.zip", IMAGES, content)).labels.tolist() == [-1, -1]
     assert zips(path, labels=False).labels.tolist() == [-1, -1]

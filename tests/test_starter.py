@@ -54,12 +54,12 @@ def test_a_config_of_other_images_is_not_taken(tmp_path: Path) -> None:
 
 def test_a_folder_tells_that_it_has_changed(tmp_path: Path) -> None:
     folder = grow(tmp_path / "photos", {"cat": 3, "dog/deep/deeper": 3})
-    seen = {fingerprint([str(folder)])}
+    fingerprints = {fingerprint([str(folder)])}
 
     def changed() -> bool:
-        before = len(seen)
-        seen.add(fingerprint([str(folder)]))
-        return len(seen) > before
+        before = len(fingerprints)
+        fingerprints.add(fingerprint([str(folder)]))
+        return len(fingerprints) > before
 
     for harmless in (".DS_Store", "notes.txt", "Thumbs.db"):
         (folder / "cat" / harmless).write_text("x")

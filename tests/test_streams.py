@@ -50,12 +50,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(request: pytest.FixtureRequest, store: Path) -> Callable[..., Feed]:
     """A stream of the images of train, of one kind or the other, given a seed and a window."""
 
-    def resident(seed: int, window: int) -> Feed:
-        return open_stream(store, ["train"], seed, CPU, 1e9)
-
-    return (
-        resident if request.param == "resident" else lambda *told: ImageStream(store, ["train"], told[0], CPU, told[1])
-    )
+    if request.param == "resident":
+        return lambda seed, window: open_stream(store, ["train"], seed, CPU, 1e9)
+    return lambda seed, window: ImageStream(store, ["train"], seed, CPU, window)
 
 
 def rows(batch: Batch) -> np.ndarray:
@@ -69,8 +66,8 @@ def rows(batch: Batch) -> np.ndarray:
 @settings(max_examples=15, deadline=None)
 @given(seed=seeds, window=sizes, epoch=st.integers(0, 10**9))
 def test_an_epoch_holds_every_image_once(make, seed, window, epoch):
-    found = rows(make(seed, window).read(epoch * TRAIN, (epoch + 1) * TRAIN))
-    assert np.array_equal(np.sort(found), np.flatnonzero(SPLIT == 0))
+    order = rows(make(seed, window).read(epoch * TRAIN, (epoch + 1) * TRAIN))
+    assert np.array_equal(np.sort(order), np.flatnonzero(SPLIT == 0))
 
 
 @settings(max_examples=15, deadline=None)
@@ -86,8 +83,8 @@ def test_images_are_the_same_however_positions_are_cut(make, seed, window, cuts,
     one = make(seed, window)
     for sources in (itertools.repeat(one), (make(seed, window) for _ in borders)):
         parts = [source.read(*border) for source, border in zip(sources, borders, strict=False)]
-        for expected, found in zip(whole[:3], list(zip(*parts, strict=True))[:3], strict=True):
-            assert torch.equal(expected, torch.cat(found))
+        for expected, pieces in zip(whole[:3], list(zip(*parts, strict=True))[:3], strict=True):
+            assert torch.equal(expected, torch.cat(pieces))
 
 
 def test_orders_differ_by_epoch_and_seed_and_show_no_trace_of_the_store(make):
@@ -108,9 +105,9 @@ def test_a_batch_is_the_readers_own(make):
 
 
 def test_the_order_in_memory_is_the_one_that_runs_were_trained_with():
-    found = Stream(torch.zeros(1000, 1, 1, 1, dtype=torch.uint8), torch.arange(1000), 5, CPU).read(0, 3000).labels
-    assert found[:5].tolist() == [914, 711, 17, 627, 700]
-    assert hashlib.sha256(found.numpy()).hexdigest() == (
+    labels = Stream(torch.zeros(1000, 1, 1, 1, dtype=torch.uint8), torch.arange(1000), 5, CPU).read(0, 3000).labels
+    assert labels[:5].tolist() == [914, 711, 17, 627, 700]
+    assert hashlib.sha256(labels.numpy()).hexdigest() == (
         "0b7c11d9c4d7ae4d425eb41440fd35ef1edef27c4edb153845d25776064b5699"
     )
 
@@ -144,10 +141,10 @@ def test_on_a_gpu_it_is_the_same_and_nothing_waits(store):
         source.read(0, 1)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            found = [source.read(start, start + 100) for start in range(0, 1200, 100)]
+            batches = [source.read(start, start + 100) for start in range(0, 1200, 100)]
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        for i, batch in enumerate(found):
+        for i, batch in enumerate(batches):
             other = expected.read(100 * i, 100 * i + 100)
             assert all(torch.equal(a.cpu(), b) for a, b in zip(batch[:3], other[:3], strict=True))
         late = [source.read(start, start + 100) for start in range(1200, 9000, 100)]  # past many windows, unwaited for
@@ -169,8 +166,8 @@ def test_a_window_is_of_as_many_chunks_as_its_bytes_hold(store, monkeypatch):
     """Chunks are of 256 x 48 bytes; the last one is shorter."""
     for limit, chunks in ((3 * 256 * 48, 3), (3 * 256 * 48 - 1, 2), (1, 1), (1e9, 6)):
         monkeypatch.setattr(imagestream, "WINDOW", int(limit))
-        found = rows(ImageStream(store, ["train"], 0, CPU).read(0, TRAIN)) // 256
-        assert len(set(found[:100])) == chunks
+        chunk_of = rows(ImageStream(store, ["train"], 0, CPU).read(0, TRAIN)) // 256
+        assert len(set(chunk_of[:100])) == chunks
 
 
 @pytest.mark.parametrize("damaged", range(6))
@@ -192,16 +189,16 @@ def test_damage_surfaces_where_it_is_read_and_not_before(store, tmp_path, damage
 
 
 class Numbers:
-    """Chunks of the rows 0, 1, 2, ..., which note what is asked of them."""
+    """Chunks of the rows 0, 1, 2, ..., which record what is read."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = sizes
         self.begins = [0, *itertools.accumulate(sizes)]
-        self.asked: list[tuple[int, int]] = []  # epoch and number of each chunk
+        self.reads: list[tuple[int, int]] = []  # epoch and number of each chunk
 
     def read(self, epoch: int, numbers: Sequence[int]) -> Iterator[Rows]:
         for number in numbers:
-            self.asked.append((epoch, number))
+            self.reads.append((epoch, number))
             values = torch.arange(self.begins[number], self.begins[number + 1])
             yield values, values[:, None].half().expand(-1, 3)
 
@@ -213,7 +210,7 @@ def test_windows_are_of_few_chunks_and_each_chunk_is_read_once_an_epoch(sizes, w
     source = WindowStream(chunks, seed, window, CPU)
     values = torch.cat([source.read(at, at + 1)[0] for at in range(2 * sum(sizes))]).numpy()
     for epoch in range(2):
-        order = [number for asked, number in chunks.asked if asked == epoch]
+        order = [number for read_in, number in chunks.reads if read_in == epoch]
         assert sorted(order) == list(range(len(sizes)))
         rest = values[epoch * sum(sizes) : (epoch + 1) * sum(sizes)]
         for i in range(0, len(sizes), window):
@@ -228,8 +225,8 @@ def test_two_windows_are_in_memory(window, seed, step):
     """Whenever a third one begins, another is let go of, also within one read."""
     alive, most, plain = weakref.WeakSet(), [], allocate
 
-    def counted(*told: object) -> Rows:
-        made = plain(*told)
+    def counted(*arguments: object) -> Rows:
+        made = plain(*arguments)
         alive.add(made[0])
         patience = time.monotonic() + 5
         while len(alive) > 2 and time.monotonic() < patience:  # its thread may be about to end
@@ -256,8 +253,8 @@ def test_a_window_is_let_go_of_before_another_is_begun(monkeypatch):
         made.set_result(make(lambda: False))
         return made
 
-    def load(*known: object) -> Window:
-        made = plain(*known)
+    def load(*arguments: object) -> Window:
+        made = plain(*arguments)
         alive.add(made.rows[0])
         return made
 
@@ -273,9 +270,9 @@ def test_the_next_window_is_loaded_meanwhile():
     source = WindowStream(chunks, 0, 2, CPU)
     source.read(0, 1)
     patience = time.monotonic() + 10
-    while len(chunks.asked) < 4 and time.monotonic() < patience:
+    while len(chunks.reads) < 4 and time.monotonic() < patience:
         time.sleep(0.001)
-    assert len(chunks.asked) == 4, "the second window is there before it is asked for"
+    assert len(chunks.reads) == 4, "the second window is loaded before it is read"
 
 
 class Held(Numbers):
@@ -306,7 +303,7 @@ def test_a_window_that_nobody_waits_for_is_given_up(elsewhere):
     for thread in set(threading.enumerate()) - before:
         thread.join(60)
         assert not thread.is_alive()
-    assert [epoch for epoch, _ in chunks.asked].count(1) <= 1
+    assert [epoch for epoch, _ in chunks.reads].count(1) <= 1
 
 
 def test_an_interpreter_that_ends_waits_for_one_chunk_at_most():
@@ -320,5 +317,5 @@ def test_an_interpreter_that_ends_waits_for_one_chunk_at_most():
         chunks.read = lambda epoch, numbers: (time.sleep(epoch) or rows for rows in slow(epoch, numbers))
         source.read(0, 1)
     """
-    found = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, timeout=100, capture_output=True)
-    assert (found.returncode, found.stderr) == (0, b"")
+    child = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, timeout=100, capture_output=True)
+    assert (child.returncode, child.stderr) == (0, b"")

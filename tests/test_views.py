@@ -31,10 +31,10 @@ def test_crop_is_flip_pad_cut(data, pad, size, fill):
     offsets = st.tuples(st.integers(0, 2 * pad), st.integers(0, 2 * pad), st.booleans())
     drawn = data.draw(st.lists(offsets, min_size=4, max_size=4))
     shift = torch.tensor([[top - pad, left - pad] for top, left, _ in drawn])
-    found = crop(torch.from_numpy(images), shift, torch.tensor([flip for *_, flip in drawn]), fill)
+    crops = crop(torch.from_numpy(images), shift, torch.tensor([flip for *_, flip in drawn]), fill)
     expected = [plain_crop(image, *draw, pad, fill) for image, draw in zip(images, drawn, strict=True)]
-    assert found.dtype == torch.uint8
-    assert np.array_equal(found.numpy(), np.stack(expected))
+    assert crops.dtype == torch.uint8
+    assert np.array_equal(crops.numpy(), np.stack(expected))
 
 
 @pytest.mark.parametrize("fill", ["zero", "edge"])
@@ -48,10 +48,12 @@ def test_every_crop_is_as_likely_as_any_other(fill):
         for top in range(3) for left in range(3) for flip in (False, True)
     ]  # fmt: skip
     assert len(set(outcomes)) == 18
-    drawn = [outcomes.index(found.numpy().tobytes()) for found in apply(view, images, rows, seed=5)]
+    drawn = [outcomes.index(image_crop.numpy().tobytes()) for image_crop in apply(view, images, rows, seed=5)]
     assert stats.chisquare(np.bincount(drawn, minlength=18)).pvalue > 1e-3
     (never,) = expand([Crop(kind="crop", pad=1, fill=fill, flip=False)])
-    drawn = [outcomes.index(found.numpy().tobytes()) for found in apply(never, images[:200], rows[:200], seed=5)]
+    drawn = [
+        outcomes.index(image_crop.numpy().tobytes()) for image_crop in apply(never, images[:200], rows[:200], seed=5)
+    ]
     assert set(drawn) == set(range(0, 18, 2))
 
 
@@ -102,11 +104,13 @@ def test_a_views_label_tells_what_it_did() -> None:
     of_all = views.augment_labels(
         views.view_table(several).repeat_interleave(64, dim=0), rows.repeat(len(several)), 5
     ).split(64)
-    for view, told in zip(several, of_all, strict=True):
-        assert told.shape == (64, views.LABEL_DIM)
+    for view, labels in zip(several, of_all, strict=True):
+        assert labels.shape == (64, views.LABEL_DIM)
         if view["kind"] == "identity":
-            assert not told.any()
-        for image, (down, right, flip), seen in zip(images, told.tolist(), apply(view, images, rows, 5), strict=True):
+            assert not labels.any()
+        for image, (down, right, flip), viewed in zip(
+            images, labels.tolist(), apply(view, images, rows, 5), strict=True
+        ):
             pad = view.get("pad", 1)
-            back = torch.roll(seen, (round(down * pad), round(right * pad)), dims=(0, 1))
+            back = torch.roll(viewed, (round(down * pad), round(right * pad)), dims=(0, 1))
             assert torch.equal(back.flip(1) if flip else back, image)
