@@ -84,7 +84,7 @@ def test_a_small_split_reads_its_own_chunks_only(store, monkeypatch):
 
 
 @pytest.mark.parametrize(("row", "named"), [(0, "0 to 255"), (300, "256 to 511"), (599, "512 to 599")])
-def test_damage_is_found_by_rows(store, tmp_path, row, named):
+def test_damage_is_reported_by_rows(store, tmp_path, row, named):
     path = tmp_path / "images.h5"
     data = store[0].read_bytes()
     at = data.index(store[1][row].tobytes())
@@ -96,7 +96,7 @@ def test_damage_is_found_by_rows(store, tmp_path, row, named):
         images.read(path, ["train", "select", "test"])
 
 
-def test_damaged_labels_are_found(store, tmp_path):
+def test_damaged_labels_are_reported(store, tmp_path):
     path = tmp_path / "images.h5"
     path.write_bytes(store[0].read_bytes())
     with h5py.File(path, "r+") as file:

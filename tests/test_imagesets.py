@@ -121,7 +121,7 @@ def test_identities_tell_the_content(kinds: Path, tmp_path: Path):
     assert open_images(kinds / "drawn.zarr").identity["about"] == {"seed": 0}
 
 
-def test_an_identity_is_found_out_once_and_late():
+def test_an_identity_is_computed_once_and_only_if_needed():
     calls = []
     image_set = ImageSet("toy", 1, (1, 1, 1), lambda start, stop: np.zeros(0), lambda: calls.append(1) or {"a": 1})
     assert not calls

@@ -200,7 +200,7 @@ def test_content_tells_of_files_labels_and_rule_but_not_of_the_folder(tmp_path: 
     assert len(contents) == 6 and len(images.check(other)) == 1
 
 
-def test_damage_to_what_is_kept_is_found(tmp_path: Path) -> None:
+def test_damage_to_the_store_itself_is_reported(tmp_path: Path) -> None:
     path, _ = copied(tmp_path, folder)
     with h5py.File(path, "r+") as file:
         file["names"][-3] ^= 1

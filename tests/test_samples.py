@@ -142,7 +142,9 @@ def test_only_what_is_missing_is_drawn_again_and_no_byte_changes(n: int, deaths:
 
 
 @pytest.mark.parametrize("harm", DAMAGE)
-def test_damage_is_found_and_only_that_is_drawn_again(harm: Callable[[Path], None], original: Path, tmp_path: Path):
+def test_damage_is_reported_and_only_that_chunk_is_redrawn(
+    harm: Callable[[Path], None], original: Path, tmp_path: Path
+):
     path = made(tmp_path / "damaged.zarr")
     harm(chunk_of(path, 300))  # of a black image: as black as what is missing
     samples = open_samples(path)
@@ -156,7 +158,7 @@ def test_damage_is_found_and_only_that_is_drawn_again(harm: Callable[[Path], Non
     assert drawing.drawn == [256] and tree(path) == tree(original)
 
 
-def test_a_chunk_of_another_store_is_found(tmp_path: Path):
+def test_a_chunk_of_another_store_is_reported(tmp_path: Path):
     path = made(tmp_path / "mixed.zarr")
     chunk_of(path, 0).write_bytes(chunk_of(path, 256).read_bytes())
     assert check(path) == [f"{path}: its images are not those it was completed with; delete it and run again"]
@@ -276,10 +278,7 @@ def lost_array(path: Path) -> None:
     [
         (broken_mark, "zarr.json: is damaged or no store of samples .*; delete it and run again"),
         (lambda path: (path / "zarr.json").write_text("[]"), "zarr.json: is damaged or no store of samples"),
-        (
-            lambda path: (path / "zarr.json").unlink(),
-            r"no finished store of samples \(no zarr.json\); run",
-        ),
+        (lambda path: (path / "zarr.json").unlink(), r"no finished store of samples \(no zarr.json\); run"),
         (broken_array, "its array of images is damaged .*; delete it and run again"),
         (lost_array, "its array of images is damaged .*; delete it and run again"),
     ],

@@ -57,16 +57,10 @@ def summary(listing: Listing, labelled: bool, path: Path) -> str:
 
 def config(source: Source, name: str, images: int, labelled: bool) -> dict[str, Any]:
     """The config as plain data."""
+    network = {"kind": "unet", "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [2], "groups": 8}
     experiment: dict[str, Any] = {
         "dataset": name,
-        "network": {
-            "kind": "unet",
-            "channels": 32,
-            "multipliers": [1, 2, 2],
-            "blocks": 1,
-            "attention": [2],
-            "groups": 8,
-        },
+        "network": network,
         "process": {"kind": "edm"},
         "train": {
             "checkpoints": [6, 12],

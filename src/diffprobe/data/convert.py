@@ -66,6 +66,7 @@ def decode_small(data: bytes, size: int | None, channels: int) -> np.ndarray | N
     damage. Lossy formats are left to Pillow, so that their rounding is always that of the same decoder.
     """
     header = _small_png(data, channels) or _small_webp(data, channels)
+    # Larger files gain nothing, and other sizes need Pillow for resizing anyway.
     if header is None or header.height != header.width or size not in (None, header.width) or header.width > SMALL:
         return None
     with suppress(Exception):  # Pillow then gives the reason
@@ -75,10 +76,12 @@ def decode_small(data: bytes, size: int | None, channels: int) -> np.ndarray | N
 
 def _small_png(data: bytes, channels: int) -> Header | None:
     """The header of a PNG of exactly three chunks: IHDR at byte 8, IDAT at 33, IEND at the end."""
+    # No other chunk means no gamma, palette, transparency or EXIF that would change the pixels.
     if data[12:16] != b"IHDR" or data[37:41] != b"IDAT" or data[-8:-4] != b"IEND":
         return None
     # IHDR: width, height, bit depth, colour type, compression, filter, interlacing, CRC; then the length of IDAT
     width, height, *form, length = struct.unpack(">II5B4xI", data[16:37])
+    # 8 bits of grey (0) or RGB (2), not interlaced; 57 bytes are everything but the content of IDAT.
     plain = form == [8, 0 if channels == 1 else 2, 0, 0, 0] and len(data) == 57 + length
     return Header(png_decode, height, width) if plain else None
 
@@ -87,6 +90,7 @@ def _small_webp(data: bytes, channels: int) -> Header | None:
     """The header of a WebP that is a single VP8L chunk without alpha."""
     if channels != 3 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or len(data) < 25:
         return None
+    # RIFF size, chunk size, VP8L signature (0x2F), and the packed fields of the lossless header
     riff, length, signature, bits = struct.unpack("<4xI8xIBI", data[:25])
     # From the lowest bit: width - 1 (14 bits), height - 1 (14 bits), alpha (1 bit), version (3 bits, 0)
     height, width, flags = (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1, bits >> 28
@@ -98,7 +102,7 @@ def decode(data: bytes, name: str) -> Image.Image:
     """The image upright, in mode L or RGB. Raises UserError as `pixels` does."""
     try:
         image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
-        image.load()
+        image.load()  # open reads the header only; this decodes, and so notices truncated data
     except UnidentifiedImageError:
         raise UserError(f"{name} is not an image of a supported format; {REMEDY}") from None
     except Image.DecompressionBombError:
@@ -122,6 +126,7 @@ def to_8_bit(image: Image.Image, name: str) -> Image.Image:
     """Greyscale of more than 8 bits reduced to 8; other images unchanged. Raises UserError where white is unknown."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
+    # Pillow's own conversion of these modes clips at 255 instead of scaling.
     values = np.asarray(image)  # (H, W)
     if _fills_16_bits(image):
         return Image.fromarray((values >> 8).astype(np.uint8))
@@ -142,6 +147,7 @@ def _fills_16_bits(image: Image.Image) -> bool:
 def without_alpha(image: Image.Image) -> Image.Image:
     """The image in mode L or RGB, over white where it is transparent."""
     if image.has_transparency_data:
+        # Palettes and grey with a transparent colour have no alpha channel of their own, hence RGBA for all.
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))
         return white.convert("RGB")
@@ -162,11 +168,18 @@ def resized(image: Image.Image, name: str, size: int | None, channels: int, resi
     return np.asarray(image).reshape(image.height, image.width, channels)
 
 
+def resize_array(image: np.ndarray, name: str, size: int | None, channels: int, resize: str) -> np.ndarray:
+    """The same for an image uint8 (H, W, 1 or 3)."""
+    return resized(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image), name, size, channels, resize)
+
+
 def centre_crop(image: Image.Image, name: str, size: int) -> Image.Image:
     """The centre square as in ADM's code (Dhariwal & Nichol 2021, image_datasets.py), which DiT and its successors use.
 
     Halve with a box filter while the shorter side is at least 2 size, bring it to `size` by bicubic, cut the centre.
     """
+    # Box filtering first, since bicubic alone needs many taps for strong reductions; ADM's published statistics and
+    # models depend on exactly this order.
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)

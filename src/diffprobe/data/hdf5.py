@@ -59,6 +59,7 @@ class ImageStore(h5py.File):
         return None if "images" in self else LinkedImages(self)
 
     def close(self) -> None:
+        # Not `self.links`, which would open the reader just to close it.
         if links := self.__dict__.pop("links", None):
             links.close()
         super().close()
@@ -82,7 +83,7 @@ def allocate(path: Path, shape: Sequence[int], columns: Columns) -> None:
     with h5py.File(path, "w") as file:
         h5d.create(file.id, b"images", h5t.STD_U8LE, h5s.create_simple(tuple(shape)), creation)
         write_columns(file, columns)
-    with path.open("r+b") as opened:
+    with path.open("r+b") as opened:  # HDF5 leaves a sparse file, which takes no space until it is written
         os.posix_fallocate(opened.fileno(), 0, path.stat().st_size)
 
 

@@ -11,7 +11,6 @@ from typing import NamedTuple, TypedDict
 import h5py
 import numpy as np
 import PIL
-from PIL import Image
 
 from diffprobe.data import convert, hdf5
 from diffprobe.data.decode import Chunk, Target, decode_chunks, first_shape
@@ -86,17 +85,10 @@ def gather(file: ImageStore, rows: np.ndarray) -> np.ndarray:
 def describe(path: Path) -> StoreSummary:
     with open_store(path) as file:
         n, height, _, channels = file.shape
-        train, select, test = (int((file["split"][:] == split).sum()) for split in range(len(SPLITS)))
-        return {
-            "content": file.attrs["content"].decode(),
-            "classes": json.loads(file.attrs["classes"]),
-            "size": height,
-            "channels": channels,
-            "images": n,
-            "train": train,
-            "select": select,
-            "test": test,
-        }
+        content, classes = file.attrs["content"].decode(), json.loads(file.attrs["classes"])
+        train, select, test = np.bincount(file["split"][:], minlength=len(SPLITS)).tolist()
+    sizes = {"size": height, "channels": channels, "images": n, "train": train, "select": select, "test": test}
+    return {"content": content, "classes": classes, **sizes}
 
 
 def check(path: Path) -> list[str]:
@@ -115,6 +107,7 @@ def write(
 ) -> None:
     """Write images uint8 (N, H, W, C) as a store, whole or not at all; attributes are kept as text or JSON."""
     with full_disk_named(path, images.nbytes), atomic(path) as partial:
+        # The whole file is allocated before a pixel is written, so that a full disk is noticed at once.
         hdf5.allocate(partial, images.shape, Columns(labels, split, order, attributes))
         with h5py.File(partial, "r+") as file:
             file["images"][:] = images
@@ -154,7 +147,10 @@ def fill(
     columns = Columns(labels, split, order, attributes)
     shape = first_shape(images, size, channels, resize)
     if pixels:
-        decode_to_store(path, images, shape, size, resize, columns, scratch, workers, report)
+        target = Target(images.archives, scratch / "images.h5", shape, size, resize)
+        decode_files(images, target, columns, scratch, workers, report)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target.path.replace(path)
     else:
         stamps, whole = survey(images, report), (len(labels), *shape)
         with full_disk_named(path, 128 * len(labels)), atomic(path) as partial:
@@ -162,41 +158,32 @@ def fill(
     clear(scratch)
 
 
-def decode_to_store(
-    path: Path,
-    files: Files,
-    shape: tuple[int, int, int],
-    size: int | None,
-    resize: str,
-    columns: Columns,
-    scratch: Path,
-    workers: int,
-    report: Callable[[int], object],
+def decode_files(
+    files: Files, target: Target, columns: Columns, scratch: Path, workers: int, report: Callable[[int], object]
 ) -> None:
-    """Decode files into a store in `scratch`, resuming a killed run, then move it to `path`."""
-    entries, raw = list(files.entries), scratch / "images.h5"
-    rule = [convert.VERSION, PIL.__version__, shape, size, resize]
+    """Decode files into the store `target.path` in `scratch`, resuming a killed run."""
+    entries = list(files.entries)
+    # Everything that the bytes of the store follow from: a killed run's work is of use to an equal one only.
+    rule = [convert.VERSION, PIL.__version__, target.shape, target.size, target.resize]
     arrays = [array for array in (columns.labels, columns.split, columns.order) if array is not None]
     rest = [hdf5.sha256(*arrays), hdf5.as_attributes(columns.attributes)]
     identity = digest([rule, [str(archive) for archive in files.archives], entries, rest])
-    with full_disk_named(raw, len(entries) * int(np.prod(shape))):
+    with full_disk_named(target.path, len(entries) * int(np.prod(target.shape))):
         if not can_resume(scratch, identity):
-            begin(scratch, identity, (len(entries), *shape), columns)
-        offsets = hdf5.chunk_offsets(raw)
+            begin(scratch, identity, (len(entries), *target.shape), columns)
+        offsets = hdf5.chunk_offsets(target.path)
         chunks = [Chunk(i, offset, entries[i * CHUNK : (i + 1) * CHUNK]) for i, offset in enumerate(offsets)]
-        target = Target(files.archives, raw, shape, size, resize)
         records = decode_chunks(chunks, target, scratch / "journal.jsonl", workers, report)
-        hdf5.finish(raw, [bytes.fromhex(record.sha256) for record in records])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    raw.replace(path)
+        hdf5.finish(target.path, [bytes.fromhex(record.sha256) for record in records])
 
 
 def resized(images: np.ndarray, size: int | None, channels: int, resize: str) -> np.ndarray:
     """Images uint8 (N, H, W, C) as (N, size, size, channels)."""
     if images.shape[1:] == (size or images.shape[1], size or images.shape[1], channels):
         return images
-    pictures = (Image.fromarray(image[..., 0] if image.shape[2] == 1 else image) for image in images)
-    return np.stack([convert.resized(it, f"image {row}", size, channels, resize) for row, it in enumerate(pictures)])
+    return np.stack(
+        [convert.resize_array(image, f"image {row}", size, channels, resize) for row, image in enumerate(images)]
+    )
 
 
 def can_resume(scratch: Path, identity: str) -> bool:

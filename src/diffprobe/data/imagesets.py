@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import PIL
 from numpy.lib import format as npy
-from PIL import Image
 
 from diffprobe.data import convert, decode
 from diffprobe.data.archives import Archives
@@ -146,7 +145,7 @@ class NpyReader:
     def read(self, start: int, stop: int) -> np.ndarray:
         """uint8 (stop - start, H, W, C). In a zip, seeking back starts over, and the CRC is checked at the last row."""
         images = np.empty((stop - start, *self.shape[1:]), np.uint8)
-        with self.lock, readable(self.path):
+        with self.lock, readable(self.path):  # two readers share one stream and its position
             self.stream.seek(self.offset + start * math.prod(self.shape[1:]))
             if self.stream.readinto(images.reshape(-1).data) != images.size:
                 raise EOFError("it ends too early")
@@ -222,8 +221,7 @@ def read_resized(images: ImageSet, size: int, channels: int, resize: str, start:
     """Rows of a set as uint8 (stop - start, size, size, channels)."""
     block = np.empty((stop - start, size, size, channels), np.uint8)
     for row, image in enumerate(images.read(start, stop)):
-        picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        block[row] = convert.resized(picture, f"image {start + row} of {images.origin}", size, channels, resize)
+        block[row] = convert.resize_array(image, f"image {start + row} of {images.origin}", size, channels, resize)
     return block
 
 
@@ -246,7 +244,7 @@ def read_blocks(images: ImageSet, size: int, start: int, stop: int) -> Iterator[
         pending = reader.submit(images.read, *borders[:2])
         for span in pairwise(borders[1:]):
             block = pending.result()
-            pending = reader.submit(images.read, *span)
+            pending = reader.submit(images.read, *span)  # runs while the caller holds `block`
             yield block
         yield pending.result()
 
@@ -256,7 +254,7 @@ def rebatch(blocks: Iterator[np.ndarray], batch: int) -> Iterator[np.ndarray]:
     rest = np.empty(0)  # the beginning of a batch that the next block completes
     for block in blocks:
         block = np.concatenate([rest, block]) if len(rest) else block
-        whole = len(block) // batch * batch
+        whole = len(block) // batch * batch  # rows in full batches
         yield from (block[row : row + batch] for row in range(0, whole, batch))
         rest = block[whole:].copy()
     if len(rest):

@@ -63,6 +63,7 @@ def decoding_of(size: int | None, resize: str) -> str:
 def survey(files: Files, report: Callable[[int], object] = lambda done: None) -> np.ndarray:
     """The stamps of all files, int64 (N, 2); `report` gets the number done. Raises UserError if one is missing."""
     surveyed = np.empty((len(files.entries), 2), np.int64)
+    # The stamp of every file is taken once here and compared on every read.
     with Archives(files.archives) as archives, ThreadPoolExecutor(STAT_THREADS) as pool:
         for row, stamp in enumerate(stamps(archives, files.entries, pool)):
             if stamp is None:
@@ -100,6 +101,7 @@ def chunk_hashes(file: h5py.File) -> list[bytes]:
 
 def read_chunk(file: h5py.File, chunk: int) -> LinkChunk:
     rows = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
+    # Ends count from the first name of the store; a chunk's count from its own.
     begin = int(file["ends"][rows.start - 1]) if chunk else 0
     ends = file["ends"][rows]
     names = file["names"][begin : int(ends[-1])].tobytes()
@@ -139,6 +141,7 @@ class LinkedImages:
         return gathered
 
     def links(self, rows: np.ndarray) -> list[Link]:
+        # Each chunk is read and verified once, however many of its rows are requested.
         chunks = {chunk: self.chunk(chunk) for chunk in np.unique(rows // CHUNK).tolist()}
         return [chunks[row // CHUNK].link(row % CHUNK) for row in rows.tolist()]
 

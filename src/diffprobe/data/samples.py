@@ -125,6 +125,8 @@ def begin(plan: Blueprint) -> None:
     plan.array(files)
     metadata = plan.path / "images" / ROOT
     with plan.writing():
+        # The identity lies in the array's metadata, the first file written, so that even a store that was killed at
+        # its first chunk says what it is.
         if identity_of(metadata) != plan.identity:
             remove_store(plan.path, LAYOUT)
         if not metadata.is_file() or metadata.read_bytes() != files[ROOT].to_bytes():
@@ -149,7 +151,7 @@ def read_or_draw(
     plan: Blueprint, array: zarr.Array, start: int, stop: int, draw: Callable[[int, int], np.ndarray]
 ) -> np.ndarray:
     """The images of a chunk: those on disk if they are sound, else newly drawn and written."""
-    with suppress(UserError):
+    with suppress(UserError):  # missing, or damaged by the kill
         return read_verified(plan.path, array, start, stop)
     images = np.ascontiguousarray(draw(start, stop))
     write_chunk(plan, start, images)
@@ -161,6 +163,7 @@ def write_chunk(plan: Blueprint, start: int, images: np.ndarray) -> None:
     expected = (min(CHUNK, plan.shape[0] - start), *plan.shape[1:])
     if (images.dtype, images.shape) != (np.uint8, expected):
         raise ValueError(f"drew {images.dtype} {images.shape} instead of uint8 {expected}")
+    # zarr encodes the chunk in memory; `write_bytes` then puts it in place whole or not at all.
     files: dict[str, Buffer] = {}
     plan.array(files)[start : start + len(images)] = images
     target = chunk_file(plan.path, start)

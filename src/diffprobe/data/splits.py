@@ -51,6 +51,7 @@ def stratified(labels: np.ndarray, seed: int, select: float, test: float) -> np.
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         rows = rows[np.argsort(order[rows], kind="stable")]
+        # At least one row stays for each of the splits that are cut later.
         n_test = _at_least_one(round(test * len(rows)), len(rows) - 2)
         n_select = _at_least_one(round(select * len(rows)), len(rows) - 1 - n_test)
         split[rows[:n_test]] = TEST
@@ -82,7 +83,7 @@ def official_split(official: np.ndarray | None, labels: np.ndarray, select: floa
 def last_rows(count: int, select: int, test: int) -> np.ndarray:
     """The last `test` rows are test, the `select` rows before them select, all others train."""
     split = np.zeros(count, dtype=np.uint8)
-    split[max(count - test - select, 0) :] = SELECT
+    split[max(count - test - select, 0) :] = SELECT  # max: a negative start would count from the end
     split[max(count - test, 0) :] = TEST
     return split
 
@@ -93,6 +94,7 @@ def limit(listing: Listing, per_class: int) -> np.ndarray:
     Images without a label count as one class.
     """
     official = np.zeros_like(listing.labels) if listing.official is None else listing.official
+    # One number for each pair of class and split; a stable sort keeps the source's order within it.
     group = listing.labels * len(SPLITS) + official
     order = np.argsort(group, kind="stable")
     _, first, count = np.unique(group[order], return_index=True, return_counts=True)

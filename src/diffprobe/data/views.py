@@ -41,7 +41,7 @@ def expand(views: Sequence[View]) -> list[StoredView]:
     for view in views:
         for _ in range(view.count if view.kind == "crop" else 1):
             stored: StoredView = {"kind": view.kind}
-            if view.kind == "crop":
+            if view.kind == "crop":  # the order of keys reaches the bytes of zarr.json
                 stored |= {"pad": view.pad, "flip": view.flip, "fill": view.fill}
             expanded.append({**stored, "draw": len(expanded)})
     return expanded
@@ -57,7 +57,7 @@ def apply(view: StoredView, images: Tensor, rows: Tensor, seed: int) -> Tensor:
         return images
     if view["kind"] == "mirror":
         return images.flip(2)
-    table = view_table([view]).to(rows.device).expand(len(rows), -1)
+    table = view_table([view]).to(rows.device).expand(len(rows), -1)  # (B, 4)
     return crop(images, *draw_crops(table, rows, seed), view["fill"])
 
 
@@ -80,8 +80,9 @@ def draw_crops(table: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     `table` (B, 4) holds the row of `view_table` for each image's view.
     """
     draw, pad, random_flip, mirror = table.unbind(1)
-    u = uniform(Key(seed, "view"), rows, (3,), draw)  # (B, 3)
-    shift = (u[:, :2] * (2 * pad + 1)[:, None]).long() - pad[:, None]
+    # Keyed draws instead of a generator's state: the n-th image's view never depends on the n - 1 before.
+    u = uniform(Key(seed, "view"), rows, (3,), draw)  # (B, 3): down, right, flip
+    shift = (u[:, :2] * (2 * pad + 1)[:, None]).long() - pad[:, None]  # uniform over 2 pad + 1 integers
     return shift, (u[:, 2] < 0.5) & random_flip.bool() | mirror.bool()
 
 
@@ -91,7 +92,7 @@ def augment_labels(table: Tensor, rows: Tensor, seed: int) -> Tensor:
     A network conditioned on these labels does not leak augmentations into its samples: given zeros, it draws images
     from the undistorted distribution (Karras et al. 2022, EDM, appendix F.2). `table` is as in `draw_crops`.
     """
-    if not table[:, 1:].any():
+    if not table[:, 1:].any():  # spares stores of identities the hashing of draws
         return torch.zeros(len(rows), LABEL_DIM)
     shift, flip = draw_crops(table, rows, seed)
     return torch.cat([shift / table[:, 1:2].clamp(min=1), flip[:, None]], dim=1)
@@ -104,10 +105,11 @@ def crop(images: Tensor, shift: Tensor, flip: Tensor, fill: Literal["zero", "edg
     `zero` what lies outside is masked.
     """
     b, h, w, _ = images.shape
+    # One gather for shift, padding and flip, with coordinates per image.
     y = torch.arange(h, device=images.device) + shift[:, :1]  # (B, H)
     x = torch.arange(w, device=images.device) + shift[:, 1:]  # (B, W)
     inside = ((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None, :]  # (B, H, W)
     y, x = y.clamp(0, h - 1), x.clamp(0, w - 1)
-    x = torch.where(flip[:, None], w - 1 - x, x)
+    x = torch.where(flip[:, None], w - 1 - x, x)  # after clamping, so that the flipped image is what is padded
     cropped = images[torch.arange(b, device=images.device)[:, None, None], y[:, :, None], x[:, None, :]]  # (B, H, W, C)
     return cropped if fill == "edge" else cropped * inside[..., None]

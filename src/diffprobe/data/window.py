@@ -56,6 +56,7 @@ class Share(NamedTuple):
 
     def mask(self, start: int, n: int) -> Tensor:
         """Which of the n positions from `start` on are this process's, bool (n,)."""
+        # Batches begin at multiples of `batch`; each rank has one contiguous range of every batch.
         within = (start + torch.arange(n)) % self.batch
         first, last = (self.batch * rank // self.size for rank in (self.rank, self.rank + 1))
         return (within >= first) & (within < last)
@@ -96,6 +97,7 @@ def load_window(
     cancelled: Cancelled,
 ) -> Window:
     """Load a window's chunks and shuffle their rows. Raises CancelledError, and what the chunks raise."""
+    # Row i of the chunks, read one after another, goes to positions[i] of the window.
     sizes = [chunks.sizes[number] for number in spec.chunks]
     positions = window_order(seed, spec.epoch, spec.number, sum(sizes))
     before = None
@@ -105,7 +107,7 @@ def load_window(
         before = torch.cat([torch.zeros(1, dtype=torch.int64), own.cumsum(0)])
         positions = torch.where(own[positions], before[positions], -1)
     n = len(positions) if before is None else int(before[-1])
-    per_chunk = positions.split(sizes)
+    per_chunk = positions.split(sizes)  # int64 (n,) for each chunk
     if isinstance(chunks, ChunkFiller):
         rows = filled_rows(chunks, spec, per_chunk, n, pool, cancelled)
     else:
@@ -126,6 +128,7 @@ def copied_rows(
     for rows, here in zip(chunks.read(spec.epoch, spec.chunks), positions, strict=True):
         if cancelled():
             raise CancelledError
+        # Only the first chunk tells the shapes and dtypes of rows.
         window = window or allocate([(part.shape[1:], part.dtype) for part in rows], n, pool)
         for tensor, part in zip(window, rows, strict=True):
             scatter(tensor.numpy(), here.numpy(), part.numpy())
@@ -144,6 +147,8 @@ def filled_rows(
             raise CancelledError
         chunks.fill(view, number, window, here)
 
+    # Chunks write to disjoint rows, so their threads need no lock; `list` raises what any of them raised.
     list(chunks.pool.map(fill, views, spec.chunks, positions))
+    # At once for all chunks: hundreds of small operations would take longer than reading.
     chunks.fill_labels(views, spec.chunks, window, torch.cat(tuple(positions)))
     return window

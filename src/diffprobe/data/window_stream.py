@@ -47,9 +47,11 @@ class WindowStream:
         self.chunks, self.seed, self.device, self.share = chunks, seed, device, share
         self.n = sum(chunks.sizes)
         self.per_epoch = -(-len(chunks.sizes) // window)  # windows, rounded up
+        # Two epochs, since a window and the one after it may lie on both sides of an epoch's border.
         self.plan = lru_cache(2)(partial(plan_epoch, chunks.sizes, seed, window))
         self.pool = BufferPool(pinned=device.type == "cuda")
         self.loads: dict[tuple[int, int], Future[Window]] = {}  # by (epoch, number of the window)
+        # Without this, loads of a dropped stream would run to their end.
         weakref.finalize(self, drop_others, self.loads, ())
 
     def read(self, start: int, stop: int) -> Rows:
@@ -77,7 +79,7 @@ class WindowStream:
         """Positions [start, stop) cut at windows: (epoch, number of the window, positions within it)."""
         for epoch, begin, end in epoch_spans(start, stop, self.n):
             borders = self.plan(epoch).borders
-            number = bisect(borders, begin) - 1
+            number = bisect(borders, begin) - 1  # the last window that begins at or before `begin`
             while begin < end:
                 until = min(end, borders[number + 1])
                 yield epoch, number, slice(begin - borders[number], until - borders[number])

@@ -8,8 +8,8 @@ import numpy as np
 from diffprobe.config.datasets import CelebAHQ
 from diffprobe.data.filenames import display, name_bytes
 from diffprobe.data.listing import Files, Listing
+from diffprobe.data.sources.folder import walk
 from diffprobe.data.sources.tree import unlabelled
-from diffprobe.data.sources.walk import walk
 from diffprobe.runtime.errors import UserError
 
 IMAGES = "CelebA-HQ-img"

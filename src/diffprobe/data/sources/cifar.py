@@ -28,15 +28,9 @@ class Layout(NamedTuple):
     classes: str
 
 
+BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 LAYOUTS = {
-    "cifar10": Layout(
-        "cifar-10-python.tar.gz",
-        tuple(f"data_batch_{i}" for i in range(1, 6)),
-        "test_batch",
-        "batches.meta",
-        "labels",
-        "label_names",
-    ),
+    "cifar10": Layout("cifar-10-python.tar.gz", BATCHES, "test_batch", "batches.meta", "labels", "label_names"),
     "cifar100": Layout("cifar-100-python.tar.gz", ("train",), "test", "meta", "fine_labels", "fine_label_names"),
 }
 

@@ -10,8 +10,8 @@ from diffprobe.config.datasets import ImageNet
 from diffprobe.data.filenames import display, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import wnids
+from diffprobe.data.sources.folder import walk
 from diffprobe.data.sources.tree import refuse_empty, refuse_stray, top
-from diffprobe.data.sources.walk import walk
 from diffprobe.data.splits import TEST, TRAIN
 from diffprobe.runtime.errors import UserError
 

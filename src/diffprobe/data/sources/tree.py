@@ -9,14 +9,7 @@ from diffprobe.data.filenames import display, printable, sort_names
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "select",
-    "valid": "select",
-    "validation": "select",
-    "select": "select",
-    "test": "test",
-}
+SPLIT_FOLDERS = {"train": "train", "test": "test"} | dict.fromkeys(("val", "valid", "validation", "select"), "select")
 
 
 class Tree(NamedTuple):
