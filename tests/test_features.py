@@ -107,7 +107,8 @@ def test_a_stopped_store_goes_on_with_the_next_level(
     assert damage(tmp_path / "whole") == []
     chunk = tmp_path / "whole/0.5.zarr/select/identity/mid/c/1/0/0"
     chunk.write_bytes(chunk.read_bytes()[:-8])
-    assert damage(tmp_path / "whole") == [f"{chunk}: damaged"]
+    (line,) = damage(tmp_path / "whole")
+    assert line.startswith(f"{chunk}: damaged (") and "checksum" in line
 
     labels = {"train": np.zeros(400, np.int64), "select": np.ones(200, np.int64)}
     folders = dict.fromkeys(("0.1", "0.5"), tmp_path / "whole")

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from diffprobe.latents.parts import CHUNK, Store, made, missing, moments_array, receipts, writing
 from diffprobe.latents.shards import Shards
-from diffprobe.latents.store import FORMAT, LOST
+from diffprobe.latents.store import FORMAT
+from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_bytes
 from diffprobe.runtime.manifests import write_manifest
 from diffprobe.runtime.removal import remove_store
 
+LOST = np.iinfo(np.int64).min  # no label and no row; as fill value part of the array's metadata
 Numbers = dict[str, float | list[float]]  # {"scale": ..., "shift": ...}, one for all channels or one for each
 
 
@@ -75,12 +76,14 @@ def prune(store: Store) -> None:
 def write_split(store: Store, split: str, shape: tuple[int, ...], labels: np.ndarray, rows: np.ndarray) -> None:
     """A split's group: its labels, rows, and the metadata of its moments, whose shards are there."""
     files: dict[str, Buffer] = {}
-    group = zarr.create_group(MemoryStore(files))
+    zarr.create_group(MemoryStore(files))
     for name, values in (("labels", labels), ("rows", rows)):
         if len(values) != store.counts[split]:
             raise ValueError(f"{split}: {len(values)} {name} for {store.counts[split]} images")
-        array = group.create_array(name, shape=values.shape, chunks=(max(1, min(len(values), 2**16)),), dtype="int64",
-                                   fill_value=LOST, serializer=BytesCodec(), compressors=[Crc32cCodec()])  # fmt: skip
+        chunks = (max(1, min(len(values), 2**16)),)
+        array = create_array(
+            MemoryStore(files), name=name, shape=values.shape, chunks=chunks, dtype="int64", fill_value=LOST
+        )
         array[:] = values
     metadata: dict[str, Buffer] = {}
     moments_array(metadata, store, split, shape)

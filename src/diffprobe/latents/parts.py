@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from diffprobe.data.views import StoredView
 from diffprobe.latents.shards import CHUNK
+from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes, write_json
 from diffprobe.runtime.locks import try_lock
@@ -152,15 +152,13 @@ def moments_array(files: dict[str, Buffer], store: Store, split: str, shape: tup
 
     What is lost reads as NaN, which no moment is.
     """
-    return zarr.create_array(
+    return create_array(
         MemoryStore(files),
         shape=(len(store.views[split]), store.counts[split], *shape),
         chunks=(1, CHUNK, *shape),
         shards=(1, CHUNK * store.shard_chunks, *shape),
         dtype="float16",
         fill_value=np.float16("nan"),
-        serializer=BytesCodec(),
-        compressors=[Crc32cCodec()],
     )
 
 

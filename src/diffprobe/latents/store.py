@@ -23,13 +23,13 @@ from torch import Tensor
 from diffprobe.data.views import StoredView
 from diffprobe.latents.shards import CHUNK, REMEDY, Shards
 from diffprobe.networks.autoencoder import posterior
+from diffprobe.runtime.arrays import open_array, read_array
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical
 from diffprobe.runtime.manifests import read_manifest
 
 FORMAT = "diffprobe latents 2"
 ARRAYS = ("moments", "labels", "rows")
-LOST = np.iinfo(np.int64).min  # what a lost chunk of labels or rows reads as
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class Latents:
 
     def labels(self, split: str) -> np.ndarray:
         """int64 (N,)"""
-        return read_whole(self.arrays[split]["labels"])
+        return read_array(self.arrays[split]["labels"], REMEDY)
 
     def rows(self, split: str) -> np.ndarray:
         """int64 (N,): the images' indices in the image store."""
-        return read_whole(self.arrays[split]["rows"])
+        return read_array(self.arrays[split]["rows"], REMEDY)
 
     def moments(self, split: str, view: int, start: int, stop: int) -> np.ndarray:
         """float16 (stop - start, 2C, h, w): mean, then log-variance; (.., C, h, w) where the store holds latents.
@@ -116,18 +116,6 @@ def stored_shape(shape: tuple[int, int, int], holds: str) -> tuple[int, int, int
     return (2 * channels if holds == "moments" else channels), h, w
 
 
-def read_whole(array: zarr.Array) -> np.ndarray:
-    """An array of labels or rows, int64 (N,); UserError where a checksum is wrong or a chunk is gone."""
-    try:
-        values = np.asarray(array[:])
-        if (values == LOST).any():
-            raise ValueError("chunks are missing")
-    except (ValueError, OSError) as error:
-        path = str(array.store_path).removeprefix("file://")
-        raise UserError(f"{path}: cannot be read whole ({error}); {REMEDY}") from None
-    return values
-
-
 def attributes(path: Path) -> dict[str, Any]:
     """The root's attributes; UserError where there is no finished latent store."""
     return read_manifest(path, FORMAT, "latent store")
@@ -142,10 +130,7 @@ def open_store(path: Path, expected: dict[str, Any] | None = None) -> Latents:
     if difference := first_difference(found["identity"], expected or {}):
         key, has, wanted = difference
         raise UserError(f"{path}: {key} is {has}, but {wanted} is wanted; delete it and run again")
-    try:
-        arrays = {split: open_arrays(path / split) for split in found["counts"]}
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path}: cannot be opened ({error}); {REMEDY}") from None
+    arrays = {split: {name: open_array(path / split / name, REMEDY) for name in ARRAYS} for split in found["counts"]}
     return Latents(
         path=path,
         identity=found["identity"],
@@ -158,10 +143,6 @@ def open_store(path: Path, expected: dict[str, Any] | None = None) -> Latents:
         holds=found["holds"],
         arrays=arrays,
     )
-
-
-def open_arrays(split: Path) -> dict[str, zarr.Array]:
-    return {name: zarr.open_array(str(split / name), mode="r") for name in ARRAYS}
 
 
 def first_difference(has: Any, wanted: Any, key: str = "") -> tuple[str, str, str] | None:

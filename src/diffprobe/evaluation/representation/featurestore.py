@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec
 
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation.representation.chunks import BLOCK, MARK
 from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel
 from diffprobe.evaluation.representation.inputs import Inputs
+from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.files import atomic, read_json, write_json
 from diffprobe.runtime.removal import remove_store
 
@@ -87,16 +87,10 @@ def write_block(
 
 
 def create(path: Path, shape: tuple[int, int, int]) -> zarr.Array:
-    """An array (draws, N, D) in chunks of a block with checksums, uncompressed: features hardly compress."""
-    return zarr.create_array(
-        store=str(path),
-        shape=shape,
-        chunks=(1, min(BLOCK, shape[1]), shape[2]),
-        dtype="float16",
-        serializer=BytesCodec(),
-        compressors=[Crc32cCodec()],
-        config={"write_empty_chunks": True},  # so that a missing chunk is damage, never zeros
-    )
+    """An array (draws, N, D) in chunks of a block."""
+    chunks = (1, min(BLOCK, shape[1]), shape[2])
+    # Zeros are written too, so that a missing chunk is always damage.
+    return create_array(str(path), shape=shape, chunks=chunks, dtype="float16", config={"write_empty_chunks": True})
 
 
 def content(path: Path, identity: str) -> str | None:

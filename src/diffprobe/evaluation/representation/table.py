@@ -12,21 +12,25 @@ import torch
 import zarr
 from torch import Tensor
 
-from diffprobe.evaluation.representation.chunks import BLOCK, array, read_chunk
+from diffprobe.evaluation.representation.chunks import BLOCK, REMEDY, array
+from diffprobe.runtime.arrays import read_array
 
 Features = zarr.Array | np.ndarray  # (draws, N, D)
 
 
 class SplitFeatures:
-    """Features of the images of one split: an array (draws, N, D) per cell, and where it is stored, if it is."""
+    """Features of the images of one split: an array (draws, N, D) per cell, on disk or in memory."""
 
-    def __init__(self, arrays: Sequence[Features], paths: Sequence[Path | None]) -> None:
-        self.arrays, self.paths = arrays, paths
-        self.draws, self.rows = arrays[0].shape[:2]
+    def __init__(self, arrays: Sequence[Features]) -> None:
+        self.arrays = arrays
+        self.draws: int = arrays[0].shape[0]
+        self.rows: int = arrays[0].shape[1]
 
     def read(self, draw: int, rows: slice) -> np.ndarray:
-        """Rows of one draw, all cells side by side: (n, sum of widths)."""
-        columns = [read_chunk(a, path, draw, rows) for a, path in zip(self.arrays, self.paths, strict=True)]
+        """Rows of one draw, all cells side by side: (n, sum of widths). UserError where a chunk is damaged."""
+        columns = [
+            a[draw, rows] if isinstance(a, np.ndarray) else read_array(a, REMEDY, draw, rows) for a in self.arrays
+        ]
         return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
 
@@ -115,8 +119,7 @@ class StoredFeatures:
         parts = []
         for split in splits:
             arrays = [array(self.folders[level], level, split, view, name) for level, name in cells]
-            paths = [self.folders[level] / f"{level}.zarr" / split / view / name for level, name in cells]
-            parts.append(SplitFeatures(arrays, paths))
+            parts.append(SplitFeatures(arrays))
         y = torch.from_numpy(np.concatenate([self.labels[split] for split in splits]))
         return Table(parts, y, [a.shape[2] for a in parts[0].arrays], draws=parts[0].draws)
 
@@ -137,5 +140,5 @@ class StoredFeatures:
 def table_of(features: Tensor, labels: Tensor, widths: Sequence[int] | None = None) -> Table:
     """A table of features (draws, N, D) in memory, divided into cells of these widths (default: one cell)."""
     cells = features.split(list(widths or [features.shape[2]]), dim=2)
-    split = SplitFeatures([cell.numpy() for cell in cells], [None] * len(cells))
+    split = SplitFeatures([cell.numpy() for cell in cells])
     return Table([split], labels, [cell.shape[2] for cell in cells], draws=len(features))
