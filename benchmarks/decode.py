@@ -1,10 +1,10 @@
-"""Images per second from files to an HDF5 store, for the formats that people have, by one process and by more.
+"""Images per second from files to an HDF5 store, for common formats, with one process and with several.
 
     python benchmarks/decode.py cifar10.zip --workers 2
 
-The zip of images is read as it is, again as PNG, and as a folder of JPEGs: mosaics of its images, as large as
-ImageNet's photographs, cropped to 256 pixels. Seconds include starting the processes; the last column counts the
-processor's own seconds, which other programs on the machine do not lengthen.
+The zip is read as it is, again as PNG, and as a folder of JPEGs: mosaics of its images, as large as ImageNet's
+photographs, cropped to 256 pixels. Seconds include starting the processes. The last column is per second of CPU time,
+which other programs on the machine do not affect.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def sources(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Files, int]]:
-    """Name, files, size of the store's images."""
+    """The name, the files and the size of the stored images of each source."""
     with ZipFile(arguments.zip) as archive:
         names = [name for name in archive.namelist() if not name.endswith((".json", "/"))][: arguments.images]
         small = [pixels(archive.read(name), name, None, 3, "crop") for name in names]  # N of (H, W, C)
@@ -59,7 +59,7 @@ def sources(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, 
 
 
 def mosaic(small: list[np.ndarray], seed: int) -> Image.Image:
-    """A picture as large as a photograph, of images drawn at random."""
+    """A picture as large as a photograph, a mosaic of images chosen at random."""
     size = small[0].shape[0]
     down, across = -(-PHOTO[1] // size), -(-PHOTO[0] // size)
     chosen = np.random.default_rng(seed).integers(len(small), size=(down, across))

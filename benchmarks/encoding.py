@@ -1,4 +1,4 @@
-"""Encoding into a latent store: images per second beside the autoencoder's bare forward pass, three times in turns.
+"""Encoding into a latent store against the autoencoder's bare forward pass, in images per second.
 
     python benchmarks/encoding.py --rows 4096 --size 64       # size of the autoencoder's images, made of 32 pixels
 
@@ -24,7 +24,7 @@ from diffprobe.networks.autoencoder import Codec, autoencoder_kl
 
 
 def encoding(folder: Path, rows: int, size: int, batch: int = 64) -> dict[str, Any]:
-    """The whole of `encode` (images from their store, views, parts on disk) against the forward pass alone."""
+    """All of `encode` (reading images, views, writing parts) against the forward pass alone."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     wide = [128, 256, 512, 512] if device.type == "cuda" else [32, 64, 64]
     network = autoencoder_kl(3, 4, wide, 2 if len(wide) == 4 else 1, 8, False).eval().requires_grad_(False)
@@ -53,7 +53,7 @@ def encoding(folder: Path, rows: int, size: int, batch: int = 64) -> dict[str, A
         return time.perf_counter() - begun
 
     bare()  # warm-up
-    times = [(bare(), whole(number)) for number in range(3)]  # in turns: these machines are noisy
+    times = [(bare(), whole(number)) for number in range(3)]  # alternating, since shared machines are noisy
     forward, all_of_it = (min(each) for each in zip(*times, strict=True))
     ratios = [b / a - 1 for a, b in times]
     return {"bare": rows / forward, "encode": rows / all_of_it, "overhead": sorted(ratios)[1], "each": ratios}

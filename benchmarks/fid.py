@@ -1,10 +1,10 @@
-"""Statistics and distance against pytorch-fid's command line, on the same images, in the same run, on the CPU.
+"""Statistics and distance against pytorch-fid's command line: the same images, in the same run, on the CPU.
 
     python benchmarks/fid.py cifar10-a.zip --weights FILE --dims 768 --images 1000
 
-Ours reads the images from arrays (.npz), pytorch-fid from PNG files of the same. Each command is timed as a whole, its
-start included; peak memory is that of the process, without pytorch-fid's loaders. Then the distance alone at 2048
-features, and our peak memory on more and more images, by a small classifier that has logits.
+Ours reads the images from arrays (.npz), pytorch-fid from PNG files. Each command is timed as a whole, its start
+included; peak memory is that of the process, without pytorch-fid's loaders. Then the distance alone is timed at 2048
+features, and our peak memory measured over a growing number of images, with a small classifier that has logits.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from diffprobe.evaluation.generation.frechet import frechet_distance
 from diffprobe.networks.build import build
 from diffprobe.training import checkpoints
 
-# pytorch-fid's own command line; where a local file is given, it gets its tensors in place of the download.
+# pytorch-fid's own command line; a local file of weights replaces its download.
 THEIRS = """
 import sys, torch
 from pathlib import Path
@@ -38,9 +38,9 @@ file, dims = sys.argv.pop(1), int(sys.argv[sys.argv.index("--dims") + 1])
 if file:
     import torchvision
     whole = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
-    known = {name: torch.zeros_like(value) for name, value in whole.state_dict().items()}
-    known |= weights.read(Path(file), "weights")
-    fid.load_state_dict_from_url = lambda *_, **__: known
+    tensors = {name: torch.zeros_like(value) for name, value in whole.state_dict().items()}
+    tensors |= weights.read(Path(file), "weights")
+    fid.load_state_dict_from_url = lambda *_, **__: tensors
 score.main()
 """
 
@@ -76,13 +76,13 @@ def commands(arguments: argparse.Namespace, folder: Path) -> None:
     ours += ["--figures", "fd", "--extractor", *extractor, "--json", str(folder / "ours.json")]
     print(f"{'command':<14}{'images':>8}{'seconds':>9}{'images/s':>10}{'peak MB':>9}  FID", flush=True)
     for _ in range(arguments.repeats):
-        seconds, peak, said = timed([*theirs, "--device", "cpu", "--batch-size", "64"])
-        expected = float(said.rsplit("FID:", 1)[1])
+        seconds, peak, output = timed([*theirs, "--device", "cpu", "--batch-size", "64"])
+        expected = float(output.rsplit("FID:", 1)[1])
         row("pytorch-fid", 2 * n, seconds, peak, expected)
         seconds, peak, _ = timed(ours)
-        (found,) = json.loads((folder / "ours.json").read_text())["figures"]
-        row("diffprobe", 2 * n, seconds, peak, found["value"])
-        print(f"relative difference {abs(found['value'] / expected - 1):.1e}", flush=True)
+        (figure,) = json.loads((folder / "ours.json").read_text())["figures"]
+        row("diffprobe", 2 * n, seconds, peak, figure["value"])
+        print(f"relative difference {abs(figure['value'] / expected - 1):.1e}", flush=True)
 
 
 def row(name: str, n: int, seconds: float, peak: float, value: float) -> None:
@@ -90,20 +90,20 @@ def row(name: str, n: int, seconds: float, peak: float, value: float) -> None:
 
 
 def timed(command: list[str]) -> tuple[float, float, str]:
-    """Seconds, peak resident memory of the process in MB, and what was printed."""
+    """Seconds, peak resident memory of the process in MB, and its output."""
     begun, peak = time.perf_counter(), 0
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=subprocess.DEVNULL, env=environment)
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, env=environment)
         while process.poll() is None:
-            # What the kernel tells at the end counts the parent too, from which the process was forked.
+            # getrusage at the end would also count the parent's memory, from which the process was forked.
             status = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
             peak = max(peak, int(status[1])) if status else peak
             time.sleep(0.05)
         if process.returncode:
             sys.exit(f"{' '.join(command[:6])} ... failed")
-        said.seek(0)
-        return time.perf_counter() - begun, peak / 1000, said.read()
+        output.seek(0)
+        return time.perf_counter() - begun, peak / 1000, output.read()
 
 
 def distances(dim: int = 2048) -> None:
@@ -114,13 +114,13 @@ def distances(dim: int = 2048) -> None:
     for n, m in ((5000, 4000), (1000, 1000)):
         pair = [*gaussian(n, dim, 0), *gaussian(m, dim, 1)]
         theirs, expected = fastest(lambda pair=pair: calculate_frechet_distance(*pair))
-        ours, found = fastest(lambda pair=pair: frechet_distance(*pair))
+        ours, value = fastest(lambda pair=pair: frechet_distance(*pair))
         print(f"distance at {dim}, of {n} and {m} images: pytorch-fid {theirs:.2f} s, diffprobe {ours:.2f} s,", end=" ")
-        print(f"{theirs / ours:.1f} times; relative difference {abs(found / expected - 1):.1e}", flush=True)
+        print(f"{theirs / ours:.1f} times; relative difference {abs(value / expected - 1):.1e}", flush=True)
 
 
 def gaussian(n: int, dim: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of n correlated vectors, not negative, as Inception's are."""
+    """Mean and covariance of n correlated non-negative vectors, as Inception's features are."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 256)) @ rng.normal(size=(256, dim)) / 16 + 0.3 * rng.normal(size=(n, dim))
     x = np.maximum(x, 0)
@@ -128,16 +128,16 @@ def gaussian(n: int, dim: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fastest(run: Callable[[], float], repeats: int = 2) -> tuple[float, float]:
-    found = []
+    seconds = []
     for _ in range(repeats):
         begun = time.perf_counter()
         value = run()
-        found.append(time.perf_counter() - begun)
-    return min(found), value
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds), value
 
 
 def memory(images: ImageSet, folder: Path) -> None:
-    """Peak memory of FID and IS, and of all figures, over more and more images."""
+    """Peak memory of FID and IS, and of all figures, over a growing number of images."""
     network = {"kind": "classifier", "channels": 16}
     shape = {"image_channels": 3, "classes": 10}
     torch.manual_seed(0)

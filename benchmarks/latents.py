@@ -1,4 +1,4 @@
-"""The latent cache: how fast, how small in memory, how well shuffled; beside the peers' way, in one run.
+"""The latent cache: speed, memory and quality of its shuffling, against the peers' way, in one run.
 
     python benchmarks/latents.py reading --rows 300000        # rows (8, 32, 32) float16: 4.9 GB on disk, then in memory
     python benchmarks/latents.py readers --rows 60000         # other readers of the same files, where installed
@@ -6,9 +6,9 @@
     python benchmarks/latents.py peers --rows 50000           # ten arrays loaded whole by each of four processes
     python benchmarks/latents.py shuffle                      # heads trained on streamed and on fully random rows
 
-Each measurement is a process of its own. Memory is the most that the process has resident above what it had after its
-imports, sampled a hundred times a second. Cold means that the kernel was told to drop the store's pages
-(posix_fadvise) before. Reading is compared with a random gather of batches of 256 from an array in memory.
+Each measurement runs in its own process. Memory is the peak of resident memory above that after the imports, sampled a
+hundred times a second. Cold means that the kernel dropped the store's pages (posix_fadvise) before. Reading is compared
+with a random gather of batches of 256 from an array in memory.
 """
 
 import argparse
@@ -44,23 +44,23 @@ VIEWS = [Crop(kind="crop")]  # so that every row has an augmentation label too
 
 
 class Peak:
-    """The most memory, in MB, that the process has resident above what it has now."""
+    """The peak of resident memory, in MB, above that at the start."""
 
     def __init__(self) -> None:
-        self.process, self.found, self.going = psutil.Process(), 0.0, True
+        self.process, self.peak, self.running = psutil.Process(), 0.0, True
         self.before = self.process.memory_info().rss
         self.thread = threading.Thread(target=self.watch, daemon=True)
         self.thread.start()
 
     def watch(self) -> None:
-        while self.going:
-            self.found = max(self.found, (self.process.memory_info().rss - self.before) / 1e6)
+        while self.running:
+            self.peak = max(self.peak, (self.process.memory_info().rss - self.before) / 1e6)
             time.sleep(0.01)
 
     def stop(self) -> float:
-        self.going = False
+        self.running = False
         self.thread.join()
-        return round(self.found)
+        return round(self.peak)
 
 
 def rate(read: Callable[[int, int], Any], rows: int, start: int = 0) -> float:
@@ -72,7 +72,7 @@ def rate(read: Callable[[int, int], Any], rows: int, start: int = 0) -> float:
 
 
 def store_of(folder: Path, rows: int) -> Latents:
-    """A store of such moments as an autoencoder might give; made if it is not there."""
+    """A store of random moments in an autoencoder's shape; written if it does not exist."""
     path = folder / f"{rows}" / "latents.zarr"
     if not (path / "zarr.json").exists():
         plan = Store(path, {}, 0, {"train": rows}, {"train": views.expand(VIEWS)}, shard_chunks=16)
@@ -85,7 +85,7 @@ def store_of(folder: Path, rows: int) -> Latents:
 
 
 def drop(folder: Path) -> None:
-    """Let the kernel forget the files' pages."""
+    """Make the kernel drop the files' pages."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -94,7 +94,7 @@ def drop(folder: Path) -> None:
 
 
 def touch(folder: Path) -> None:
-    """Have the kernel hold the files' pages."""
+    """Make the kernel read the files' pages."""
     piece = bytearray(2**20)
     for path in folder.rglob("*"):
         if path.is_file():
@@ -105,7 +105,7 @@ def touch(folder: Path) -> None:
 
 @contextmanager
 def made(argument: str | None) -> Iterator[Path]:
-    """The folder of the stores; one of its own, removed at the end, where none is named."""
+    """The folder of the stores; a temporary one, removed at the end, where none is named."""
     folder = Path(argument) if argument else Path("results/bench_latents")
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -125,25 +125,25 @@ def streamed(folder: Path, rows: int) -> dict[str, Any]:
     peak = Peak()
     source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 0), BATCH)
     cold = rate(source.read, rows)
-    touch(latents.path)  # all pages are there again, whatever the kernel had kept
+    touch(latents.path)  # all pages are in memory again, whatever the kernel had kept
     warm = max(rate(source.read, rows, epoch * rows) for epoch in (1, 2))
     return {"cold": cold, "warm": warm, "MB": peak.stop()}
 
 
 def gathered(folder: Path, rows: int) -> dict[str, Any]:
-    """Random batches from an array that is all in memory, by as many threads as there are and by one."""
+    """Random batches from an array in memory, by all threads and by one."""
     latents = store_of(folder, rows)
     peak = Peak()
     whole = torch.empty(rows, *SHAPE, dtype=torch.float16)
     for start in range(0, rows, CHUNK):
         whole[start : start + CHUNK] = torch.from_numpy(latents.moments("train", 0, start, min(start + CHUNK, rows)))
     order = permutation(Key(0, "order"), rows)
-    found = {}
+    rates: dict[str, Any] = {}
     for threads in (torch.get_num_threads(), 1):
         torch.set_num_threads(threads)
         pick = lambda start, stop: whole.index_select(0, order[start:stop])  # noqa: E731
-        found[f"{threads} threads"] = max(rate(pick, rows) for _ in range(3))
-    return found | {"MB": peak.stop()}
+        rates[f"{threads} threads"] = max(rate(pick, rows) for _ in range(3))
+    return rates | {"MB": peak.stop()}
 
 
 def held(folder: Path, rows: int) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def held(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def sampled(folder: Path, rows: int) -> dict[str, Any]:
-    """Streamed, and a latent drawn from each posterior: what a training on this CPU gets."""
+    """Streamed, with a latent drawn from each posterior: the rate of training on this CPU."""
     latents = store_of(folder, rows)
     source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 0), BATCH)
     few = min(rows, 20_000)
@@ -164,9 +164,9 @@ def sampled(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def feeding(folder: Path, rows: int) -> dict[str, Any]:
-    """Rows per second drawn on the device that there is, by each way of holding the store."""
+    """Rows per second drawn on the GPU or CPU, by each way of holding the store."""
     latents, device = store_of(folder, rows), torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = {}
+    rates = {}
     for budget in (Budget(1e12, 0), Budget(0, 1e12), Budget(0, 0)):
         source, how = open_source(latents, ["train"], 0, device, WINDOW, budget, BATCH)
         stream = LatentStream(latents, source, 0)
@@ -179,8 +179,8 @@ def feeding(folder: Path, rows: int) -> dict[str, Any]:
         rate(read, min(rows, 20_000 if device.type == "cpu" else rows))
         if device.type == "cuda":
             torch.cuda.synchronize()
-        found[how] = min(rows, 20_000 if device.type == "cpu" else rows) / (time.perf_counter() - begun)
-    return found
+        rates[how] = min(rows, 20_000 if device.type == "cpu" else rows) / (time.perf_counter() - begun)
+    return rates
 
 
 # --- other readers of the same files ------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def chunks_of(rows: int) -> list[int]:
 
 
 def windows_of(read: Callable[[int, int], np.ndarray], rows: int) -> float:
-    """Rows per second where windows of twelve whole chunks are read by `read` and permuted together."""
+    """Rows per second of reading windows of twelve whole chunks by `read` and permuting them."""
     order, window, n = chunks_of(rows), np.empty((12 * CHUNK, *SHAPE), np.float16), 0
     begun = time.perf_counter()
     for first in range(0, len(order) - 11, 12):
@@ -203,18 +203,18 @@ def windows_of(read: Callable[[int, int], np.ndarray], rows: int) -> float:
 
 
 def readers(folder: Path, rows: int) -> dict[str, Any]:
-    """zarr-python, zarrs and tensorstore, where installed, and ours, all warm: whole chunks in random order."""
+    """Rows per second of zarr-python, zarrs and tensorstore, where installed, and ours: warm, random whole chunks."""
     latents = store_of(folder, rows)
     path = latents.path / "train" / "moments"
-    array, found = latents.arrays["train"]["moments"], {}
-    found["zarr-python"] = max(windows_of(lambda a, b: array[0, a:b], rows) for _ in range(2))
+    array, rates = latents.arrays["train"]["moments"], {}
+    rates["zarr-python"] = max(windows_of(lambda a, b: array[0, a:b], rows) for _ in range(2))
     try:
         import zarr
         import zarrs  # noqa: F401
 
         with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
             other = zarr.open_array(str(path), mode="r")
-            found["zarrs"] = max(windows_of(lambda a, b: other[0, a:b], rows) for _ in range(2))
+            rates["zarrs"] = max(windows_of(lambda a, b: other[0, a:b], rows) for _ in range(2))
     except ImportError:
         pass
     try:
@@ -222,35 +222,35 @@ def readers(folder: Path, rows: int) -> dict[str, Any]:
 
         spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path.absolute()}/"}}
         tensors = tensorstore.open(spec).result()
-        found["tensorstore"] = max(windows_of(lambda a, b: tensors[0, a:b].read().result(), rows) for _ in range(2))
+        rates["tensorstore"] = max(windows_of(lambda a, b: tensors[0, a:b].read().result(), rows) for _ in range(2))
     except ImportError:
         pass
     plain = lambda a, b: latents.moments("train", 0, a, b)  # noqa: E731
-    found["ours, chunk by chunk"] = max(windows_of(plain, rows) for _ in range(2))
+    rates["ours, chunk by chunk"] = max(windows_of(plain, rows) for _ in range(2))
     source, _ = open_source(latents, ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 0), BATCH)
-    found["ours, rows into place"] = max(rate(source.read, rows, epoch * rows) for epoch in (0, 1))
-    return found
+    rates["ours, rows into place"] = max(rate(source.read, rows, epoch * rows) for epoch in (0, 1))
+    return rates
 
 
 # --- the peers' way -----------------------------------------------------------------------------------------
 
 
 def peers(folder: Path, rows: int) -> dict[str, Any]:
-    """Four processes, each with ten float32 arrays of latents loaded whole, against four of ours; start and memory."""
+    """Start and memory of four processes that load ten float32 arrays of latents each, against four of ours."""
     arrays = folder / "peers"
     arrays.mkdir(exist_ok=True)
-    rng, each = np.random.default_rng(0), rows // 10
+    rng, share = np.random.default_rng(0), rows // 10
     for version in range(10):
-        np.save(arrays / f"train_code_{version}.npy", rng.standard_normal((each, 4, 32, 32), np.float32))
+        np.save(arrays / f"train_code_{version}.npy", rng.standard_normal((share, 4, 32, 32), np.float32))
     store_of(folder, rows)
-    found = {}
+    ways = {}
     for way in ("peer", "ours_held", "ours_streamed"):
         begun = time.perf_counter()
         several = [start(way, folder, rows) for _ in range(4)] if way != "ours_held" else [start_world(folder, rows)]
-        told = [json.loads(line) for process in several for line in process.communicate()[0].splitlines()]
-        memory = sum(one["MB"] for one in told)
-        found[way] = {"MB": memory, "start": max(one["start"] for one in told), "all": time.perf_counter() - begun}
-    return found
+        each = [json.loads(line) for process in several for line in process.communicate()[0].splitlines()]
+        memory = sum(one["MB"] for one in each)
+        ways[way] = {"MB": memory, "start": max(one["start"] for one in each), "all": time.perf_counter() - begun}
+    return ways
 
 
 def start(way: str, folder: Path, rows: int) -> subprocess.Popen:
@@ -265,7 +265,7 @@ def start_world(folder: Path, rows: int) -> subprocess.Popen:
 
 
 def proportional() -> float:
-    """MB of this process, pages that processes share divided among them."""
+    """MB of this process; pages that processes share are divided among them."""
     return psutil.Process().memory_full_info().pss / 1e6
 
 
@@ -285,7 +285,7 @@ def ours_held(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def ours(folder: Path, rows: int, budget: Budget) -> dict[str, Any]:
-    """From opening the store to the first batch; then the memory."""
+    """Seconds from opening the store to the first batch, and memory after it."""
     from diffprobe.training.world import World
 
     world = World.join(torch.device("cpu"))
@@ -295,13 +295,13 @@ def ours(folder: Path, rows: int, budget: Budget) -> dict[str, Any]:
     source.read(*world.share(0, 4 * BATCH))
     begun = time.perf_counter() - begun
     world.wait()
-    found = {"start": begun, "MB": proportional() - before}
+    figures = {"start": begun, "MB": proportional() - before}
     world.wait()
     world.leave()
-    return found
+    return figures
 
 
-# --- how well it shuffles -----------------------------------------------------------------------------------
+# --- shuffling ----------------------------------------------------------------------------------------------
 
 
 def shuffle(folder: Path, rows: int) -> dict[str, Any]:
@@ -313,9 +313,9 @@ def shuffle(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def heads(folder: Path, order: str, way: str, seeds: int = 10) -> list[float]:
-    """Mean and standard deviation over seeds of the loss."""
+    """Mean and standard deviation of the loss over seeds."""
     latents, truth, unseen = classes_store(folder, order)
-    found = []
+    losses = []
     for seed in range(seeds):
         window = 1e12 if way == "random" else 4 * CHUNK * latents.row_bytes
         source, _ = open_source(latents, ["train"], seed, torch.device("cpu"), window, Budget(0, 0), BATCH)
@@ -330,8 +330,8 @@ def heads(folder: Path, order: str, way: str, seeds: int = 10) -> list[float]:
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            found.append(float(torch.nn.functional.cross_entropy(head(unseen), truth)))
-    return [float(np.mean(found)), float(np.std(found))]
+            losses.append(float(torch.nn.functional.cross_entropy(head(unseen), truth)))
+    return [float(np.mean(losses)), float(np.std(losses))]
 
 
 def classes_store(folder: Path, order: str, n: int = 20_480) -> tuple[Latents, torch.Tensor, torch.Tensor]:
@@ -364,13 +364,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with made(arguments.folder) as folder:
         if arguments.what not in SETS:
-            known = {part.__name__: part for part in PARTS}
-            print(json.dumps(known[arguments.what](folder, arguments.rows)), flush=True)
+            functions = {part.__name__: part for part in PARTS}
+            print(json.dumps(functions[arguments.what](folder, arguments.rows)), flush=True)
             return
         store_of(folder, arguments.rows)
-        for name in SETS[arguments.what]:  # each in a process of its own, so that memory is its own
-            told = start(name, folder, arguments.rows).communicate()[0]
-            print(name, told.strip(), flush=True)
+        for name in SETS[arguments.what]:  # each in its own process, so that its memory can be measured
+            output = start(name, folder, arguments.rows).communicate()[0]
+            print(name, output.strip(), flush=True)
 
 
 if __name__ == "__main__":
