@@ -28,7 +28,10 @@ import zarr
 from recipes import device, device_name, recipes
 from torch import Tensor, nn
 
-from diffprobe.config.probing import KNN, Linear, Logistic, Ridge
+from diffprobe.config.evaluators.knn import KNN
+from diffprobe.config.evaluators.linear import Linear
+from diffprobe.config.evaluators.logistic import Logistic
+from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.data import views
 from diffprobe.data.pixels import to_float
 from diffprobe.diffusion.build import build_process

@@ -12,8 +12,10 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from diffprobe.plan import job_arguments
 from diffprobe.config.checks import checkpoint_steps
-from diffprobe.config.inferred import asking_labels, facts, latent_bytes
-from diffprobe.plan.layout import DOWNLOADS, Layout, PRETRAINED, receipt, store_receipt
+from diffprobe.config.autoencoders import PRETRAINED
+from diffprobe.config.inferred import keys_that_need_labels, latent_bytes
+from diffprobe.config.sources import downloaded_kinds
+from diffprobe.plan.layout import Layout, receipt, store_receipt
 from diffprobe.config.levels import parts
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.models import Experiment
@@ -25,7 +27,7 @@ from diffprobe.plan.graph import (
     references,
     stages,
     used_latents,
-    weights_of,
+    autoencoder_weights,
 )
 from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays
 from diffprobe.data.labels import refuse_unlabelled
@@ -66,7 +68,7 @@ def any_of(names) -> str:
 
 wildcard_constraints:
     dataset=any_of(CONFIG.datasets),
-    archives=any_of(DOWNLOADS),
+    archives=any_of(downloaded_kinds()),
     autoencoder=any_of(CONFIG.autoencoders),
     latents=any_of(CONFIG.latents),
     extractor=any_of(CONFIG.extractors),
@@ -103,7 +105,7 @@ def training_memory(wildcards) -> int:
     """MB: the images that are held, or two windows of those that are streamed, beside all else, of each process; or
     the latents that are held for all.
     """
-    known, train = facts(CONFIG.datasets[experiment(wildcards).dataset]), experiment(wildcards).train
+    known, train = CONFIG.datasets[experiment(wildcards).dataset].facts, experiment(wildcards).train
     if experiment(wildcards).latents:
         size, budget = latent_bytes(CONFIG, experiment(wildcards).latents), CONFIG.memory_budget.host_gib * 2**30
         held = budget if size is None else size if size <= budget else 0
@@ -190,13 +192,13 @@ def refuse_missing_labels() -> None:
     """Of datasets whose images were read and stay; of others the job that reads them sees to it."""
     for name, dataset in CONFIG.datasets.items():
         if recorded(name).get("config") == job_arguments.images(dataset, source_state(name)):
-            refuse_unlabelled(name, recorded(name)["store"]["classes"], asking_labels(CONFIG, name))
+            refuse_unlabelled(name, recorded(name)["store"]["classes"], keys_that_need_labels(CONFIG, name))
 
 
 def archives(wildcards) -> list[str]:
     """What a downloaded dataset is read from."""
     kind = CONFIG.datasets[wildcards.dataset].source.kind
-    return [L.archives(kind)] if kind in DOWNLOADS else []
+    return [L.archives(kind)] if kind in downloaded_kinds() else []
 
 
 def mirror(wildcards) -> str | None:
@@ -218,7 +220,7 @@ def vgg(autoencoder: str) -> list[str]:
 
 
 def latents_autoencoder(wildcards) -> str:
-    return weights_of(CONFIG, CONFIG.latents[wildcards.latents].autoencoder)
+    return autoencoder_weights(CONFIG, CONFIG.latents[wildcards.latents].autoencoder)
 
 
 def read_before(autoencoder: str) -> dict:
@@ -277,7 +279,7 @@ def experiment_latents(wildcards) -> list[str]:
 
 def experiment_autoencoder(wildcards) -> list[str]:
     name = experiment(wildcards).latents
-    return [] if name is None else [weights_of(CONFIG, CONFIG.latents[name].autoencoder)]
+    return [] if name is None else [autoencoder_weights(CONFIG, CONFIG.latents[name].autoencoder)]
 
 
 def experiment_data(wildcards) -> str:

@@ -39,7 +39,7 @@ rule images:
     resources:
         mem_mb=4000,
         runtime=720,
-        asking=lambda wildcards: ",".join(asking_labels(CONFIG, wildcards.dataset)),
+        asking=lambda wildcards: ",".join(keys_that_need_labels(CONFIG, wildcards.dataset)),
     params:
         config=params_of(lambda w: job_arguments.images(CONFIG.datasets[w.dataset], source_state(w.dataset))),
         archives=optional("archives"),

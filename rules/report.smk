@@ -108,7 +108,7 @@ rule plot_grid:
         mem_mb=1000,
         runtime=10,
     params:
-        config=of_experiment(lambda e, w: REPORT | {"kimg": int(w.kimg), "taps": job_arguments.taps(e)}),
+        config=of_experiment(lambda e, w: REPORT | {"kimg": int(w.kimg), "taps": e.probed_taps}),
     shell:
         "job plot {params.config:q} --in grid={input.grid:q} select={input.select:q}"
         " --out plot={output.plot:q} --log {log:q} --name plot_grid.{wildcards.experiment}.{wildcards.kimg}"

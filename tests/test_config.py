@@ -110,7 +110,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "list for a number": ({f"{RUN}.train.lr": [1]}, [f"{RUN}.train.lr: [1]", "positive number"]),
     "number for a list": ({f"{RUN}.network.multipliers": 2}, [f"{RUN}.network.multipliers: 2", "list of"]),
     "number for keys": ({"datasets": 3}, ["datasets: 3", "names, each with keys of `Dataset`"]),
-    "nothing for keys": ({f"{RUN}.network": None}, [f"{RUN}.network: null", "keys of `UNet`"]),
+    "nothing for keys": ({f"{RUN}.network": None}, [f"{RUN}.network: null", "`UNet`"]),
     "text for a list of taps": ({f"{RUN}.probe.taps": "out_1"}, [f"{RUN}.probe.taps: 'out_1'", "or `all`"]),
     "number for a tap": ({f"{RUN}.probe.taps": ["mid", 3]}, [f"{RUN}.probe.taps.1: 3", "text"]),
     "not a number": ({f"{RUN}.train.lr": float("nan")}, [f"{RUN}.train.lr: nan", "positive number"]),
@@ -130,7 +130,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown split": ({f"{RUN}.train.splits": ["test"]}, [f"{RUN}.train.splits.0: 'test'", "`select`"]),
     "unknown extractor kind": (
         {"extractors.digits_classifier.kind": "resnet"},
-        ["extractors.digits_classifier.kind: 'resnet'", "`classifier` or `inception` or `dinov2` or `torchscript`"],
+        ["extractors.digits_classifier.kind: 'resnet'", "`classifier` or `dinov2` or `inception` or `torchscript`"],
     ),
     "TorchScript that nobody trusts": (
         {"extractors.mine": {"kind": "torchscript", "weights": "mine.pt"}},
@@ -219,7 +219,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "heads that do not divide": ({f"{LATENT}.network.heads": 3}, [f"{LATENT}.network.heads: 3", "160"]),
     "guidance without labels": (
         {f"{LATENT}.network.conditional": False},
-        [f"{LATENT}.sample.samplers.heun10.guidance: 1.5", "told no label"],
+        [f"{LATENT}.sample.samplers.heun10.guidance: 1.5", "not conditioned on labels"],
     ),
     # booleans, which pydantic takes for numbers
     "true for an integer": ({f"{RUN}.train.batch": True}, [f"{RUN}.train.batch: true", "positive integer"]),

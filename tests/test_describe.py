@@ -12,7 +12,6 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 from diffprobe.config.datasets import Dataset
-from diffprobe.config.inferred import split_rows
 from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.data.splits import SPLITS, stratified
@@ -74,7 +73,7 @@ def test_rows_come_from_the_split_rule() -> None:
     for select, test in ((0.15, 0.2), (0.3, 0.05)):
         rule = {"kind": "stratified", "select": select, "test": test}
         exact = np.bincount(stratified(labels, 0, select, test), minlength=3)
-        about = split_rows(Dataset(source={"kind": "digits"}, split=rule))
+        about = Dataset(source={"kind": "digits"}, split=rule).split_rows
         assert sum(about.values()) == len(labels)
         assert all(abs(about[name] - exact[i]) <= 10 for i, name in enumerate(SPLITS))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffprobe.config.sources.mnist import MNIST
 from diffprobe.data import downloads
 from diffprobe.data.downloads import Archive, fetch
 from diffprobe.runtime.errors import UserError
@@ -171,7 +172,7 @@ def test_a_full_disk_is_said(server: Server, tmp_path: Path, monkeypatch: pytest
 
 def test_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = (archive(), archive(content=b"second")._replace(name="second"))
-    monkeypatch.setitem(downloads.FILES, "mnist", parts)
+    monkeypatch.setattr(MNIST, "archives", parts)
     (tmp_path / NAME).write_bytes(CONTENT)
     (tmp_path / "second").write_bytes(b"second")
     spec = importlib.util.spec_from_file_location("download", ROOT / "workflow" / "scripts" / "download.py")

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_probing import EXPERIMENT, UNET, experiment
 
+from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import parse
-from diffprobe.config.probing import Crop, Linear
+from diffprobe.config.probing import Crop
 from diffprobe.config.schedules import edm_sigmas, linear_abar, ratios
 from diffprobe.data import images, views
 from diffprobe.diffusion.edm import EDM

@@ -8,7 +8,7 @@ import scipy
 import torch
 from numpy.testing import assert_allclose
 
-from diffprobe.config.names import FIGURES, asked_figure, extractor_of, figure_name, figure_of
+from diffprobe.config.names import FIGURES, extractor_of, figure_name, figure_of, promised_figure
 from diffprobe.evaluation.generation.extractors import Extractor, Features
 from diffprobe.evaluation.generation.figures import figures
 from diffprobe.evaluation.generation.frechet import frechet_distance
@@ -144,7 +144,7 @@ def test_names_say_how_many_images() -> None:
         assert (figure_of(name), extractor_of(name)) == ("fid", "inception_2048")
     for other in ("linear", "knn", "psnr", "fid_inception_2048", "pixels_logistic"):
         assert figure_of(other) is None
-    assert [asked_figure(text) for text in ("fid", "fid50k", "kid359", "fvd", "fid50m")] == [
+    assert [promised_figure(text) for text in ("fid", "fid50k", "kid359", "fvd", "fid50m")] == [
         ("fid", None), ("fid", 50_000), ("kid", 359), None, None]  # fmt: skip
 
 

@@ -10,7 +10,11 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from diffprobe.config.probing import KNN, Evaluated, Linear, Logistic, Ridge
+from diffprobe.config.evaluators import Evaluator
+from diffprobe.config.evaluators.knn import KNN
+from diffprobe.config.evaluators.linear import Linear
+from diffprobe.config.evaluators.logistic import Logistic
+from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.evaluation.representation import heads
 from diffprobe.evaluation.representation.evaluators import fit, score
 from diffprobe.evaluation.representation.heads import row_stream
@@ -44,7 +48,7 @@ def one(x: Tensor, y: Tensor) -> Table:
     return table_of(x[None], y)
 
 
-def accuracy(evaluator: Evaluated, train: Table, test: Table, average: bool = True) -> list[float]:
+def accuracy(evaluator: Evaluator, train: Table, test: Table, average: bool = True) -> list[float]:
     """Of each setting."""
     predictor = fit(evaluator, [train], [0], **ALL)
     return score(predictor, [test], 10, average, CPU).accuracy.mean((0, 1))[0].tolist()

@@ -230,7 +230,7 @@ def test_what_diffusers_cannot_express_is_not_exported(tmp_path: Path, changes: 
 def checkpoint(folder: Path, made: Config) -> Path:
     """A checkpoint of the experiment, with two sets of weights."""
     experiment = made.experiments["x"]
-    network, process = job_arguments.network(experiment), job_arguments.dump(experiment.process)
+    network, process = experiment.network.argument(), job_arguments.dump(experiment.process)
     header = {"network": network, "process": process, "shape": {"image_channels": 1}, "image": [1, 8, 8], "images": 1}
     sets = {name: build(network, image_channels=1).state_dict() for name in ("ema", "raw")}
     path = folder / "checkpoint.safetensors"

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from toy_latents import COUNTS, complete, planned, tree
 
-from diffprobe.config.checks import of_dataset
 from diffprobe.config.datasets import Dataset
 from diffprobe.data import archives, images, imagesets, links
 from diffprobe.data.listing import Files
@@ -257,7 +256,7 @@ def test_equal_files_make_equal_bytes(tmp_path: Path) -> None:
 
 def test_sources_that_are_arrays_and_what_makes_no_other_store() -> None:
     digits = Dataset(source={"kind": "digits"}, decode="when_read")
-    assert [problem[0] for problem in of_dataset("datasets.x", digits)] == ["datasets.x.decode"]
+    assert [problem[0] for problem in digits.problems("datasets.x")] == ["datasets.x.decode"]
     assert "decode" not in subtree(Dataset(source={"kind": "digits"}), None)
     assert subtree(digits, None)["decode"] == "when_read"
     assert (image_bytes(digits, 640), image_bytes(Dataset(source={"kind": "digits"}), 640)) == (0, 640)

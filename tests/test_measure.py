@@ -95,7 +95,7 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
         (["--figures", "fid"], "FID is of inception_2048 and nothing else"),
         (["--figures", "fvd"], "--figures fvd: no such figure"),
         (["--batch", "0"], "--batch 0: allowed: a positive integer"),
-        (["--extractor", "inception", "dims=100"], "--extractor inception dims=100: inception.dims"),
+        (["--extractor", "inception", "dims=100"], "--extractor inception dims=100: dims"),
         (["--extractor", "inception", "dims"], "--extractor dims: expected key=value"),
         (["--extractor", "classifier"], "name its checkpoint alone, as weights=FILE"),
         (["--extractor", "inception", "dims=64", "weights=none.pth"], "Inception weights none.pth cannot be read"),

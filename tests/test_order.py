@@ -11,7 +11,8 @@ from PIL import Image
 from test_bad_input import made
 from test_decode import StoppedError, stop_after
 
-from diffprobe.config.datasets import Folder, Stratified
+from diffprobe.config.datasets import Stratified
+from diffprobe.config.sources.folder import Folder
 from diffprobe.data import decode, images, order, sources
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.splits import assign

@@ -29,7 +29,6 @@ from diffprobe.evaluation.model import load_codec
 from diffprobe.interop import autoencoders
 from diffprobe.networks.build import build
 from diffprobe.networks.flops import on_meta, training_flops
-from diffprobe.plan import job_arguments
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints
@@ -300,7 +299,7 @@ def test_the_shipped_recipe() -> None:
         assert [(view.kind, getattr(view, "count", 1)) for view in views] == [("identity", 1), ("crop", 10)]
         assert model_space(config, experiment) == (4, 32)
         assert latent_bytes(config, experiment.latents) / 1e9 == pytest.approx(gigabytes, rel=0.01)
-        module, inputs = on_meta(job_arguments.network(experiment), (4, 32, 32), classes=10, augment=3)
+        module, inputs = on_meta(experiment.network.argument(), (4, 32, 32), classes=10, augment=3)
         assert training_flops(module, inputs) / 1e9 == pytest.approx(36.3, abs=0.1)
     for level, alpha_bar in zip(
         grid_levels(config.experiments["cifar10_dit_s2"])[1:3], (0.928303, 0.852687), strict=True

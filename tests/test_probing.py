@@ -9,8 +9,8 @@ import pytest
 import torch
 from toy_probing import EXPERIMENT, HEADS, PROBE, chain, experiment, features, select, write_digits, write_model
 
+from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.config.load import parse
-from diffprobe.config.probing import Ridge
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.representation.chunks import array

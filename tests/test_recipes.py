@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from diffprobe.config.inferred import latent_space
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
 from diffprobe.config.models import Config
@@ -182,7 +181,7 @@ def test_faces_are_the_published_recipe() -> None:
     assert (train.lr, train.beta1, train.beta2, train.clip, train.reconstruction) == (1e-5, 0.5, 0.999, None, "mse")
     assert (train.kl_weight, train.perceptual.weight, train.adversary.weight) == (5e-6, 1.0, 0.5)
     assert decay(tree["train"]["averages"]["ema"], 1000, train.batch) < 1e-10  # the last weights
-    assert latent_space(found) == (4, 32) and config.latents["faces_latents"].scale == 1.0
+    assert found.latent_space == (4, 32) and config.latents["faces_latents"].scale == 1.0
     assert parameters(dump(faces.network), image_channels=4) == 129_534_736
     assert (faces.train.lr, faces.train.batch, faces.train.weight_decay) == (1e-5, 32, 0)
     assert faces.train.checkpoints[-1] * 1000 == 500 * 30_000
@@ -275,7 +274,7 @@ EACH: dict[str, tuple[Any, str]] = {
         "each.train.checkpoints: [2, 1] is refused; allowed: ris",
     ),
     "unknown dataset": ({"dataset": "mnist"}, "each.dataset: 'mnist' is refused; allowed: cifar10, tiny_imagenet"),
-    "nothing": ({"network": None}, "each.network: null is refused; allowed: keys of `UNet`"),
+    "nothing": ({"network": None}, "each.network: null is refused; allowed: keys of `Diffusers`"),
     "no keys": ("train", "each: 'train' is refused; allowed: keys of `Each`"),
 }
 
@@ -296,7 +295,7 @@ def test_what_an_experiment_lacks_is_named_there() -> None:
     lines = refusal(each={"sample": {"samplers": {"third": {"steps": 3}}}}, only=["EDM_ddpm"])
     assert lines == [
         "config: experiments.EDM_ddpm.sample.samplers.third.kind: this key is missing; "
-        "allowed: `ddpm` or `ddim` or `heun` or `euler`"
+        "allowed: `ddpm` or `ddim` or `euler` or `heun`"
     ]
 
 

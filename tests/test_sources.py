@@ -15,8 +15,13 @@ import torchvision.datasets as reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from diffprobe.config.datasets import CelebAHQ, Download, Folder, ImageNet, Last, Zip
-from diffprobe.data import downloads, sources
+from diffprobe.config.datasets import Last
+from diffprobe.config.sources import Source, downloaded_kinds
+from diffprobe.config.sources.celebahq import CelebAHQ
+from diffprobe.config.sources.folder import Folder
+from diffprobe.config.sources.imagenet import ImageNet
+from diffprobe.config.sources.zip import Zip
+from diffprobe.data import sources
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources.cifar import LAYOUTS
 from diffprobe.data.splits import assign
@@ -80,7 +85,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 @pytest.fixture
 def mnist(tmp_path: Path) -> dict[str, Path]:
-    files = {archive.name: tmp_path / archive.name for archive in downloads.FILES["mnist"]}
+    files = {archive.name: tmp_path / archive.name for archive in Source.members["mnist"].archives}
     for part, count in (("train", 7), ("t10k", 5)):
         write_idx(files[f"{part}-images-idx3-ubyte.gz"], RNG.integers(0, 256, (count, 28, 28), np.uint8))
         write_idx(files[f"{part}-labels-idx1-ubyte.gz"], RNG.integers(0, 10, count, np.uint8))
@@ -92,7 +97,7 @@ def test_mnist_as_torchvision_reads_it(mnist: dict[str, Path], tmp_path: Path) -
     raw.mkdir(parents=True)
     for name, path in mnist.items():
         (raw / name.removesuffix(".gz")).write_bytes(gzip.decompress(path.read_bytes()))
-    listing = sources.find(Download(kind="mnist"), mnist)
+    listing = sources.find(Source.member({"kind": "mnist"}), mnist)
     for split, train in ((TRAIN, True), (TEST, False)):
         expected, here = reference.MNIST(tmp_path, train=train), listing.official == split
         assert np.array_equal(listing.images[here][..., 0], expected.data.numpy())
@@ -105,9 +110,9 @@ def test_damaged_mnist_is_named(mnist: dict[str, Path]) -> None:
     whole = path.read_bytes()
     for cut in (0, 3, 40, len(whole) - 9, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        refused("t10k-images.*download it again", sources.find, Download(kind="mnist"), mnist)
+        refused("t10k-images.*download it again", sources.find, Source.member({"kind": "mnist"}), mnist)
     write_idx(path, np.zeros((4, 28, 28), np.uint8))
-    refused("4 images but 5 labels", sources.find, Download(kind="mnist"), mnist)
+    refused("4 images but 5 labels", sources.find, Source.member({"kind": "mnist"}), mnist)
 
 
 def write_cifar(folder: Path, kind: str) -> Path:
@@ -135,7 +140,7 @@ def test_cifar_as_torchvision_reads_it(kind: str, reader: type, tmp_path: Path) 
     unchecked = type("Unchecked", (reader,), lists | {"meta": reader.meta | {"md5": None}})
 
     path = write_cifar(tmp_path, kind)
-    listing = sources.find(Download(kind=kind), {path.name: path})
+    listing = sources.find(Source.member({"kind": kind}), {path.name: path})
     for split, train in ((TRAIN, True), (TEST, False)):
         expected, here = unchecked(tmp_path, train=train), listing.official == split
         assert np.array_equal(listing.images[here], expected.data)
@@ -159,18 +164,26 @@ def test_damaged_and_harmful_cifar_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in (0, 100, len(whole) // 2):
         path.write_bytes(whole[:cut])
-        refused("cifar-10-python.tar.gz.*download it again", sources.find, Download(kind="cifar10"), {path.name: path})
+        refused(
+            "cifar-10-python.tar.gz.*download it again",
+            sources.find,
+            Source.member({"kind": "cifar10"}),
+            {path.name: path},
+        )
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(Harmful(tmp_path / "harm")))
     with tarfile.open(path, "w:gz") as tar:
         tar.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
-    refused("refers to pathlib", sources.find, Download(kind="cifar10"), {path.name: path})
+    refused("refers to pathlib", sources.find, Source.member({"kind": "cifar10"}), {path.name: path})
     assert not (tmp_path / "harm").exists()
 
 
 def test_every_download_has_its_reader() -> None:
-    for kind, archives in downloads.FILES.items():
+    for kind in downloaded_kinds():
+        archives = Source.members[kind].archives
         with pytest.raises((UserError, KeyError)) as error:  # the first file that the reader asks for
-            sources.find(Download(kind=kind), {archive.name: Path("/nowhere") / archive.name for archive in archives})
+            sources.find(
+                Source.member({"kind": kind}), {archive.name: Path("/nowhere") / archive.name for archive in archives}
+            )
         assert error.type is UserError, f"{kind} asks for {error.value}"
         assert all(len(bytes.fromhex(archive.sha256)) == 32 for archive in archives)
 
@@ -187,7 +200,7 @@ def tiny(path: Path, texts: dict[str, str], images: list[str]) -> Listing:
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in [*texts.items(), *((image, "") for image in images)]:
             archive.writestr(f"tiny-imagenet-200/{name}", text)
-    return sources.find(Download(kind="tiny_imagenet"), {path.name: path})
+    return sources.find(Source.member({"kind": "tiny_imagenet"}), {path.name: path})
 
 
 def test_tiny_imagenet(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffprobe.config.inferred import asking_labels
+from diffprobe.config.inferred import keys_that_need_labels
 from diffprobe.config.load import load
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.labels import refuse_unlabelled
@@ -38,7 +38,7 @@ def test_a_first_config_fits_the_images(tmp_path: Path, counts: dict[str, int], 
     assert config_for(folder, None, tmp_path) == path  # a second time it is taken as it is
     (dataset,) = config.datasets
     classes = ["cat", "dog"] if labelled else []
-    refuse_unlabelled(dataset, classes, asking_labels(config, dataset))
+    refuse_unlabelled(dataset, classes, keys_that_need_labels(config, dataset))
 
 
 def test_a_config_of_other_images_is_not_taken(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_folder_tells_that_it_has_changed(tmp_path: Path) -> None:
 
 def test_labels_are_missed_before_any_work() -> None:
     config = load(Path(__file__).parents[1] / "config" / "config.yaml")
-    asking = asking_labels(config, "digits")
+    asking = keys_that_need_labels(config, "digits")
     guided = "experiments.digits_dit.sample.samplers.heun10.guidance"
     assert asking[0] == "extractors.digits_classifier.dataset" and guided in asking
     with pytest.raises(UserError, match=r"datasets\.digits: only one class \('x'\), but extractors\.digits_classifier"):

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.models import Metrics
-from diffprobe.config.names import FIGURES, asked_figure
+from diffprobe.config.names import FIGURES, promised_figure
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json
@@ -77,7 +77,7 @@ def refuse_unknown(arguments: argparse.Namespace) -> None:
     if arguments.figures == ["all"]:
         arguments.figures = "all"
     for text in () if arguments.figures == "all" else arguments.figures:
-        if asked_figure(text) is None:
+        if promised_figure(text) is None:
             raise UserError(
                 f"--figures {text}: no such figure; known: {', '.join(FIGURES)}, each with a number or without"
             )
@@ -115,7 +115,7 @@ def extractor_config(words: list[str], trusted: bool = False) -> tuple[dict[str,
             raise UserError("--extractor classifier: name its checkpoint alone, as weights=FILE")
         return {"kind": kind}, given["weights"]
     try:
-        extractor = TypeAdapter(Extractor).validate_python(given)
+        extractor = Extractor.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(

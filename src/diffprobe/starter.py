@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
-from diffprobe.config.datasets import Folder, Source, Zip
 from diffprobe.config.load import load, parse
+from diffprobe.config.sources import Source
+from diffprobe.config.sources.folder import Folder
+from diffprobe.config.sources.zip import Zip
 from diffprobe.data import sources
 from diffprobe.data.listing import Listing
 from diffprobe.runtime.errors import UserError

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
-from diffprobe.config.checks import SAMPLERS
 from diffprobe.config.problems import one_of
-from diffprobe.config.samplers import DDIM, Heun, Sampler
+from diffprobe.config.processes import Process
+from diffprobe.config.samplers import Sampler
 from diffprobe.data.pixels import to_float
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
@@ -24,13 +24,6 @@ from diffprobe.networks.autoencoder import Codec
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training import checkpoints
-
-# What is drawn with where nothing is said.
-USUAL = {
-    "edm": Heun(kind="heun", steps=18),
-    "ddpm": DDIM(kind="ddim", steps=100, clip=True),
-    "flow": Heun(kind="heun", steps=25),
-}
 
 
 @dataclass(frozen=True)
@@ -100,16 +93,13 @@ class TrainedModel:
         config = {"seed": seed, "sampler": self.sampler(sampler)}
         return Drawing(self.model, config, {}, batch, self.device).array(0, n)
 
-    def sampler(self, asked: dict[str, Any] | None) -> dict[str, Any]:
+    def sampler(self, settings: dict[str, Any] | None) -> dict[str, Any]:
         """A sampler's whole config."""
-        process = self.model.header["process"]
-        found = usual(process, bounded=self.codec is None) if asked is None else parsed(asked)
-        known = SAMPLERS[process["kind"]]
-        if found.kind not in known:
-            raise UserError(f"sampler: kind: {found.kind}: allowed: {one_of(known)}, for {process['kind']}")
-        if process["kind"] == "ddpm" and (found.steps or 1) > process["steps"]:
-            raise UserError(f"sampler: steps: {found.steps}: allowed: at most the process's {process['steps']}")
-        return found.model_dump(mode="json")
+        process = Process.member(self.model.header["process"])
+        sampler = parsed(process.usual_sampler(bounded=self.codec is None) if settings is None else settings)
+        for key, value, allowed in sampler.problems("sampler", process):
+            raise UserError(f"{key.replace('.', ': ')}: {value}: allowed: {allowed}")
+        return sampler.model_dump(mode="json")
 
     def pixels(self, images: Any) -> Tensor:
         """Images as floats (N, C, H, W) in [-1, 1], on the CPU."""
@@ -152,17 +142,9 @@ def holding(key: str, path: Path, what: str) -> Path:
     return path
 
 
-def usual(process: dict[str, Any], bounded: bool) -> Any:
-    """The sampler that a process is drawn with where nothing is said; estimates are only clipped where pixels are."""
-    found = USUAL[process["kind"]]
-    if process["kind"] == "ddpm":
-        found = found.model_copy(update={"steps": min(found.steps, process["steps"]), "clip": bounded})
-    return found
-
-
-def parsed(asked: dict[str, Any]) -> Any:
+def parsed(settings: dict[str, Any]) -> Sampler:
     try:
-        return TypeAdapter(Sampler).validate_python(asked)
+        return Sampler.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"sampler: {'.'.join(map(str, first['loc'])) or asked}: {first['msg']}") from None
+        raise UserError(f"sampler: {'.'.join(map(str, first['loc'])) or settings}: {first['msg']}") from None

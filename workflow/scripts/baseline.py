@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from diffprobe.config.probing import Logistic
+from diffprobe.config.evaluators.logistic import Logistic
 from diffprobe.data import images
 from diffprobe.evaluation.representation.evaluators import fit, score
 from diffprobe.evaluation.representation.grid import best_setting

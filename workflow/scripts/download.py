@@ -1,12 +1,13 @@
 """The public archives of one kind of source, checked, beside a mark that names them. Config: kind. With: mirror."""
 
-from diffprobe.data.downloads import FILES, fetch
+from diffprobe.config.sources import Source
+from diffprobe.data.downloads import fetch
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    archives, mark = FILES[job.config["kind"]], job.output("archives")
+    archives, mark = Source.members[job.config["kind"]].archives, job.output("archives")
     job.progress.start(sum(archive.bytes for archive in archives), "bytes")
     before = 0
     for archive in archives:

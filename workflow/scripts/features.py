@@ -8,7 +8,7 @@ where there is a search. Inputs: weights; data (images or latents); images. Outp
 from collections.abc import Callable
 from pathlib import Path
 
-from diffprobe.config.probing import Ridge
+from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.data import images
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.diffusion.levels import Level

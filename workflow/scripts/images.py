@@ -9,7 +9,6 @@ import numpy as np
 
 from diffprobe.config.datasets import Dataset, Official, Split, Stratified
 from diffprobe.data import images, order, sources, splits
-from diffprobe.data.downloads import FILES
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.data.listing import Listing
 from diffprobe.runtime.job import Job, run
@@ -20,7 +19,7 @@ def list_images(job: Job, dataset: Dataset) -> Listing:
     archives = {}
     if "archives" in job.inputs:
         folder = job.input("archives").parent
-        archives = {archive.name: folder / archive.name for archive in FILES[dataset.source.kind]}
+        archives = {archive.name: folder / archive.name for archive in dataset.source.archives}
     listing = sources.find(dataset.source, archives)
     return listing.take(splits.limit(listing, dataset.per_class)) if dataset.per_class else listing
 

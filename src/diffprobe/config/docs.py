@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from diffprobe.config.kinds import is_family, models_of
 from diffprobe.config.models import Config
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
@@ -40,7 +41,7 @@ def readme() -> str:
     models = dict(reading_order(Config, ""))
     page = "\n".join([INTRO, *(section(model, where) for model, where in models.items())])
     names = "|".join(model.__name__ for model in models)
-    return re.sub(rf"`({names})`", lambda found: f"[{found[1]}](#{found[1].lower()})", page)
+    return re.sub(rf"`({names})`", lambda match: f"[{match[1]}](#{match[1].lower()})", page)
 
 
 def write(folder: str | Path) -> None:
@@ -71,7 +72,8 @@ def default(field: FieldInfo) -> str:
         return "**required**"
     if field.default_factory:
         return "its defaults"
-    return f"`{field.default if isinstance(field.default, str) else json.dumps(field.default)}`"
+    text = field.default if isinstance(field.default, str) else json.dumps(field.default, default=BaseModel.model_dump)
+    return f"`{text}`"
 
 
 def reading_order(model: type[BaseModel], where: str) -> Iterator[tuple[type[BaseModel], str]]:
@@ -85,7 +87,9 @@ def reading_order(model: type[BaseModel], where: str) -> Iterator[tuple[type[Bas
 def models_in(kind: Any) -> Iterator[tuple[type[BaseModel], str]]:
     """The models in an annotation, each with what stands between the field and the model's own keys."""
     kind, _ = parted(kind)
-    if is_model(kind):
+    if is_family(kind):
+        yield from ((model, "") for model in models_of(kind))
+    elif is_model(kind):
         yield kind, ""
     elif get_origin(kind) is not Literal:
         step = ".NAME" if get_origin(kind) is dict else ""
@@ -103,6 +107,8 @@ def words(kind: Any) -> str:
     kind, limits = parted(kind)
     origin, parts = get_origin(kind), get_args(kind)
     some = ", at least one" if limit(limits, "min_length") else ""
+    if is_family(kind):
+        return "keys of " + " or ".join(f"`{model.__name__}`" for model in models_of(kind))
     if is_model(kind):
         return f"keys of `{kind.__name__}`"
     if origin is Literal:
@@ -114,7 +120,7 @@ def words(kind: Any) -> str:
     if is_union(kind):
         return alternatives(parts, limits)
     if kind is str:
-        pattern = any(hasattr(found, "pattern") for found in limits)
+        pattern = any(hasattr(limit, "pattern") for limit in limits)
         return "name of an entry" if pattern else "text that is not empty" if some else "text"
     return number({int: "integer", float: "number", bool: "`true` or `false`"}[kind], limits)
 
@@ -129,8 +135,8 @@ def alternatives(members: tuple[Any, ...], limits: list[Any]) -> str:
 def number(noun: str, limits: list[Any]) -> str:
     """A number within limits."""
     bounds = {word: limit(limits, name) for word, name in BOUNDS.items()}
-    said = [f"{word} {value:g}" for word, value in bounds.items() if value is not None]
-    return f"positive {noun}" if said == ["above 0"] else " ".join([noun, ", ".join(said)]).strip()
+    phrases = [f"{word} {value:g}" for word, value in bounds.items() if value is not None]
+    return f"positive {noun}" if phrases == ["above 0"] else " ".join([noun, ", ".join(phrases)]).strip()
 
 
 def plural(noun: str) -> str:
@@ -146,7 +152,7 @@ def plural(noun: str) -> str:
 
 def limit(limits: list[Any], name: str) -> Any:
     """The value of a limit by its name (gt, ge, lt, le, min_length), or None."""
-    return next((getattr(found, name) for found in limits if hasattr(found, name)), None)
+    return next((getattr(bound, name) for bound in limits if hasattr(bound, name)), None)
 
 
 def annotation(field: FieldInfo) -> Any:
@@ -159,8 +165,8 @@ def parted(kind: Any) -> tuple[Any, list[Any]]:
     if get_origin(kind) is not Annotated:
         return kind, []
     bare, *limits = get_args(kind)
-    nested = [found.metadata if isinstance(found, FieldInfo) else [found] for found in limits]
-    return bare, [found for group in nested for found in group]
+    nested = [part.metadata if isinstance(part, FieldInfo) else [part] for part in limits]
+    return bare, [part for group in nested for part in group]
 
 
 def is_model(kind: Any) -> bool:

@@ -1,26 +1,46 @@
 """Stores of latents."""
 
 import pathlib
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field
 
 from diffprobe.config.base import Integer, Name, Number, Path, Positive, Strict
+from diffprobe.config.kinds import Kind
+from diffprobe.config.problems import Problem, listed
 
 
-class Identity(Strict):
+class View(Kind, family=True):
+    """What is done to an image before it is encoded (see `data.views`)."""
+
+    @property
+    def number(self) -> int:
+        """As how many views it counts."""
+        return 1
+
+    @property
+    def is_identity(self) -> bool:
+        return False
+
+
+class Identity(View):
     """The image as it is."""
 
     kind: Literal["identity"]
 
+    @property
+    def is_identity(self) -> bool:
+        return True
 
-class Mirror(Strict):
+
+class Mirror(View):
     """Left and right exchanged."""
 
     kind: Literal["mirror"]
 
 
-class Crop(Strict):
+class Crop(View):
     """A random crop of the padded image at its own size, drawn anew for each image and view."""
 
     kind: Literal["crop"]
@@ -29,8 +49,9 @@ class Crop(Strict):
     fill: Literal["zero", "edge"] = Field("zero", description="What the padding holds: black, or the border repeated.")
     flip: bool = Field(True, description="Half of the views are mirrored first.")
 
-
-View = Annotated[Identity | Mirror | Crop, Field(discriminator="kind")]
+    @property
+    def number(self) -> int:
+        return self.count
 
 
 def labels_folder(path: str) -> str:
@@ -41,15 +62,12 @@ def labels_folder(path: str) -> str:
     return str(place.with_name(place.name.replace("features", "labels")))
 
 
-class Peers(Strict):
-    """Latents that another system has encoded, and what holds them: `npy`, a folder with train_code_0.npy and so on,
-    one file per view (DDAE/DiT); `files`, a folder with 0.npy and so on, one per image, and the labels in a folder
-    beside it (fast-DiT); `safetensors`, a folder of shards (LightningDiT). The images must lie in the order of the
-    dataset's own files: its train and select are the peer's train, in one; or all of it, where it has no test of its
-    own. Counts and labels are compared.
+class Peers(Kind, family=True):
+    """Latents that another system has encoded. The images must lie in the order of the dataset's own files: its train
+    and select are the peer's train, in one; or all of it, where it has no test of its own. Counts and labels are
+    compared.
     """
 
-    kind: Literal["npy", "files", "safetensors"]
     path: Path = Field(description="The folder.")
     test: Path | None = Field(
         None,
@@ -65,16 +83,50 @@ class Peers(Strict):
     @property
     def folders(self) -> list[str]:
         """All that is read of it."""
-        named = [path for path in (self.path, self.test) if path]
-        labels = [labels_folder(path) for path in named] if self.kind == "files" else []
-        return list(dict.fromkeys([*named, *labels]))
+        return [path for path in (self.path, self.test) if path]
 
     @property
     def versions(self) -> int:
         """As many views of train as the files are likely to hold; 0 where they are not there to be counted."""
-        if self.kind == "npy":
-            return len(list(pathlib.Path(self.path).glob("train_code_*.npy")))
-        return {"files": 1, "safetensors": 2}[self.kind]
+        return 1
+
+    def problems(self, key: str) -> Iterator[Problem]:
+        yield from ()
+
+
+class NpyPeers(Peers):
+    """A folder with train_code_0.npy and so on, one file per view (DDAE/DiT)."""
+
+    kind: Literal["npy"]
+
+    @property
+    def versions(self) -> int:
+        return len(list(pathlib.Path(self.path).glob("train_code_*.npy")))
+
+    def problems(self, key: str) -> Iterator[Problem]:
+        if self.test:
+            yield f"{key}.test", self.test, "null: test_code_0.npy lies in the same folder"
+
+
+class FilePeers(Peers):
+    """A folder with 0.npy and so on, one per image, and the labels in a folder beside it (fast-DiT)."""
+
+    kind: Literal["files"]
+
+    @property
+    def folders(self) -> list[str]:
+        latents = super().folders
+        return list(dict.fromkeys([*latents, *map(labels_folder, latents)]))
+
+
+class ShardPeers(Peers):
+    """A folder of safetensors shards (LightningDiT)."""
+
+    kind: Literal["safetensors"]
+
+    @property
+    def versions(self) -> int:
+        return 2
 
 
 class Latents(Strict):
@@ -114,4 +166,18 @@ class Latents(Strict):
         """How many views of train there are."""
         if self.imported:
             return max(1, self.imported.versions)
-        return sum(getattr(view, "count", 1) for view in self.views)
+        return sum(view.number for view in self.views)
+
+    def problems(self, key: str) -> Iterator[Problem]:
+        """Views, scales and batches that cannot be."""
+        if self.imported:
+            if not all(view.is_identity for view in self.views) or len(self.views) > 1:
+                kinds = listed(view.kind for view in self.views)
+                yield f"{key}.views", kinds, "nothing (the views of imported latents are those of their files)"
+            yield from self.imported.problems(f"{key}.imported")
+        elif not self.views[0].is_identity:
+            yield f"{key}.views", self.views[0].kind, "identity as the first (features are taken from it)"
+        if 256 % self.batch:
+            yield f"{key}.batch", self.batch, "a divisor of 256, the images of a chunk"
+        if isinstance(self.scale, float) and self.scale <= 0:
+            yield f"{key}.scale", self.scale, "measured, or a number above 0"

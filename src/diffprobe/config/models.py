@@ -1,11 +1,11 @@
 """What may be asked for, as typed models; `config/schema.json` and `config/README.md` are made from them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from diffprobe.config.autoencoders import Autoencoder
-from diffprobe.config.base import Name, NotNegative, Number, Path, Positive, Strict
+from diffprobe.config.base import LATER, Name, NotNegative, Number, Path, Positive, Strict
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.latents import Latents
@@ -13,9 +13,9 @@ from diffprobe.config.networks import Network
 from diffprobe.config.probing import Probe
 from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampling
+from diffprobe.config.tasks import Task
+from diffprobe.config.tasks.diffusion import Diffusion
 from diffprobe.config.training import Training
-
-# --- experiments --------------------------------------------------------------------------------------------
 
 
 class Generation(Strict):
@@ -46,13 +46,23 @@ class Experiment(Strict):
     )
     network: Network = Field(description="The network.")
     process: Process = Field(description="The diffusion process.")
+    task: Annotated[Task, LATER] = Field(Diffusion(kind="diffusion"), description="What its training learns.")
     train: Training = Field(description="Its training.")
     sample: Sampling = Field(description="Its samples.")
     generation: Generation | None = Field(None, description="Their quality; null: not measured.")
-    probe: Probe | None = Field(None, description="Its features and what they tell (needs labels); null: not asked.")
+    probe: Probe | None = Field(None, description="Probes of its features (needs labels); null: none.")
 
+    @property
+    def taps(self) -> list[str]:
+        """The taps of its model in the order of computation."""
+        return self.task.taps(self.network)
 
-# --- the run ------------------------------------------------------------------------------------------------
+    @property
+    def probed_taps(self) -> list[str]:
+        """Those whose features are probed, in the same order."""
+        if self.probe is None:
+            return []
+        return self.taps if self.probe.taps == "all" else [tap for tap in self.taps if tap in self.probe.taps]
 
 
 class State(Strict):
@@ -132,6 +142,11 @@ class Each(BaseModel):
 class Config(Strict):
     """The whole config."""
 
+    plugins: list[Path] = Field(
+        [],
+        description="Python files that add kinds of your own: networks, processes, samplers, evaluators, sources, "
+        "tasks, extractors (docs/extending.md). They run as part of the workflow.",
+    )
     results: str = Field("results", pattern=r"^[^{}]+$", description="Folder of everything that is made.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Datasets by name.")
     autoencoders: dict[Name, Autoencoder] = Field({}, description="Autoencoders by name.")

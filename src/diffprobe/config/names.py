@@ -46,7 +46,7 @@ FIGURES = ("fd", "fid", "sfid", "kid", "is", "precision", "recall", "density", "
 OF_SUBSET = ("kid", "precision", "recall", "density", "coverage")  # those that compare images one by one
 NEAREST = ("memorised", "nearest_ratio")  # of pixels
 FIGURE = re.compile(rf"({'|'.join((*FIGURES, *NEAREST))})(\d+k?)_(.+)")
-ASKED = re.compile(rf"({'|'.join(FIGURES)})(?:(\d+)(k?))?")
+PROMISE = re.compile(rf"({'|'.join(FIGURES)})(?:(\d+)(k?))?")
 
 
 def count_name(n: int) -> str:
@@ -61,17 +61,17 @@ def figure_name(figure: str, n: int, extractor: str) -> str:
 
 def figure_of(evaluator: str) -> str | None:
     """The figure that such a name begins with; None for another name."""
-    found = FIGURE.fullmatch(evaluator)
-    return found and found[1]
+    match = FIGURE.fullmatch(evaluator)
+    return match and match[1]
 
 
 def extractor_of(evaluator: str) -> str | None:
     """The extractor that such a name ends with; None for another name."""
-    found = FIGURE.fullmatch(evaluator)
-    return found and found[3]
+    match = FIGURE.fullmatch(evaluator)
+    return match and match[3]
 
 
-def asked_figure(text: str) -> tuple[str, int | None] | None:
+def promised_figure(text: str) -> tuple[str, int | None] | None:
     """A figure as a config asks for it, `fid` or `fid50k`: the figure, and over how many images; None for no figure."""
-    found = ASKED.fullmatch(text)
-    return found and (found[1], int(found[2]) * (1000 if found[3] else 1) if found[2] else None)
+    match = PROMISE.fullmatch(text)
+    return match and (match[1], int(match[2]) * (1000 if match[3] else 1) if match[2] else None)

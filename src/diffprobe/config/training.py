@@ -1,13 +1,18 @@
 """How a training goes, and the averages of its weights."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from diffprobe.config.base import Integer, Name, Number, Path, Positive, Strict
+from diffprobe.config.kinds import Kind
 
 
-class HalfLife(Strict):
+class Average(Kind, family=True):
+    """A moving average of the weights. `build` names the function of its decay (see `training.ema`)."""
+
+
+class HalfLife(Average):
     """An average in which a weight counts half after so many images (Karras et al. 2022, appendix F.2)."""
 
     kind: Literal["half_life"]
@@ -15,14 +20,15 @@ class HalfLife(Strict):
     ramp: Number = Field(0.05, gt=0, description="The half-life is at most this share of the images seen so far.")
 
 
-class DDAERamp(Strict):
+class DDAERamp(Average):
     """DDAE's average: at its s-th update, from 0 on, the decay is min(`decay`, 1 - (1 + s)^(-2/3)), for any batch."""
 
     kind: Literal["ddae"]
     decay: Number = Field(0.9999, gt=0, lt=1, description="Decay per step that is reached in the end (if it is).")
 
 
-Average = Annotated[HalfLife | DDAERamp, Field(discriminator="kind")]
+def default_averages() -> dict[str, Average]:
+    return {"ema": HalfLife(kind="half_life")}
 
 
 class Augment(Strict):
@@ -57,14 +63,14 @@ class Training(Strict):
         description="The learning rate falls to 0 as a cosine up to so many thousand images; null: constant.",
     )
     averages: dict[Name, Average] = Field(
-        default_factory=lambda: {"ema": HalfLife(kind="half_life")},
+        default_factory=default_averages,
         min_length=1,
         description="Moving averages of the weights by name; what is drawn and probed says which it takes.",
     )
     clip: Number | None = Field(None, gt=0, description="Bound on the norm of the gradient; null for none.")
     flip: bool = Field(False, description="Images flipped left to right with probability 0.5 (in pixels).")
     augment: Augment | None = Field(
-        None, description="EDM's augmentation, of which the network is told (in pixels); null: none."
+        None, description="EDM's augmentation, on whose label the network is conditioned (in pixels); null: none."
     )
     seed: Integer = Field(0, description="Seed of weights, order and noise.")
     splits: list[Literal["train", "select"]] = Field(

@@ -9,8 +9,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
+from diffprobe.config.sources import Archive
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, sha256
 
@@ -19,46 +19,6 @@ WAITS = (1.0, 5.0)  # seconds before each retry
 TIMEOUT = 60.0  # seconds without a byte
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY = (408, 429)  # client errors (4xx) that are worth a retry: timeout, too many requests
-
-
-class Archive(NamedTuple):
-    """A published file."""
-
-    name: str
-    url: str
-    sha256: str
-    bytes: int
-
-
-MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
-CIFAR = "https://www.cs.toronto.edu/~kriz"
-
-# fmt: off
-FILES: dict[str, tuple[Archive, ...]] = {
-    "mnist": (
-        Archive("train-images-idx3-ubyte.gz", f"{MNIST}/train-images-idx3-ubyte.gz",
-                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
-        Archive("train-labels-idx1-ubyte.gz", f"{MNIST}/train-labels-idx1-ubyte.gz",
-                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
-        Archive("t10k-images-idx3-ubyte.gz", f"{MNIST}/t10k-images-idx3-ubyte.gz",
-                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
-        Archive("t10k-labels-idx1-ubyte.gz", f"{MNIST}/t10k-labels-idx1-ubyte.gz",
-                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
-    ),
-    "cifar10": (
-        Archive("cifar-10-python.tar.gz", f"{CIFAR}/cifar-10-python.tar.gz",
-                "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce", 170_498_071),
-    ),
-    "cifar100": (
-        Archive("cifar-100-python.tar.gz", f"{CIFAR}/cifar-100-python.tar.gz",
-                "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7", 169_001_437),
-    ),
-    "tiny_imagenet": (
-        Archive("tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-                "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821", 248_100_043),
-    ),
-}
-# fmt: on
 
 
 def fetch(archive: Archive, target: Path, mirror: str | None, report: Callable[[int], None]) -> None:

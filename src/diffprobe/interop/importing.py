@@ -52,7 +52,7 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     if path.exists() and not was_imported(path):
         raise UserError(f"--out {path}: exists and holds no imported weights; choose another name")
     refuse(f"experiments.{name}", refused_experiment(config, experiment, format))
-    network, process = job_arguments.network(experiment), job_arguments.dump(experiment.process)
+    network, process = experiment.network.argument(), job_arguments.dump(experiment.process)
     channels, size = model_space(config, experiment)
     augment = augment_label(config, experiment)
     shape = {"image_channels": channels, **({"augment": augment} if augment else {})}  # as in training

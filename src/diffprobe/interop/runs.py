@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffprobe.plan.layout import PRETRAINED
+from diffprobe.config.autoencoders import PRETRAINED
 from diffprobe.runtime.errors import UserError
 
 RAW = "raw"

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
-from diffprobe.config.probing import Crop, Evaluated, Evaluator
+from diffprobe.config.evaluators import Evaluator
+from diffprobe.config.probing import Crop
 
 
 class Argument(BaseModel):
@@ -63,11 +64,11 @@ class CellSelection(Argument):
 class EvaluatorArgument:
     """An evaluator with the noise levels that it joins resolved to sigma/alpha."""
 
-    settings: Evaluated
+    settings: Evaluator
     cells: CellSelection
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> Self:
         """From an entry of `job_arguments.evaluators`. Raises pydantic's ValidationError for an unknown kind."""
-        settings: Evaluated = TypeAdapter(Evaluator).validate_python({**entry, "combine": []})
+        settings: Evaluator = Evaluator.model_validate({**entry, "combine": []})
         return cls(settings, CellSelection.model_validate(entry))

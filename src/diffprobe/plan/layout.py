@@ -5,12 +5,6 @@ Arguments may be Snakemake wildcards ("{experiment}") or values.
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import get_args
-
-from diffprobe.config.datasets import Download
-
-PRETRAINED = "pretrained"  # the one checkpoint of an autoencoder that was trained elsewhere
-DOWNLOADS = get_args(Download.model_fields["kind"].annotation)  # the sources that are downloaded
 
 
 def receipt(path: str) -> str:

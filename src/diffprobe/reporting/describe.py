@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.datasets import Dataset
-from diffprobe.config.inferred import augment_label, conditional, facts, latent_bytes, model_space, split_rows
+from diffprobe.config.inferred import augment_label, conditional, latent_bytes, model_space
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe
 from diffprobe.data.splits import SPLITS
 from diffprobe.plan.graph import stages
 from diffprobe.plan.job_arguments import features as part_features
-from diffprobe.plan.job_arguments import kept, taps
-from diffprobe.plan.job_arguments import network as network_subtree
+from diffprobe.plan.job_arguments import kept
 from diffprobe.plan.layout import Layout, receipt
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
@@ -97,19 +96,21 @@ def description(config: Config, name: str) -> Description:
     rows, classes = counts(config, experiment.dataset)
     labels = {"classes": classes if conditional(config, experiment) else 0}
     labels |= {"augment": augment_label(config, experiment)}
-    network = cost(network_subtree(experiment), (channels, size, size), **{kind: n for kind, n in labels.items() if n})
+    network = cost(
+        experiment.network.argument(), (channels, size, size), **{kind: n for kind, n in labels.items() if n}
+    )
     train = experiment.train
     images = 0 if train.imported else checkpoint_steps(train.checkpoints[-1], train.batch) * train.batch
     return {
         "experiment": name,
         "dataset": {
             "name": experiment.dataset,
-            "image": [facts(dataset).channels, *2 * [facts(dataset).size]],
+            "image": [dataset.facts.channels, *2 * [dataset.facts.size]],
             "rows": rows,
         },
         "latents": {"name": experiment.latents, "shape": [channels, size, size]} if experiment.latents else None,
         "network": network,
-        "probed": taps(experiment),
+        "probed": experiment.probed_taps,
         "training": {"images": images, "flops": images * network["training_flops"]},
         "bytes": store_bytes(config, experiment, rows, network),
         "jobs": jobs(config, name),
@@ -121,7 +122,7 @@ def counts(config: Config, dataset: str) -> tuple[dict[str, int] | None, int]:
 
     Before the images are read, the rows of an unpublished dataset are None and its classes taken to be CLASSES.
     """
-    rows, classes = split_rows(config.datasets[dataset]), facts(config.datasets[dataset]).classes
+    rows, classes = config.datasets[dataset].split_rows, config.datasets[dataset].facts.classes
     if rows is None or classes is None:
         path = Path(receipt(Layout(config.results).images(dataset)))
         if not path.exists():
@@ -172,7 +173,7 @@ def store_bytes(
 
     Without `rows`, those that grow with the dataset (images, latents, features) are left out.
     """
-    image = facts(config.datasets[experiment.dataset])
+    image = config.datasets[experiment.dataset].facts
     pixels = image.channels * (image.size or 0) ** 2 * UINT8  # the checks have made sure that there is a size
     weights = network["parameters"] * FLOAT32
     checkpoints = len(experiment.train.checkpoints)
@@ -204,7 +205,7 @@ def feature_bytes(
 
     The choice is taken to fall on the widest tap.
     """
-    probed = taps(experiment)
+    probed = experiment.probed_taps
     factor = FLOAT16 * (2 if probe.pooling == "mean_std" else 1)
     shapes = [tap["shape"] for tap in network["taps"] if tap["tap"] in probed]
     wide = sum(shape[0] for shape in shapes) * factor  # of all taps, pooled over positions

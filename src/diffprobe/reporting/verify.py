@@ -13,7 +13,7 @@ from diffprobe.latents import verify as latents
 from diffprobe.latents.identity import expected
 from diffprobe.latents.store import open_store
 from diffprobe.plan import job_arguments
-from diffprobe.plan.graph import used_latents, weights_of
+from diffprobe.plan.graph import autoencoder_weights, used_latents
 from diffprobe.plan.layout import Layout
 from diffprobe.reporting.repair import remove_features, remove_images, remove_samples
 from diffprobe.runtime.errors import UserError
@@ -115,7 +115,7 @@ def of_another_config(config: Config, name: str) -> list[str]:
     """A store that is whole, but not what the config asks for (or what its images and autoencoder are now)."""
     layout = Layout(config.results)
     mark, images = Path(layout.latents(name)), Path(layout.images(config.latents[name].dataset))
-    weights = Path(weights_of(config, config.latents[name].autoencoder))
+    weights = Path(autoencoder_weights(config, config.latents[name].autoencoder))
     if not (mark.exists() and images.exists() and weights.exists()):
         return []
     try:

@@ -1,24 +1,17 @@
 """Where images come from: one module per kind of source, each with a function from its settings to a `Listing`."""
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from diffprobe.config.datasets import Source
+from diffprobe.config.sources import Source
 from diffprobe.data.listing import Listing
-from diffprobe.data.sources import celebahq, cifar, digits, folder, imagenet, mnist, tiny_imagenet, zips
+from diffprobe.runtime.located import located
 
-KINDS: dict[str, Callable[[Any, Mapping[str, Path]], Listing]] = {
-    "digits": digits.find,
-    "mnist": mnist.find,
-    "cifar10": cifar.find,
-    "cifar100": cifar.find,
-    "tiny_imagenet": tiny_imagenet.find,
-    "celebahq": celebahq.find,
-    "imagenet": imagenet.find,
-    "folder": folder.find,
-    "zip": zips.find,
-}
+if TYPE_CHECKING:
+    from diffprobe.config.sources import Source
 
 
 def find(source: Source, archives: Mapping[str, Path]) -> Listing:
@@ -26,4 +19,4 @@ def find(source: Source, archives: Mapping[str, Path]) -> Listing:
 
     Raises UserError where something is missing, damaged or contradictory.
     """
-    return KINDS[source.kind](source, archives)
+    return located(source.build)(source, archives)

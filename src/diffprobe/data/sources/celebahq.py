@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from diffprobe.config.datasets import CelebAHQ
+from diffprobe.config.sources.celebahq import CelebAHQ
 from diffprobe.data.filenames import display, name_bytes
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources.folder import walk

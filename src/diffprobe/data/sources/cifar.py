@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffprobe.config.datasets import Download
+from diffprobe.config.sources.download import Download
 from diffprobe.data.filenames import display
 from diffprobe.data.listing import Listing
 from diffprobe.data.splits import TEST

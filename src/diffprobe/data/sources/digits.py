@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffprobe.config.datasets import Digits
+from diffprobe.config.sources.digits import Digits
 from diffprobe.data.listing import Listing
 
 

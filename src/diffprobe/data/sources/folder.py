@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from diffprobe.config.datasets import Folder
+from diffprobe.config.sources.folder import Folder
 from diffprobe.data.filenames import EXTENSIONS, display, is_hidden, is_image, printable, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources.tree import arrange

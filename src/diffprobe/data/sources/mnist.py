@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffprobe.config.datasets import Download
+from diffprobe.config.sources.download import Download
 from diffprobe.data.filenames import display
 from diffprobe.data.listing import Listing
 from diffprobe.data.splits import TEST, TRAIN

@@ -6,7 +6,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from diffprobe.config.datasets import Download
+from diffprobe.config.sources.download import Download
 from diffprobe.data.filenames import display, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import wnids

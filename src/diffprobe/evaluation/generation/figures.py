@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from diffprobe.config.names import OF_SUBSET, asked_figure, count_name, figure_name
+from diffprobe.config.names import OF_SUBSET, count_name, figure_name, promised_figure
 from diffprobe.evaluation.generation.extractors import Extractor
 from diffprobe.evaluation.generation.frechet import frechet_distance
 from diffprobe.evaluation.generation.kernel import SUBSETS, kernel_distance, subset_size
@@ -25,7 +25,7 @@ Found = tuple[float, float | None]  # a value, its spread where it has one
 
 def wanted(asked: Asked) -> tuple[str, ...]:
     """The figures that a config asks for, without the numbers of images that it may state."""
-    return ALL if asked == "all" else tuple(dict.fromkeys(asked_figure(text)[0] for text in asked))
+    return ALL if asked == "all" else tuple(dict.fromkeys(promised_figure(text)[0] for text in asked))
 
 
 def figures(
@@ -119,7 +119,7 @@ def images_of(figure: str, plan: Plan) -> int:
 def refuse_other_numbers(asked: Asked, plan: Plan) -> None:
     """`fid50k` is a promise: over another number of images it is another figure."""
     for text in () if asked == "all" else asked:
-        figure, number = asked_figure(text)
+        figure, number = promised_figure(text)
         has = images_of(figure, plan)
         where = "there" if has == plan.n else "in the subset"
         if number not in (None, has):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffprobe.config.probing import Evaluated
+from diffprobe.config.evaluators import Evaluator
 from diffprobe.evaluation.representation.predictors import Predictor
 from diffprobe.evaluation.representation.table import Table
 from diffprobe.runtime.located import located
@@ -17,7 +17,7 @@ MIN_PROBABILITY = 1e-30  # keeps the log-loss finite
 
 
 def fit(
-    settings: Evaluated,
+    settings: Evaluator,
     tables: Sequence[Table],
     seeds: Sequence[int],
     classes: int,

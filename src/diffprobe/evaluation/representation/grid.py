@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from diffprobe.config.probing import Evaluated
+from diffprobe.config.evaluators import Evaluator
 from diffprobe.evaluation.representation.evaluators import TOP5_FROM, ProbeScores, fit, score
 from diffprobe.evaluation.representation.predictors import Setting
 from diffprobe.evaluation.representation.table import StoredFeatures
@@ -33,7 +33,7 @@ def score_level(
     data: ProbeData,
     level: str,
     taps: Sequence[str],
-    evaluator: Evaluated,
+    evaluator: Evaluator,
     seed: int,
     fit_on: Sequence[str],
     score_on: str,
@@ -90,7 +90,7 @@ def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
 
 def evaluate(
     data: ProbeData,
-    evaluator: Evaluated,
+    evaluator: Evaluator,
     cells: Sequence[tuple[str, str]],
     seeds: Sequence[int],
     fit_on: Sequence[str],
@@ -114,7 +114,7 @@ def evaluate(
     return Evaluation(predictor.settings[best], accuracies, top5, scores.confusion[0, best].tolist())
 
 
-def only_setting(evaluator: Evaluated) -> Setting | None:
+def only_setting(evaluator: Evaluator) -> Setting | None:
     """The single setting of an evaluator; None where there are several to choose among."""
     values = getattr(evaluator, evaluator.setting)
     return {evaluator.setting: values[0]} if len(values) == 1 else None

@@ -13,7 +13,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from diffprobe.config.probing import Linear
+from diffprobe.config.evaluators.linear import Linear
 from diffprobe.data.rows import Rows
 from diffprobe.data.window_stream import WindowStream
 from diffprobe.evaluation.representation.chunks import BLOCK

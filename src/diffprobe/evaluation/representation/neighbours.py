@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffprobe.config.probing import KNN
+from diffprobe.config.evaluators.knn import KNN
 from diffprobe.evaluation.representation.predictors import PerSeed, Setting, fit_each
 from diffprobe.evaluation.representation.table import Table
 from diffprobe.runtime.errors import UserError

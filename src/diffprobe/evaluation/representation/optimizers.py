@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from diffprobe.config.probing import Linear
+from diffprobe.config.evaluators.linear import Linear
 
 TRUST = 1e-3  # LARS' trust coefficient (You et al. 2017, eq. 6)
 Update = Callable[[Tensor, Tensor, float, bool], None]  # parameter, gradient, factor on its rate, is it a weight

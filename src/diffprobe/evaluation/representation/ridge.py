@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffprobe.config.probing import Ridge
+from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.evaluation.representation.predictors import PerSeed, Setting, fit_each
 from diffprobe.evaluation.representation.standardise import standardised, statistics
 from diffprobe.evaluation.representation.table import Table

@@ -1,18 +1,24 @@
-"""What an experiment's network may be."""
+"""The U-Net of DDPM, DDPM++ and EDM."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Number, Path, Positive, Strict
+from diffprobe.config.base import Integer, Number, Positive
+from diffprobe.config.names import unet_taps
+from diffprobe.config.networks import Network
+from diffprobe.config.problems import Problem, listed
 
 
-class UNet(Strict):
+class UNet(Network):
     """The U-Net of DDPM as DDAE trains it; other values of `head_groups`, `down_padding`, `norm_eps`, `skip_scale` and
     `init` are those of DDPM (Ho et al. 2020) and EDM. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder).
     """
 
     kind: Literal["unet"]
+    build: ClassVar[str] = "diffprobe.networks.unet:UNet"
+
     channels: Positive = Field(128, description="Base width.")
     multipliers: list[Positive] = Field(
         [1, 2, 2, 2],
@@ -41,34 +47,21 @@ class UNet(Strict):
     )
     label_dropout: Number = Field(0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance.")
 
+    @property
+    def taps(self) -> list[str]:
+        return unet_taps(len(self.multipliers), self.blocks)
 
-class DiT(Strict):
-    """The diffusion transformer (Peebles & Xie 2023). Taps: `block_0`.. (the residual stream after each block)."""
-
-    kind: Literal["dit"]
-    width: Positive = Field(384, description="Width of the tokens.")
-    depth: Positive = Field(12, description="Blocks.")
-    heads: Positive = Field(6, description="Heads of the attention; must divide the width.")
-    patch: Positive = Field(2, description="Height and width of a token's patch.")
-    mlp_ratio: Number = Field(4.0, gt=0, description="Width of the MLPs, in widths.")
-    time_scale: Number = Field(
-        1.0, gt=0, description="Factor on the noise level's input before its sinusoids, made for values up to 1000."
-    )
-    conditional: bool = Field(True, description="Whether it is told the label (where there are labels).")
-    augment: bool = Field(
-        True,
-        description="Whether it is told what a view has done to the image, so that it draws images as they are.",
-    )
-    label_dropout: Number = Field(0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance.")
-
-
-class Diffusers(Strict):
-    """Any diffusers `UNet2DModel`, as it is. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder), its residual blocks
-    with their attention.
-    """
-
-    kind: Literal["diffusers"]
-    path: Path = Field(description="A folder with its config.json.")
-
-
-Network = Annotated[UNet | DiT | Diffusers, Field(discriminator="kind")]
+    def problems(self, key: str, size: int) -> Iterator[Problem]:
+        levels = len(self.multipliers)
+        if size % 2 ** (levels - 1):
+            yield f"{key}.multipliers", self.multipliers, f"levels that halve {size} pixels without rest"
+        for level in self.attention:
+            if not 0 <= level < levels:
+                yield f"{key}.attention", level, f"levels 0 to {levels - 1}"
+        widths = {self.channels * m for m in (1, *self.multipliers)}
+        if any(width % self.groups for width in widths):
+            yield f"{key}.groups", self.groups, f"a divisor of every width ({listed(sorted(widths))})"
+        if self.channels * self.multipliers[0] % self.head_groups:
+            yield f"{key}.head_groups", self.head_groups, f"a divisor of {self.channels * self.multipliers[0]}"
+        if self.channels % 2 or self.channels < 4:
+            yield f"{key}.channels", self.channels, "an even number from 4"

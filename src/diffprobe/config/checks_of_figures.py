@@ -1,13 +1,11 @@
-"""Checks of what is measured of generated images: figures that the extractors cannot tell, numbers that do not hold."""
+"""Checks of what is measured of generated images: figures that the extractors cannot give, numbers that do not fit."""
 
-from collections.abc import Iterator
-from pathlib import PurePath
+from collections.abc import Iterator, Mapping
 
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import Extractor
-from diffprobe.config.inferred import split_rows
 from diffprobe.config.models import Config, Experiment, Generation
-from diffprobe.config.names import FIGURES, OF_SUBSET, asked_figure, count_name, script_name
+from diffprobe.config.names import FIGURES, OF_SUBSET, count_name, promised_figure
 from diffprobe.config.problems import Problem, listed, one_of
 
 
@@ -20,7 +18,7 @@ def of_references(key: str, dataset: Dataset, config: Config) -> Iterator[Proble
 
 
 def of_generation(key: str, experiment: Experiment, generation: Generation, config: Config) -> Iterator[Problem]:
-    """Extractors that are not there or of other images, figures that cannot be told, too few images."""
+    """Extractors that are not there or of other images, figures that they cannot give, too few images."""
     kept, images = experiment.sample.keep_samples, experiment.sample.images
     if kept != "all" and kept > images:
         yield f"{key}.sample.keep_samples", kept, f"all, or at most sample.images = {images:,}"
@@ -28,16 +26,17 @@ def of_generation(key: str, experiment: Experiment, generation: Generation, conf
     for name, extractor in extractors.items():
         if extractor is None:
             yield f"{key}.generation.extractors", name, one_of(config.extractors)
-        elif extractor.kind == "classifier" and extractor.dataset != experiment.dataset:
+        elif extractor.trained_on not in (None, experiment.dataset):
             allowed = f"a classifier of {experiment.dataset}, or an extractor of any images"
             yield f"{key}.generation.extractors", name, allowed
     if len(extractors) < len(generation.extractors):
         yield f"{key}.generation.extractors", generation.extractors, "each extractor once"
-    if None in extractors.values() or not extractors:
+    usable = {name: extractor for name, extractor in extractors.items() if extractor is not None}
+    if len(usable) < len(extractors) or not usable:
         return
     if generation.figures != "all":
         for figure in generation.figures:
-            yield from of_figure(f"{key}.generation.figures", figure, experiment, list(extractors.values()), config)
+            yield from of_figure(f"{key}.generation.figures", figure, experiment, usable, config)
         if not generation.figures:
             yield f"{key}.generation.figures", [], "at least one figure, or all"
     yield from of_counts(key, experiment, config)
@@ -47,58 +46,32 @@ def of_names(config: Config) -> Iterator[Problem]:
     """Two extractors whose figures would stand under one name, of one dataset, in one table."""
     seen: dict[tuple[str, str], str] = {}
     for name, experiment in config.experiments.items():
-        for asked in experiment.generation.extractors if experiment.generation else ():
-            if asked not in config.extractors:
-                continue  # said where it is
-            printed = printed_name(config.extractors[asked])
-            other = seen.setdefault((experiment.dataset, printed), asked)
-            if other != asked:
+        for extractor in experiment.generation.extractors if experiment.generation else ():
+            if extractor not in config.extractors:
+                continue  # refused where it is
+            printed = config.extractors[extractor].printed_name
+            other = seen.setdefault((experiment.dataset, printed), extractor)
+            if other != extractor:
                 allowed = f"one extractor that prints as {printed} for {experiment.dataset} (there is {other} already)"
-                yield f"experiments.{name}.generation.extractors", asked, allowed
+                yield f"experiments.{name}.generation.extractors", extractor, allowed
 
 
 def of_figure(
-    key: str, text: str, experiment: Experiment, extractors: list[Extractor], config: Config
+    key: str, text: str, experiment: Experiment, by_name: Mapping[str, Extractor], config: Config
 ) -> Iterator[Problem]:
     """A figure by name, perhaps with the number of images that it promises."""
-    asked = asked_figure(text)
-    if asked is None:
+    promise = promised_figure(text)
+    if promise is None:
         yield key, text, f"{listed(FIGURES)}, each alone or with its number of images (fid50k), or all"
         return
-    figure, number = asked
+    figure, number = promise
     images = experiment.sample.images
     has = min(images, config.metrics.subset) if figure in OF_SUBSET else images
     if number not in (None, has):
         why = "metrics.subset" if has < images else "sample.images"
         yield key, text, f"{figure}{count_name(has)}, since {why} is {has:,}; or change that to {number:,}"
-    if not any(tells(figure, extractor) for extractor in extractors):
-        yield key, text, f"figures that {listed(experiment.generation.extractors)} can tell: {NEEDS[figure]}"
-
-
-def printed_name(extractor: Extractor) -> str:
-    """What the names of its figures end with."""
-    match extractor.kind:
-        case "inception":
-            return f"inception_{extractor.dims}"
-        case "dinov2":
-            return f"dinov2_vit{extractor.size}14"
-        case "torchscript":
-            return script_name(PurePath(extractor.weights).stem)
-    return extractor.kind
-
-
-NEEDS = {
-    "fid": "fid needs an extractor of kind inception with dims 2048; of others it is called fd",
-    "sfid": "sfid needs an extractor of kind inception with dims 768 or 2048",
-    "is": "is needs an extractor with logits: a classifier, or an inception with dims 2048",
-}
-
-
-def tells(figure: str, extractor: Extractor) -> bool:
-    """Whether an extractor can tell a figure, as far as its config says."""
-    dims = extractor.dims if extractor.kind == "inception" else 0
-    own = {"fid": dims == 2048, "sfid": dims >= 768, "is": dims == 2048 or extractor.kind == "classifier"}
-    return own.get(figure, True)
+    if not any(extractor.gives(figure) for extractor in by_name.values()):
+        yield key, text, f"figures that {listed(by_name)} can give: {Extractor.needs[figure]}"
 
 
 def of_counts(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
@@ -109,8 +82,8 @@ def of_counts(key: str, experiment: Experiment, config: Config) -> Iterator[Prob
         name = "sample.images" if images < least else "metrics.subset"
         where = f"{key}.{name}" if images < least else name
         yield where, min(images, metrics.subset), f"at least {least}, for metrics.neighbours = {metrics.neighbours}"
-    rows = split_rows(config.datasets[experiment.dataset])
-    seen = rows and rows["train"] + rows["select"]  # the reference
+    rows = config.datasets[experiment.dataset].split_rows
+    seen = rows["train"] + rows["select"] if rows else None  # the reference
     widest = max(metrics.neighbours, metrics.wide_neighbours)
     if seen is not None and widest >= min(seen, metrics.subset):
         name = "neighbours" if metrics.neighbours == widest else "wide_neighbours"

@@ -1,0 +1,151 @@
+"""A config's mistakes in words: what pydantic refuses, with the key, its value and what is allowed there."""
+
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from types import NoneType
+from typing import Any, get_args, get_origin
+
+from diffprobe.config.docs import annotation, is_model, is_union, parted, words
+from diffprobe.config.kinds import Kind, is_family
+from diffprobe.config.models import Config
+from diffprobe.config.problems import listed
+
+Key = tuple[str | int, ...]  # the way to a place in the config
+
+
+def lines(raw: Mapping[str, Any], refusals: Sequence[tuple[Key, str]]) -> list[str]:
+    """Refusals as lines, each once; what `each` brought is named there, with the experiments that it does not fit."""
+    experiments_by_line: dict[str, set[Any]] = {}
+    for key, line in refusals:
+        place = placed(key, raw.get("each"))
+        experiments = experiments_by_line.setdefault(f"{'.'.join(map(escaped, place))}: {line}", set())
+        experiments |= {key[1]} if place != key else set()
+    every = raw["experiments"] if isinstance(raw.get("experiments"), dict) else {}
+    return [line + among(names, list(every)) for line, names in experiments_by_line.items()]
+
+
+def among(names: set[Any], every: list[Any]) -> str:
+    """In which of the experiments, where these are some of them."""
+    some = ", ".join(escaped(name) for name in every if name in names)
+    return f" (in {some})" if 0 < len(names) < len(every) else ""
+
+
+def placed(key: Key, each: Any) -> Key:
+    """The key under `each`, where a key of an experiment has its value from there."""
+    if key[:1] != ("experiments",) or len(key) < 3:
+        return key
+    for step in key[2:]:
+        if isinstance(each, list):  # taken as a whole
+            break
+        if not (isinstance(each, dict) and step in each):
+            return key
+        each = each[step]
+    return ("each", *key[2:])
+
+
+def mistakes(details: Sequence[Any], raw: Any) -> list[tuple[Key, str]]:
+    """pydantic's errors in our words, one for each key.
+
+    pydantic tells how each member of a union refuses a value; the one that came deepest was meant.
+    """
+    by_key: dict[Key, str] = {}
+    for detail in details:
+        key, kind = followed(detail["loc"], raw)
+        key, line = reworded(key, kind, detail, raw)
+        by_key.setdefault(key, line)
+    deepest = [key for key in by_key if not any(key == other[: len(key)] and key != other for other in by_key)]
+    return [(key, by_key[key]) for key in deepest]
+
+
+def reworded(key: Key, kind: Any, detail: Any, raw: Any) -> tuple[Key, str]:
+    """One of pydantic's errors at a key that takes `kind`: the key at fault, and what is wrong there."""
+    value = detail["input"]
+    match detail["type"]:
+        case "missing":
+            return key, f"this key is missing; allowed: {words(kind)}"
+        case "extra_forbidden":
+            names = list(bare(followed(detail["loc"][:-1], raw)[1]).model_fields)
+            near = get_close_matches(str(key[-1]), names, 1)
+            hint = f" (perhaps {near[0]} is meant)" if near else ""
+            return key, f"{shown(value)} is refused, the key is unknown{hint}; allowed keys: {listed(names)}"
+        case "unset_variable":
+            return key, f"{shown(value)} is refused, since {detail['msg']}; set it, or write the path"
+        case "invalid_key":
+            return key, "this key is refused; allowed: text"
+        case "union_tag_not_found":
+            return (*key, "kind"), f"this key is missing; allowed: {kinds(kind)}"
+        case "union_tag_invalid":
+            return (*key, "kind"), f"{shown(value['kind'])} is refused; allowed: {kinds(kind)}"
+    if detail["loc"][-1] == "[key]":
+        return key, "this name is refused; allowed: letters, digits, `-` and `_`, a letter or digit first"
+    return key, f"{shown(value)} is refused; allowed: {words(kind)}"
+
+
+def escaped(part: str | int) -> str:
+    """A part of a key, without line breaks."""
+    return repr(str(part))[1:-1]
+
+
+def shown(value: Any) -> str:
+    """A value as one line that is not too long."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def followed(location: Key, raw: Any) -> tuple[Key, Any]:
+    """An error's location as keys of the config, and the annotation there (None under an unknown key).
+
+    pydantic adds to a location the type of a plain union's member, and `[key]` where a name is at fault. Which member
+    of a family is meant, only the value itself shows: `raw` is followed along.
+    """
+    key: list[str | int] = []
+    kind: Any = Config
+    for part in location:
+        if part != "[key]" and (isinstance(part, int) or not is_union(bare(kind))):
+            key.append(part)
+            kind = below(bare(kind), part)
+            raw = step_into(raw, part)
+            if is_family(bare(kind)):
+                kind = member(bare(kind), raw) or kind
+        else:
+            kind = below(bare(kind), part)
+    return tuple(key), kind
+
+
+def step_into(raw: Any, part: str | int) -> Any:
+    try:
+        return raw[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def member(family: type[Kind], value: Any) -> type[Kind] | None:
+    """The member that a value names, if it names one."""
+    tag = value.get("kind") if isinstance(value, dict) else None
+    return family.members.get(tag) if isinstance(tag, str) else None
+
+
+def below(kind: Any, part: str | int) -> Any:
+    """The annotation one step down an error's location."""
+    if is_model(kind):
+        return annotation(kind.model_fields[part]) if part in kind.model_fields else None
+    if not is_union(kind):
+        return next(reversed(get_args(kind)), None)  # a list or a dictionary: its values; None: unknown either way
+    members = get_args(kind)
+    if isinstance(part, int):  # an item of the member that is a list
+        return get_args(next(member for member in members if get_origin(member) is list))[0]
+    # The name of a member that is no model says nothing more.
+    return next((member for member in members if is_model(member) and part == member.__name__), kind)
+
+
+def bare(kind: Any) -> Any:
+    """An annotation without its limits and without `| None`, which no location shows."""
+    kind = parted(kind)[0]
+    members = [member for member in get_args(kind) if member is not NoneType] if is_union(kind) else []
+    return bare(members[0]) if len(members) == 1 else kind
+
+
+def kinds(annotation: Any) -> str:
+    """The kinds of a family."""
+    return " or ".join(f"`{kind}`" for kind in bare(annotation).members)

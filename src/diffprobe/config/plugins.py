@@ -1,0 +1,80 @@
+"""Kinds of a user's own: Python files that a config names, and packages that are installed.
+
+A plugin defines subclasses of the families (see `kinds`). Its code decides a rerun as ours does: the hash of the files
+that a kind consists of is a part of every job's argument that holds the kind.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from diffprobe.config.base import expanded
+from diffprobe.config.kinds import Kind
+from diffprobe.runtime.errors import UserError, one_line
+
+GROUP = "diffprobe.plugins"  # of entry points; each names a module
+
+
+def load(paths: Any, source: str = "config") -> None:
+    """Import the plugins at these paths and those that are installed, each once. Raises UserError, a line."""
+    for point in installed():
+        try:
+            adopt(point.load())
+        except Exception as error:
+            raise UserError(f"the installed plugin {point.name} ({point.value}) fails: {one_line(error)}") from None
+    if not (isinstance(paths, list) and all(isinstance(path, str) for path in paths)):
+        return  # the models say what is wrong
+    for path in paths:
+        try:
+            load_file(Path(expanded(path)).resolve())
+        except FileNotFoundError:
+            raise UserError(f"{source}: plugins: {path}: no such file") from None
+        except Exception as error:
+            raise UserError(f"{source}: plugins: {path}: fails: {type(error).__name__}: {one_line(error)}") from None
+
+
+@cache
+def installed() -> tuple[Any, ...]:
+    return tuple(entry_points(group=GROUP))
+
+
+@cache
+def load_file(path: Path) -> ModuleType:
+    """The module of a plugin's file, imported under a name of its own."""
+    name = f"diffprobe_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    loader = SourceFileLoader(name, str(path))
+    spec = spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # pydantic looks up the annotations of a model in its module
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    adopt(module)
+    return module
+
+
+def adopt(module: ModuleType) -> None:
+    """Give the kinds that a module defines the hash of their code, and the folder that their `build` is relative to."""
+    for kind in vars(module).values():
+        if isinstance(kind, type) and issubclass(kind, Kind) and kind.__module__ == module.__name__:
+            code = Path(str(module.__file__))
+            files = [code]
+            place, _, name = kind.build.partition(":")
+            if place.endswith(".py"):
+                files.append(code.parent / place)
+                kind.build = f"{files[-1]}:{name}"
+            kind.plugin = content_hash(files)
+
+
+def content_hash(files: Iterable[Path]) -> str:
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]

@@ -1,0 +1,54 @@
+"""DDPM."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from diffprobe.config.base import Integer, Number
+from diffprobe.config.problems import Problem
+from diffprobe.config.processes import Process
+from diffprobe.config.schedules import linear_abar, nearest, ratios
+
+
+class DDPM(Process):
+    """The DDPM objective (Ho et al. 2020): discrete steps t = 1 .. `steps`, the noise predicted."""
+
+    kind: Literal["ddpm"]
+    build: ClassVar[str] = "diffprobe.diffusion.ddpm:DDPM"
+    samplers: ClassVar[tuple[str, ...]] = ("ddpm", "ddim")
+
+    steps: Integer = Field(1000, ge=2, description="Steps T.")
+    beta_min: Number = Field(1e-4, gt=0, lt=1, description="beta_1; betas rise linearly.")
+    beta_max: Number = Field(0.02, gt=0, lt=1, description="beta_T.")
+    time_input: Literal["index", "fraction"] = Field(
+        "index", description="What the network is told: t - 1 (the paper's code), or t/T (DDAE)."
+    )
+
+    @property
+    def ratios(self) -> list[float]:
+        """sigma/alpha of the steps 0 .. T."""
+        return ratios(linear_abar(self.steps, self.beta_min, self.beta_max))
+
+    @property
+    def level_range(self) -> tuple[float, float, str]:
+        table = self.ratios
+        return table[1] * (1 - 1e-6), table[-1] * (1 + 1e-6), "sigma/alpha of the process's first and last step"
+
+    def ratio(self, level: float) -> float:
+        """That of the nearest step: the process is discrete."""
+        super().ratio(level)
+        return self.ratios[nearest(level, self.ratios)]
+
+    def ratio_at_step(self, t: float, steps_from: int) -> float:
+        last = self.steps - 1 + steps_from
+        if t != int(t) or not steps_from <= t <= last:
+            raise ValueError(f"t from {steps_from} to {last}, as recipes of this network count")
+        return self.ratios[int(t) + 1 - steps_from]
+
+    def usual_sampler(self, bounded: bool) -> dict[str, Any]:
+        return {"kind": "ddim", "steps": min(100, self.steps), "clip": bounded}
+
+    def problems(self, key: str) -> Iterator[Problem]:
+        if self.beta_min > self.beta_max:
+            yield f"{key}.beta_min", self.beta_min, f"at most beta_max = {self.beta_max:g}"

@@ -1,0 +1,36 @@
+"""Flow matching."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from diffprobe.config.base import Number
+from diffprobe.config.processes import Process
+
+
+class Flow(Process):
+    """Flow matching on the straight path (Lipman et al. 2023): x_t = (1 - t) x + t n, the velocity n - x predicted. The
+    network is told t; `network.time_scale` of 1000 suits its sinusoids.
+    """
+
+    kind: Literal["flow"]
+    build: ClassVar[str] = "diffprobe.diffusion.flow:Flow"
+    samplers: ClassVar[tuple[str, ...]] = ("heun", "euler")
+    schedule: ClassVar[tuple[str, ...]] = ("steps", "shift")
+
+    t: Literal["uniform", "logit_normal"] = Field("uniform", description="How t is drawn in training.")
+    t_mean: Number = Field(0.0, description="Mean of the logit of t, for `logit_normal`.")
+    t_std: Number = Field(1.0, gt=0, description="Its standard deviation.")
+
+    @property
+    def level_range(self) -> tuple[float, float, str]:
+        return 0.001, 1000.0, "flow matching"  # t from 0.001 to 0.999
+
+    def usual_sampler(self, bounded: bool) -> dict[str, Any]:
+        return {"kind": "heun", "steps": 25}
+
+    def ratio_at_step(self, t: float, steps_from: int) -> float:
+        """The time t in [0.001, 0.999]: sigma/alpha = t / (1 - t)."""
+        if not 0.001 <= t <= 0.999:
+            raise ValueError("t from 0.001 to 0.999")
+        return t / (1 - t)

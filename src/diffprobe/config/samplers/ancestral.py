@@ -1,0 +1,35 @@
+"""DDPM's ancestral sampler."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from diffprobe.config.base import Integer
+from diffprobe.config.problems import Problem
+from diffprobe.config.processes import Process
+from diffprobe.config.samplers import Sampler
+
+
+class Ancestral(Sampler):
+    """DDPM's sampler (Ho et al. 2020, algorithm 2), for the process `ddpm`."""
+
+    kind: Literal["ddpm"]
+    build: ClassVar[str] = "diffprobe.diffusion.samplers:ancestral"
+    own_options: ClassVar[tuple[str, ...]] = ("variance",)
+
+    steps: Integer | None = Field(None, ge=1, description="Evenly spaced steps; null: all of the process's.")
+    variance: Literal["large", "small"] = Field(
+        "large", description="Of a step's noise: beta_t, or that of the posterior."
+    )
+
+    def problems(self, key: str, process: Process) -> Iterator[Problem]:
+        yield from super().problems(key, process)
+        yield from problems_of_steps(key, self.steps, process)
+
+
+def problems_of_steps(key: str, steps: int | None, process: Process) -> Iterator[Problem]:
+    """More steps than a discrete process has."""
+    most = getattr(process, "steps", None)
+    if most is not None and (steps or 1) > most:
+        yield f"{key}.steps", steps, f"at most the process's {most} steps"

@@ -1,0 +1,34 @@
+"""CelebA-HQ."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from diffprobe.config.base import Path
+from diffprobe.config.sources import Facts, Source
+
+
+class CelebAHQ(Source):
+    """CelebA-HQ as people have it: the folder `CelebAMask-HQ`, or the folder of its images."""
+
+    kind: Literal["celebahq"]
+    build: ClassVar[str] = "diffprobe.data.sources.celebahq:find"
+
+    path: Path = Field(description="The folder.")
+    attribute: str | None = Field(
+        None, description="A column of `CelebAMask-HQ-attribute-anno.txt` to serve as label; null: no labels."
+    )
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(
+            images=30_000,
+            channels=3,
+            classes=2 if self.attribute else 0,
+            smallest=None if self.attribute else 30_000,
+            official=0,
+        )
+
+    @property
+    def local_paths(self) -> list[str]:
+        return [self.path]

@@ -1,0 +1,25 @@
+"""ImageNet."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from diffprobe.config.base import Path
+from diffprobe.config.sources import Facts, Source
+
+
+class ImageNet(Source):
+    """ImageNet-1k as people have it: `train` and `val` with a folder per class, or as Kaggle ships it."""
+
+    kind: Literal["imagenet"]
+    build: ClassVar[str] = "diffprobe.data.sources.imagenet:find"
+
+    path: Path = Field(description="The folder.")
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(images=1_331_167, channels=3, classes=1000, smallest=732, official=50_000)
+
+    @property
+    def local_paths(self) -> list[str]:
+        return [self.path]

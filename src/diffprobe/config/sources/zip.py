@@ -1,0 +1,26 @@
+"""Any zip of images."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from diffprobe.config.base import Path
+from diffprobe.config.sources import Facts, Source
+
+
+class Zip(Source):
+    """Any zip of images, with the labels of a `dataset.json` (EDM's convention) or a folder per class inside."""
+
+    kind: Literal["zip"]
+    build: ClassVar[str] = "diffprobe.data.sources.zips:find"
+
+    paths: list[Path] = Field(min_length=1, description="The zip, or several that make one dataset, in order.")
+    labels: bool = Field(True, description="Whether labels are read; `false` takes the images without.")
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(classes=None if self.labels else 0)
+
+    @property
+    def local_paths(self) -> list[str]:
+        return self.paths

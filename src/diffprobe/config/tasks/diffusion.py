@@ -1,0 +1,12 @@
+"""Diffusion."""
+
+from typing import ClassVar, Literal
+
+from diffprobe.config.tasks import Task
+
+
+class Diffusion(Task):
+    """One network learns the process's objective."""
+
+    kind: Literal["diffusion"]
+    build: ClassVar[str] = "diffprobe.training.tasks.diffusion:make"
