@@ -121,9 +121,9 @@ def extractor_config(words: list[str], trusted: bool = False) -> tuple[dict[str,
         raise UserError(
             f"--extractor {' '.join(words)}: {'.'.join(map(str, first['loc'])) or kind}: {first['msg']}"
         ) from None
-    if extractor.kind == "torchscript" and not (trusted or extractor.trusted):
+    for key, _, _ in () if trusted else extractor.problems("--extractor"):
         raise UserError(
-            f"--extractor torchscript: {extractor.weights} is a program that runs with your rights; "
+            f"{key}: {extractor.files[0]} is a program that runs with your rights; "
             "add --trusted if you trust whoever made it"
         )
     config = extractor.model_dump(mode="json")
