@@ -22,8 +22,8 @@ def load(
     """A trained model: its features of any images, and its samples. Imports torch.
 
     `run` is the folder of a run (its checkpoint at `kimg`, or the latest), the folder of a checkpoint, or a
-    .safetensors file. `weights` is an average's name, `raw`, or None for the first in the file. A model of latents also
-    needs its `autoencoder`, named in the same way as `run`. Raises UserError where there is no such checkpoint.
+    .safetensors file. `weights` is an average's name, `raw`, or None for the first in the file. A model of latents
+    also needs its `autoencoder`, named in the same way as `run`. Raises UserError where there is no such checkpoint.
     """
     from diffprobe.trained import TrainedModel
 

@@ -1,7 +1,7 @@
 """Datasets: where images come from, how they are fitted, how they are split."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from diffprobe.config.sources import Facts, Source
 
 
 class Split(Kind, family=True):
-    """How images are divided into train, select and test (see `data.splits`)."""
+    """How images are divided into train, select and test (see `data.splits`). `build` names the function."""
 
     def counts(self, facts: Facts) -> tuple[int, int]:
         """Images of `select` and of `test`, right to a few; all facts are there."""
@@ -27,6 +27,8 @@ class Stratified(Split):
     """Shares of each class, in an order keyed by a seed."""
 
     kind: Literal["stratified"]
+    build: ClassVar[str] = "diffprobe.data.splits:by_class"
+
     seed: Integer = Field(0, description="Seed of the order from which the splits are cut.")
     select: Number = Field(
         0.15, gt=0, lt=1, description="Share of each class on which layer, level and checkpoint are chosen."
@@ -52,6 +54,8 @@ class Official(Split):
     """The dataset's own `test`; `select` is its own, or the last share of its train (of each class, if sorted)."""
 
     kind: Literal["official"]
+    build: ClassVar[str] = "diffprobe.data.splits:by_source"
+
     select: Number = Field(0.1, gt=0, lt=1, description="Share of train, where the dataset has no such split.")
 
     def counts(self, facts: Facts) -> tuple[int, int]:
@@ -67,6 +71,8 @@ class Last(Split):
     """The last images: `test` at the very end, `select` before it."""
 
     kind: Literal["last"]
+    build: ClassVar[str] = "diffprobe.data.splits:by_position"
+
     select: Positive = Field(description="How many images.")
     test: Positive = Field(description="How many images.")
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffprobe.data.listing import Listing
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.located import located
 
 if TYPE_CHECKING:
-    from diffprobe.config.datasets import Split
+    from diffprobe.config.datasets import Last, Official, Split, Stratified
 
 SPLITS = ("train", "select", "test")
 TRAIN, SELECT, TEST = range(3)
@@ -26,17 +27,22 @@ def assign(rule: Split, labels: np.ndarray, official: np.ndarray | None, classes
     Raises:
         UserError: the source has no splits of its own, or a split or a class in train would be empty.
     """
-    if rule.kind == "official":
-        split = official_split(official, labels, rule.select)
-    elif rule.kind == "last":
-        split = last_rows(len(labels), rule.select, rule.test)
-    elif rule.kind == "stratified":
-        refuse_small(labels, classes)
-        split = stratified(labels, rule.seed, rule.select, rule.test)
-    else:
-        assert_never(rule)
+    split = located(rule.build)(rule, labels, official, classes)
     refuse_empty(split, labels, classes, rule.kind)
     return split
+
+
+def by_class(rule: Stratified, labels: np.ndarray, official: np.ndarray | None, classes: Sequence[str]) -> np.ndarray:
+    refuse_small(labels, classes)
+    return stratified(labels, rule.seed, rule.select, rule.test)
+
+
+def by_source(rule: Official, labels: np.ndarray, official: np.ndarray | None, classes: Sequence[str]) -> np.ndarray:
+    return official_split(official, labels, rule.select)
+
+
+def by_position(rule: Last, labels: np.ndarray, official: np.ndarray | None, classes: Sequence[str]) -> np.ndarray:
+    return last_rows(len(labels), rule.select, rule.test)
 
 
 def stratified(labels: np.ndarray, seed: int, select: float, test: float) -> np.ndarray:

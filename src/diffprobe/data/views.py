@@ -39,10 +39,12 @@ def expand(views: Sequence[View]) -> list[StoredView]:
     """The configured views one by one: `count` unrolled, each with its index in the list as its `draw`."""
     expanded: list[StoredView] = []
     for view in views:
-        for _ in range(view.count if view.kind == "crop" else 1):
+        settings = view.model_dump(mode="json", exclude={"count"})
+        for _ in range(view.number):
             stored: StoredView = {"kind": view.kind}
-            if view.kind == "crop":  # the order of keys reaches the bytes of zarr.json
-                stored |= {"pad": view.pad, "flip": view.flip, "fill": view.fill}
+            for key in ("pad", "flip", "fill"):  # in this order: it reaches the bytes of zarr.json
+                if key in settings:
+                    stored[key] = settings[key]
             expanded.append({**stored, "draw": len(expanded)})
     return expanded
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from diffprobe.config import datasets
+from diffprobe.config.sources import zip as config
 from diffprobe.data.filenames import EXTENSIONS, display, is_hidden, is_image, printable, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import dataset_json
@@ -30,7 +30,7 @@ class Zip(NamedTuple):
     manifest: Manifest | None
 
 
-def find(source: datasets.Zip, archives: Mapping[str, Path]) -> Listing:
+def find(source: config.Zip, archives: Mapping[str, Path]) -> Listing:
     """Several zips as one dataset.
 
     Raises:
