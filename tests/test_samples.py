@@ -149,10 +149,10 @@ def test_damage_is_reported_and_only_that_chunk_is_redrawn(
     harm(chunk_of(path, 300))  # of a black image: as black as what is missing
     samples = open_samples(path)
     assert np.array_equal(samples.read(512, N), draw(512, N))
-    with pytest.raises(UserError, match=r"damaged.zarr: images 250 to 259 cannot be .*; delete its zarr.json and run"):
+    with pytest.raises(UserError, match=r"damaged.zarr/images.*: damaged \(.*; delete its zarr.json and run"):
         samples.read(250, 260)
     [line] = check(path)
-    assert "images 256 to 511 cannot be read" in line and "\n" not in line
+    assert line.startswith(f"{chunk_of(path, 300)}: damaged (") and "\n" not in line
     drawing = Drawing()
     made(path, drawing)
     assert drawing.drawn == [256] and tree(path) == tree(original)
@@ -231,10 +231,13 @@ def test_a_full_disk_ends_in_one_line_and_keeps_what_is_whole(
             raise OSError(errno.ENOSPC, "full")
 
     path = tmp_path / "full.zarr"
-    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"full.zarr: no space left") as error:
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match="No space left") as error,
+    ):
         patch.setattr(os, "fsync", full)
         made(path)
-    one_line(error)
+    assert one_line(error).startswith(f"{path}: cannot be written (")
     assert sorted(tree(path)) == ["images/c/0/0/0/0", "images/zarr.json"]
     drawing = Drawing()
     made(path, drawing)
@@ -279,8 +282,8 @@ def lost_array(path: Path) -> None:
         (broken_mark, "zarr.json: is damaged or no store of samples .*; delete it and run again"),
         (lambda path: (path / "zarr.json").write_text("[]"), "zarr.json: is damaged or no store of samples"),
         (lambda path: (path / "zarr.json").unlink(), r"no finished store of samples \(no zarr.json\); run"),
-        (broken_array, "its array of images is damaged .*; delete it and run again"),
-        (lost_array, "its array of images is damaged .*; delete it and run again"),
+        (broken_array, "array of images is damaged .*; delete the store and run|images: cannot be opened"),
+        (lost_array, "array of images is damaged .*; delete the store and run|images: cannot be opened"),
     ],
 )
 def test_damaged_metadata_is_refused_and_made_again(

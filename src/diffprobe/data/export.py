@@ -9,9 +9,8 @@ import numpy as np
 from imagecodecs import png_encode
 from numpy.lib import format as npy
 
-from diffprobe.data.images import full_disk_named
 from diffprobe.data.imagesets import BLOCK, KEY, THREADS, ImageSet, batches
-from diffprobe.runtime.files import atomic, refuse_existing
+from diffprobe.runtime.files import atomic, disk_errors, refuse_existing
 
 DIGITS = 6  # in a PNG's name, at least
 
@@ -29,7 +28,7 @@ def to_npz(images: ImageSet, path: Path, colour: bool = True) -> None:
     member = ZipInfo(KEY, date_time=(1980, 1, 1, 0, 0, 0))
     member.create_system = 3  # Unix
     with (
-        full_disk_named(path, math.prod(shape)),
+        disk_errors(path, math.prod(shape)),
         atomic(path) as partial,
         ZipFile(partial, "w") as archive,
         archive.open(member, "w", force_zip64=True) as file,
@@ -46,7 +45,7 @@ def to_png(images: ImageSet, folder: Path) -> None:
     """
     refuse_existing(folder)
     digits = max(DIGITS, len(str(images.n - 1)))
-    with full_disk_named(folder, images.n * math.prod(images.shape)), atomic(folder) as partial:
+    with disk_errors(folder, images.n * math.prod(images.shape)), atomic(folder) as partial:
         partial.mkdir()
         with ThreadPoolExecutor(THREADS) as pool:
             for number, block in enumerate(batches(images, BLOCK)):

@@ -1,10 +1,8 @@
 """The image store: made from arrays or files, read by split or by rows. Its file format is described in `data.hdf5`."""
 
-import errno
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -18,8 +16,7 @@ from diffprobe.data.hdf5 import CHUNK, Columns, ImageStore, content_hash, open_s
 from diffprobe.data.links import decoding_of, survey
 from diffprobe.data.listing import Files
 from diffprobe.data.splits import SPLITS
-from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic, digest, read_json, write_json
+from diffprobe.runtime.files import atomic, digest, disk_errors, recorded, write_json
 
 __all__ = ["CHUNK", "Images", "StoreSummary", "batches", "check", "content_hash", "describe", "fill", "gather"]
 __all__ += ["labels", "open_store", "read", "write"]
@@ -106,7 +103,7 @@ def write(
     **attributes: object,
 ) -> None:
     """Write images uint8 (N, H, W, C) as a store, whole or not at all; attributes are kept as text or JSON."""
-    with full_disk_named(path, images.nbytes), atomic(path) as partial:
+    with disk_errors(path, images.nbytes), atomic(path) as partial:
         # The whole file is allocated before a pixel is written, so that a full disk is noticed at once.
         hdf5.allocate(partial, images.shape, Columns(labels, split, order, attributes))
         with h5py.File(partial, "r+") as file:
@@ -153,7 +150,7 @@ def fill(
         target.path.replace(path)
     else:
         stamps, whole = survey(images, report), (len(labels), *shape)
-        with full_disk_named(path, 128 * len(labels)), atomic(path) as partial:
+        with disk_errors(path, 128 * len(labels)), atomic(path) as partial:
             hdf5.write_links(partial, whole, images, stamps, decoding_of(size, resize), columns)
     clear(scratch)
 
@@ -168,7 +165,7 @@ def decode_files(
     arrays = [array for array in (columns.labels, columns.split, columns.order) if array is not None]
     rest = [hdf5.sha256(*arrays), hdf5.as_attributes(columns.attributes)]
     identity = digest([rule, [str(archive) for archive in files.archives], entries, rest])
-    with full_disk_named(target.path, len(entries) * int(np.prod(target.shape))):
+    with disk_errors(target.path, len(entries) * int(np.prod(target.shape))):
         if not can_resume(scratch, identity):
             begin(scratch, identity, (len(entries), *target.shape), columns)
         offsets = hdf5.chunk_offsets(target.path)
@@ -188,9 +185,7 @@ def resized(images: np.ndarray, size: int | None, channels: int, resize: str) ->
 
 def can_resume(scratch: Path, identity: str) -> bool:
     """Whether a run of this identity can go on with what a killed run left in `scratch`."""
-    with suppress(OSError, ValueError):
-        return read_json(scratch / "identity.json") == identity and (scratch / "images.h5").is_file()
-    return False
+    return recorded(scratch / "identity.json") == identity and (scratch / "images.h5").is_file()
 
 
 def begin(scratch: Path, identity: str, shape: tuple[int, int, int, int], columns: Columns) -> None:
@@ -211,16 +206,3 @@ def clear(scratch: Path) -> None:
         (scratch / name).unlink(missing_ok=True)
     with suppress(OSError):
         scratch.rmdir()
-
-
-@contextmanager
-def full_disk_named(path: Path, needs: int) -> Iterator[None]:
-    """Turn the errors of a full disk or an exceeded quota into one line; `needs` in bytes."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
-        amounts = f"needs {needs / 1e9:.3g} GB, {free / 1e9:.3g} GB free"
-        raise UserError(f"{path}: no space left on the disk ({amounts}); free some and run again") from None

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from diffprobe.data.images import full_disk_named
+from diffprobe.runtime.arrays import create_array, open_array, read_array
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes
+from diffprobe.runtime.files import clear_partials, digest, disk_errors, recorded, write_bytes
 from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.manifests import ROOT, read_manifest, write_manifest
 from diffprobe.runtime.removal import remove_store
@@ -49,7 +48,7 @@ class SampleStore:
 
         Raises UserError where a chunk is damaged or missing.
         """
-        return read_verified(self.path, self.array, start, stop)
+        return read_verified(self.array, start, stop)
 
 
 @dataclass(frozen=True)
@@ -67,20 +66,18 @@ class Blueprint:
 
     def array(self, files: dict[str, Buffer]) -> zarr.Array:
         """The array in memory: its metadata, and whatever is assigned, appear in `files` as zarr would write them."""
-        return zarr.create_array(
+        return create_array(
             MemoryStore(files),
             shape=self.shape,
             chunks=(min(CHUNK, self.shape[0]), *self.shape[1:]),
             dtype="uint8",
             fill_value=0,
-            serializer=BytesCodec(),
-            compressors=[Crc32cCodec()],
             attributes={"identity": self.identity},
             config={"write_empty_chunks": True},  # or black images could not be told from missing ones
         )
 
     def writing(self) -> AbstractContextManager[None]:
-        return full_disk_named(self.path, math.prod(self.shape))
+        return disk_errors(self.path, math.prod(self.shape))
 
 
 def chunk_spans(n: int) -> Iterator[tuple[int, int]]:
@@ -127,18 +124,11 @@ def begin(plan: Blueprint) -> None:
     with plan.writing():
         # The identity lies in the array's metadata, the first file written, so that even a store that was killed at
         # its first chunk says what it is.
-        if identity_of(metadata) != plan.identity:
+        if recorded(metadata, "attributes", "identity") != plan.identity:
             remove_store(plan.path, LAYOUT)
         if not metadata.is_file() or metadata.read_bytes() != files[ROOT].to_bytes():
             unmark(plan.path)
             write_bytes(metadata, files[ROOT].to_bytes())
-
-
-def identity_of(metadata: Path) -> str | None:
-    """The identity in an array's metadata; None where it cannot be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return read_json(metadata)["attributes"]["identity"]
-    return None
 
 
 def unmark(path: Path) -> None:
@@ -152,7 +142,7 @@ def read_or_draw(
 ) -> np.ndarray:
     """The images of a chunk: those on disk if they are sound, else newly drawn and written."""
     with suppress(UserError):  # missing, or damaged by the kill
-        return read_verified(plan.path, array, start, stop)
+        return read_verified(array, start, stop)
     images = np.ascontiguousarray(draw(start, stop))
     write_chunk(plan, start, images)
     return images
@@ -189,16 +179,11 @@ def content_hasher(shape: tuple[int, ...]) -> "hashlib._Hash":
     return hashlib.sha256(np.array(shape, np.int64).data)
 
 
-def read_verified(path: Path, array: zarr.Array, start: int, stop: int) -> np.ndarray:
-    """Rows of the array of the store at `path`. Raises UserError where a checksum is wrong or a chunk is missing."""
+def read_verified(array: zarr.Array, start: int, stop: int) -> np.ndarray:
+    """Rows of a store's array. Raises UserError where a checksum is wrong or a chunk is missing."""
     if not 0 <= start <= stop <= array.shape[0]:
         raise ValueError(f"rows {start} to {stop} of {array.shape[0]} images")
-    try:
-        for row in range(start // CHUNK * CHUNK, stop, CHUNK):
-            chunk_file(path, row).stat()  # zarr reads missing chunks as black images
-        return np.require(array[start:stop], np.uint8, ["C", "W"])
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: images {start} to {stop - 1} cannot be read ({error!r}); {REMEDY}") from None
+    return np.require(read_array(array, REMEDY, slice(start, stop)), np.uint8, ["C", "W"])
 
 
 def open_samples(path: Path) -> SampleStore:
@@ -208,13 +193,10 @@ def open_samples(path: Path) -> SampleStore:
     """
     path = path.parent if path.name == ROOT else path
     attributes = read_manifest(path, FORMAT, "store of samples")
-    shape = attributes["shape"]
-    try:
-        array = zarr.open_array(str(path / "images"), mode="r")
-        if [list(array.shape), array.dtype, array.chunks[0]] != [shape, np.uint8, min(CHUNK, shape[0])]:
-            raise ValueError(f"{array.dtype} {array.shape} in chunks of {array.chunks[0]}")
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path}: its array of images is damaged ({error!r}); delete it and run again") from None
+    shape, array = attributes["shape"], open_array(path / "images", "delete the store and run again")
+    if [list(array.shape), array.dtype, array.chunks[0]] != [shape, np.uint8, min(CHUNK, shape[0])]:
+        layout = f"{array.dtype} {array.shape} in chunks of {array.chunks[0]}"
+        raise UserError(f"{path}: its array of images is damaged ({layout}); delete the store and run again")
     return SampleStore(path, attributes["about"], tuple(shape), attributes["content"], array)
 
 

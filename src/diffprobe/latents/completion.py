@@ -11,12 +11,12 @@ import zarr
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from diffprobe.latents.parts import CHUNK, Store, made, missing, moments_array, receipts, writing
+from diffprobe.latents.parts import AGAIN, CHUNK, Store, made, missing, moments_array, receipts
 from diffprobe.latents.shards import Shards
 from diffprobe.latents.store import FORMAT
 from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import write_bytes
+from diffprobe.runtime.files import disk_errors, write_bytes
 from diffprobe.runtime.manifests import write_manifest
 from diffprobe.runtime.removal import remove_store
 
@@ -37,7 +37,7 @@ def finish(
     written = [made(store, part) for part in store.parts]
     shape = tuple(written[0]["shape"])  # (2C, h, w), or (C, h, w)
     channels = shape[0] // 2 if store.holds == "moments" else shape[0]
-    with writing(store.path):
+    with disk_errors(store.path, again=AGAIN):
         prune(store)
         for split in store.counts:
             write_split(store, split, shape, labels[split], rows[split])

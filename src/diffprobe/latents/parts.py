@@ -7,12 +7,10 @@ A part counts as made when its receipt says that it was made from the same thing
 length. Everything else is made again; nothing else is.
 """
 
-import errno
 import hashlib
 import os
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +24,11 @@ from diffprobe.data.views import StoredView
 from diffprobe.latents.shards import CHUNK
 from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import clear_partials, digest, read_json, write_bytes, write_json
+from diffprobe.runtime.files import clear_partials, digest, disk_errors, recorded, write_bytes, write_json
 from diffprobe.runtime.locks import try_lock
 from diffprobe.runtime.manifests import ROOT
 
+AGAIN = "run again, finished parts are kept"
 ADDED = ("seed", "views", "scale")  # what a finished store's identity holds beside the caller's
 
 
@@ -111,12 +110,10 @@ def plan(counts: dict[str, int], views: dict[str, int], shard_rows: int) -> list
 
 def made(store: Store, part: Part) -> dict | None:
     """A part's receipt, where it is of the same identity and its shard is there in full length; else None."""
-    try:
-        receipt = read_json(receipt_of(store.path, part))
-        whole = shard_of(store.path, part).stat().st_size == receipt["bytes"]
-        return receipt if whole and receipt["identity"] == store.identity_of(part) else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    receipt, shard = recorded(receipt_of(store.path, part)), shard_of(store.path, part)
+    if not isinstance(receipt, dict) or receipt.get("identity") != store.identity_of(part):
         return None
+    return receipt if shard.is_file() and shard.stat().st_size == receipt.get("bytes") else None
 
 
 def missing(store: Store) -> list[Part]:
@@ -178,7 +175,7 @@ def write_part(store: Store, part: Part, moments: np.ndarray) -> None:
     files: dict[str, Buffer] = {}
     moments_array(files, store, part.split, moments.shape[1:])[part.view, part.start : part.stop] = moments
     shard = files[part.key].to_bytes()
-    with writing(shard_of(store.path, part)):
+    with disk_errors(shard_of(store.path, part), again=AGAIN):
         (store.path / ROOT).unlink(missing_ok=True)
         receipt_of(store.path, part).unlink(missing_ok=True)
         write_bytes(shard_of(store.path, part), shard)
@@ -191,15 +188,3 @@ def write_part(store: Store, part: Part, moments: np.ndarray) -> None:
                 "shape": moments.shape[1:],
             },
         )
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """One line for a disk that is full, or that may not be written to."""
-    try:
-        yield
-    except OSError as error:
-        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "put that right"
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); {remedy} and run again, finished parts are kept"
-        ) from None

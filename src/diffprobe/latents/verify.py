@@ -13,7 +13,7 @@ from diffprobe.latents.completion import content
 from diffprobe.latents.parts import ADDED, CHUNK, Part, Store, moments_array, receipt_of, shard_of
 from diffprobe.latents.store import Latents, attributes, open_store, stored_shape
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import read_json
+from diffprobe.runtime.files import read_json, recorded
 from diffprobe.runtime.manifests import ROOT
 from diffprobe.runtime.removal import remove_file
 
@@ -162,18 +162,16 @@ def repair(path: Path, problems: list[Problem]) -> bool:
 def is_ours(mark: Path) -> bool:
     """Whether a root is the mark of a latent store, its checksum aside."""
     try:
-        Mark.model_validate(read_json(mark)["attributes"])
-    except (OSError, ValueError, KeyError, TypeError):
+        Mark.model_validate(recorded(mark, "attributes"))
+    except ValidationError:
         return False
     return True
 
 
 def parts_of(receipt: Path) -> set[str]:
     """The names of the parts that an encoding job says it made; none where its receipt cannot be read."""
-    try:
-        return set(map(str, read_json(receipt)["parts"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+    parts = recorded(receipt, "parts")
+    return set(map(str, parts)) if isinstance(parts, list) else set()
 
 
 def first_line(error: ValidationError) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import h5py
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from diffprobe.data import hdf5
 from diffprobe.evaluation.representation.chunks import MARK
 from diffprobe.evaluation.representation.featurestore import FOLDER
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import read_json
+from diffprobe.runtime.files import recorded
 from diffprobe.runtime.manifests import ROOT
 from diffprobe.runtime.removal import remove_file, remove_store
 
@@ -58,8 +58,8 @@ class ImagesMark(Mark):
 def remove_samples(store: Path) -> bool:
     """Remove the mark alone: whole chunks are kept when the store is filled again. False where it is not ours."""
     try:
-        SamplesMark.model_validate(read_json(store / ROOT)["attributes"])
-    except (OSError, ValueError, KeyError, TypeError):
+        SamplesMark.model_validate(recorded(store / ROOT, "attributes"))
+    except ValidationError:
         return False
     remove_file(store, ROOT)
     return True
@@ -68,8 +68,8 @@ def remove_samples(store: Path) -> bool:
 def remove_features(store: Path) -> bool:
     """Remove a folder of features; False where its mark is not ours. UserError where it holds anything else."""
     try:
-        FeaturesMark.model_validate(read_json(store / MARK))
-    except (OSError, ValueError):
+        FeaturesMark.model_validate(recorded(store / MARK))
+    except ValidationError:
         return False
     remove_store(store, FOLDER)
     return True

@@ -1,5 +1,6 @@
 """Atomic files: a reader sees the old content or the new, never part of it."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -7,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from diffprobe.runtime.removal import PARTIAL
 
 UMASK = os.umask(0o077)
 os.umask(UMASK)  # the only way to read it is to set it
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, the largest file of a file system
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
 
 @contextmanager
@@ -46,6 +50,22 @@ def refuse_existing(path: Path) -> None:
     """Raise UserError where writing a folder at `path` would replace anything but an empty folder."""
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: exists and is not an empty folder; nothing is replaced, choose another name")
+
+
+@contextmanager
+def disk_errors(path: Path, needs: int | None = None, again: str = "run again") -> Iterator[None]:
+    """Turn the errors of a disk that is full, or may not be written to, into one line; `needs` in bytes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL + UNWRITABLE:
+            raise
+        where, reason, remedy = error.filename or path, os.strerror(error.errno), "fix that"
+        if error.errno in FULL:
+            free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
+            reason += f"; {free / 1e9:.3g} GB free" + (f" of {needs / 1e9:.3g} GB needed" if needs else "")
+            where, remedy = path, "free some space"
+        raise UserError(f"{where}: cannot be written ({reason}); {remedy} and {again}") from None
 
 
 def clear_partials(path: str | Path) -> None:
@@ -101,6 +121,16 @@ def write_json(path: str | Path, value: object) -> None:
 
 def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text())
+
+
+def recorded(path: str | Path, *keys: str) -> Any:
+    """What one of our JSON files holds under these keys, one below the other; None where it is missing or damaged."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        value = read_json(path)
+        for key in keys:
+            value = value[key]
+        return value
+    return None
 
 
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -19,7 +19,7 @@ from diffprobe.evaluation.representation.chunks import BLOCK, MARK
 from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel
 from diffprobe.evaluation.representation.inputs import Inputs
 from diffprobe.runtime.arrays import create_array
-from diffprobe.runtime.files import atomic, read_json, write_json
+from diffprobe.runtime.files import atomic, recorded, write_json
 from diffprobe.runtime.removal import remove_store
 
 AHEAD = 4  # blocks that may wait for the writer
@@ -95,11 +95,8 @@ def create(path: Path, shape: tuple[int, int, int]) -> zarr.Array:
 
 def content(path: Path, identity: str) -> str | None:
     """The hash of a level's content; None unless the level is whole and `identity` made it."""
-    try:
-        attributes = read_json(path / "zarr.json")["attributes"]
-        return attributes["content"] if attributes["identity"] == identity else None
-    except (OSError, KeyError, ValueError):
-        return None
+    made_by, stored = (recorded(path / "zarr.json", "attributes", key) for key in ("identity", "content"))
+    return stored if made_by == identity else None
 
 
 def finish(partial: Path, folder: Path, levels: Sequence[Level], marks: Mapping[str, Any]) -> None:
