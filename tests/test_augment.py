@@ -21,12 +21,12 @@ def draws(n: int, seed: int = 3) -> Draws:
 
 
 def noise(n: int, h: int = 16, w: int = 16) -> Tensor:
-    """Images without any smoothness, (N, 3, H, W) in [-1, 1]."""
+    """White noise, (N, 3, H, W) in [-1, 1]."""
     return 2 * torch.rand(n, 3, h, w, generator=torch.Generator().manual_seed(n)) - 1
 
 
 def transforms(**made: float) -> Transforms:
-    """The moves of one image: those that are named."""
+    """The transforms of one image; those not named are not applied."""
     fields = {name: torch.tensor([made.get(name, 0.0)]) for name in Transforms.__dataclass_fields__}
     return Transforms(**{**fields, "flip_x": fields["flip_x"] > 0, "flip_y": fields["flip_y"] > 0})
 
@@ -50,14 +50,14 @@ def test_filter_is_the_wavelet():
 
 
 @pytest.mark.parametrize(("h", "w"), [(32, 32), (16, 24), (5, 4)])
-def test_what_does_not_move_comes_back(h, w):
+def test_an_identity_changes_nothing(h, w):
     x = noise(4, h, w)
     assert torch.allclose(warp(x, transforms().inverse(h, w).expand(4, 2, 3)), x, atol=3e-5)
 
 
 @settings(max_examples=30, deadline=None)
 @given(right=st.integers(-15, 15), down=st.integers(-11, 11))
-def test_shift_by_whole_pixels_shows_reflections(right, down):
+def test_shifts_by_whole_pixels_show_reflections(right, down):
     """Right and down for positive numbers; the border is not doubled, and there is nothing beyond the reflections."""
     h, w = 12, 16
     x = noise(1, h, w)
@@ -75,7 +75,7 @@ def test_shift_by_whole_pixels_shows_reflections(right, down):
     assert not warp(x, transforms(shift_x=math.copysign(2.4 / augment.SHIFT, right)).inverse(h, w)).any()
 
 
-def test_moves_do_what_their_names_say():
+def test_transforms_do_what_their_names_say():
     """Scale and anisotropy enlarge a blob, the latter along its axis; rotation is counter-clockwise, like rot90."""
     x, y = centred(32, 32)
     off = LAG / 2  # the point that all turns about, right of and below the centre
@@ -107,7 +107,7 @@ angle = st.floats(-math.pi, math.pi)
 
 @settings(max_examples=40, deadline=None)
 @given(scale=signed, rotation=angle, anisotropy=signed, axis=angle, shift_x=signed, shift_y=signed)
-def test_moves_together_read_the_picture_at_the_right_places(scale, rotation, anisotropy, axis, shift_x, shift_y):
+def test_combined_transforms_sample_the_right_places(scale, rotation, anisotropy, axis, shift_x, shift_y):
     """Cosines that reflect into themselves, so that the padded picture has a formula; points moved one by one."""
     h, w = 32, 40
     made = transforms(

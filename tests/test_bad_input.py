@@ -1,4 +1,4 @@
-"""What users give by mistake: each refused with one line that names the file or key, and nothing lost."""
+"""Mistakes of users: each is refused in one line that names the file or key, and nothing is lost."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def test_file_names_may_be_anything(tmp_path: Path, make: Callable[[Path], Path]
     assert store["images"] == 12 + path.is_dir() and store["classes"] == ["a", "b"]
 
 
-def test_a_mistake_put_right_is_enough_to_go_on(tmp_path: Path) -> None:
+def test_a_corrected_mistake_is_enough_to_resume(tmp_path: Path) -> None:
     path = cut_image(tmp_path)
     assert made(tmp_path, path).returncode == 1
     picture(path / "b" / "new\nline.png", 103)
@@ -131,7 +131,7 @@ def disk(where: Path, size: str) -> Path | None:
     return where if mounted.returncode == 0 else None
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     source = folder(tmp_path / "source")
     small = disk(tmp_path / "small", "1m")
     if small is None:

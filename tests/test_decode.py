@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import time
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 from zipfile import ZipFile
@@ -15,7 +14,7 @@ from zipfile import ZipFile
 import numpy as np
 import psutil
 import pytest
-from PIL import Image
+from test_convert import encoded
 
 from diffprobe.data import decode, hdf5, images
 from diffprobe.data.convert import pixels
@@ -23,12 +22,6 @@ from diffprobe.data.listing import Files
 from diffprobe.runtime.errors import UserError
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)  # (H, W, C)
-
-
-def encoded(array: np.ndarray, form: str) -> bytes:
-    data = BytesIO()
-    Image.fromarray(array).save(data, form)
-    return data.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +68,7 @@ def test_bytes_do_not_depend_on_workers(source, expected, tmp_path):
     assert images.describe(path)["content"] == images.content_hash(source[1], LABELS, SPLIT)
 
 
-def test_arrays_are_fitted_too(tmp_path, source):
+def test_arrays_are_resized_too(tmp_path, source):
     path = fill(tmp_path, source[1], size=8, channels=1)
     stored = images.read(path, ["train", "select", "test"]).images
     assert stored.shape == (700, 8, 8, 1)
@@ -85,7 +78,8 @@ def test_arrays_are_fitted_too(tmp_path, source):
 KILLED = """
 import json, os, sys
 from pathlib import Path
-import psutil, tests_of_decode as t
+sys.path.append(sys.argv[1])
+import psutil, test_decode as t
 def report(done):
     if done >= 256:
         Path("workers").write_text(json.dumps([child.pid for child in psutil.Process().children()]))
@@ -96,12 +90,11 @@ if __name__ == "__main__":
 """
 
 
-def test_a_killed_run_goes_on_where_it_was(source, expected, tmp_path, monkeypatch):
+def test_a_killed_run_resumes(source, expected, tmp_path, monkeypatch):
     files = source[0]
     (tmp_path / "files.json").write_text(json.dumps([[str(path) for path in files.archives], files.entries]))
-    (tmp_path / "tests_of_decode.py").symlink_to(__file__)
     (tmp_path / "killed.py").write_text(KILLED)
-    assert subprocess.run([sys.executable, "killed.py"], cwd=tmp_path).returncode == -9
+    assert subprocess.run([sys.executable, "killed.py", Path(__file__).parent], cwd=tmp_path).returncode == -9
     assert not (tmp_path / "images.h5").exists()
     orphans = json.loads((tmp_path / "workers").read_text())
     deadline = time.monotonic() + 20

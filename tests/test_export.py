@@ -33,17 +33,13 @@ def failing(at: int, error: Exception) -> ImageSet:
     return ImageSet("toy", len(TRUTH), TRUTH.shape[1:], read, dict)
 
 
-def test_an_npz_is_read_by_numpy_and_by_us(tmp_path: Path):
+def test_an_npz_is_one_uncompressed_member_for_numpy_and_for_us(tmp_path: Path):
     to_npz(of(TRUTH), tmp_path / "samples.npz")
     with np.load(tmp_path / "samples.npz") as file:
         assert file.files == ["arr_0"]
         assert file["arr_0"].dtype == np.uint8 and np.array_equal(file["arr_0"], TRUTH)
     again = np.concatenate(list(batches(open_images(tmp_path / "samples.npz"), 100)))
     assert np.array_equal(again, TRUTH)
-
-
-def test_an_npz_is_one_uncompressed_member(tmp_path: Path):
-    to_npz(of(TRUTH), tmp_path / "samples.npz")
     with zipfile.ZipFile(tmp_path / "samples.npz") as archive:
         [member] = archive.infolist()
         assert archive.testzip() is None

@@ -1,4 +1,4 @@
-"""Stores without pixels: the same images as those that hold them, and no others when files change."""
+"""Stores without pixels: the same images as stores that hold them, and errors when files have changed."""
 
 import os
 import re
@@ -74,7 +74,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return filled(root / "with.h5", files, True), filled(root / "without.h5", files, False)
 
 
-def test_all_that_reads_images_reads_the_same(both: tuple[Path, Path]) -> None:
+def test_every_reader_gets_the_same_images(both: tuple[Path, Path]) -> None:
     for splits in (["train"], ["select", "test"]):
         expected, linked = (images.read(path, splits) for path in both)
         assert all(np.array_equal(*pair) for pair in zip(expected, linked, strict=True))
@@ -182,7 +182,7 @@ def test_zips_may_be_written_again_but_not_changed(tmp_path: Path) -> None:
         everything(path)
 
 
-def test_content_tells_of_files_labels_and_rule_but_not_of_the_folder(tmp_path: Path) -> None:
+def test_content_depends_on_files_labels_and_rule_but_not_on_the_folder(tmp_path: Path) -> None:
     path, files = copied(tmp_path, folder)
     content = images.describe(path)["content"]
     (tmp_path / "files").rename(tmp_path / "moved")
@@ -254,7 +254,7 @@ def test_equal_files_make_equal_bytes(tmp_path: Path) -> None:
         filled(tmp_path / "again.h5", files, False)
 
 
-def test_sources_that_are_arrays_and_what_makes_no_other_store() -> None:
+def test_arrays_are_refused_and_the_default_changes_no_job() -> None:
     digits = Dataset(source={"kind": "digits"}, decode="when_read")
     assert [problem[0] for problem in digits.problems("datasets.x")] == ["datasets.x.decode"]
     assert "decode" not in subtree(Dataset(source={"kind": "digits"}), None)

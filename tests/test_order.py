@@ -23,7 +23,7 @@ SPLITS = ["train", "select", "test"]
 
 
 def picture(row: int) -> Image.Image:
-    """One that tells its place in the listing."""
+    """Its corner encodes its index in the listing."""
     return Image.fromarray(np.array([[[row // 256, row % 256, 7]]], np.uint8).repeat(8, 0).repeat(8, 1))
 
 
@@ -43,7 +43,7 @@ def store(where: Path, path: Path, **dataset: object) -> Path:
 
 
 def listed(path: Path) -> np.ndarray:
-    """The place in the listing of the image at each row, by its pixels."""
+    """The index in the listing of the image at each row, by its pixels."""
     corner = images.read(path, SPLITS).images[:, 0, 0].astype(int)  # (N, 3)
     return corner[:, 0] * 256 + corner[:, 1]
 
@@ -84,7 +84,7 @@ def test_the_order_is_part_of_what_is_checked(folder: Path, tmp_path: Path) -> N
     assert len(images.check(path)) == 1 and "delete the file" in images.check(path)[0]
 
 
-def test_a_killed_run_goes_on_in_the_same_order_only(folder: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_killed_run_resumes_in_the_same_order_only(folder: Path, tmp_path: Path, monkeypatch) -> None:
     listing = sources.find(Folder(kind="folder", path=str(folder)), {})
     rows = order.shuffled_rows(listing)
     names: list[str] = []
@@ -124,6 +124,7 @@ CASES: dict[str, tuple[Listing, bool]] = {
     "a mixed test": (of([0, 1, 1, 1, 0, 1], [0, 0, 0, 2, 2, 2]), True),
     "a mixed train": (of([1, 0, 1, 0, 0, 1], [0, 0, 0, 2, 2, 2]), False),
     "two sorted zips": (of([0, 1, 2, 0, 1, 2], None, [0, 0, 0, 1, 1, 1]), True),
+    "arrays": (Listing(np.arange(3), ("a", "b", "c"), None, "it", np.zeros((3, 2, 2, 1), np.uint8)), False),
     "two zips, one mixed": (of([0, 1, 2, 1, 0, 2], None, [0, 0, 0, 1, 1, 1]), False),
 }
 
@@ -133,13 +134,6 @@ def test_what_counts_as_sorted(listing: Listing, expected: bool) -> None:
     rows = order.shuffled_rows(listing)
     assert (rows is not None) == expected == order.is_sorted(listing)
     assert rows is None or sorted(rows) == list(range(len(listing.labels)))
-
-
-def test_arrays_keep_their_order() -> None:
-    assert (
-        order.shuffled_rows(Listing(np.arange(3), ("a", "b", "c"), None, "it", np.zeros((3, 2, 2, 1), np.uint8)))
-        is None
-    )
 
 
 def test_the_order_is_the_same_everywhere() -> None:

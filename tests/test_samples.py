@@ -14,6 +14,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_latents import one_line, tree
 
 from diffprobe.data.samples import CHUNK, check, fill, open_samples
 from diffprobe.runtime.errors import UserError
@@ -47,17 +48,8 @@ def made(path: Path, draws: Callable[[int, int], np.ndarray] = draw, n: int = N,
     return path
 
 
-def tree(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-
 def chunk_of(path: Path, row: int) -> Path:
     return path / "images" / "c" / str(row // CHUNK) / "0" / "0" / "0"
-
-
-def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +110,7 @@ DAMAGE = (Path.unlink, cut_short, flipped, zeroed)
     deaths=st.lists(st.integers(0, 3), max_size=3),
     damage=st.dictionaries(st.integers(0, 3), st.sampled_from(DAMAGE), max_size=2),
 )
-def test_only_what_is_missing_is_drawn_again_and_no_byte_changes(n: int, deaths: list[int], damage: dict):
+def test_only_missing_chunks_are_redrawn_and_no_byte_changes(n: int, deaths: list[int], damage: dict):
     with TemporaryDirectory() as folder:
         starts = list(range(0, n, CHUNK))
         path, there = Path(folder) / "killed.zarr", set()
@@ -164,14 +156,6 @@ def test_a_chunk_of_another_store_is_reported(tmp_path: Path):
     assert check(path) == [f"{path}: its images are not those it was completed with; delete it and run again"]
 
 
-def test_a_finished_store_is_left_alone(tmp_path: Path):
-    path = made(tmp_path / "done.zarr")
-    before = {name: (path / name).stat().st_ino for name in tree(path) if name != "zarr.json"}
-    drawing = Drawing()
-    made(path, drawing)
-    assert drawing.drawn == [] and before == {name: (path / name).stat().st_ino for name in before}
-
-
 @pytest.mark.parametrize(("n", "changes"), [(N, {"seed": 1}), (N - 1, {}), (N, {"steps": 18.5})])
 def test_a_store_of_another_identity_is_removed(n: int, changes: dict, original: Path, tmp_path: Path):
     path = made(tmp_path / "other.zarr", n=n, **changes)
@@ -182,7 +166,7 @@ def test_a_store_of_another_identity_is_removed(n: int, changes: dict, original:
     assert tree(path) == tree(original)
 
 
-def test_a_store_that_is_past_reading_makes_way_and_a_file_does_not(original: Path, tmp_path: Path):
+def test_an_unreadable_store_is_replaced_and_a_file_is_not(original: Path, tmp_path: Path):
     path = tmp_path / "odd.zarr"
     (path / "images").mkdir(parents=True)
     (path / "images" / "zarr.json").write_text('{"attributes": []}')
@@ -197,7 +181,7 @@ def test_a_store_that_is_past_reading_makes_way_and_a_file_does_not(original: Pa
 
 
 def die_writing(path: Path, deaths: int) -> None:
-    """Be killed in the middle of a file, the `deaths`-th that is written."""
+    """Get killed while writing the `deaths`-th file."""
     syncs = 0
 
     def dying(descriptor: int) -> None:
@@ -244,7 +228,7 @@ def test_a_full_disk_ends_in_one_line_and_keeps_what_is_whole(
     assert drawing.drawn == [256, 512] and tree(path) == tree(original)
 
 
-def test_the_mark_goes_before_anything_changes(tmp_path: Path):
+def test_the_mark_is_removed_before_anything_changes(tmp_path: Path):
     path = made(tmp_path / "marked.zarr")
     flipped(chunk_of(path, 0))
 
@@ -298,8 +282,8 @@ def test_damaged_metadata_is_refused_and_made_again(
     assert tree(path) == tree(original)
 
 
-def test_other_code_draws_anew(tmp_path: Path):
-    """Forcing a rule after a change of the sampler must not hand out the images of before."""
+def test_a_finished_store_is_kept_unless_the_code_has_changed(tmp_path: Path):
+    """Forcing a rule after a change of the sampler must not return the images of before."""
     path, drawing = tmp_path / "code.zarr", Drawing()
     for code, drawn in (("a", [0, 256, 512]), ("a", []), ("b", [0, 256, 512])):
         drawing.drawn.clear()

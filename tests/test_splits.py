@@ -4,26 +4,16 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_sources import refused
 
 from diffprobe.config.datasets import Last, Official, Stratified
 from diffprobe.data.listing import Files, Listing
-from diffprobe.data.splits import SPLITS, assign, limit
-from diffprobe.runtime.errors import UserError
+from diffprobe.data.splits import assign, limit
 
 TRAIN, SELECT, TEST = range(3)
 
-
-def refused(message: str, call, *arguments: object, **options: object) -> None:
-    with pytest.raises(UserError, match=message) as error:
-        call(*arguments, **options)
-    assert "\n" not in str(error.value)
-    str(error.value).encode()  # it can be printed
-
-
-# Splits.
 
 SHARES = Stratified(kind="stratified", select=0.1, test=0.1)
 
@@ -89,7 +79,3 @@ def test_limit_takes_the_first_of_each_class(pairs: list[tuple[int, int]], per_c
         assert [name for _, name in kept.images.entries] == [str(row) for row in expected]
         assert np.array_equal(kept.labels, labels[expected])
         assert splits is None or np.array_equal(kept.official, splits[expected])
-
-
-def test_splits_have_their_names() -> None:
-    assert SPLITS == ("train", "select", "test")

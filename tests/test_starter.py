@@ -1,4 +1,4 @@
-"""From a folder or zip of images to a first config; what tells that a folder has changed; who asks for labels."""
+"""A first config for a folder or zip of images, fingerprints of folders, and configs that need labels."""
 
 import zipfile
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_config_of_other_images_is_not_taken(tmp_path: Path) -> None:
         config_for(tmp_path / "$HOME x", None, tmp_path)
 
 
-def test_a_folder_tells_that_it_has_changed(tmp_path: Path) -> None:
+def test_a_changed_folder_has_another_fingerprint(tmp_path: Path) -> None:
     folder = grow(tmp_path / "photos", {"cat": 3, "dog/deep/deeper": 3})
     fingerprints = {fingerprint([str(folder)])}
 
@@ -73,7 +73,7 @@ def test_a_folder_tells_that_it_has_changed(tmp_path: Path) -> None:
     assert fingerprint([str(tmp_path / "gone")]) is None
 
 
-def test_labels_are_missed_before_any_work() -> None:
+def test_missing_labels_are_reported_before_any_work() -> None:
     config = load(Path(__file__).parents[1] / "config" / "config.yaml")
     asking = keys_that_need_labels(config, "digits")
     guided = "experiments.digits_dit.sample.samplers.heun10.guidance"

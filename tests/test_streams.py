@@ -56,7 +56,7 @@ def make(request: pytest.FixtureRequest, store: Path) -> Callable[..., Feed]:
 
 
 def rows(batch: Batch) -> np.ndarray:
-    """The rows of a batch's images, int64 (B,), after a look at all that they come with."""
+    """The rows of a batch's images, int64 (B,), after checking everything else in the batch."""
     assert torch.equal(batch.images, to_float(torch.from_numpy(PIXELS[batch.labels // 7])))
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.labels.dtype == batch.positions.dtype == torch.int64 and batch.augment is None
@@ -75,7 +75,7 @@ def test_an_epoch_holds_every_image_once(make, seed, window, epoch):
     seed=seeds, window=sizes, cuts=st.lists(st.integers(1, 2999), max_size=8, unique=True), first=st.integers(0, 9**9)
 )
 def test_images_are_the_same_however_positions_are_cut(make, seed, window, cuts, first):
-    """Over three epochs or so, from anywhere on; parts are read one after another, and by streams of their own."""
+    """Over about three epochs from any position, read by one stream, and by a new stream for every part."""
     whole = make(seed, window).read(first, first + 3000)
     rows(whole)
     assert torch.equal(whole.positions, torch.arange(first, first + 3000))
@@ -113,7 +113,7 @@ def test_the_order_in_memory_is_the_one_that_runs_were_trained_with():
 
 
 class Watched(TorchDispatchMode):
-    """Refuses what makes a GPU and its host wait for each other; all that a CPU has is called a GPU's here."""
+    """Refuses operations that would synchronise a GPU with its host, had the tensors been on one."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
@@ -222,7 +222,7 @@ def test_windows_are_of_few_chunks_and_each_chunk_is_read_once_an_epoch(sizes, w
 @settings(max_examples=15, deadline=None)
 @given(window=sizes, seed=seeds, step=st.integers(1, 700))
 def test_two_windows_are_in_memory(window, seed, step):
-    """Whenever a third one begins, another is let go of, also within one read."""
+    """Before a third one is started another is freed, also within one read."""
     alive, most, plain = weakref.WeakSet(), [], allocate
 
     def counted(*arguments: object) -> Rows:
@@ -243,8 +243,8 @@ def test_two_windows_are_in_memory(window, seed, step):
     assert max(most) <= 2
 
 
-def test_a_window_is_let_go_of_before_another_is_begun(monkeypatch):
-    """However fast the thread is that loads it; also where one read goes over several windows."""
+def test_a_window_is_freed_before_another_is_started(monkeypatch):
+    """However fast its loading thread is, and where one read spans several windows."""
     alive, plain = weakref.WeakSet(), window_stream.load_window
 
     def at_once(make: Callable[[Callable[[], bool]], Window]) -> Future[Window]:
@@ -276,7 +276,7 @@ def test_the_next_window_is_loaded_meanwhile():
 
 
 class Held(Numbers):
-    """Epoch 1 stops at every chunk until the gate is open."""
+    """Reads of epoch 1 block until the gate is open."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__(sizes)
@@ -290,8 +290,8 @@ class Held(Numbers):
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
-def test_a_window_that_nobody_waits_for_is_given_up(elsewhere):
-    """Because the reader has gone elsewhere, or has dropped the stream."""
+def test_loading_stops_when_nobody_needs_the_window(elsewhere):
+    """Because the reader has moved elsewhere, or the stream is gone."""
     before, chunks = set(threading.enumerate()), Held([1] * 50)
     source = WindowStream(chunks, 0, 50, CPU)
     source.read(0, 1)
@@ -306,7 +306,7 @@ def test_a_window_that_nobody_waits_for_is_given_up(elsewhere):
     assert [epoch for epoch, _ in chunks.reads].count(1) <= 1
 
 
-def test_an_interpreter_that_ends_waits_for_one_chunk_at_most():
+def test_the_interpreter_exits_after_at_most_one_chunk():
     """Each chunk of the window that is being loaded takes a second, all of them minutes."""
     code = """if True:
         import time

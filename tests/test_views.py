@@ -95,8 +95,8 @@ def test_views_are_made_where_the_images_are() -> None:
         assert apply(view, images, rows, 0).device.type == "meta"
 
 
-def test_a_views_label_tells_what_it_did() -> None:
-    """Undoing what the label tells gives the image back, where nothing fell out of it."""
+def test_labels_describe_what_views_did() -> None:
+    """Undoing what the label describes restores an image that lost nothing at its border."""
     images = torch.zeros(64, 8, 8, 1, dtype=torch.uint8)
     images[:, 3:5, 2:5] = torch.randint(1, 255, (64, 2, 3, 1), dtype=torch.uint8)
     rows = torch.arange(64)
