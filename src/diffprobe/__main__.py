@@ -13,8 +13,8 @@ from diffprobe.runtime.errors import UserError
 DEFAULT = "config/config.yaml"
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run one command. A UserError ends in its one line and exit status 1."""
+def parser() -> argparse.ArgumentParser:
+    """The command line; `function` of the parsed arguments runs the command."""
     parser = argparse.ArgumentParser(prog="diffprobe", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser(
@@ -60,7 +60,12 @@ def main(argv: list[str] | None = None) -> None:
     verify.add_argument(
         "--repair", action="store_true", help="remove damaged parts, so that the next run makes them again"
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command. A UserError ends in its one line and exit status 1."""
+    arguments = parser().parse_args(argv)
     try:
         arguments.function(arguments)
     except UserError as error:
