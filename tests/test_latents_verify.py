@@ -121,7 +121,7 @@ def test_a_store_is_verified_by_its_path(copy: Path, pictures: Path, capsys: pyt
     verify_paths([copy, copy / "zarr.json", pictures], repair=False)
     assert capsys.readouterr().out.count("every byte is as it was written") == 3
     flip(copy / SHARD, 1000)
-    with pytest.raises(UserError, match=r"train/moments/c/1/2/.*damaged.*\nto have it made again"):
+    with pytest.raises(UserError, match=r"train/moments/c/1/2/.*damaged.*\nto make it again"):
         verify_paths([copy], repair=False)
     with pytest.raises(UserError, match="removed; run the workflow again"):
         verify_paths([copy], repair=True)

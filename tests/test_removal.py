@@ -19,6 +19,7 @@ from diffprobe.evaluation.representation.chunks import MARK
 from diffprobe.evaluation.representation.featurestore import FOLDER, finish, write_block
 from diffprobe.latents.parts import receipts
 from diffprobe.runtime import leases
+from diffprobe.runtime.arrays import create_array, open_array
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, clear_partials, digest, read_json, write_json
 from diffprobe.runtime.locks import try_lock
@@ -178,7 +179,7 @@ def test_a_folder_is_not_ours_by_a_files_name(mark: str, tmp_path: Path, capsys:
 
 
 def hostile(copy: Path, **changes: object) -> None:
-    """The mark of a store with other attributes, its checksum made right again."""
+    """The manifest of a store with other attributes, its checksum made right again."""
     attributes = read_json(copy / "zarr.json")["attributes"] | changes
     del attributes["checksum"]
     attributes["checksum"] = digest(attributes)
@@ -186,7 +187,7 @@ def hostile(copy: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize("split", ["../../outside", "../latents.zarr/train", "mine", "train/../../../outside"])
-def test_a_mark_leads_to_no_file_outside(split: str, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_manifest_leads_to_no_file_outside(split: str, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A split's name is part of its files' names."""
     identity = read_json(copy / "zarr.json")["attributes"]["identity"]
     hostile(copy, counts={split: 10}, identity=identity | {"views": {split: [{"kind": "identity"}]}})
@@ -213,11 +214,34 @@ def test_a_mark_leads_to_no_file_outside(split: str, copy: Path, capsys: pytest.
         {"holds": "photos"},
     ],
 )
-def test_an_impossible_mark_is_refused_in_a_line(changes: dict, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_manifest_is_refused_in_a_line(
+    changes: dict, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hostile(copy, **changes)
     before = tree(copy.parent)
     assert "is not the mark of a latent store" in verify(capsys, copy)
     assert tree(copy.parent) == before
+
+
+@pytest.mark.parametrize(
+    "changes", [{"shape": [1, 2]}, {"shape": "8"}, {"about": None}, {"content": 5}, {"shape": None}]
+)
+def test_an_impossible_manifest_of_samples_is_refused_in_a_line(
+    changes: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "x.zarr"
+    samples.fill(store, 300, (2, 2, 1), {}, draw, lambda done: None)
+    (store / "images/c/1/0/0/0").unlink()
+    hostile(store, **changes)
+    before = tree(tmp_path)
+    assert "is left as it is" in verify(capsys, store)
+    assert tree(tmp_path) == before
+
+
+def test_an_array_of_endless_chunks_is_refused(tmp_path: Path) -> None:
+    create_array(str(tmp_path / "a"), shape=(10**12, 2), chunks=(1, 2), dtype="uint8")
+    with pytest.raises(UserError, match=r"a: cannot be opened \(its shape .* cannot be right\); mend it"):
+        open_array(tmp_path / "a", "mend it")
 
 
 def test_a_shard_behind_a_link_stays(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +254,7 @@ def test_a_shard_behind_a_link_stays(copy: Path, tmp_path: Path, capsys: pytest.
     assert tree(outside) == before
 
 
-def test_a_damaged_mark_of_ours_goes_alone(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_manifest_of_ours_goes_alone(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = read_json(copy / "zarr.json")
     root["attributes"]["scale"][0] += 1
     write_json(copy / "zarr.json", root)
@@ -243,7 +267,7 @@ def draw(start: int, stop: int) -> np.ndarray:
     return np.zeros((stop - start, 2, 2, 1), np.uint8)
 
 
-def test_samples_lose_their_mark_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_samples_lose_their_manifest_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = tmp_path / "x.zarr"
     samples.fill(store, 300, (2, 2, 1), {}, draw, lambda done: None)
     (store / "images/c/1/0/0/0").unlink()

@@ -23,7 +23,7 @@ def pixels(path: Path, *splits: str) -> Table:
     """Images of some splits as features, one copy: uint8 (1, N, H*W*C)."""
     data = images.read(path, splits)
     flat = data.images.reshape(1, len(data.images), -1)
-    return Table([SplitFeatures([flat], [None])], torch.from_numpy(data.labels), [flat.shape[2]])
+    return Table([SplitFeatures([flat])], torch.from_numpy(data.labels), [flat.shape[2]])
 
 
 def main(job: Job) -> None:

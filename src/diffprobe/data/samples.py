@@ -193,11 +193,12 @@ def open_samples(path: Path) -> SampleStore:
     """
     path = path.parent if path.name == ROOT else path
     attributes = read_manifest(path, FORMAT, "store of samples")
-    shape, array = attributes["shape"], open_array(path / "images", "delete the store and run again")
-    if [list(array.shape), array.dtype, array.chunks[0]] != [shape, np.uint8, min(CHUNK, shape[0])]:
+    array = open_array(path / "images", "delete the store and run again")
+    chunk = min(CHUNK, array.shape[0]) if array.ndim == 4 else None
+    if (list(array.shape), array.dtype, array.chunks[0]) != (attributes.get("shape"), np.uint8, chunk):
         layout = f"{array.dtype} {array.shape} in chunks of {array.chunks[0]}"
         raise UserError(f"{path}: its array of images is damaged ({layout}); delete the store and run again")
-    return SampleStore(path, attributes["about"], tuple(shape), attributes["content"], array)
+    return SampleStore(path, attributes.get("about", {}), array.shape, attributes.get("content", ""), array)
 
 
 def check(path: Path) -> list[str]:

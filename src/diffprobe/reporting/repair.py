@@ -1,6 +1,7 @@
 """What `verify --repair` may remove: files of stores that prove to be ours.
 
-Each kind of store has a typed model of its mark. Where that does not hold nothing is removed, whatever the names say.
+Each kind of store has a typed model of its manifest. Where that does not hold nothing is removed, whatever the names of
+the files are.
 """
 
 import json
@@ -21,33 +22,33 @@ from diffprobe.runtime.removal import remove_file, remove_store
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Mark(BaseModel):
+class Manifest(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class SamplesMark(Mark):
+class SamplesManifest(Manifest):
     """The attributes of a store of samples."""
 
     format: Literal["diffprobe samples 1"]  # samples.FORMAT
     about: dict[str, Any]
-    shape: Annotated[list[PositiveInt], Field(min_length=4, max_length=4)]
+    shape: Annotated[list[PositiveInt], Field(min_length=4, max_length=4)]  # (N, H, W, C)
     content: Sha256
 
 
-class LevelMark(Mark):
+class LevelEntry(Manifest):
     sigma: float | None
     log_snr: float | None
 
 
-class FeaturesMark(Mark):
+class FeaturesManifest(Manifest):
     """The features.json of a folder of features."""
 
-    levels: Annotated[dict[str, LevelMark], Field(min_length=1)]
+    levels: Annotated[dict[str, LevelEntry], Field(min_length=1)]
     config: dict[str, Any]
     content: str
 
 
-class ImagesMark(Mark):
+class ImagesManifest(Manifest):
     """The attributes of an image store."""
 
     classes: list[str]
@@ -56,9 +57,9 @@ class ImagesMark(Mark):
 
 
 def remove_samples(store: Path) -> bool:
-    """Remove the mark alone: whole chunks are kept when the store is filled again. False where it is not ours."""
+    """Remove the manifest alone: refilling the store keeps its whole chunks. False where it is not ours."""
     try:
-        SamplesMark.model_validate(recorded(store / ROOT, "attributes"))
+        SamplesManifest.model_validate(recorded(store / ROOT, "attributes"))
     except ValidationError:
         return False
     remove_file(store, ROOT)
@@ -66,9 +67,9 @@ def remove_samples(store: Path) -> bool:
 
 
 def remove_features(store: Path) -> bool:
-    """Remove a folder of features; False where its mark is not ours. UserError where it holds anything else."""
+    """Remove a folder of features; False where it is not ours. Raises UserError where it holds anything else."""
     try:
-        FeaturesMark.model_validate(recorded(store / MARK))
+        FeaturesManifest.model_validate(recorded(store / MARK))
     except ValidationError:
         return False
     remove_store(store, FOLDER)
@@ -78,20 +79,20 @@ def remove_features(store: Path) -> bool:
 def remove_images(store: Path) -> bool:
     """Remove an image store; False where the file is not ours.
 
-    UserError for a store without pixels: it may have lost the files themselves, which a new one would not bring back.
+    Raises UserError for a store without pixels: its own image files may be damaged, which a new store would not mend.
     """
     try:
         with h5py.File(store, "r") as file:
-            attributes = {name: file.attrs[name] for name in ImagesMark.model_fields}
-            ours = all(name in file for name in hdf5.ARRAYS)
+            attributes = {name: file.attrs[name] for name in ImagesManifest.model_fields}
+            if not all(name in file for name in hdf5.ARRAYS):
+                return False
             pixels = "images" in file
         attributes["classes"] = json.loads(attributes["classes"])
         attributes["content"] = attributes["content"].decode()
-        ImagesMark.model_validate(attributes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        ImagesManifest.model_validate(attributes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # whatever an HDF5 file of others may hold
         return False
-    if ours and not pixels:
-        raise UserError(f"{store}: is left as it is: its images lie in files of their own, put those right")
-    if ours:
-        remove_file(store.parent, store.name)
-    return ours
+    if not pixels:
+        raise UserError(f"{store}: is left as it is: it reads images from their own files; check those")
+    remove_file(store.parent, store.name)
+    return True

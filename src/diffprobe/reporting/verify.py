@@ -1,4 +1,4 @@
-"""Every byte of the stores read and compared with what was written; what is damaged is named, and removed if asked."""
+"""Read every byte of the stores and compare it with its checksum; name what is damaged, and remove it on request."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,13 +21,13 @@ from diffprobe.runtime.manifests import ROOT
 
 
 class Damage(NamedTuple):
-    """What is wrong with a store, a line each, and whether it was removed for the next run to make it again."""
+    """What is wrong with a store, one line each, and whether that was removed for the next run to make again."""
 
     lines: list[str]
     removed: bool = False
 
 
-WHOLE = Damage([])
+INTACT = Damage([])
 
 
 def verify(config: Config, repair: bool) -> None:
@@ -42,12 +42,12 @@ def verify(config: Config, repair: bool) -> None:
 
 
 def verify_paths(paths: Sequence[Path], repair: bool) -> None:
-    """The same for single stores, of any kind, wherever they lie."""
+    """The same for single stores of any kind, wherever they are."""
     end([of_path(path, repair) for path in paths], repair)
 
 
 def of_path(path: Path, repair: bool) -> Damage:
-    """A store by what is there. Raises UserError where no finished store of ours is."""
+    """Check one store, its kind recognised by its files. Raises UserError where there is no finished store."""
     folder = path.parent if path.name in (ROOT, MARK) else path
     if path.suffix == ".h5" and path.exists():
         return of_images(path, repair)
@@ -56,31 +56,31 @@ def of_path(path: Path, repair: bool) -> Damage:
     if (folder / ROOT).exists():
         kind = of_samples if (folder / "images").exists() else of_latents
         return kind(folder / ROOT, repair)
-    kinds = f"an images.h5, a folder with {ROOT} (of latents or samples) or with {MARK}"
-    raise UserError(f"{path}: no finished store here, which is {kinds}; run the workflow to have it made")
+    kinds = f"an images.h5, a folder with {ROOT} (latents or samples) or with {MARK} (features)"
+    raise UserError(f"{path}: no finished store here, expected {kinds}; run the workflow to make it")
 
 
 def end(damage: Iterable[Damage], repair: bool, others: Sequence[str] = ()) -> None:
-    """Raise UserError with all that is wrong: damage, and what is whole but not what it should be."""
+    """Raise UserError with all damage, and with `others`: stores that are intact but not those of the config."""
     damaged = [one for one in damage if one.lines]
     lines = [line for one in damaged for line in one.lines]
     if any(one.removed for one in damaged):
         lines.append("removed; run the workflow again")
     elif damaged and not repair:
-        lines.append("to have it made again: diffprobe verify --repair")
+        lines.append("to make it again: diffprobe verify --repair, then run the workflow")
     if lines or others:
         raise UserError("\n".join([*lines, *others]))
 
 
 def report(store: Path, check: Callable[[], list[str]], remove: Callable[[], bool] | None) -> Damage:
-    """The damage of one store, removed by `remove` where that is given; what is whole is printed."""
+    """The damage that `check` reports of one store, removed by `remove` if there is one; intact stores are printed."""
     try:
         lines = check()
     except UserError as error:  # it cannot even be opened
         lines = [str(error)]
     if not lines:
         print(f"{store}: every byte is as it was written")
-        return WHOLE
+        return INTACT
     lines = [line if line.startswith(str(store)) else f"{store}: {line}" for line in lines]
     if remove is None:
         return Damage(lines)
@@ -88,13 +88,13 @@ def report(store: Path, check: Callable[[], list[str]], remove: Callable[[], boo
         removed = remove()
     except UserError as error:
         return Damage([*lines, str(error)])
-    left = f"{store}: is left as it is, since nothing proves it a store of diffprobe; look at it and remove it yourself"
+    left = f"{store}: is left as it is, since nothing proves that diffprobe wrote it; check it and remove it yourself"
     return Damage(lines, True) if removed else Damage([*lines, left])
 
 
 def not_made(store: Path) -> Damage:
     print(f"{store}: not made yet")
-    return WHOLE
+    return INTACT
 
 
 def of_images(store: Path, repair: bool) -> Damage:
@@ -112,7 +112,7 @@ def of_latents(mark: Path, repair: bool) -> Damage:
 
 
 def of_another_config(config: Config, name: str) -> list[str]:
-    """A store that is whole, but not what the config asks for (or what its images and autoencoder are now)."""
+    """An intact store that is not the one of the config, or not of the present images and autoencoder."""
     layout = Layout(config.results)
     mark, images = Path(layout.latents(name)), Path(layout.images(config.latents[name].dataset))
     weights = Path(autoencoder_weights(config, config.latents[name].autoencoder))
@@ -126,7 +126,7 @@ def of_another_config(config: Config, name: str) -> list[str]:
 
 
 def sample_stores(config: Config) -> list[str]:
-    """The marks of all stores of generated images."""
+    """The manifests of all stores of generated images."""
     layout = Layout(config.results)
     return [
         layout.samples(name, kimg, sampler)
@@ -137,7 +137,6 @@ def sample_stores(config: Config) -> list[str]:
 
 
 def of_samples(mark: Path, repair: bool) -> Damage:
-    """Without its mark a store is filled again where it is damaged."""
     store = mark.parent
     if not mark.exists():
         return not_made(store)

@@ -3,6 +3,7 @@
 zarr itself reads a missing chunk as the fill value. Here that is damage, as a wrong checksum is, and named by its file.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,8 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from diffprobe.runtime.errors import UserError
 
+MOST_CHUNKS = 10**6  # of an array, 256 million samples for instance; metadata that says more is not believed
+
 
 def create_array(store: Any, **options: Any) -> zarr.Array:
     """A new array in a store of zarr's, with its `options`; not compressed, since pixels and latents hardly shrink."""
@@ -23,9 +26,12 @@ def create_array(store: Any, **options: Any) -> zarr.Array:
 def open_array(path: Path, remedy: str) -> zarr.Array:
     """An array on disk, for reading. Raises UserError, which ends in the remedy, where there is none."""
     try:
-        return zarr.open_array(str(path), mode="r")
+        array = zarr.open_array(str(path), mode="r")
+        if math.prod(map(len, chunk_ranges(array, ()))) > MOST_CHUNKS:
+            raise ValueError(f"its shape {array.shape} in chunks of {array.chunks} cannot be right")
     except Exception as error:  # damaged metadata may raise anything
         raise UserError(f"{path}: cannot be opened ({error}); {remedy}") from None
+    return array
 
 
 def read_array(array: zarr.Array, remedy: str, *selection: int | slice) -> np.ndarray:
