@@ -183,11 +183,12 @@ def samples(
 
 def distance(arguments: argparse.Namespace, drawn: np.ndarray, images: np.ndarray, where: torch.device) -> dict:
     """The Frechet distance of the samples to the images, by Inception's 768 features."""
-    from diffprobe.evaluation.generation.extractors.inception import inception
+    from diffprobe.config.extractors.inception import InceptionExtractor
+    from diffprobe.evaluation.generation import extractors
     from diffprobe.evaluation.generation.frechet import frechet_distance
     from diffprobe.evaluation.generation.moments import Moments
 
-    extractor = inception(DIMS, arguments.weights, where)
+    extractor = extractors.make(InceptionExtractor(kind="inception", dims=DIMS), arguments.weights, where)
 
     def moments(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = Moments(extractor.dim)

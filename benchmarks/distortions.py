@@ -16,19 +16,19 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
+from diffprobe.config.extractors.inception import InceptionExtractor
 from diffprobe.config.models import Metrics
 from diffprobe.data.imagesets import ImageSet, open_images
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
-from diffprobe.evaluation.generation.figures import figures
-from diffprobe.evaluation.generation.reference_sources import computed
-from diffprobe.evaluation.generation.statistics import Plan
+from diffprobe.evaluation.generation.figures import compute_figures
+from diffprobe.evaluation.generation.reference_sources import compute_reference
+from diffprobe.evaluation.generation.statistics import SubsetPlan
 from diffprobe.runtime.keyed import Key, normal
 
 NOISE = (4, 8, 16, 32, 64)  # deviation in grey levels
 BLUR = (0.5, 0.75, 1.0, 1.5, 2.0)  # deviation in pixels
 ASKED = ("fd", "sfid", "kid", "precision", "recall", "density", "coverage")
-OPTIONS = {"neighbours": 3, "wide_neighbours": 5}
 
 Change = Callable[[np.ndarray, int], np.ndarray]
 
@@ -37,25 +37,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Figures of noised and blurred images.")
     parser.add_argument("a", type=Path)
     parser.add_argument("b", type=Path)
-    parser.add_argument("--weights", help="Inception's (default: the public download)")
+    parser.add_argument("--weights", type=Path, help="Inception's (default: the public download)")
     parser.add_argument("--dims", type=int, default=2048)
     parser.add_argument("--images", type=int, default=25_000, help="of half B, and of its copies")
     parser.add_argument("--reference", type=int, default=25_000, help="images of half A")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = {"kind": "inception", "dims": arguments.dims}
-    extractor = extractors.make(config, arguments.weights, device)
+    settings = InceptionExtractor(kind="inception", dims=arguments.dims)
+    extractor = extractors.make(settings, arguments.weights, device)
     most = Metrics().subset
-    reference = computed(first(open_images(arguments.a), arguments.reference), extractor, most, device, 64)
+    reference = compute_reference(first(open_images(arguments.a), arguments.reference), extractor, most, device, 64)
     images = first(open_images(arguments.b), arguments.images)
     print(f"{extractor.name}, weights {extractor.weights[:12]}; reference: the first {reference.n:,} images of half A")
     header = ""
     for name, change in changes():
         begun = time.perf_counter()
-        plan = Plan(images.n, most)
+        plan = SubsetPlan(images.n, most)
         found = collect({"it": extractor}, changed(images, change), plan, ASKED, device)
         asked = [figure for figure in ASKED if figure != "sfid" or extractor.spatial]
-        rows = figures(asked, {"it": extractor}, {"it": reference}, found, OPTIONS)
+        rows = compute_figures(asked, {"it": extractor}, {"it": reference}, found, Metrics(), torch.device("cpu"))
         names = [row["evaluator"].removesuffix(f"_{extractor.name}") for row in rows]
         if not header:
             header = f"| half B | {' | '.join(names)} | seconds |\n|{'---|' * (len(names) + 2)}"

@@ -32,7 +32,7 @@ from diffprobe.training import checkpoints
 THEIRS = """
 import sys, torch
 from pathlib import Path
-from diffprobe.evaluation.generation.extractors import inception, weights
+from diffprobe.evaluation.generation.extractors import weights
 import pytorch_fid.inception as fid, pytorch_fid.fid_score as score
 file, dims = sys.argv.pop(1), int(sys.argv[sys.argv.index("--dims") + 1])
 if file:

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from diffprobe.evaluation.generation.extractors import Extractor, dinov2, make
+from diffprobe.config.extractors.dinov2 import DINOv2Extractor
+from diffprobe.evaluation.generation.extractors import FeatureExtractor, make
 from diffprobe.evaluation.generation.extractors.base import DEVIATION, MEAN
 from diffprobe.evaluation.generation.extractors.dinov2 import SIDE, meta_names, prepared
 from diffprobe.networks.dinov2 import HEAD, SIZES, DINOv2
@@ -21,8 +22,13 @@ from diffprobe.runtime.files import sha256
 
 WIDTH, DEPTH = 2 * HEAD, 2
 HUGGING_FACE_OFFSET = 1e-8
+CPU = torch.device("cpu")
 
 State = dict[str, Tensor]
+
+
+def dinov2(size: str, weights: Path | None) -> FeatureExtractor:
+    return make(DINOv2Extractor(kind="dinov2", size=size), weights, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +144,7 @@ def test_images_are_resized_as_pillow_does(height: int) -> None:
         return np.asarray(grown).clip(0, 255) / 255
 
     expected = np.stack([[resized(x[:, :, c].numpy()) for c in range(3)] for x in image])  # (2, 3, 224, 224)
-    found = prepared(image, "cpu").numpy() * np.reshape(DEVIATION, (3, 1, 1)) + np.reshape(MEAN, (3, 1, 1))
+    found = prepared(image, CPU).numpy() * np.reshape(DEVIATION, (3, 1, 1)) + np.reshape(MEAN, (3, 1, 1))
     assert np.abs(found - expected).max() < 1e-4  # a level of 8 bits is 4e-3
     assert (found.min(), found.max()) == pytest.approx((0, 1), abs=1e-6)
 
@@ -161,9 +167,9 @@ def test_metas_and_hugging_faces_files_give_the_same(transformers: ModuleType, t
     meta = metas(meta_names(safetensors.torch.load_file(file)), tmp_path)
     network = ours(file, offset=0.1)
     with torch.inference_mode():
-        expected = network(prepared(images(), "cpu"))
+        expected = network(prepared(images(), CPU))
     for path, read in ((file, file), (file.parent, file), (meta, meta)):
-        extractor = make({"kind": "dinov2", "size": "s"}, path, torch.device("cpu"))
+        extractor = dinov2("s", path)
         described = ("dinov2_vits14", WIDTH, sha256(read))
         assert (extractor.name, extractor.dim, extractor.weights) == described
         assert "bicubic to 224x224" in extractor.resize
@@ -171,7 +177,7 @@ def test_metas_and_hugging_faces_files_give_the_same(transformers: ModuleType, t
 
 
 def test_gray_is_repeated_and_halves_are_widened(tiny: State, tmp_path: Path) -> None:
-    extractor = dinov2("s", str(metas({name: value.half() for name, value in tiny.items()}, tmp_path)), "cpu")
+    extractor = dinov2("s", metas({name: value.half() for name, value in tiny.items()}, tmp_path))
     gray = images(channels=1)
     found = extractor.apply(gray).pooled
     assert (found.dtype, found.shape) == (torch.float32, (2, WIDTH))
@@ -180,7 +186,7 @@ def test_gray_is_repeated_and_halves_are_widened(tiny: State, tmp_path: Path) ->
         extractor.apply(images(channels=4))
 
 
-def refused(message: str, make_extractor: Callable[[], Extractor], name: str) -> None:
+def refused(message: str, make_extractor: Callable[[], FeatureExtractor], name: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         make_extractor()
     assert name in str(error.value)
@@ -206,13 +212,13 @@ def test_unfit_files_end_in_one_line(change: str, tiny: State, tmp_path: Path, m
     monkeypatch.setitem(SIZES, "b", (7, DEPTH))
     message, put_in, left_out = CHANGES[change]
     state = {name: value for name, value in (tiny | put_in).items() if name not in left_out}
-    refused(message, lambda: dinov2("s", str(metas(state, tmp_path)), "cpu"), "dinov2.pth")
+    refused(message, lambda: dinov2("s", metas(state, tmp_path)), "dinov2.pth")
 
 
 def test_what_cannot_be_read_ends_in_one_line(tmp_path: Path) -> None:
-    refused("cannot be read", lambda: dinov2("l", str(tmp_path), "cpu"), "model.safetensors")
-    refused("cannot be read", lambda: dinov2("l", str(tmp_path / "none.pth"), "cpu"), "none.pth")
-    refused("expected a .safetensors or .pth file", lambda: dinov2("l", str(tmp_path / "x.bin"), "cpu"), "x.bin")
+    refused("cannot be read", lambda: dinov2("l", tmp_path), "model.safetensors")
+    refused("cannot be read", lambda: dinov2("l", tmp_path / "none.pth"), "none.pth")
+    refused("expected a .safetensors or .pth file", lambda: dinov2("l", tmp_path / "x.bin"), "x.bin")
 
 
 def test_offline_download_names_the_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,4 +229,4 @@ def test_offline_download_names_the_remedies(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("torch.hub.urlopen", offline)
     place = "dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth cannot be had"
     message = rf"{place}.*hub/checkpoints/dinov2_vitb14_pretrain.pth.*`weights:`"
-    refused(message, lambda: dinov2("b", None, "cpu"), "dinov2_vitb14")
+    refused(message, lambda: dinov2("b", None), "dinov2_vitb14")

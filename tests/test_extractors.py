@@ -10,12 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffprobe.evaluation.generation.extractors import classifier, inception
+from diffprobe.config.extractors.inception import InceptionExtractor
+from diffprobe.evaluation.generation.extractors import FeatureExtractor, make
+from diffprobe.evaluation.generation.extractors.classifier import extractor_of
+from diffprobe.networks.classifier import SmallClassifier
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 
 State = dict[str, Tensor]
 BN_EPS = 1e-3
+CPU = torch.device("cpu")
+
+
+def inception(dims: int, weights: Path | None) -> FeatureExtractor:
+    return make(InceptionExtractor(kind="inception", dims=dims), weights, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -110,22 +118,22 @@ def test_folded_and_unfolded_files_give_pytorch_fids_features(
     expected = pytorch_fid(state, images(), monkeypatch)
     assert expected.std(0).mean() > 0.02 * expected.mean()  # what `close` allows is far below the signal
     for path in (unfolded, folded):
-        extractor = inception(768, str(path), "cpu")
+        extractor = inception(768, path)
         features = extractor.apply(images()).pooled
         assert (extractor.name, extractor.dim, extractor.weights) == ("inception_768", 768, sha256(path))
         assert features.dtype == torch.float32
         assert features.shape == (2, 768)
         assert close(features, expected)
-    assert close(inception(64, str(unfolded), "cpu").apply(images()).pooled, functional_64(state, images()))
+    assert close(inception(64, unfolded).apply(images()).pooled, functional_64(state, images()))
 
 
 def test_real_file_gives_pytorch_fids_features(real_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = safetensors.torch.load_file(real_weights)
-    extractor = inception(768, str(real_weights), "cpu")
+    extractor = inception(768, real_weights)
     assert close(extractor.apply(images()).pooled, pytorch_fid(state, images(), monkeypatch))
-    assert close(inception(64, str(real_weights), "cpu").apply(images()).pooled, functional_64(state, images()))
+    assert close(inception(64, real_weights).apply(images()).pooled, functional_64(state, images()))
     with pytest.raises(UserError, match=r"lack Mixed_7a.branch3x3_1.conv.weight") as error:
-        inception(2048, str(real_weights), "cpu")
+        inception(2048, real_weights)
     assert "\n" not in str(error.value)
 
 
@@ -133,12 +141,12 @@ def test_gray_is_repeated_and_a_partial_file_serves_only_its_dims(unfolded: Path
     state = torch.load(unfolded, weights_only=True)
     path = tmp_path / "start.safetensors"
     safetensors.torch.save_file({name: state[name] for name in state if "Mixed" not in name}, path)
-    apply = inception(192, str(path), "cpu").apply
+    apply = inception(192, path).apply
     gray = images(channels=1)
     assert torch.equal(apply(gray).pooled, apply(gray.expand(-1, -1, -1, 3)).pooled)
     for dims, missing in ((768, "Mixed_5b.branch1x1.conv.weight"), (2048, "Mixed_5b.branch1x1.conv.weight")):
         with pytest.raises(UserError, match=f"dims {dims} lack {missing}"):
-            inception(dims, str(path), "cpu")
+            inception(dims, path)
 
 
 class Unsafe:
@@ -152,7 +160,7 @@ def test_bad_weights_end_in_one_line(tmp_path: Path) -> None:
              "weights.h5": "expected a .safetensors or .pth file"}  # fmt: skip
     for name, message in cases.items():
         with pytest.raises(UserError, match=message) as error:
-            inception(64, str(tmp_path / name), "cpu")
+            inception(64, tmp_path / name)
         assert name in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -166,27 +174,25 @@ def test_offline_download_names_the_remedies(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(
         UserError, match=r"Name or service not known.*hub/checkpoints/pt_inception.*`weights:`"
     ) as error:
-        inception(2048, None, "cpu")
+        inception(2048, None)
     assert "\n" not in str(error.value)
     assert error.value.__suppress_context__
     assert not list(tmp_path.rglob("*.p*")), "a broken download is left behind"
 
 
-class Means(nn.Module):
-    """A classifier whose features are the channel means; in training mode they would be zero."""
-
-    dim = 3
+class Means(SmallClassifier):
+    """A classifier whose features are the channel means."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(3, 2)
+        super().__init__(3, 2)
+        self.dim, self.head = 3, nn.Linear(3, 2)
 
     def features(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3)) * (not self.training)
+        return x.mean((2, 3))
 
 
 def test_classifier_gets_images_from_minus_one_to_one() -> None:
     white_and_black = torch.stack([torch.full((4, 4, 3), 255), torch.zeros(4, 4, 3)]).to(torch.uint8)
-    extractor = classifier(Means(), "hash", "cpu")
+    extractor = extractor_of(Means(), "classifier", "hash", CPU)
     assert (extractor.name, extractor.dim, extractor.weights) == ("classifier", 3, "hash")
     assert torch.equal(extractor.apply(white_and_black).pooled, torch.tensor([[1.0] * 3, [-1.0] * 3]))

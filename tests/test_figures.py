@@ -8,14 +8,15 @@ import scipy
 import torch
 from numpy.testing import assert_allclose
 
+from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES, extractor_of, figure_name, figure_of, promised_figure
-from diffprobe.evaluation.generation.extractors import Extractor, Features
-from diffprobe.evaluation.generation.figures import figures
+from diffprobe.evaluation.generation.extractors import FeatureExtractor, Features
+from diffprobe.evaluation.generation.figures import compute_figures
 from diffprobe.evaluation.generation.frechet import frechet_distance
 from diffprobe.evaluation.generation.kernel import kernel_distance, squared_mmd, subset_size
 from diffprobe.evaluation.generation.manifold import manifold
 from diffprobe.evaluation.generation.reference import Reference
-from diffprobe.evaluation.generation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.runtime.errors import UserError
 
 
@@ -148,53 +149,54 @@ def test_names_say_how_many_images() -> None:
         ("fid", None), ("fid", 50_000), ("kid", 359), None, None]  # fmt: skip
 
 
-def collected(n: int, name: str = "inception_2048", seed: int = 0, shift: float = 0.0) -> tuple[Extractor, Statistics]:
+def collected(
+    n: int, name: str = "inception_2048", seed: int = 0, shift: float = 0.0
+) -> tuple[FeatureExtractor, Statistics]:
     drawn = shift + torch.randn(3, n, 4, generator=torch.Generator().manual_seed(seed))
-    extractor = Extractor(name, 4, "hash", "none", lambda _: Features(*drawn), spatial=4, classes=4)
-    found = Statistics(Plan(n, 60), extractor, FIGURES)
-    found.update(0, Features(*drawn))
-    return extractor, found
+    extractor = FeatureExtractor(name, 4, "hash", "none", lambda _: Features(*drawn), spatial=4, classes=4)
+    statistics = Statistics(SubsetPlan(n, 60), extractor, FIGURES)
+    statistics.update(0, Features(*drawn))
+    return extractor, statistics
 
 
-def told(asked: list[str] | str, name: str = "inception_2048", **without: None) -> dict[str, dict]:
+def measure(request: list[str] | str, name: str = "inception_2048", **without: None) -> dict[str, dict]:
     extractor, samples = collected(100, name)
     _, real = collected(150, seed=1, shift=0.3)
     spatial = real.spatial.mu, real.spatial.sigma
-    held = {"n": 150, "spatial": spatial, "features": real.subset.features} | without
-    reference = Reference("real", real.moments.mu, real.moments.sigma, **held)
-    options = {"neighbours": 3, "wide_neighbours": 5}
-    rows = figures(asked, {"e": extractor}, {"e": reference}, {"e": samples}, options)
+    parts = {"n": 150, "spatial": spatial, "features": real.subset.features} | without
+    reference = Reference("real", real.moments.mu, real.moments.sigma, **parts)
+    rows = compute_figures(request, {"e": extractor}, {"e": reference}, {"e": samples}, Metrics(), torch.device("cpu"))
     assert {row["extractor"] for row in rows} == {"e"}
     return {row["evaluator"]: row for row in rows}
 
 
 def test_all_figures_of_one_pass() -> None:
-    found = told("all")
+    rows = measure("all")
     subset = [f"{figure}60_inception_2048" for figure in ("precision", "recall", "density", "coverage", "kid")]
     whole = [f"{figure}100_inception_2048" for figure in ("fid", "sfid", "is")]
-    assert sorted(found) == sorted(subset + whole)
-    for name, row in found.items():
+    assert sorted(rows) == sorted(subset + whole)
+    for name, row in rows.items():
         assert row["images"] == (60 if name in subset else 100)
         assert (row["spread"] is not None) == name.startswith("kid")
     _, samples = collected(100)
     _, real = collected(150, seed=1, shift=0.3)
     distance = frechet_distance(real.moments.mu, real.moments.sigma, samples.moments.mu, samples.moments.sigma)
-    assert_allclose(found["fid100_inception_2048"]["value"], distance, rtol=1e-12)
-    other = told("all", "dinov2")
+    assert_allclose(rows["fid100_inception_2048"]["value"], distance, rtol=1e-12)
+    other = measure("all", "dinov2")
     assert "fd100_dinov2" in other and not any(name.startswith("fid") for name in other)
 
 
-def test_what_cannot_be_told_is_left_out_of_all_and_refused_by_name() -> None:
-    assert sorted(told("all", features=None, spatial=None)) == ["fid100_inception_2048", "is100_inception_2048"]
-    for asked, without, line in (
-        ("kid", {"features": None}, "kid cannot be told: real holds no images"),
-        ("sfid", {"spatial": None}, "sfid cannot be told: real holds no mu_s"),
-        ("fid50k", {}, "fid50k is asked for, but 100 images are there: ask for fid100, or bring 50,000 images"),
-        ("kid100", {}, "kid100 is asked for, but 60 images are in the subset"),
+def test_unavailable_figures_are_left_out_of_all_and_refused_by_name() -> None:
+    assert sorted(measure("all", features=None, spatial=None)) == ["fid100_inception_2048", "is100_inception_2048"]
+    for figure, without, line in (
+        ("kid", {"features": None}, "kid is unavailable: real holds no images"),
+        ("sfid", {"spatial": None}, "sfid is unavailable: real holds no mu_s"),
+        ("fid50k", {}, "fid50k needs 50,000 images, but there are 100: request fid100, or provide 50,000 images"),
+        ("kid100", {}, "kid100 needs 100 images, but the subset has 60"),
     ):
         with pytest.raises(UserError, match=line) as error:
-            told([asked], **without)
+            measure([figure], **without)
         assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="FID is of inception_2048 and nothing else"):
-        told(["fid"], "inception_768")
-    assert list(told(["fid100", "fd"])) == ["fid100_inception_2048"]
+    with pytest.raises(UserError, match="FID is defined by inception_2048 alone"):
+        measure(["fid"], "inception_768")
+    assert list(measure(["fid100", "fd"])) == ["fid100_inception_2048"]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from diffprobe.data.imagesets import ImageSet
 from diffprobe.data.pixels import to_float, to_uint8
-from diffprobe.evaluation.generation.extractors import Extractor, Features
-from diffprobe.evaluation.generation.reconstruction import Reconstruction, likenesses, reconstructed
+from diffprobe.evaluation.generation.extractors import FeatureExtractor, Features
+from diffprobe.evaluation.generation.reconstruction import Reconstruction, reconstruct, similarities
 from diffprobe.evaluation.generation.ssim import ssim
 from diffprobe.networks.autoencoder import Codec, psnr
 
@@ -62,8 +62,8 @@ def test_ssim_of_equal_images_is_one_and_small_ones_have_none() -> None:
     torch.testing.assert_close(ssim(x, x), torch.ones(3, dtype=torch.float64))
     with pytest.raises(ValueError, match="SSIM takes 11 or more"):
         ssim(x[..., 1:], x[..., 1:])
-    assert list(likenesses(11, None)[0]) == ["psnr", "ssim"]
-    measures, without = likenesses(8, nn.Identity())
+    assert list(similarities(11, None)[0]) == ["psnr", "ssim"]
+    measures, without = similarities(8, nn.Identity())
     assert list(measures) == ["psnr"]
     assert without == ["ssim takes images of 11 pixels or more", "lpips takes images of 16 pixels or more"]
 
@@ -83,14 +83,14 @@ class Same(nn.Module):
         return self.share * z
 
 
-def extractor(name: str) -> Extractor:
+def extractor(name: str) -> FeatureExtractor:
     """Five features of an image's channels: fewer images than that make no covariance of full rank."""
 
     def apply(x: Tensor) -> Features:
         means = x.float().mean(dim=(1, 2))  # (B, 3)
         return Features(torch.cat([means, means[:, :2] ** 2 / 100], dim=1))
 
-    return Extractor(name, 5, "0", "none", apply)
+    return FeatureExtractor(name, 5, "0", "none", apply)
 
 
 def measured(pixels: np.ndarray, share: float = 1.0, batch: int = 4, **more: object) -> tuple[Reconstruction, Tensor]:
@@ -98,9 +98,9 @@ def measured(pixels: np.ndarray, share: float = 1.0, batch: int = 4, **more: obj
     n, size, _, channels = pixels.shape
     codec = Codec(Same(share), **{"size": size, "channels": channels, **more}, image=(channels, size, size))
     made = {"ours": extractor("classifier"), "theirs": extractor("inception_2048")}
-    found = Reconstruction(codec, likenesses(codec.size, None)[0], made, n, CPU, batch=3)
+    found = Reconstruction(codec, similarities(codec.size, None)[0], made, n, CPU, batch=3)
     whole = ImageSet("pixels", n, pixels.shape[1:], lambda start, stop: pixels[start:stop], dict)
-    return found, torch.cat([torch.stack(pair) for pair in reconstructed(whole, found, batch)], dim=1)
+    return found, torch.cat([torch.stack(pair) for pair in reconstruct(whole, found, batch)], dim=1)
 
 
 @pytest.mark.parametrize("n", [3, 10])
@@ -133,7 +133,7 @@ def test_figures_are_those_of_the_whole_and_no_batch_changes_them() -> None:
 
 
 def test_the_distance_is_at_the_datasets_size() -> None:
-    """Repeated pixels come back as they were; likenesses are at the autoencoder's size."""
+    """Repeated pixels come back as they were; similarities are at the autoencoder's size."""
     found, pairs = measured(images(6, size=8), size=16, resize="repeat")
     rows = {row["evaluator"]: row for row in found.rows()}
     assert pairs.shape == (2, 6, 16, 16, 3) and "ssim" in rows

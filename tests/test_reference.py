@@ -10,9 +10,9 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from diffprobe.data.imagesets import open_images
-from diffprobe.evaluation.generation.extractors import Extractor, Features
-from diffprobe.evaluation.generation.reference import name, read, write
-from diffprobe.evaluation.generation.reference_sources import brought, computed
+from diffprobe.evaluation.generation.extractors import FeatureExtractor, Features
+from diffprobe.evaluation.generation.reference import file_name, read, write
+from diffprobe.evaluation.generation.reference_sources import compute_reference, import_reference
 from diffprobe.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def toy(images: Tensor) -> Features:
     return Features(x.mean((1, 2)), x[:, :, 0].flatten(1))
 
 
-TOY = Extractor("toy", 3, "hash of the weights", "none", toy, spatial=12)
+TOY = FeatureExtractor("toy", 3, "hash of the weights", "none", toy, spatial=12)
 
 
 def pictures(n: int = 60, seed: int = 0) -> np.ndarray:
@@ -41,7 +41,7 @@ def npz(tmp_path: Path) -> Path:
 def test_what_is_kept_comes_back_and_is_what_pytorch_fid_reads(npz: Path, tmp_path: Path) -> None:
     from pytorch_fid.fid_score import compute_statistics_of_path
 
-    found = computed(open_images(npz), TOY, **OPTIONS)
+    found = compute_reference(open_images(npz), TOY, **OPTIONS)
     write(tmp_path / "reference.npz", found)
     again = read(tmp_path / "reference.npz", TOY)
     features = pictures().astype(np.float64).mean((1, 2))
@@ -60,24 +60,24 @@ def test_names_follow_content(npz: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "copy.npz", arr_0=pictures())
     np.savez(tmp_path / "other.npz", arr_0=pictures(seed=1))
     here, copy, other = (open_images(tmp_path / f"{part}.npz").identity for part in ("images", "copy", "other"))
-    first = name(here, 20, TOY)
-    assert first == name(copy, 20, TOY) and first.startswith("toy-")
-    others = [name(other, 20, TOY), name(here, 10, TOY)]
-    others += [name(here, 20, replace(TOY, **{key: "another"})) for key in ("weights", "resize")]
+    first = file_name(here, 20, TOY)
+    assert first == file_name(copy, 20, TOY) and first.startswith("toy-")
+    others = [file_name(other, 20, TOY), file_name(here, 10, TOY)]
+    others += [file_name(here, 20, replace(TOY, **{key: "another"})) for key in ("weights", "resize")]
     assert len({first, *others}) == 5
 
 
 def test_statistics_of_others_are_read(tmp_path: Path) -> None:
     """pytorch-fid's and EDM's form: mu and sigma. ADM's: the map's besides, and some of the images."""
-    ours = computed(images_of(tmp_path), TOY, **OPTIONS)
+    ours = compute_reference(images_of(tmp_path), TOY, **OPTIONS)
     plain = {"mu": ours.mu, "sigma": ours.sigma}
     np.savez(tmp_path / "plain.npz", **plain)
-    found = brought(tmp_path / "plain.npz", TOY, **OPTIONS)
+    found = import_reference(tmp_path / "plain.npz", TOY, **OPTIONS)
     assert (found.n, found.spatial, found.features, found.origin) == (None, None, None, "plain.npz")
     assert np.array_equal(found.sigma, ours.sigma) and len(found.about["sha256"]) == 64
     adm = plain | dict(zip(("mu_s", "sigma_s"), ours.spatial, strict=True)) | {"arr_0": pictures()[:30]}
     np.savez(tmp_path / "adm.npz", **adm)
-    found = brought(tmp_path / "adm.npz", TOY, **OPTIONS)
+    found = import_reference(tmp_path / "adm.npz", TOY, **OPTIONS)
     assert found.features.shape == (20, 3) and np.array_equal(found.spatial[1], ours.spatial[1])
     write(tmp_path / "kept.npz", found)
     again = read(tmp_path / "kept.npz", TOY)
@@ -90,7 +90,7 @@ def images_of(folder: Path):
 
 
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
-    ours = computed(images_of(tmp_path), TOY, **OPTIONS)
+    ours = compute_reference(images_of(tmp_path), TOY, **OPTIONS)
     write(tmp_path / "own.npz", ours)
     np.savez(tmp_path / "wide.npz", mu=np.zeros(2048), sigma=np.eye(2048))
     np.savez(tmp_path / "infinite.npz", mu=np.array([0, 1, np.inf]), sigma=np.eye(3))
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
     }
     for file, line in cases.items():
         with pytest.raises(UserError, match=line) as error:
-            brought(tmp_path / file, TOY, **OPTIONS)
+            import_reference(tmp_path / file, TOY, **OPTIONS)
         assert file in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(UserError, match="weights of its extractor is hash of the weights, here it is another"):
         read(tmp_path / "own.npz", replace(TOY, weights="another"))

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES
 from diffprobe.evaluation.generation.autosave import Autosave
-from diffprobe.evaluation.generation.extractors import Extractor, Features
-from diffprobe.evaluation.generation.measuring import Measure
+from diffprobe.evaluation.generation.extractors import FeatureExtractor, Features
+from diffprobe.evaluation.generation.inception_score import InceptionScore, splits_of
+from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.moments import Moments
-from diffprobe.evaluation.generation.scores import Scores, splits_of
-from diffprobe.evaluation.generation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.runtime.errors import UserError
 
 
@@ -73,7 +74,7 @@ def test_scores_equal_torch_fidelity() -> None:
     expected = isc_features_to_metric(logits, splits=10, shuffle=False)
     split = torch.tensor([max(i for i in range(10) if i * 1003 // 10 <= row) for row in range(1003)])
     for batch in (1, 7, 1003):
-        scores = Scores(10, 12)
+        scores = InceptionScore(10, 12)
         for rows, part in zip(logits.split(batch), split.split(batch), strict=True):
             scores.update(rows, part)
         mean, spread = scores.score()
@@ -85,7 +86,7 @@ def test_scores_of_extremes() -> None:
     """Sure and evenly spread over K classes: K. The same for every image, or one class alone: 1."""
     sure = 1000 * torch.eye(5).repeat(20, 1)
     for logits, expected in ((sure, 5), (torch.zeros(100, 5), 1), (sure[:1].repeat(100, 1), 1)):
-        scores = Scores(1, 5)
+        scores = InceptionScore(1, 5)
         scores.update(logits, torch.zeros(100, dtype=torch.int64))
         mean, spread = scores.score()
         assert mean == pytest.approx(expected, rel=1e-9) and spread is None
@@ -96,7 +97,7 @@ def test_scores_of_extremes() -> None:
 
 N = 230
 FEATURES = Features(*torch.randn(3, N, 6, generator=torch.Generator().manual_seed(2)).unbind())
-EXTRACTOR = Extractor("toy", 6, "hash", "none", lambda _: FEATURES, spatial=6, classes=6)
+EXTRACTOR = FeatureExtractor("toy", 6, "hash", "none", lambda _: FEATURES, spatial=6, classes=6)
 
 
 def some(start: int, stop: int) -> Features:
@@ -104,10 +105,10 @@ def some(start: int, stop: int) -> Features:
 
 
 def taken(batch: int, start: int = 0, stop: int = N, most: int = 50) -> Statistics:
-    found = Statistics(Plan(N, most), EXTRACTOR, FIGURES)
+    statistics = Statistics(SubsetPlan(N, most), EXTRACTOR, FIGURES)
     for at in range(start, stop, batch):
-        found.update(at, some(at, min(at + batch, stop)))
-    return found
+        statistics.update(at, some(at, min(at + batch, stop)))
+    return statistics
 
 
 def same(a: Statistics, b: Statistics, rtol: float = 1e-12) -> None:
@@ -132,7 +133,7 @@ def test_a_stop_changes_no_bit(tmp_path: Path) -> None:
     for stop in (0, 40, 230):
         saved = Autosave(tmp_path / "state.safetensors", "of this", seconds=0)
         saved.offer({name: taken(10, 0, stop) for name in ("toy", "other")})
-        after = {name: Statistics(Plan(N, 50), EXTRACTOR, FIGURES) for name in ("toy", "other")}
+        after = {name: Statistics(SubsetPlan(N, 50), EXTRACTOR, FIGURES) for name in ("toy", "other")}
         assert Autosave(saved.path, "of something else", 0).restore(after) == 0
         assert saved.restore(after) == stop
         for at in range(stop, N, 10):
@@ -144,40 +145,39 @@ def test_a_stop_changes_no_bit(tmp_path: Path) -> None:
 
 
 def test_the_subset_is_fixed_and_drawn_evenly() -> None:
-    """Images sorted by class: each is met in the subset as often as its share tells."""
-    plan = Plan(100_000, 10_000)
+    """Of images sorted by class, each class is in the subset in proportion to its share."""
+    plan = SubsetPlan(100_000, 10_000)
     assert sorted(plan.places.tolist()) == list(range(100_000))
     chosen = torch.nonzero(plan.places < 10_000).flatten()
     assert len(chosen) == 10_000
     counts = torch.bincount(chosen // 10_000, minlength=10)
     assert counts.min() > 880 and counts.max() < 1120  # four standard deviations
-    assert torch.equal(Plan(100_000, 500).places, plan.places)
-    assert Plan(30, 50).subset == 30
+    assert torch.equal(SubsetPlan(100_000, 500).places, plan.places)
+    assert SubsetPlan(30, 50).subset == 30
 
 
-def test_only_what_is_asked_for_is_collected() -> None:
-    lean = Statistics(Plan(N, 50), EXTRACTOR, ["fd"])
+def test_only_what_the_figures_need_is_collected() -> None:
+    lean = Statistics(SubsetPlan(N, 50), EXTRACTOR, ["fd"])
     lean.update(0, some(0, N))
     assert lean.spatial is None and lean.scores is None and lean.subset.features is None
     assert_allclose(lean.moments.mu, taken(N).moments.mu)
 
 
-def test_what_was_saved_under_other_weights_is_not_taken_up(tmp_path: Path) -> None:
-    """A classifier that was trained anew has the same config, but its features are others."""
-    config = {"row": {}, "figures": "all", "metrics": {"subset": 50, "neighbours": 3, "wide_neighbours": 5}}
+def test_statistics_saved_under_other_weights_are_ignored(tmp_path: Path) -> None:
+    """A classifier that is trained again has the same config, but other features."""
 
-    def saved(extractor: Extractor, of: str = "these") -> Autosave:
-        measure = Measure(config, {"toy": extractor}, {}, torch.device("cpu"))
-        return measure.autosave(tmp_path / "state.safetensors", of, 0)
+    def saved(extractor: FeatureExtractor, of: str = "these") -> Autosave:
+        measurement = Measurement("all", Metrics(subset=50), {"toy": extractor}, {}, torch.device("cpu"))
+        return measurement.autosave(tmp_path / "state.safetensors", of, 0)
 
     saved(EXTRACTOR).offer({"toy": taken(10, 0, 40)})
-    empty = {"toy": Statistics(Plan(N, 50), EXTRACTOR, FIGURES)}
+    empty = {"toy": Statistics(SubsetPlan(N, 50), EXTRACTOR, FIGURES)}
     assert saved(replace(EXTRACTOR, weights="others")).restore(empty) == 0
     assert saved(EXTRACTOR, "other images").restore(empty) == 0
     assert saved(EXTRACTOR).restore(empty) == 40
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
-    found = Statistics(Plan(N, 50), EXTRACTOR, ["precision"])
+    statistics = Statistics(SubsetPlan(N, 50), EXTRACTOR, ["precision"])
     with pytest.raises(UserError, match="toy has features that are not finite for some of images 20 to 22"):
-        found.update(20, Features(torch.tensor([[0.0] * 6, [float("nan")] * 6, [0.0] * 6])))
+        statistics.update(20, Features(torch.tensor([[0.0] * 6, [float("nan")] * 6, [0.0] * 6])))

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from diffprobe.__main__ import main
+from diffprobe.config.extractors.torchscript import TorchScriptExtractor
 from diffprobe.config.load import load
-from diffprobe.evaluation.generation.extractors import Extractor, make, torchscript
+from diffprobe.evaluation.generation.extractors import FeatureExtractor, make
 from diffprobe.plan import job_arguments
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
@@ -81,8 +82,9 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def extractor(folder: Path, name: str, **config: object) -> Extractor:
-    return torchscript(CONFIG | {"weights": str(folder / f"{name}.v-1.pt")} | config, "cpu")
+def extractor(folder: Path, name: str, **config: object) -> FeatureExtractor:
+    settings = TorchScriptExtractor(**CONFIG | {"weights": str(folder / f"{name}.v-1.pt")} | config)
+    return make(settings, None, torch.device("cpu"))
 
 
 def images(height: int = 4, channels: int = 3) -> Tensor:
@@ -145,9 +147,8 @@ def test_arguments_reach_the_network(saved: Path) -> None:
 
 
 def test_make_prefers_the_file_that_is_given(saved: Path) -> None:
-    found = make(CONFIG, saved / "Corners.v-1.pt", torch.device("cpu"))
-    also = make(CONFIG | {"weights": str(saved / "Corners.v-1.pt")}, None, torch.device("cpu"))
-    assert found.identity == also.identity
+    replaced = make(TorchScriptExtractor(**CONFIG), saved / "Corners.v-1.pt", torch.device("cpu"))
+    assert replaced.identity == extractor(saved, "Corners").identity
 
 
 def test_a_file_runs_only_where_it_is_trusted(saved: Path, capsys: pytest.CaptureFixture) -> None:

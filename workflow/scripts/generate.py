@@ -3,43 +3,45 @@
 Config: sample (images, keep, seed, sampler, weights), generation (row, extractors, figures, metrics). Inputs:
 weights, autoencoder where the model sees latents, reference.NAME, weights.NAME (of extractors). Options: draw and
 batch, images drawn and measured at a time; autosave, seconds.
-A killed job goes on from its last autosave, with the same figures.
+A killed job resumes from its last autosave, with the same figures.
 """
 
 import torch
 
 from diffprobe.data import samples
 from diffprobe.evaluation.generation.autosave import Autosave
-from diffprobe.evaluation.generation.collect import begin, take
-from diffprobe.evaluation.generation.measuring import Measure
+from diffprobe.evaluation.generation.collect import new_statistics, update
+from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.evaluation.sampling import Drawing
+from diffprobe.plan.arguments import GenerationArgument
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
 
-def measured(
-    job: Job, measure: Measure, drawing: Drawing, kept: samples.SampleStore, saved: Autosave
+def collect(
+    job: Job, measurement: Measurement, drawing: Drawing, kept: samples.SampleStore, saved: Autosave
 ) -> dict[str, Statistics]:
-    """The statistics of all images: those that are kept as they are read back, the others as they are drawn."""
+    """The statistics of all images: the kept ones as they are read back, the others as they are drawn."""
     n, step, batch = job.config["sample"]["images"], int(job.options["draw"]), int(job.options["batch"])
-    found = begin(measure.extractors, measure.plan(n), measure.figures)
-    start = saved.restore(found)
+    statistics = new_statistics(measurement.extractors, measurement.plan(n), measurement.figures)
+    start = saved.restore(statistics)
     while start < n:
-        of_kept = start < kept.shape[0]
-        stop = min(start + step, kept.shape[0] if of_kept else n)
-        images = torch.from_numpy(kept.read(start, stop)) if of_kept else drawing.images(start, stop)
-        take(found, measure.extractors, start, images, job.device, batch)
+        is_kept = start < kept.shape[0]
+        stop = min(start + step, kept.shape[0] if is_kept else n)
+        images = torch.from_numpy(kept.read(start, stop)) if is_kept else drawing.images(start, stop)
+        update(statistics, measurement.extractors, start, images, job.device, batch)
         start = stop
-        saved.offer(found)
+        saved.offer(statistics)
         job.progress.update(start)
-    return found
+    return statistics
 
 
 def main(job: Job) -> None:
     config, keep = job.config["sample"], job.config["sample"]["keep"]
-    measure = Measure.of(job.config["generation"], job.named("weights"), job.named("reference"), job.device)
-    measure.plan(config["images"])  # refuses before anything is drawn
+    argument = GenerationArgument.model_validate(job.config["generation"])
+    measurement = Measurement.load(argument, job.named("weights"), job.named("reference"), job.device)
+    measurement.plan(config["images"])  # refuses before anything is drawn
     drawing = Drawing.of(
         config, job.input("weights"), job.optional("autoencoder"), int(job.options["draw"]), job.device
     )
@@ -47,12 +49,13 @@ def main(job: Job) -> None:
     store = drawing.fill(job.output("samples").parent, keep, job.progress.update)
     about = drawing.about | {"images": config["images"]}
     path = job.output("rows").with_suffix(".part.safetensors")
-    saved = measure.autosave(path, about, float(job.options["autosave"]))
-    found = measured(job, measure, drawing, store, saved)
+    saved = measurement.autosave(path, about, float(job.options["autosave"]))
+    statistics = collect(job, measurement, drawing, store, saved)
     drawing.write_strip(job.output("strip"), keep)
-    write_json(job.output("rows"), {"rows": measure.rows(found)})
+    write_json(job.output("rows"), {"rows": [argument.row | row for row in measurement.rows(statistics)]})
     job.write_receipt("samples_receipt", images=keep, samples=drawing.about)
-    job.write_receipt(figures=measure.about(found), samples=about, images_per_second=round(job.progress.rate, 1))
+    rate = round(job.progress.rate, 1)
+    job.write_receipt(figures=measurement.about(statistics), samples=about, images_per_second=rate)
     saved.clear()
 
 

@@ -1,10 +1,11 @@
-"""Whether samples are copies: the training images nearest to each, and how much nearer the first is than the second.
+"""Check samples for memorisation: the training images nearest to each, and how much nearer the first is than the next.
 
 Config: row, images, shown, neighbours, splits. Inputs: images, and samples; without samples the figures are those of
-the dataset's own `test` images, which are no copies. Outputs: rows, and pairs for the plot where asked.
+the dataset's own `test` images, which are not copies. Outputs: rows, and pairs for the plot if it is wanted.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,39 +21,40 @@ from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    config, (training, asked) = job.config, opened(job)
-    queries = asked.read(0, min(config["images"], asked.n))  # uint8 (M, H, W, C)
+    config, (training, query_set) = job.config, open_sets(job)
+    queries = query_set.read(0, min(config["images"], query_set.n))  # uint8 (M, H, W, C)
     job.progress.start(training.n, "images")
     k = min(max(config["neighbours"], 2), training.n)
-    distances, found = nearest(torch.from_numpy(queries), watched(job, training), k, job.device)
+    distances, rows = nearest(torch.from_numpy(queries), reporting_batches(job, training), k, job.device)
     ratio = ratios(distances).numpy()  # (M,)
-    write_json(job.output("rows"), {"rows": figures(config, ratio)})
+    write_json(job.output("rows"), {"rows": figure_rows(config["row"], "+".join(config["splits"]), ratio)})
     if "pairs" in job.outputs:
-        write_pairs(job, training, queries, ratio, distances.numpy(), found)
-    about = {"asked": asked.identity, "training": training.identity, "training_images": training.n}
+        write_pairs(job, training, queries, ratio, distances.numpy(), rows)
+    about = {"asked": query_set.identity, "training": training.identity, "training_images": training.n}
     job.write_receipt(images=len(queries), memorised_below=MEMORISED, **about)
 
 
 def write_pairs(
-    job: Job, training: ImageSet, queries: np.ndarray, ratio: np.ndarray, distances: np.ndarray, found: torch.Tensor
+    job: Job, training: ImageSet, queries: np.ndarray, ratio: np.ndarray, distances: np.ndarray, rows: torch.Tensor
 ) -> None:
-    """For the plot: the images of the smallest ratios (M,), and those nearest to each; `found` are rows (M, k)."""
+    """For the plot: the images of the smallest ratios (M,), and those nearest to each, by their rows (M, k)."""
     config = job.config
     shown = np.argsort(ratio, kind="stable")[: config["shown"]]  # (n,)
-    near = found[shown, : config["neighbours"]].tolist()  # (n, neighbours)
+    nearest_rows = rows[shown, : config["neighbours"]].tolist()  # (n, neighbours)
+    nearest_images = [np.concatenate([training.read(row, row + 1) for row in near]) for near in nearest_rows]
     with atomic(job.output("pairs")) as partial:
         np.savez(
             partial,
             kind="generated" if "samples" in job.inputs else "test images",
             queries=queries[shown],
-            found=np.stack([np.concatenate([training.read(row, row + 1) for row in rows]) for rows in near]),
+            found=np.stack(nearest_images),
             ratios=ratio[shown],
             distances=distances[shown, : config["neighbours"]] / queries[0].size ** 0.5,  # root mean square
         )
 
 
-def opened(job: Job) -> tuple[ImageSet, ImageSet]:
-    """The training images, and those to look for. UserError where there is no second nearest."""
+def open_sets(job: Job) -> tuple[ImageSet, ImageSet]:
+    """The training images, and the queries. UserError where there is no second nearest."""
     store = job.input("images")
     channels = describe(store)["channels"]
     training = open_images(store, splits=job.config["splits"], channels=channels)
@@ -63,8 +65,8 @@ def opened(job: Job) -> tuple[ImageSet, ImageSet]:
     return training, open_images(store, splits=["test"], channels=channels)
 
 
-def watched(job: Job, training: ImageSet) -> Iterator[np.ndarray]:
-    """All training images in batches uint8 (B, H, W, C); the job's progress tells how many have been seen."""
+def reporting_batches(job: Job, training: ImageSet) -> Iterator[np.ndarray]:
+    """All training images in batches uint8 (B, H, W, C), with their number reported as the job's progress."""
     done = 0
     for batch in batches(training, CHUNK):
         yield batch
@@ -72,12 +74,14 @@ def watched(job: Job, training: ImageSet) -> Iterator[np.ndarray]:
         job.progress.update(done)
 
 
-def figures(config: dict, ratio: np.ndarray) -> list[dict]:
-    """The two rows of ratios (M,): their median, and the share below MEMORISED."""
-    common = config["row"] | {"split": "+".join(config["splits"]), "images": len(ratio), "extractor": "pixels"}
+def figure_rows(row: dict[str, Any], splits: str, ratio: np.ndarray) -> list[dict[str, Any]]:
+    """Rows of results for ratios (M,): their median, and the share below MEMORISED."""
+    common = row | {"split": splits, "images": len(ratio), "extractor": "pixels"}
     values = {"nearest_ratio": np.median(ratio), "memorised": np.mean(ratio < MEMORISED)}
-    named = {figure_name(figure, len(ratio), "pixels"): float(value) for figure, value in values.items()}
-    return [common | {"evaluator": name, "value": value} for name, value in named.items()]
+    return [
+        common | {"evaluator": figure_name(figure, len(ratio), "pixels"), "value": float(value)}
+        for figure, value in values.items()
+    ]
 
 
 if __name__ == "__main__":

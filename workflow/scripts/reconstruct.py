@@ -1,8 +1,8 @@
-"""How well an autoencoder gives back images that it has not seen, those of `test`, and some pairs for the eye: PSNR,
-SSIM, LPIPS where its weights are there, and the Frechet distance by the extractors that samples are measured with.
+"""How well an autoencoder reconstructs images that it has not seen, those of `test`: PSNR, SSIM, LPIPS if its weights
+are cached, the Fréchet distance by the extractors that samples are measured with, and some pairs to look at.
 
-Config: latents, dataset, extractors (by name). Inputs: images; autoencoder; weights.NAME of extractors; vgg,
-weights for LPIPS. Options: images, those that the autoencoder takes at once; batch, those that an extractor takes. The
+Config: latents, dataset, extractors (by name). Inputs: images; autoencoder; weights.NAME of extractors; vgg, weights
+for LPIPS. Options: images, those that the autoencoder takes at once; batch, those that an extractor takes. The
 posterior's mean is decoded.
 """
 
@@ -11,9 +11,10 @@ import torch
 
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation import extractors
-from diffprobe.evaluation.generation.reconstruction import Reconstruction, likenesses, reconstructed
+from diffprobe.evaluation.generation.reconstruction import Reconstruction, reconstruct, similarities
 from diffprobe.evaluation.model import load_codec
 from diffprobe.networks.perceptual import LPIPS, available
+from diffprobe.plan.arguments import parse_extractor
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run
 
@@ -21,7 +22,7 @@ SHOWN = 64  # pairs that are kept for the plot
 
 
 def make_perceptual(job: Job) -> LPIPS | None:
-    """LPIPS, but nothing is downloaded for it: half a gigabyte is fetched only where a training asks for it."""
+    """LPIPS, if its weights are here: half a gigabyte is downloaded only for a training that needs it."""
     file, missing = available(job.optional("vgg"), download=False)
     if file is None:
         print(missing, file=job.log)
@@ -34,24 +35,29 @@ def main(job: Job) -> None:
     height, width, channels = images.shape
     codec, _ = load_codec(job.input("autoencoder"), device, (channels, height, width))
     perceptual, weights = make_perceptual(job), job.named("weights")
-    measures, without = likenesses(codec.size, perceptual)
-    for line in without:
+    measures, too_small = similarities(codec.size, perceptual)
+    for line in too_small:
         print(f"{line}, the autoencoder's have {codec.size}: left out", file=job.log)
-    made = {name: extractors.make(found, weights.get(name), device) for name, found in config["extractors"].items()}
-    found = Reconstruction(codec, measures, made, images.n, device, int(job.options["batch"]))
+    loaded = {
+        name: extractors.make(parse_extractor(entry), weights.get(name), device)
+        for name, entry in config["extractors"].items()
+    }
+    reconstruction = Reconstruction(codec, measures, loaded, images.n, device, int(job.options["batch"]))
     pairs: list[torch.Tensor] = []
     job.progress.start(images.n, "images")
-    for pair in reconstructed(images, found, int(job.options["images"])):
+    for pair in reconstruct(images, reconstruction, int(job.options["images"])):
         if sum(shown.shape[1] for shown in pairs) < SHOWN:
             pairs.append(torch.stack(pair).cpu())  # uint8 (2, B, S, S, C)
-        job.progress.update(found.done)
+        job.progress.update(reconstruction.done)
     row = {"dataset": config["dataset"], "split": "test", "latents": config["latents"]}
     with atomic(job.output("pairs")) as partial:
         np.savez(partial, images=torch.cat(pairs, dim=1)[:, :SHOWN].numpy())  # uint8 (2, n, S, S, C)
-    write_json(job.output("rows"), {"rows": [row | told for told in found.rows()]})
-    known = {name: extractor.identity for name, extractor in made.items()}
+    write_json(job.output("rows"), {"rows": [row | measured for measured in reconstruction.rows()]})
+    identities = {name: extractor.identity for name, extractor in loaded.items()}
     lpips = perceptual.sha256 if "lpips" in measures else "absent"
-    job.write_receipt(images=images.n, lpips=lpips, extractors=known, images_per_second=round(job.progress.rate, 1))
+    job.write_receipt(
+        images=images.n, lpips=lpips, extractors=identities, images_per_second=round(job.progress.rate, 1)
+    )
 
 
 if __name__ == "__main__":

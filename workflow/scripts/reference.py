@@ -1,7 +1,7 @@
 """A dataset's reference statistics under one extractor: over the images that generators may see.
 
 Config: extractor, subset, splits. Inputs: images; weights of the extractor; brought, statistics made elsewhere.
-Options: batch; autosave; kept, the folder where statistics lie by content, for every run that needs the same.
+Options: batch; autosave, seconds; kept, the folder of statistics named by content, which all runs share.
 """
 
 from pathlib import Path
@@ -9,40 +9,41 @@ from pathlib import Path
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.autosave import Autosave
-from diffprobe.evaluation.generation.extractors import Extractor
-from diffprobe.evaluation.generation.reference import Reference, name, read, write
-from diffprobe.evaluation.generation.reference_sources import brought, computed
+from diffprobe.evaluation.generation.extractors import FeatureExtractor
+from diffprobe.evaluation.generation.reference import Reference, file_name, read, write
+from diffprobe.evaluation.generation.reference_sources import compute_reference, import_reference
+from diffprobe.plan.arguments import parse_extractor
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.locks import exclusive
 
 
-def of_images(job: Job, extractor: Extractor, **options) -> Reference:
-    """Taken from where they lie by content, and put there first where they do not."""
+def shared_reference(job: Job, extractor: FeatureExtractor, subset: int, batch: int) -> Reference:
+    """From the shared folder, where it is computed first unless it is there."""
     images = open_images(job.input("images"), splits=job.config["splits"])
-    kept = Path(job.options["kept"]) / name(images.identity, options["most"], extractor)
+    kept = Path(job.options["kept"]) / file_name(images.identity, subset, extractor)
     if kept.exists():
-        job.say(f"takes {kept}, computed before")
+        job.say(f"uses {kept}, computed before")
         return read(kept, extractor)
     saved = Autosave(kept.with_suffix(".part.safetensors"), kept.name, float(job.options["autosave"]))
     job.progress.start(images.n, "images")
     waits = f"waits: another process ({{}}) computes {kept}"
     with exclusive(kept.with_suffix(".lock"), lambda owner: job.say(waits.format(owner))):
         if not kept.exists():
-            origin = "+".join(job.config["splits"])
-            write(kept, computed(images, extractor, report=job.progress.update, origin=origin, saved=saved, **options))
+            origin, report = "+".join(job.config["splits"]), job.progress.update
+            write(kept, compute_reference(images, extractor, subset, job.device, batch, report, origin, saved))
         saved.clear()
     return read(kept, extractor)
 
 
 def main(job: Job) -> None:
-    extractor = extractors.make(job.config["extractor"], job.optional("weights"), job.device)
-    options = {"most": job.config["subset"], "device": job.device, "batch": int(job.options["batch"])}
+    subset, batch = job.config["subset"], int(job.options["batch"])
+    extractor = extractors.make(parse_extractor(job.config["extractor"]), job.optional("weights"), job.device)
     if "brought" in job.inputs:
-        found = brought(job.input("brought"), extractor, **options)
+        reference = import_reference(job.input("brought"), extractor, subset, job.device, batch)
     else:
-        found = of_images(job, extractor, **options)
-    write(job.output("reference"), found)
-    job.write_receipt(images=found.n, extractor=extractor.identity, origin=found.origin, about=found.about)
+        reference = shared_reference(job, extractor, subset, batch)
+    write(job.output("reference"), reference)
+    job.write_receipt(images=reference.n, extractor=extractor.identity, origin=reference.origin, about=reference.about)
 
 
 if __name__ == "__main__":

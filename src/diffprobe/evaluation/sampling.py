@@ -40,7 +40,9 @@ def draw(model: Model, sampler: dict[str, Any], rows: Tensor, seed: int, watch: 
     def denoise(x: Tensor, level: Level, label: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            return made.process.denoise(model.network, x, level.of(x), Condition(label))[0].float()
+            clean, _ = made.process.denoise(model.network, x, level.of(x), Condition(label))
+        assert clean is not None  # it is so only for `features_only`
+        return clean.float()
 
     def noise(step: int) -> Tensor:
         return normal(Key(seed, "sample/step"), rows, model.shape, step)

@@ -7,6 +7,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from diffprobe.config.evaluators import Evaluator
+from diffprobe.config.extractors import Extractor
+from diffprobe.config.extractors.classifier import ClassifierExtractor
+from diffprobe.config.models import Metrics
 from diffprobe.config.probing import Crop
 
 
@@ -72,3 +75,19 @@ class EvaluatorArgument:
         """From an entry of `job_arguments.evaluators`. Raises pydantic's ValidationError for an unknown kind."""
         settings: Evaluator = Evaluator.model_validate({**entry, "combine": []})
         return cls(settings, CellSelection.model_validate(entry))
+
+
+class GenerationArgument(Argument):
+    """How samples are measured."""
+
+    row: dict[str, Any]  # columns that all rows of the results share
+    extractors: dict[str, dict[str, Any]]
+    figures: list[str] | Literal["all"]
+    metrics: Metrics
+
+
+def parse_extractor(entry: Mapping[str, Any]) -> Extractor:
+    """An extractor from `job_arguments.extractor`. Raises pydantic's ValidationError for an unknown kind."""
+    if set(entry) == {"kind"}:  # trained by the workflow: its weights, an input of their own, say the rest
+        return ClassifierExtractor.model_construct(**entry)
+    return Extractor.model_validate(entry)

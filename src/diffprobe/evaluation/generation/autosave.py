@@ -1,4 +1,4 @@
-"""Statistics of a pass that takes hours, saved as they grow: a killed job goes on, to the same last digit."""
+"""Statistics of a long pass, saved as it goes: a killed job resumes with the same result, bit for bit."""
 
 import time
 from collections.abc import Mapping
@@ -12,36 +12,35 @@ from diffprobe.runtime.files import atomic
 
 
 class Autosave:
-    """`identity` tells what the statistics are of: those of something else are not taken up."""
+    """A file for the statistics of one pass. `identity` names the pass: a file of another one is ignored."""
 
     def __init__(self, path: Path, identity: str, seconds: float) -> None:
         self.path, self.identity, self.seconds = path, identity, seconds
-        self.last = time.monotonic()
+        self.last_saved = time.monotonic()
 
-    def restore(self, found: Mapping[str, Statistics]) -> int:
-        """Fill empty statistics (by extractor) with what was saved; how many images that is, 0 without any."""
+    def restore(self, statistics: Mapping[str, Statistics]) -> int:
+        """Fill empty statistics (by extractor) from the file; returns the number of images in them, 0 without one."""
         try:
             with safe_open(self.path, "pt") as file:
                 if (file.metadata() or {}).get("identity") != self.identity:
                     return 0
-                saved = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         except (FileNotFoundError, SafetensorError):
             return 0
-        for name, statistics in found.items():
+        for name, empty in statistics.items():
             prefix = f"{name}/"
-            own = {key.removeprefix(prefix): value for key, value in saved.items() if key.startswith(prefix)}
-            statistics.restore(own)
-        return next(iter(found.values())).n
+            empty.restore({key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)})
+        return next(iter(statistics.values())).n
 
-    def offer(self, found: Mapping[str, Statistics]) -> None:
+    def offer(self, statistics: Mapping[str, Statistics]) -> None:
         """Save if the last time is long enough ago; cheap to call after every batch."""
-        if time.monotonic() < self.last + self.seconds:
+        if time.monotonic() < self.last_saved + self.seconds:
             return
-        state = {f"{name}/{key}": x for name, statistics in found.items() for key, x in statistics.state().items()}
+        tensors = {f"{name}/{key}": x.contiguous() for name, of in statistics.items() for key, x in of.state().items()}
         with atomic(self.path) as partial:
-            save_file({key: x.contiguous() for key, x in state.items()}, partial, {"identity": self.identity})
-        self.last = time.monotonic()
+            save_file(tensors, partial, {"identity": self.identity})
+        self.last_saved = time.monotonic()
 
     def clear(self) -> None:
-        """Nothing is left to go on with."""
+        """Remove the file of a pass that is finished."""
         self.path.unlink(missing_ok=True)

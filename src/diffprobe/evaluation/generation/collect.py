@@ -1,4 +1,4 @@
-"""One pass over images through one or several extractors, by one process or by several."""
+"""One pass over images through one or several extractors."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -7,37 +7,39 @@ from torch import Tensor
 
 from diffprobe.data.imagesets import ImageSet, batches
 from diffprobe.evaluation.generation.autosave import Autosave
-from diffprobe.evaluation.generation.extractors import Extractor
-from diffprobe.evaluation.generation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.extractors import FeatureExtractor
+from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 
 BATCH = 64
 
 
-def begin(extractors: Mapping[str, Extractor], plan: Plan, figures: Collection[str]) -> dict[str, Statistics]:
+def new_statistics(
+    extractors: Mapping[str, FeatureExtractor], plan: SubsetPlan, figures: Collection[str]
+) -> dict[str, Statistics]:
     """Empty statistics for each extractor, by its name in the config."""
     return {name: Statistics(plan, extractor, figures) for name, extractor in extractors.items()}
 
 
-def take(
-    found: Mapping[str, Statistics],
-    extractors: Mapping[str, Extractor],
+def update(
+    statistics: Mapping[str, Statistics],
+    extractors: Mapping[str, FeatureExtractor],
     start: int,
     images: Tensor,
     device: torch.device,
     batch: int = BATCH,
 ) -> None:
-    """Take in images start, start + 1, ..., uint8 (B, H, W, C), under every extractor; `batch` of them in a pass."""
+    """Add images start, start + 1, ..., uint8 (B, H, W, C), to the statistics of each extractor, `batch` in a pass."""
     for part in images.split(batch):
         on_device = part.to(device)
         for name, extractor in extractors.items():
-            found[name].update(start, extractor.apply(on_device))
+            statistics[name].update(start, extractor.apply(on_device))
         start += len(part)
 
 
 def collect(
-    extractors: Mapping[str, Extractor],
+    extractors: Mapping[str, FeatureExtractor],
     images: ImageSet,
-    plan: Plan,
+    plan: SubsetPlan,
     figures: Collection[str],
     device: torch.device,
     *,
@@ -47,16 +49,16 @@ def collect(
     report: Callable[[int], object] = lambda done: None,
     saved: Autosave | None = None,
 ) -> dict[str, Statistics]:
-    """Statistics of images start..stop, read once. `plan` is of all the images; `batch` changes nothing.
+    """Statistics of images start .. stop, each read once. `plan` is of all images; `batch` changes no figure.
 
-    `report` hears how many images are done; those that a killed pass has `saved` are not gone through again.
+    `report` is called with the number of finished images; a pass that was killed goes on from what it has `saved`.
     """
-    found = begin(extractors, plan, figures)
-    row = start + (saved.restore(found) if saved else 0)
+    statistics = new_statistics(extractors, plan, figures)
+    row = start + (saved.restore(statistics) if saved else 0)
     for part in batches(images, batch, row, stop):
-        take(found, extractors, row, torch.from_numpy(part), device)
+        update(statistics, extractors, row, torch.from_numpy(part), device)
         row += len(part)
         report(row - start)
         if saved:
-            saved.offer(found)
-    return found
+            saved.offer(statistics)
+    return statistics

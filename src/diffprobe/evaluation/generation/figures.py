@@ -1,139 +1,159 @@
 """From the statistics of two sets of images to the figures of generation. A name always says over how many images."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import torch
 
+from diffprobe.config.models import Metrics
 from diffprobe.config.names import OF_SUBSET, count_name, figure_name, promised_figure
-from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.extractors import FeatureExtractor
 from diffprobe.evaluation.generation.frechet import frechet_distance
 from diffprobe.evaluation.generation.kernel import SUBSETS, kernel_distance, subset_size
 from diffprobe.evaluation.generation.manifold import manifold, refuse_few_neighbours
 from diffprobe.evaluation.generation.reference import Reference
-from diffprobe.evaluation.generation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.runtime.errors import UserError
 
-FID = "inception_2048"  # FID is the Frechet distance of these features and of nothing else
+FID = "inception_2048"  # FID is the Fréchet distance of these features and of no others
 MANIFOLD = ("precision", "recall", "density", "coverage")
-ALL = ("fd", "sfid", "kid", "is", *MANIFOLD)  # `all`: as far as extractor and reference can tell
+ALL = ("fd", "sfid", "kid", "is", *MANIFOLD)  # `all`: those that extractor and reference allow
 
-Asked = Sequence[str] | str  # [fid50k, kid] or "all"
-Options = Mapping[str, int]  # neighbours (precision, recall) and wide_neighbours (density, coverage)
-Found = tuple[float, float | None]  # a value, its spread where it has one
-
-
-def wanted(asked: Asked) -> tuple[str, ...]:
-    """The figures that a config asks for, without the numbers of images that it may state."""
-    return ALL if asked == "all" else tuple(dict.fromkeys(promised_figure(text)[0] for text in asked))
+Request = Sequence[str] | Literal["all"]  # [fid50k, kid] or "all"
+Value = tuple[float, float | None]  # a figure, with its spread where it has one
 
 
-def figures(
-    asked: Asked,
-    extractors: Mapping[str, Extractor],
+class FigureRow(TypedDict):
+    """A row of results."""
+
+    extractor: str
+    evaluator: str
+    value: float
+    spread: float | None
+    images: int
+
+
+def figure_names(request: Request) -> tuple[str, ...]:
+    """The requested figures, without the numbers of images that a request may name."""
+    return ALL if request == "all" else tuple(figure for figure, _ in parsed(request))
+
+
+def parsed(request: Request) -> list[tuple[str, int | None]]:
+    """Figures requested by name, each with its number of images or None. Raises UserError for no figure's name."""
+    pairs: dict[str, int | None] = {}
+    for text in () if request == "all" else request:
+        pair = promised_figure(text)
+        if pair is None:
+            raise UserError(f"{text}: no such figure; there are {', '.join(ALL)}, fid")
+        pairs.setdefault(*pair)
+    return list(pairs.items())
+
+
+def compute_figures(
+    request: Request,
+    extractors: Mapping[str, FeatureExtractor],
     references: Mapping[str, Reference],
-    samples: Mapping[str, Statistics],
-    options: Options,
-    device: torch.device | str = "cpu",
-) -> list[dict[str, Any]]:
-    """Rows of results (extractor, evaluator, value, spread, images): each figure that each extractor can tell.
+    statistics: Mapping[str, Statistics],
+    metrics: Metrics,
+    device: torch.device,
+) -> list[FigureRow]:
+    """Every requested figure by each extractor that allows it.
 
     Extractors, references and statistics go by the extractors' names in the config. Raises UserError as `refuse`.
     """
-    for found in samples.values():
-        refuse(asked, extractors, references, found.plan, options)
-    rows = []
+    rows: list[FigureRow] = []
     for name, extractor in extractors.items():
-        told = [figure for figure in wanted(asked) if not lacking(figure, extractor, references[name])]
-        found = of_one(told, extractor, references[name], samples[name], options, device)
-        rows += [{"extractor": name} | row for row in found]
+        samples, reference = statistics[name], references[name]
+        refuse(request, extractors, references, samples.plan, metrics)
+        available = [figure for figure in figure_names(request) if not lacking(figure, extractor, reference)]
+        values: dict[str, Value] = {}
+        by_label: dict[str, FigureRow] = {}  # fd and fid may have the same label
+        for figure in available:
+            if figure not in values:
+                values |= compute(figure, reference, samples, metrics, device)
+            (value, spread), n = values[figure], image_count(figure, samples.plan)
+            label = figure_name(printed(figure, extractor), n, extractor.name)
+            by_label[label] = FigureRow(extractor=name, evaluator=label, value=value, spread=spread, images=n)
+        rows += by_label.values()
     return rows
 
 
-def refuse(
-    asked: Asked,
-    extractors: Mapping[str, Extractor],
-    references: Mapping[str, Reference],
-    plan: Plan,
-    options: Options,
-) -> None:
-    """What can be known to be in vain before hours are spent on it; references may be yet to come.
-
-    Raises UserError where a figure is asked for by name that no extractor can tell, or over another number of images
-    than there are, and where images are too few.
-    """
-    refuse_untold(asked, extractors, references)
-    refuse_other_numbers(asked, plan)
-    for name, reference in references.items():
-        told = [figure for figure in wanted(asked) if not lacking(figure, extractors[name], reference)]
-        if set(told) & set(OF_SUBSET):
-            refuse_few(told, len(reference.features), plan.subset, options)
-
-
-def refuse_few(told: Collection[str], real: int, fake: int, options: Options) -> None:
-    """Figures that compare so many real and generated images one by one need some of both."""
-    if "kid" in told and subset_size(real, fake) < 2:
-        raise UserError(f"kid needs 4 images of each kind, here are {real} real and {fake} generated: bring more")
-    if set(told) & set(MANIFOLD):
-        refuse_few_neighbours(real, fake, options["neighbours"], options["wide_neighbours"])
+def compute(
+    figure: str, reference: Reference, samples: Statistics, metrics: Metrics, device: torch.device
+) -> dict[str, Value]:
+    """A figure that lacks nothing, and those that come with it at no cost."""
+    match figure:
+        case "fd" | "fid":
+            value = frechet_distance(reference.mu, reference.sigma, samples.moments.mu, samples.moments.sigma)
+            return {"fd": (value, None), "fid": (value, None)}
+        case "sfid":
+            assert reference.spatial is not None and samples.spatial is not None
+            return {figure: (frechet_distance(*reference.spatial, samples.spatial.mu, samples.spatial.sigma), None)}
+        case "is":
+            assert samples.scores is not None
+            return {figure: samples.scores.score()}
+    assert reference.features is not None and samples.subset.features is not None
+    real, fake = reference.features.to(device), samples.subset.features.to(device)
+    if figure == "kid":
+        return {figure: kernel_distance(real, fake)}
+    balls = manifold(real, fake, metrics.neighbours, metrics.wide_neighbours)
+    return {name: (getattr(balls, name), None) for name in MANIFOLD}
 
 
-def refuse_untold(asked: Asked, extractors: Mapping[str, Extractor], references: Mapping[str, Reference]) -> None:
-    """A figure that is asked for by name must be told by one extractor at least; references may be yet to come."""
-    for figure in wanted(asked) if asked != "all" else ():
-        why = [lacking(figure, extractor, references.get(name)) for name, extractor in extractors.items()]
-        if all(why):
-            raise UserError(f"{figure} cannot be told: {'; '.join(why)}")
-
-
-def of_one(
-    told: Sequence[str],
-    extractor: Extractor,
-    reference: Reference,
-    samples: Statistics,
-    options: Options,
-    device: torch.device | str,
-) -> list[dict[str, Any]]:
-    """The rows of one extractor, each name once."""
-    found: dict[str, Found] = {}
-    rows: dict[str, dict[str, Any]] = {}
-    for figure in told:
-        if figure not in found:
-            found |= computed(figure, reference, samples, options, device)
-        (value, spread), n = found[figure], images_of(figure, samples.plan)
-        name = figure_name(printed(figure, extractor), n, extractor.name)
-        rows[name] = {"evaluator": name, "value": value, "spread": spread, "images": n}
-    return list(rows.values())
-
-
-def printed(figure: str, extractor: Extractor) -> str:
-    """The Frechet distance is called fid where it is one, and only there."""
+def printed(figure: str, extractor: FeatureExtractor) -> str:
+    """The figure's name in results: the Fréchet distance is called fid where it is one, and only there."""
     return ("fid" if extractor.name == FID else "fd") if figure in ("fd", "fid") else figure
 
 
-def images_of(figure: str, plan: Plan) -> int:
-    """Over how many generated images a figure is."""
+def image_count(figure: str, plan: SubsetPlan) -> int:
+    """The number of generated images that a figure is computed over."""
     return plan.subset if figure in OF_SUBSET else plan.n
 
 
-def refuse_other_numbers(asked: Asked, plan: Plan) -> None:
-    """`fid50k` is a promise: over another number of images it is another figure."""
-    for text in () if asked == "all" else asked:
-        figure, number = promised_figure(text)
-        has = images_of(figure, plan)
-        where = "there" if has == plan.n else "in the subset"
-        if number not in (None, has):
+# --- what is refused before hours are spent on it -------------------------------------------------------------
+
+
+def refuse(
+    request: Request,
+    extractors: Mapping[str, FeatureExtractor],
+    references: Mapping[str, Reference],
+    plan: SubsetPlan,
+    metrics: Metrics,
+) -> None:
+    """Raises UserError for figures that no extractor allows, or over another number of images, or over too few.
+
+    References that are not computed yet may be missing.
+    """
+    for figure, number in parsed(request):
+        reasons = [lacking(figure, extractor, references.get(name)) for name, extractor in extractors.items()]
+        if all(reasons):
+            raise UserError(f"{figure} is unavailable: {'; '.join(reasons)}")
+        n = image_count(figure, plan)
+        if number not in (None, n):  # `fid50k` is a promise: over fewer images it is another figure
+            where = "there are" if n == plan.n else "the subset has"
             raise UserError(
-                f"{text} is asked for, but {has:,} images are {where}: "
-                f"ask for {figure}{count_name(has)}, or bring {number:,} images"
+                f"{figure}{count_name(number)} needs {number:,} images, but {where} {n:,}: "
+                f"request {figure}{count_name(n)}, or provide {number:,} images"
             )
+    for name, reference in references.items():
+        available = [figure for figure in figure_names(request) if not lacking(figure, extractors[name], reference)]
+        if reference.features is not None:
+            refuse_few(available, len(reference.features), plan.subset, metrics)
 
 
-def lacking(figure: str, extractor: Extractor, reference: Reference | None) -> str:
-    """What a figure lacks, as far as is known before there is a reference; empty where it lacks nothing."""
+def refuse_few(figures: Collection[str], real: int, fake: int, metrics: Metrics) -> None:
+    """Raises UserError where figures that compare images one by one have too few of one kind."""
+    if "kid" in figures and subset_size(real, fake) < 2:
+        raise UserError(f"kid needs 4 images of each kind, here are {real} real and {fake} generated: provide more")
+    if set(figures) & set(MANIFOLD):
+        refuse_few_neighbours(real, fake, metrics.neighbours, metrics.wide_neighbours)
+
+
+def lacking(figure: str, extractor: FeatureExtractor, reference: Reference | None) -> str:
+    """What a figure lacks, empty where nothing; without a reference, what the extractor lacks."""
     match figure:
         case "fid" if extractor.name != FID:
-            return f"FID is of {FID} and nothing else; of {extractor.name} it is called fd"
+            return f"FID is defined by {FID} alone; of {extractor.name} the distance is called fd"
         case "sfid" if not extractor.spatial:
             return f"{extractor.name} has no map of features"
         case "is" if not extractor.classes:
@@ -145,37 +165,18 @@ def lacking(figure: str, extractor: Extractor, reference: Reference | None) -> s
     return ""
 
 
-def computed(
-    figure: str, reference: Reference, samples: Statistics, options: Options, device: torch.device | str
-) -> dict[str, Found]:
-    """A figure, and those that come with it at no cost."""
-    match figure:
-        case "fd" | "fid":
-            value = frechet_distance(reference.mu, reference.sigma, samples.moments.mu, samples.moments.sigma)
-            return {"fd": (value, None), "fid": (value, None)}
-        case "sfid":
-            return {figure: (frechet_distance(*reference.spatial, samples.spatial.mu, samples.spatial.sigma), None)}
-        case "is":
-            return {figure: samples.scores.score()}
-    real, fake = reference.features.to(device), samples.subset.features.to(device)
-    if figure == "kid":
-        return {figure: kernel_distance(real, fake)}
-    balls = manifold(real, fake, options["neighbours"], options["wide_neighbours"])
-    return {name: (getattr(balls, name), None) for name in MANIFOLD}
-
-
-def about(extractor: Extractor, reference: Reference, samples: Statistics, options: Options) -> dict[str, Any]:
-    """What a receipt says of one extractor's figures, beside the samples' own story."""
-    used: dict[str, Any] = dict(options)
+def about(extractor: FeatureExtractor, reference: Reference, samples: Statistics, metrics: Metrics) -> dict[str, Any]:
+    """For the receipt: all that one extractor's figures depend on besides the samples."""
+    options: dict[str, int] = metrics.model_dump(include={"neighbours", "wide_neighbours"})
     if samples.scores is not None:
-        used["inception_score_splits"] = len(samples.scores.counts)
+        options["inception_score_splits"] = len(samples.scores.counts)
     if reference.features is not None and samples.subset.size:
-        used["kernel_subsets"] = SUBSETS
-        used["kernel_subset_size"] = subset_size(len(reference.features), samples.plan.subset)
+        options["kernel_subsets"] = SUBSETS
+        options["kernel_subset_size"] = subset_size(len(reference.features), samples.plan.subset)
     return {
         "extractor": extractor.identity,
         "reference": {"origin": reference.origin, "images": reference.n, **reference.about},
         "images": samples.n,
         "subset": samples.plan.about,
-        "options": used,
+        "options": options,
     }

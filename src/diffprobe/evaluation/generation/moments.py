@@ -8,11 +8,10 @@ from diffprobe.runtime.errors import UserError
 
 
 class Moments:
-    """The first two moments of all rows seen so far, the same for any batch size and any order of merging.
+    """The first two moments of all rows so far, the same for any batch size and any order of merging.
 
-    Each batch is centred on its own mean and joined by the pairwise update of Chan, Golub & LeVeque (1983,
-    eq. 2.1): no raw sum of squares is kept, so a mean far from zero costs no digits. The state follows the
-    features' device.
+    Batches are joined by the pairwise update of Chan, Golub and LeVeque (1983, eq. 2.1). No raw sum of squares is kept,
+    so a mean far from zero costs no digits. The sums live on the device of the features.
     """
 
     def __init__(self, dim: int) -> None:
@@ -23,7 +22,7 @@ class Moments:
 
     @torch.no_grad()
     def update(self, features: Tensor) -> None:
-        """Take in a batch: features (B, D), any floating type, any device; B may be 0."""
+        """Add a batch: features (B, D), any floating type, any device; B may be 0."""
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise ValueError(f"features of shape {tuple(features.shape)}, expected (B, {self.dim})")
         rows = features.to(torch.float64)  # (B, D)
@@ -33,10 +32,10 @@ class Moments:
 
     @torch.no_grad()
     def merge(self, other: "Moments") -> None:
-        """Take in all rows of `other`, which stays as it is."""
         self._join(other.n, other._mean, other._scatter)
 
     def _join(self, n: int, mean: Tensor, scatter: Tensor) -> None:
+        """S = S1 + S2 + (n1 n2 / n) d d^T and mean = mean1 + (n2 / n) d, with d = mean2 - mean1 (eq. 2.1)."""
         if n == 0:
             return
         total = self.n + n
@@ -47,15 +46,13 @@ class Moments:
         self.n = total
 
     def state(self) -> dict[str, Tensor]:
-        """All of it as tensors on the CPU, for a file or another process."""
         return {"n": torch.tensor(self.n), "mean": self._mean.cpu(), "scatter": self._scatter.cpu()}
 
     @classmethod
     def of(cls, state: dict[str, Tensor]) -> "Moments":
-        """What `state` gave, once more."""
-        found = cls(len(state["mean"]))
-        found.n, found._mean, found._scatter = int(state["n"]), state["mean"].clone(), state["scatter"].clone()
-        return found
+        moments = cls(len(state["mean"]))
+        moments.n, moments._mean, moments._scatter = int(state["n"]), state["mean"].clone(), state["scatter"].clone()
+        return moments
 
     @property
     def mu(self) -> np.ndarray:

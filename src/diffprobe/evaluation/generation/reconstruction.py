@@ -1,10 +1,9 @@
-"""How well an autoencoder gives images back: their likeness pair by pair, and the Frechet distance between all that
-came back and all that went in.
+"""How well an autoencoder reconstructs images: their similarity pair by pair, and the Fréchet distance between all
+reconstructions and all originals.
 """
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,86 +11,86 @@ from torch import Tensor
 from diffprobe.config.names import figure_name
 from diffprobe.data.imagesets import ImageSet, batches
 from diffprobe.data.pixels import to_float, to_uint8
-from diffprobe.evaluation.generation.collect import BATCH, begin, take
-from diffprobe.evaluation.generation.extractors import Extractor
+from diffprobe.evaluation.generation.collect import BATCH, new_statistics, update
+from diffprobe.evaluation.generation.extractors import FeatureExtractor
 from diffprobe.evaluation.generation.figures import printed
 from diffprobe.evaluation.generation.frechet import frechet_distance
 from diffprobe.evaluation.generation.ssim import WINDOW, ssim
-from diffprobe.evaluation.generation.statistics import Plan
+from diffprobe.evaluation.generation.statistics import SubsetPlan
 from diffprobe.evaluation.model import DECODED
 from diffprobe.networks.autoencoder import Codec, psnr
 from diffprobe.networks.perceptual import LPIPS, SMALLEST
 
-Likeness = Callable[[Tensor, Tensor], Tensor]  # images (B, C, S, S) in [-1, 1], twice, to (B,)
-Rows = list[dict[str, Any]]
+Similarity = Callable[[Tensor, Tensor], Tensor]  # images (B, C, S, S) in [-1, 1], twice, to (B,)
 
 
-def likenesses(size: int, perceptual: LPIPS | None) -> tuple[dict[str, Likeness], list[str]]:
-    """What can be told of images of this size, by name; and a line for each that cannot, for want of pixels."""
-    found: dict[str, tuple[Likeness, int]] = {"psnr": (psnr, 1), "ssim": (ssim, WINDOW)}
+def similarities(size: int, perceptual: LPIPS | None) -> tuple[dict[str, Similarity], list[str]]:
+    """The measures for images of this size, by name; and a line for each that needs larger ones."""
+    least: dict[str, tuple[Similarity, int]] = {"psnr": (psnr, 1), "ssim": (ssim, WINDOW)}
     if perceptual is not None:
-        found["lpips"] = perceptual, SMALLEST
-    without = [f"{name} takes images of {least} pixels or more" for name, (_, least) in found.items() if size < least]
-    return {name: likeness for name, (likeness, least) in found.items() if size >= least}, without
+        least["lpips"] = perceptual, SMALLEST
+    too_small = [f"{name} takes images of {n} pixels or more" for name, (_, n) in least.items() if size < n]
+    return {name: measure for name, (measure, n) in least.items() if size >= n}, too_small
 
 
 class Reconstruction:
-    """What is collected of one set of images; nothing of it grows with an image but a number for each likeness.
+    """Statistics of one set of images and its reconstructions; per image only a number for each measure is kept.
 
-    Likenesses are of images as the autoencoder takes and makes them, the latter cut to [-1, 1]; the distance is of the
-    dataset's images and of those brought back to their size as samples are, as bytes.
+    Similarities are computed at the autoencoder's size, on its output clamped to [-1, 1]. The distance is between the
+    dataset's images and reconstructions at their size, rounded to bytes as samples are.
     """
 
     def __init__(
         self,
         codec: Codec,
-        measures: Mapping[str, Likeness],
-        extractors: Mapping[str, Extractor],
+        measures: Mapping[str, Similarity],
+        extractors: Mapping[str, FeatureExtractor],
         n: int,
         device: torch.device,
         batch: int = BATCH,
     ) -> None:
         self.codec, self.measures, self.device, self.batch = codec, measures, device, batch
         self.extractors = extractors if n > 1 else {}  # one image has no covariance
-        self.found: dict[str, list[float]] = {name: [] for name in measures}
-        self.real, self.made = (begin(self.extractors, Plan(n, 0), ("fd",)) for _ in range(2))
+        self.values: dict[str, list[float]] = {name: [] for name in measures}
+        plan = SubsetPlan(n, 0)
+        self.originals, self.reconstructions = (new_statistics(self.extractors, plan, ("fd",)) for _ in range(2))
         self.done = 0
 
     @torch.inference_mode()
     def take(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in a batch, uint8 (B, H, W, C): what went into the autoencoder and what came out, uint8 (B, S, S, C)."""
+        """Add a batch, uint8 (B, H, W, C). Returns the autoencoder's input and its output, uint8 (B, S, S, C) each."""
         x = to_float(images.to(self.device))
         z = self.codec.latents(self.codec.moments(x))  # without noise: the posterior's mean
         original, decoded = self.codec.preprocess(x), self.codec.decode(z)  # (B, C, S, S)
-        made = decoded.clamp(-1, 1)
-        for name, likeness in self.measures.items():
-            self.found[name] += likeness(made, original).tolist()
+        clamped = decoded.clamp(-1, 1)
+        for name, measure in self.measures.items():
+            self.values[name] += measure(clamped, original).tolist()
         if self.extractors:
-            options = (self.device, self.batch)
-            take(self.real, self.extractors, self.done, images, *options)
-            take(self.made, self.extractors, self.done, to_uint8(self.codec.postprocess(decoded)), *options)
+            returned = to_uint8(self.codec.postprocess(decoded))
+            update(self.originals, self.extractors, self.done, images, self.device, self.batch)
+            update(self.reconstructions, self.extractors, self.done, returned, self.device, self.batch)
         self.done += len(images)
-        return to_uint8(original), to_uint8(made)
+        return to_uint8(original), to_uint8(clamped)
 
-    def rows(self) -> Rows:
-        """The mean of each likeness with its deviation over images, then the distance by each extractor."""
-        found = [likeness_row(name, values) for name, values in self.found.items()]
-        return found + [self.distance(name, extractor) for name, extractor in self.extractors.items()]
+    def rows(self) -> list[dict[str, object]]:
+        """Rows of results: the mean of each similarity and its spread over images, then each extractor's distance."""
+        rows = [similarity_row(name, values) for name, values in self.values.items()]
+        return rows + [self.distance(name, extractor) for name, extractor in self.extractors.items()]
 
-    def distance(self, name: str, extractor: Extractor) -> dict[str, Any]:
+    def distance(self, name: str, extractor: FeatureExtractor) -> dict[str, object]:
         """Named rfd or rfid, so that nobody takes it for a figure of generation."""
-        real, made = self.real[name].moments, self.made[name].moments
+        real, made = self.originals[name].moments, self.reconstructions[name].moments
         figure = figure_name(printed("fd", extractor), real.n, extractor.name)
         value = frechet_distance(real.mu, real.sigma, made.mu, made.sigma)
         return {"evaluator": f"r{figure}", "extractor": name, "value": value, "images": real.n}
 
 
-def likeness_row(name: str, values: list[float]) -> dict[str, Any]:
+def similarity_row(name: str, values: list[float]) -> dict[str, object]:
     spread = statistics.stdev(values) if len(values) > 1 else None
     return {"evaluator": name, "value": statistics.mean(values), "spread": spread, "images": len(values)}
 
 
-def reconstructed(images: ImageSet, of: Reconstruction, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All of a set, `batch` at a time or as many as an autoencoder may decode at once: what `of.take` gives of each."""
-    for part in batches(images, min(batch, max(1, DECODED // of.codec.size**2))):
-        yield of.take(torch.from_numpy(part))
+def reconstruct(images: ImageSet, into: Reconstruction, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Add all of a set, `batch` at a time or as many as an autoencoder may decode at once; yields the pairs."""
+    for part in batches(images, min(batch, max(1, DECODED // into.codec.size**2))):
+        yield into.take(torch.from_numpy(part))

@@ -1,107 +1,116 @@
-"""Figures of images from anywhere, outside the workflow: each set is gone through once."""
+"""Figures of images from anywhere, outside the workflow: each set is read once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from diffprobe.config.extractors import Extractor
+from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES
 from diffprobe.data.imagesets import ImageSet, open_images
-from diffprobe.evaluation.generation import extractors, figures
+from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
-from diffprobe.evaluation.generation.reference import Reference, read, write
-from diffprobe.evaluation.generation.reference_sources import brought, keys
-from diffprobe.evaluation.generation.statistics import Plan, Statistics
-from diffprobe.evaluation.generation.worker_pool import Work, collect_together
+from diffprobe.evaluation.generation.figures import Request
+from diffprobe.evaluation.generation.measurement import Measurement
+from diffprobe.evaluation.generation.reference import Reference, npz_keys, read, write
+from diffprobe.evaluation.generation.reference_sources import import_reference
+from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
+from diffprobe.evaluation.generation.worker_pool import Work, collect_in_parallel
 
-About = dict[str, Any]
+About = dict[str, Any]  # part of a receipt
+Row = dict[str, Any]
 
 
-class Pass:
-    """Passes over sets of images through one extractor, by one process or by several.
+class Opening(NamedTuple):
+    """How images are read, as in `open_images`."""
 
-    `config` and `weights` are an extractor's, `opening` the options of `open_images`, `metrics` those of the config.
-    """
+    size: int | None
+    channels: int | None
+    splits: Sequence[str] | None
+
+    def open(self, path: Path) -> ImageSet:
+        splits = self.splits if path.suffix == ".h5" else None  # only image stores have splits
+        return open_images(path, size=self.size, channels=self.channels, splits=splits)
+
+
+class Comparison:
+    """Two sets of images under one extractor, read by one process or by several."""
 
     def __init__(
         self,
-        config: dict[str, Any],
-        weights: str | None,
-        *,
-        figures: figures.Asked,
-        opening: dict[str, Any],
-        metrics: dict[str, Any],
+        settings: Extractor,
+        weights: Path | None,
+        request: Request,
+        metrics: Metrics,
+        opening: Opening,
         processes: int,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.extractor = extractors.make(config, weights, self.device)
-        self.made = {"it": (config, weights)}
-        self.asked, self.opening, self.metrics, self.processes = figures, opening, metrics, processes
+        self.settings, self.weights = settings, weights
+        self.extractor = extractors.make(settings, weights, self.device)
+        self.request, self.metrics, self.opening, self.processes = request, metrics, opening, processes
+
+    def measurement(self, reference: Reference | None) -> Measurement:
+        references = {} if reference is None else {"": reference}
+        return Measurement(self.request, self.metrics, {"": self.extractor}, references, self.device)
 
     def refuse(self, images: Path, against: Path | None) -> None:
-        """What can be known to be in vain before hours are spent on it."""
-        known = {}
+        """Raises UserError for what would fail after hours."""
+        reference = None
         if against and is_statistics(against):
-            known = {} if "arr_0" in keys(against) else {"it": read(against, self.extractor)}
+            # Features of images that the file holds besides are computed later.
+            reference = None if "arr_0" in npz_keys(against) else read(against, self.extractor)
         elif against:
-            self.opened(against)
-        plan = Plan(self.opened(images).n, self.metrics["subset"])
-        figures.refuse(self.asked, {"it": self.extractor}, known, plan, self.options)
+            self.opening.open(against)
+        self.measurement(reference).plan(self.opening.open(images).n)
 
-    def opened(self, path: Path) -> ImageSet:
-        return open_images(path, **self.opening_of(path))
-
-    def opening_of(self, path: Path) -> dict[str, Any]:
-        """Only image stores have splits."""
-        return {key: value for key, value in self.opening.items() if key != "splits" or path.suffix == ".h5"}
-
-    @property
-    def options(self) -> dict[str, int]:
-        return {name: self.metrics[name] for name in ("neighbours", "wide_neighbours")}
-
-    def over(self, path: Path, everything: bool = False) -> tuple[Statistics, About]:
-        """The statistics of all images at `path`, and what tells them; `everything` that any figure may ask."""
-        images = self.opened(path)
-        plan, batch = Plan(images.n, self.metrics["subset"]), self.metrics["batch"]
-        wanted = FIGURES if everything else figures.wanted(self.asked)
-        processes, it = min(self.processes, images.n), {"it": self.extractor}
+    def collect(self, path: Path, every_figure: bool = False) -> tuple[Statistics, About]:
+        """The statistics of all images at `path` for the request, or for any figure; and the images' identity."""
+        images = self.opening.open(path)
+        plan, batch = SubsetPlan(images.n, self.metrics.subset), self.metrics.batch
+        figures = FIGURES if every_figure else self.measurement(None).figures
+        processes = min(self.processes, images.n)
         with progress(images.origin, images.n) as report:
             if processes > 1:
-                work = Work(self.made, path, self.opening_of(path), plan, wanted, batch)
-                found = collect_together(work, it, processes, report)
+                work = Work(self.settings, self.weights, partial(self.opening.open, path), plan, figures, batch)
+                statistics = collect_in_parallel(work, self.extractor, processes, report)
             else:
-                found = collect(it, images, plan, wanted, self.device, batch=batch, report=report)
-        return found["it"], {"origin": images.origin, "images": images.n, **images.identity}
+                one = {"": self.extractor}
+                statistics = collect(one, images, plan, figures, self.device, batch=batch, report=report)[""]
+        return statistics, {"origin": images.origin, "images": images.n, **images.identity}
 
     def reference(self, path: Path) -> Reference:
-        """From statistics where the file holds some, else from its images."""
+        """From a file of statistics, or from images."""
         if is_statistics(path):
-            return brought(path, self.extractor, self.metrics["subset"], self.device, self.metrics["batch"])
-        found, about = self.over(path)
-        return Reference.of(found, about["origin"], {"source": about})
+            return import_reference(path, self.extractor, self.metrics.subset, self.device, self.metrics.batch)
+        statistics, about = self.collect(path)
+        return Reference.of(statistics, about["origin"], {"source": about})
 
-    def save(self, path: Path, found: Statistics, about: About) -> None:
-        """Keep a set's statistics, to be a reference."""
+    def save(self, path: Path, statistics: Statistics, about: About) -> None:
+        """Keep a set's statistics as a reference."""
         source = {"source": about, "extractor": self.extractor.identity}
-        write(path, Reference.of(found, about["origin"], source))
+        write(path, Reference.of(statistics, about["origin"], source))
 
-    def compared(self, found: Statistics, reference: Reference) -> tuple[list[dict[str, Any]], About]:
+    def figures(self, statistics: Statistics, reference: Reference) -> tuple[list[Row], About]:
         """The figures (evaluator, value, spread, images), and their receipt."""
-        it = {"it": self.extractor}
-        rows = figures.figures(self.asked, it, {"it": reference}, {"it": found}, self.options, self.device)
-        receipt = figures.about(self.extractor, reference, found, self.options)
-        return [{key: value for key, value in row.items() if key != "extractor"} for row in rows], receipt
+        measurement = self.measurement(reference)
+        rows = [{**row} for row in measurement.rows({"": statistics})]
+        for row in rows:
+            del row["extractor"]  # a name of the config, of which there is none
+        return rows, measurement.about({"": statistics})[""]
 
 
 def is_statistics(path: Path) -> bool:
-    return path.suffix == ".npz" and "mu" in keys(path)
+    return path.suffix == ".npz" and "mu" in npz_keys(path)
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A bar on the terminal; yields what hears how many are done."""
+    """A bar on the terminal; yields a function that sets how many are done."""
     from rich.console import Console
     from rich.progress import Progress
 

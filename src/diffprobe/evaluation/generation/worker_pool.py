@@ -1,102 +1,88 @@
-"""A pass shared by several processes: each takes a part of the images, and what they collect is merged."""
+"""A pass shared by several processes: each takes pieces of the images, and what they collect is merged."""
 
 import multiprocessing
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import safetensors.torch
 import torch
 
-from diffprobe.data.imagesets import open_images
+from diffprobe.config.extractors import Extractor
+from diffprobe.data.imagesets import ImageSet
 from diffprobe.evaluation.generation import extractors
-from diffprobe.evaluation.generation.collect import begin, collect
-from diffprobe.evaluation.generation.extractors import Extractor
-from diffprobe.evaluation.generation.statistics import Plan, Statistics
+from diffprobe.evaluation.generation.collect import collect
+from diffprobe.evaluation.generation.extractors import FeatureExtractor
+from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.workers import end_with_parent
 
-_shared: dict[str, Any] = {}  # in a process of the pool: the counters of images done, the event of its end
+PIECE = 512  # images at most: progress and errors show after a piece, whose statistics (up to 70 MB) travel
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is gone through, by what. `extractors`: config subtree and weights by name; `opening`: of `open_images`."""
+    """A pass, as another process can be told: `open_set` opens its images."""
 
-    extractors: dict[str, tuple[dict[str, Any], str | None]]
-    path: Path
-    opening: dict[str, Any]
-    plan: Plan
+    settings: Extractor
+    weights: Path | None
+    open_set: Callable[[], ImageSet]
+    plan: SubsetPlan
     figures: tuple[str, ...]
     batch: int
 
 
-def collect_together(
-    work: Work, made: Mapping[str, Extractor], processes: int, report: Callable[[int], object]
-) -> dict[str, Statistics]:
-    """As `collect`, by several processes, each on a GPU of its own where there are some.
+def collect_in_parallel(
+    work: Work, extractor: FeatureExtractor, processes: int, report: Callable[[int], object]
+) -> Statistics:
+    """As `collect` with `extractor`, that of `work`, by several processes, each on a GPU of its own if there are any.
 
-    `made` holds the extractors of `work`. Raises UserError where a process was killed.
+    Raises UserError where a process was killed.
     """
-    context = multiprocessing.get_context("spawn")
-    counters, ending = context.Array("q", processes), context.Event()
-    edges = [work.plan.n * i // processes for i in range(processes + 1)]
+    n = work.plan.n
+    pieces = max(processes, -(-n // PIECE))
+    edges = [n * i // pieces for i in range(pieces + 1)]
+    total = Statistics(work.plan, extractor, work.figures)
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    indices: SimpleQueue[int] = context.SimpleQueue()
+    for index in range(processes):
+        indices.put(index)
     threads = max(1, torch.get_num_threads() // processes)
-    with ProcessPoolExecutor(processes, context, _enter, (counters, ending, threads)) as pool:
-        futures = [pool.submit(_collect, work, i, *edges[i : i + 2]) for i in range(processes)]
+    with ProcessPoolExecutor(processes, context, _start, (work, indices, threads)) as pool:
         try:
-            watch(futures, lambda: report(sum(counters)))
-            states = [future.result() for future in sorted(futures, key=lambda future: not failed(future))]
+            for state in pool.map(_collect, edges, edges[1:]):  # in the order of the images, so sums round alike
+                piece = Statistics(work.plan, extractor, work.figures)
+                piece.restore(safetensors.torch.load(state))
+                total.merge(piece)
+                report(total.n)
         except BrokenProcessPool:
-            raise UserError("a process of the pass was killed; run again with fewer, if memory was short") from None
-        finally:
-            ending.set()  # the others need not go on for hours
-    return merged(states, made, work)
+            raise UserError("a process of the pass was killed; run again with fewer if memory was short") from None
+    return total
 
 
-def watch(futures: list[Future], tell: Callable[[], object]) -> None:
-    """Tell how far they are until all are done or one has failed."""
-    while wait(futures, 0.5, FIRST_EXCEPTION).not_done and not any(map(failed, futures)):
-        tell()
-    tell()
-
-
-def failed(future: Future) -> bool:
-    return future.done() and future.exception() is not None
-
-
-def merged(states: list[dict[str, dict[str, np.ndarray]]], made: Mapping[str, Extractor], work: Work) -> dict:
-    """The statistics of all processes in one."""
-    found = begin(made, work.plan, work.figures)
-    for part in states:
-        for name, whole in found.items():
-            own = Statistics(work.plan, made[name], work.figures)
-            own.restore({key: torch.from_numpy(np.array(value)) for key, value in part[name].items()})
-            whole.merge(own)
-    return found
-
-
-def _enter(counters: Any, ending: Any, threads: int) -> None:
+def _start(work: Work, indices: "SimpleQueue[int]", threads: int) -> None:
+    """Load in a process of the pool what all its pieces need."""
+    global _collect_piece
     end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C need not wait for the end of a piece
     torch.set_num_threads(threads)
-    _shared.update(counters=counters, ending=ending)
-
-
-def _collect(work: Work, index: int, start: int, stop: int) -> dict[str, dict[str, np.ndarray]]:
     gpus = torch.cuda.device_count()
-    device = torch.device("cuda", index % gpus) if gpus else torch.device("cpu")
-    made = {name: extractors.make(config, weights, device) for name, (config, weights) in work.extractors.items()}
+    device = torch.device("cuda", indices.get() % gpus) if gpus else torch.device("cpu")
+    extractor = extractors.make(work.settings, work.weights, device)
+    _collect_piece = partial(
+        collect, {"": extractor}, work.open_set(), work.plan, work.figures, device, batch=work.batch
+    )
 
-    def report(done: int) -> None:
-        _shared["counters"][index] = done
-        if _shared["ending"].is_set():
-            raise KeyboardInterrupt
 
-    options = {"batch": work.batch, "start": start, "stop": stop, "report": report}
-    images = open_images(work.path, **work.opening)
-    found = collect(made, images, work.plan, work.figures, device, **options)
-    # As arrays: tensors would travel through shared memory, of which containers have little.
-    return {name: {key: x.numpy() for key, x in it.state().items()} for name, it in found.items()}
+_collect_piece: Callable[..., dict[str, Statistics]]  # of this process of the pool
+
+
+def _collect(start: int, stop: int) -> bytes:
+    # As bytes: tensors would travel through shared memory, of which containers have little.
+    state = _collect_piece(start=start, stop=stop)[""].state()
+    return safetensors.torch.save({key: x.contiguous() for key, x in state.items()})

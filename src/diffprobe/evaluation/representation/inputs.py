@@ -11,12 +11,15 @@ from torch import Tensor
 from diffprobe.config.probing import Crop
 from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
+from diffprobe.data.views import StoredView
 from diffprobe.latents.store import Latents, open_store
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
 
 class Inputs(NamedTuple):
+    """The images of one split, on demand."""
+
     rows: np.ndarray  # int64 (N,): indices in the image store, by which noise is drawn
     # (images of the split, key, draw, augmented) to x (B, C, H, W) in the model's space
     read: Callable[[slice, Key, int, bool], Tensor]
@@ -32,33 +35,32 @@ def open_inputs(
 ) -> dict[str, Inputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
 
-    A latent is a sample of its posterior, drawn by (key, image, draw), or with `latents_as` of `mean` its mean. The
-    augmented copy number `draw` is, in pixels, a crop drawn by (key, image, draw) with the options of `crop` (see
-    `data.views`); in latents one of the store's views after the first, where the split has any. `content` is that of
-    the latents which the model was trained on.
-    Raises UserError where the store holds others.
+    The augmented copy number `draw` of pixels is a crop (see `data.views`), keyed by key, image and draw; that of
+    latents is one of the store's views after the first, where the split has any. A latent is a sample of its posterior,
+    keyed in the same way, or with `latents_as` of `mean` its mean. `content` is that of the latents which the model was
+    trained on; raises UserError where the store holds others.
     """
     if store.suffix == ".h5":
-        return {split: of_pixels(images.read(store, [split]), device, crop) for split in splits}
+        return {split: pixel_inputs(images.read(store, [split]), device, crop or Crop()) for split in splits}
     latents = open_store(store.parent)
     if latents.content != content:
         raise UserError(f"{store.parent}: not the latents that this model was trained on; run the workflow again")
-    return {split: of_latents(latents, split, device, latents_as == "sample") for split in splits}
+    return {split: latent_inputs(latents, split, device, latents_as == "sample") for split in splits}
 
 
-def of_pixels(data: images.Images, device: torch.device, crop: Crop | None) -> Inputs:
+def pixel_inputs(data: images.Images, device: torch.device, crop: Crop) -> Inputs:
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
         pixels = torch.from_numpy(data.images[part]).to(device)  # (B, H, W, C)
         if augmented:
-            view = {"kind": "crop", **(crop or Crop()).model_dump(), "draw": draw}
+            view: StoredView = {"kind": "crop", "pad": crop.pad, "fill": crop.fill, "flip": crop.flip, "draw": draw}
             pixels = views.apply(view, pixels, torch.from_numpy(data.rows[part]).to(device), key.seed)
         return to_float(pixels)
 
     return Inputs(data.rows, read)
 
 
-def of_latents(latents: Latents, split: str, device: torch.device, sampled: bool) -> Inputs:
-    rows, others = latents.rows(split), len(latents.views[split]) - 1
+def latent_inputs(latents: Latents, split: str, device: torch.device, sampled: bool) -> Inputs:
+    rows, others = latents.rows(split), len(latents.views[split]) - 1  # the first view is the image as it is
 
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
         view = 1 + draw % others if augmented and others else 0

@@ -15,13 +15,13 @@ from torch import Tensor
 from diffprobe.evaluation.representation.chunks import BLOCK, REMEDY, array
 from diffprobe.runtime.arrays import read_array
 
-Features = zarr.Array | np.ndarray  # (draws, N, D)
+StoredArray = zarr.Array | np.ndarray  # (draws, N, D)
 
 
 class SplitFeatures:
     """Features of the images of one split: an array (draws, N, D) per cell, on disk or in memory."""
 
-    def __init__(self, arrays: Sequence[Features]) -> None:
+    def __init__(self, arrays: Sequence[StoredArray]) -> None:
         self.arrays = arrays
         self.draws: int = arrays[0].shape[0]
         self.rows: int = arrays[0].shape[1]

@@ -1,4 +1,4 @@
-"""What an extractor is: images in, features out, and what a receipt must say of it."""
+"""The interface of an extractor: images in, features out, and its identity for receipts."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from diffprobe.runtime.errors import UserError
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images in [0, 1]: red, green, blue
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in [0, 1]: red, green, blue
 
 
 class Features(NamedTuple):
-    """What an extractor tells of a batch, float32."""
+    """The features of a batch, float32."""
 
     pooled: Tensor  # (B, D): what distances compare
     spatial: Tensor | None = None  # (B, S): a map before pooling, for sFID
@@ -23,25 +23,25 @@ class Features(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Extractor:
-    """`apply`: images uint8 (B, H, W, C) on any device to Features on the extractor's."""
+class FeatureExtractor:
+    """A loaded network. `apply` takes images uint8 (B, H, W, C) on any device to Features on its own."""
 
-    name: str  # as the names of figures have it
+    name: str  # what the names of figures end with
     dim: int  # D
     weights: str  # sha256 of the weights file
-    resize: str  # what happens to an image before the network sees it
+    resize: str  # how images are prepared for the network
     apply: Callable[[Tensor], Features]
     spatial: int = 0  # S, 0 where it has no such map
     classes: int = 0  # K, 0 where it has no logits
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """All that its features follow from."""
+        """All that its features depend on."""
         return {"name": self.name, "dim": self.dim, "weights": self.weights, "resize": self.resize}
 
 
 def exact(apply: Callable[[Tensor], Features]) -> Callable[[Tensor], Features]:
-    """Without gradients, and on GPUs in full float32: TF32 would move a distance in its third digit."""
+    """Run without gradients, and on GPUs in full float32: TF32 would change a distance in its third digit."""
 
     @wraps(apply)
     def run(images: Tensor) -> Features:
@@ -54,23 +54,21 @@ def exact(apply: Callable[[Tensor], Features]) -> Callable[[Tensor], Features]:
 @contextmanager
 def full_float32() -> Iterator[None]:
     """TF32 off in convolutions and products, whatever it was before."""
-    parts = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [part.allow_tf32 for part in parts]
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
     try:
-        for part in parts:
-            part.allow_tf32 = False
+        cudnn.allow_tf32 = matmul.allow_tf32 = False
         yield
     finally:
-        for part, allowed in zip(parts, before, strict=True):
-            part.allow_tf32 = allowed
+        cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
-def channels_first(images: Tensor, device: torch.device | str) -> Tensor:
-    """Images uint8 (B, H, W, C) as float (B, C, H, W) from 0 to 255, in the memory order of `channels_last`."""
+def channels_first(images: Tensor, device: torch.device) -> Tensor:
+    """Images uint8 (B, H, W, C) as floats (B, C, H, W) from 0 to 255, in `channels_last` memory order."""
     return images.to(device).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
 
 
-def coloured(x: Tensor, what: str) -> Tensor:
+def to_rgb(x: Tensor, what: str) -> Tensor:
     """Images (B, 1 or 3, H, W) with three channels: grey is repeated. UserError for other numbers of channels."""
     if x.shape[1] not in (1, 3):
         raise UserError(f"{what} takes images of 1 or 3 channels, not {x.shape[1]}")
@@ -78,6 +76,6 @@ def coloured(x: Tensor, what: str) -> Tensor:
 
 
 def imagenet_normalised(x: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1], less ImageNet's mean, over its deviation."""
+    """Images (B, 3, H, W) in [0, 1], minus ImageNet's mean, divided by its standard deviation."""
     mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
     return (x - mean) / deviation

@@ -1,19 +1,37 @@
-"""The dataset's own classifier, trained by the workflow, as an extractor."""
+"""A dataset's own classifier, trained by the workflow, as an extractor."""
+
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from torch import Tensor
 
-from diffprobe.evaluation.generation.extractors.base import Extractor, Features, channels_first, exact
+from diffprobe.config.extractors.classifier import ClassifierExtractor
+from diffprobe.evaluation.generation.extractors.base import FeatureExtractor, Features, channels_first, exact
+from diffprobe.evaluation.generation.extractors.weights import first_line
+from diffprobe.networks.classifier import SmallClassifier
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import sha256
+from diffprobe.training import checkpoints
 
 
-def classifier(network: nn.Module, weights_hash: str, device: torch.device | str) -> Extractor:
-    """An Extractor of a `networks.classifier.SmallClassifier`: its pooled features, and its logits."""
-    network = network.to(device).eval()
+def make(settings: ClassifierExtractor, weights: Path | None, device: torch.device) -> FeatureExtractor:
+    """The pooled features of a trained classifier, and its logits. UserError if `weights` is no checkpoint of one."""
+    if weights is None:
+        raise UserError("a classifier's features need its checkpoint: name it at weights=")
+    try:
+        network, _ = checkpoints.load(weights, device)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{weights}: no classifier's checkpoint ({first_line(error)})") from None
+    if not isinstance(network, SmallClassifier):
+        raise UserError(f"{weights}: a checkpoint of {type(network).__name__}, expected a classifier's")
+    return extractor_of(network.eval(), settings.printed_name, sha256(weights), device)
 
+
+def extractor_of(network: SmallClassifier, name: str, weights_hash: str, device: torch.device) -> FeatureExtractor:
     @exact
     def apply(images: Tensor) -> Features:
         features = network.features(channels_first(images, device) / 127.5 - 1).float()  # (B, D)
         return Features(features, logits=network.head(features).float())
 
-    classes = network.head.out_features
-    return Extractor("classifier", network.dim, weights_hash, "none", apply, classes=classes)
+    return FeatureExtractor(name, network.dim, weights_hash, "none", apply, classes=network.head.out_features)

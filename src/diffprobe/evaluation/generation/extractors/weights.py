@@ -1,4 +1,4 @@
-"""Weights that were published elsewhere: downloaded once, read without running code, checked tensor by tensor."""
+"""Weights published elsewhere: downloaded once, read without running code, checked tensor by tensor."""
 
 from http.client import HTTPException
 from pathlib import Path
@@ -13,9 +13,9 @@ SUFFIXES = (".safetensors", ".pth")
 
 
 def downloaded(url: str, what: str, hash_prefix: str | None = None) -> Path:
-    """The file of a public address in torch.hub's cache, downloaded now if it is not there.
+    """The file of a public address in torch.hub's cache, downloaded now unless it is there.
 
-    `what` begins the line of the UserError that says how to provide the file where it cannot be had.
+    UserError if it cannot be downloaded; the line names `what` and how to provide the file.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.exists():
@@ -31,7 +31,7 @@ def downloaded(url: str, what: str, hash_prefix: str | None = None) -> Path:
 
 
 def read(path: Path, what: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file by name, on the CPU; a .pth may hold nothing but data.
+    """The tensors of a .safetensors or .pth file by name, on the CPU; code in a .pth is refused.
 
     Raises UserError, which begins with `what` and the path.
     """
@@ -41,12 +41,12 @@ def read(path: Path, what: str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # each format has its own kinds for a missing, cut or foreign file
+    except Exception as error:  # each format has its own exceptions for missing, truncated and foreign files
         raise UserError(f"{what} {path} cannot be read: {first_line(error)}") from None
 
 
 def checked(state: dict[str, Tensor], name: str, shape: torch.Size, what: str, remedy: str) -> Tensor:
-    """state[name] if it is there and has this shape, else a UserError that begins with `what`, ends with `remedy`."""
+    """state[name]. UserError, from `what` to `remedy`, if it is missing or has another shape."""
     if name not in state:
         raise UserError(f"{what} lack {name}: {remedy}")
     if state[name].shape != shape:
@@ -55,5 +55,5 @@ def checked(state: dict[str, Tensor], name: str, shape: torch.Size, what: str, r
 
 
 def first_line(error: Exception) -> str:
-    """What an error says at first: those of torch and of the network go on for paragraphs."""
+    """The first line of an error's message: those of torch and of urllib go on for paragraphs."""
     return str(error).partition("\n")[0] or type(error).__name__
