@@ -64,7 +64,7 @@ def jobs_of(project: Path) -> list[psutil.Process]:
     for process in psutil.process_iter(["cmdline", "cwd"]):
         line = process.info["cmdline"] or []
         python = bool(line) and Path(line[0]).name.startswith("python")
-        if python and process.info["cwd"] == str(project) and "workflow/scripts" in " ".join(line[1:3]):
+        if python and process.info["cwd"] == str(project) and "workflow/scripts" in " ".join(line[1:5]):
             found.append(process)
     return found
 

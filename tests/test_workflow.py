@@ -10,103 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from kills import KINDS, copy_project, disturbed, hashes, jobs_of, plain, run
+from kills import KINDS, disturbed, hashes, jobs_of, plain, run
+from toy_workflow import TINY, configure, done, planned, project_with
 
 from diffprobe.config.load import load
 from diffprobe.data.samples import open_samples
 from diffprobe.plan.graph import stages
-
-HEADS = {"kind": "linear", "epochs": 3, "lr": [0.01, 0.03]}
-TINY = {
-    "results": "results",
-    "datasets": {"digits": {"source": {"kind": "digits"}}},
-    "autoencoders": {
-        "vae": {
-            "kind": "trained",
-            "dataset": "digits",
-            "size": 16,
-            "resize": "repeat",
-            "network": {"kind": "autoencoder_kl", "widths": [4, 8], "blocks": 1, "groups": 4, "attention": False},
-            "train": {"kimg": 1, "batch": 64, "ema_kimg": 1},
-        }
-    },
-    "latents": {
-        "views": {
-            "dataset": "digits",
-            "autoencoder": "vae",
-            "views": [{"kind": "identity"}, {"kind": "crop", "pad": 1, "flip": False}],
-            "shard_chunks": 2,
-        }
-    },
-    "extractors": {"small": {"kind": "classifier", "dataset": "digits", "channels": 8, "kimg": 2}},
-    "experiments": {
-        "tiny": {
-            "dataset": "digits",
-            "network": {
-                "kind": "unet",
-                "channels": 8,
-                "multipliers": [1, 2],
-                "blocks": 1,
-                "attention": [1],
-                "groups": 4,
-            },
-            "process": {"kind": "edm"},
-            "train": {"checkpoints": [3, 6], "batch": 64, "averages": {"ema": {"kind": "half_life", "kimg": 1}}},
-            "sample": {"samplers": {"heun5": {"kind": "heun", "steps": 5}}, "images": 40},
-            "generation": {"extractors": ["small"]},
-            "probe": {"levels": [0.1, 0.5], "seeds": [0, 1], "evaluators": {"linear": HEADS, "knn": {"kind": "knn"}}},
-        },
-        "tiny_dit": {
-            "dataset": "digits",
-            "latents": "views",
-            "network": {"kind": "dit", "width": 16, "depth": 2, "heads": 2, "patch": 4},
-            "process": {"kind": "flow", "t": "logit_normal"},
-            "train": {"checkpoints": [2], "batch": 64, "averages": {"ema": {"kind": "half_life", "kimg": 1}}},
-            "sample": {
-                "samplers": {"guided": {"kind": "heun", "steps": 3, "guidance": 2}},
-                "images": 20,
-                "keep_samples": 8,
-            },
-            "generation": {"extractors": ["small"], "figures": ["fd20", "is"], "nearest": 0},
-            "probe": {
-                "levels": [0.2],
-                "taps": ["block_0", "block_1"],
-                "seeds": [0],
-                "augmented": 2,
-                "label": 3,
-                "evaluators": {"linear": HEADS, "logistic": {"kind": "logistic", "combine": [{"tap": "block_0"}]}},
-            },
-        },
-    },
-    "state": {"autosave_seconds": 0.2},
-    "threads": {"train": 1},
-}
-
-
-def project_with(folder: Path, config: dict) -> Path:
-    project = copy_project(folder)
-    configure(project, config)
-    return project
-
-
-def configure(project: Path, config: dict) -> None:
-    (project / "config" / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-
-
-def planned(project: Path, *more: str) -> dict[str, int]:
-    """How many jobs of each rule a dry run schedules."""
-    found = run(project, "-n", *more)
-    said = found.stdout + found.stderr
-    assert found.returncode == 0, said
-    table = re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)
-    assert bool(table) != ("Nothing to be done" in said), said
-    return {rule: int(count) for rule, count in table if rule not in ("all", "total")}
-
-
-def done(project: Path, *more: str) -> None:
-    found = run(project, *more)
-    assert found.returncode == 0, found.stdout + found.stderr
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from kills import run
-from test_workflow import TINY, configure, done, planned, project_with
 from toy_networks import OURS, diffusers_model, saved
+from toy_workflow import TINY, configure, done, planned, project_with
 
 from diffprobe.config.schedules import linear_abar, nearest, ratios
 from diffprobe.data.samples import open_samples

@@ -1,0 +1,123 @@
+"""The fork server, a program: python forkserver.py CONTROL PACKAGES... loads packages, then forks a child for each job.
+
+See preload.py, which starts it and sends it the jobs' requests over the socket CONTROL. Nothing of ours is imported
+here: receipts list the project's files that a job has loaded.
+"""
+
+import ctypes
+import importlib
+import io
+import marshal
+import os
+import select
+import signal
+import socket
+import sys
+import types
+from contextlib import suppress
+from pathlib import Path
+
+
+class Job:
+    """A job's process and the connection to its client."""
+
+    def __init__(self, pid: int, client: socket.socket) -> None:
+        self.pid, self.client = pid, client
+        self.ended = os.pidfd_open(pid)  # readable when the process has ended
+
+    def close(self) -> None:
+        self.client.close()
+        os.close(self.ended)
+
+
+def read(descriptor: int) -> dict:
+    """A client's request, whose descriptor is closed."""
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    os.close(descriptor)
+    return marshal.loads(content)
+
+
+def serve(control: socket.socket) -> tuple[dict, list[int]] | None:
+    """Fork jobs until Snakemake's main process is gone and the last job has ended.
+
+    Returns twice: in a job's process with the request and its standard streams, at the end of the server with None.
+    """
+    jobs: list[Job] = []
+    waited: list[socket.socket] = [control]
+    server = os.getpid()
+    while waited or jobs:
+        clients = [job.client for job in jobs if job.client.fileno() >= 0]
+        watched: list[socket.socket | int] = [*waited, *clients, *(job.ended for job in jobs)]
+        ready, _, _ = select.select(watched, [], [])
+        for job in [job for job in jobs if job.ended in ready]:
+            with suppress(OSError):  # the client was killed
+                job.client.send(os.waitpid(job.pid, 0)[1].to_bytes(4, "little"))
+            job.close()
+            jobs.remove(job)
+        for job in [job for job in jobs if job.client in ready]:
+            signals = job.client.recv(64)
+            for number in signals or [signal.SIGKILL]:  # without a client the job is killed
+                os.kill(job.pid, number)
+            if not signals:
+                job.client.close()
+        if control in ready:
+            message, descriptors, _, _ = socket.recv_fds(control, 1, 5)
+            if not message:  # Snakemake's main process is gone
+                waited.clear()
+                continue
+            if (pid := os.fork()) == 0:
+                die_with(server)
+                for job in jobs:
+                    job.close()
+                control.close()
+                os.close(descriptors[0])
+                return read(descriptors[1]), descriptors[2:]
+            client = socket.socket(fileno=descriptors[0])
+            jobs.append(Job(pid, client))
+            for descriptor in descriptors[1:]:
+                os.close(descriptor)
+            with suppress(OSError):
+                client.send(b"s")
+                control.send(pid.to_bytes(4, "little"))
+    return None
+
+
+def die_with(server: int) -> None:
+    """A killed server would leave a job whose end nobody notices."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != server:
+        os._exit(1)
+
+
+def become(request: dict, streams: list[int]) -> None:
+    """Make of this process what `python SCRIPT ARGUMENTS...` would be in the client's place, and run it."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(request["folder"])
+    os.umask(request["umask"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=os.isatty(1))  # as the interpreter sets it when it starts
+    script, *_ = sys.argv = request["command"]
+    sys.orig_argv = [sys.executable, *sys.argv]
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.realpath(script))  # noqa: PTH120 (without pathlib's import)
+    importlib.invalidate_caches()
+    if random := sys.modules.get("numpy.random"):
+        random.seed()  # its global generator would be the same in every job; Python's own sees to itself
+    module = types.ModuleType("__main__")
+    module.__dict__.update(__file__=script, __cached__=None, __builtins__=__builtins__)
+    # This file leaves sys.modules, where multiprocessing knows it by another name too, so that receipts do not list it
+    # among the job's code.
+    server = sys.modules["__main__"]
+    sys.modules.update({name: module for name, loaded in sys.modules.items() if loaded is server})
+    exec(compile(Path(script).read_bytes(), script, "exec"), module.__dict__)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
+    if job := serve(socket.socket(fileno=int(sys.argv[1]))):
+        become(*job)

@@ -1,0 +1,171 @@
+"""Jobs start from a process that has torch loaded, more than a second sooner each.
+
+    Snakemake ── shell ── client     forkclient.py is what the shell sees; it passes signals on and ends as the job ends
+        │ listen()           │       the request: command, environment, folder, umask, standard streams
+        └── server ── job ◄──┘       forkserver.py loads PRELOADED and forks; the child becomes the job
+
+A job is what a fresh start would have made of it. Only other people's packages are preloaded, and only for scripts
+that import all of them anyway, because receipts list the packages and the project's files that a process has loaded.
+Libraries read their environment when they are loaded (OMP_NUM_THREADS, CUDA_VISIBLE_DEVICES, glibc's MALLOC_*), so a
+server takes only jobs whose environment is the one that it was started with; another environment has another server.
+Nothing touches CUDA before the fork. Where anything about the server fails, the client starts the job the ordinary way.
+
+A job whose client is killed is killed. A server outlives a killed Snakemake for as long as it has jobs, so that these
+live on as orphans, as they would without it. It lives in a session of its own, so that a signal from the terminal
+reaches a job once, through its client.
+"""
+
+import ast
+import atexit
+import marshal
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+PRELOADED = ("torch",)  # most of the time; numpy comes with it
+NEEDED = ("memfd_create", "pidfd_open")  # Linux
+PROGRAMS = Path(__file__).parent
+SOURCES = Path(__file__).parents[2]
+SHELL_ONLY = ("_", "SHLVL", "PWD", "OLDPWD")  # bash sets them; no library reads them when it is loaded
+
+
+def listen() -> str:
+    """Begin to take jobs: what stands between the interpreter and a script on a command line to start it here.
+
+    Empty where the user has turned it off (DIFFPROBE_PRELOAD=0) or the system lacks what it needs.
+    """
+    if os.environ.get("DIFFPROBE_PRELOAD") == "0" or not all(hasattr(os, name) for name in NEEDED):
+        return ""
+    try:
+        _watch_jobs_in_benchmarks()
+        folder = Path(tempfile.mkdtemp(prefix="diffprobe-jobs-"))  # of mode 0700: nobody else can connect
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folder / "socket"))
+        listener.listen(64)
+    except (ImportError, AttributeError, OSError):
+        return ""
+    threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+    return shlex.join(["-IS", str(PROGRAMS / "forkclient.py"), str(folder / "socket")])
+
+
+def _accept(listener: socket.socket) -> None:
+    while True:
+        # One thread each, since the first job of a server waits until its packages are loaded.
+        threading.Thread(target=_hand_over, args=listener.accept()[:1], daemon=True).start()
+
+
+def _hand_over(client: socket.socket) -> None:
+    """Give a client's job to the server of its environment; closing the connection says that there is none."""
+    with client, suppress(Exception):  # whatever it is, the job can start the ordinary way
+        _, descriptors, _, _ = socket.recv_fds(client, 1, 4)
+        try:
+            request = marshal.loads(os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0))
+            if set(PRELOADED) <= imports(request["command"][0]):
+                _server(request).start(client, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def imports(script: str) -> set[str]:
+    """The packages that running a script of ours loads at once: by the imports at the top of it and of our modules
+    that it imports. Imports inside functions may never happen and do not count.
+    """
+    names: set[str] = set()
+    waiting, seen = [Path(script)], set()
+    while waiting:
+        if (file := waiting.pop()) not in seen and file.exists():
+            seen.add(file)
+            names |= _imported(file)
+            waiting += [path for name in _imported(file) if name.startswith("diffprobe") for path in _files(name)]
+    return {name.partition(".")[0] for name in names}
+
+
+@cache
+def _imported(file: Path) -> set[str]:
+    """Dotted names at the top of one file; of `from a import b` both a and a.b, which may be a module."""
+    names = set()
+    for node in ast.parse(file.read_bytes()).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _files(name: str) -> list[Path]:
+    """The files that a module of ours may be; those of its packages too, since an import runs them."""
+    parts = name.split(".")
+    packages = [SOURCES.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)]
+    return [*packages, SOURCES.joinpath(*parts).with_suffix(".py")]
+
+
+class _Server:
+    """A server process, seen from Snakemake's main process."""
+
+    def __init__(self, request: dict) -> None:
+        self.control, theirs = socket.socketpair()
+        self.lock = threading.Lock()
+        self.jobs: dict[int, int] = {}  # process ids of jobs by those of their clients
+        with theirs:
+            command = [sys.executable, str(PROGRAMS / "forkserver.py"), str(theirs.fileno()), *PRELOADED]
+            subprocess.Popen(
+                command,
+                cwd=request["folder"],
+                env=request["environment"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+
+    def start(self, client: socket.socket, descriptors: list[int]) -> None:
+        owner = int.from_bytes(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
+        with self.lock:
+            socket.send_fds(self.control, [b"j"], [client.fileno(), *descriptors])
+            self.jobs[owner] = int.from_bytes(self.control.recv(4), "little")
+
+
+_servers: dict[frozenset, _Server] = {}
+_servers_lock = threading.Lock()
+
+
+def _server(request: dict) -> _Server:
+    """The server of a job's environment. One that has died is not replaced: sending to it fails."""
+    key = frozenset((name, value) for name, value in request["environment"].items() if name not in SHELL_ONLY)
+    with _servers_lock:
+        if key not in _servers:
+            _servers[key] = _Server(request)
+        return _servers[key]
+
+
+def _watch_jobs_in_benchmarks() -> None:
+    """Let Snakemake's benchmarks count a job's process, which is no descendant of the job's shell here."""
+    import psutil
+    from snakemake import benchmark
+
+    class Shell(psutil.Process):
+        def children(self, recursive: bool = False) -> list[psutil.Process]:
+            processes = super().children(recursive)
+            jobs = []
+            for pid in [server.jobs.get(process.pid) for process in processes for server in _servers.values()]:
+                with suppress(psutil.NoSuchProcess):
+                    jobs += [job := psutil.Process(pid), *job.children(recursive)] if pid else []
+            return [*processes, *jobs]
+
+    class Timer(benchmark.BenchmarkTimer):
+        def __init__(self, pid: int, *arguments: object, **options: object) -> None:
+            super().__init__(pid, *arguments, **options)
+            self.main = Shell(pid)
+
+    benchmark.BenchmarkTimer = Timer
