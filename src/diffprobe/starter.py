@@ -100,7 +100,7 @@ def config_for(target: Path, name: str | None, folder: Path) -> Path:
     if "$" in str(path):
         raise UserError(f"{str(path)!a}: `$` in a config's path begins a variable; rename the file or folder")
     if config_path.exists():
-        if not any(str(path) in local_paths(dataset.source) for dataset in load(config_path).datasets.values()):
+        if not any(str(path) in dataset.source.local_paths for dataset in load(config_path).datasets.values()):
             raise UserError(f"{config_path}: is a config for something else than {str(path)!a}; choose another --name")
         return config_path
     text = starter(path, name)
@@ -108,8 +108,3 @@ def config_for(target: Path, name: str | None, folder: Path) -> Path:
         partial.write_text(text)
     print(f"{config_path}: written for {str(path)!a}; edit it and run again to go further", file=sys.stderr)
     return config_path
-
-
-def local_paths(source: Source) -> list[str]:
-    """Where a source lies on this machine; [] for downloads."""
-    return [source.path] if hasattr(source, "path") else getattr(source, "paths", [])

@@ -1,6 +1,5 @@
 """Archives of public datasets: downloaded or taken from a mirror, always verified by SHA-256."""
 
-import errno
 import http.client
 import os
 import shutil
@@ -12,12 +11,11 @@ from pathlib import Path
 
 from diffprobe.config.sources import Archive
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic, sha256
+from diffprobe.runtime.files import FULL, atomic, sha256
 
 CHUNK = 1 << 20  # bytes
 WAITS = (1.0, 5.0)  # seconds before each retry
 TIMEOUT = 60.0  # seconds without a byte
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 TEMPORARY = (408, 429)  # client errors (4xx) that are worth a retry: timeout, too many requests
 
 
@@ -40,7 +38,7 @@ def fetch(archive: Archive, target: Path, mirror: str | None, report: Callable[[
                     download(url, partial, report)
                     verify(archive, partial, url)
         except OSError as error:
-            needs = f" (it needs {archive.bytes:,} bytes)" if error.errno in DISK_FULL else ""
+            needs = f" (it needs {archive.bytes:,} bytes)" if error.errno in FULL else ""
             raise UserError(f"{error.filename or target}: {error.strerror}{needs}; fix this and run again") from None
     report(archive.bytes)
 
@@ -75,7 +73,7 @@ def download(url: str, path: Path, report: Callable[[int], None]) -> None:
         try:
             return stream(url, path, report)
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
+            if isinstance(error, OSError) and error.errno in FULL:
                 raise
             if wait is None or is_permanent(error):
                 raise UserError(

@@ -84,8 +84,10 @@ def describe(path: Path) -> StoreSummary:
         n, height, _, channels = file.shape
         content, classes = file.attrs["content"].decode(), json.loads(file.attrs["classes"])
         train, select, test = np.bincount(file["split"][:], minlength=len(SPLITS)).tolist()
-    sizes = {"size": height, "channels": channels, "images": n, "train": train, "select": select, "test": test}
-    return {"content": content, "classes": classes, **sizes}
+    return {
+        "content": content, "classes": classes, "size": height, "channels": channels,
+        "images": n, "train": train, "select": select, "test": test,
+    }  # fmt: skip
 
 
 def check(path: Path) -> list[str]:

@@ -33,16 +33,9 @@ def assign(rule: Split, labels: np.ndarray, official: np.ndarray | None, classes
 
 
 def by_class(rule: Stratified, labels: np.ndarray, official: np.ndarray | None, classes: Sequence[str]) -> np.ndarray:
+    """Shares of each class. Raises UserError where a class has fewer than three images."""
     refuse_small(labels, classes)
     return stratified(labels, rule.seed, rule.select, rule.test)
-
-
-def by_source(rule: Official, labels: np.ndarray, official: np.ndarray | None, classes: Sequence[str]) -> np.ndarray:
-    return official_split(official, labels, rule.select)
-
-
-def by_position(rule: Last, labels: np.ndarray, official: np.ndarray | None, classes: Sequence[str]) -> np.ndarray:
-    return last_rows(len(labels), rule.select, rule.test)
 
 
 def stratified(labels: np.ndarray, seed: int, select: float, test: float) -> np.ndarray:
@@ -65,7 +58,7 @@ def stratified(labels: np.ndarray, seed: int, select: float, test: float) -> np.
     return split
 
 
-def official_split(official: np.ndarray | None, labels: np.ndarray, select: float) -> np.ndarray:
+def by_source(rule: Official, labels: np.ndarray, official: np.ndarray | None, classes: Sequence[str]) -> np.ndarray:
     """A source's own splits; a missing `select` is the last share of its train.
 
     That is the last rows of train as a whole if they contain every class, else (where train is sorted by class) the
@@ -76,21 +69,22 @@ def official_split(official: np.ndarray | None, labels: np.ndarray, select: floa
     split = official.copy()
     if not (split == SELECT).any():
         train = np.flatnonzero(split == TRAIN)
-        tail = train[len(train) - round(select * len(train)) :]
+        tail = train[len(train) - round(rule.select * len(train)) :]
         if len(np.unique(labels[tail])) < len(np.unique(labels[train])):
-            by_class = [train[labels[train] == label] for label in np.unique(labels[train])]
-            counts = [_at_least_one(round(select * len(rows)), len(rows) - 1) for rows in by_class]
-            tails = [rows[len(rows) - n :] for rows, n in zip(by_class, counts, strict=True)]
+            members = [train[labels[train] == label] for label in np.unique(labels[train])]
+            counts = [_at_least_one(round(rule.select * len(rows)), len(rows) - 1) for rows in members]
+            tails = [rows[len(rows) - n :] for rows, n in zip(members, counts, strict=True)]
             tail = np.concatenate([*tails, np.empty(0, dtype=int)])
         split[tail] = SELECT
     return split
 
 
-def last_rows(count: int, select: int, test: int) -> np.ndarray:
+def by_position(rule: Last, labels: np.ndarray, official: np.ndarray | None, classes: Sequence[str]) -> np.ndarray:
     """The last `test` rows are test, the `select` rows before them select, all others train."""
+    count = len(labels)
     split = np.zeros(count, dtype=np.uint8)
-    split[max(count - test - select, 0) :] = SELECT  # max: a negative start would count from the end
-    split[max(count - test, 0) :] = TEST
+    split[max(count - rule.test - rule.select, 0) :] = SELECT  # max: a negative start would count from the end
+    split[max(count - rule.test, 0) :] = TEST
     return split
 
 

@@ -1,17 +1,11 @@
 """Where images come from: one module per kind of source, each with a function from its settings to a `Listing`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from diffprobe.config.sources import Source
 from diffprobe.data.listing import Listing
 from diffprobe.runtime.located import located
-
-if TYPE_CHECKING:
-    from diffprobe.config.sources import Source
 
 
 def find(source: Source, archives: Mapping[str, Path]) -> Listing:

@@ -17,7 +17,7 @@ from diffprobe.data.splits import TEST
 from diffprobe.runtime.errors import UserError
 
 
-class Layout(NamedTuple):
+class ArchiveLayout(NamedTuple):
     """The names of an archive's members and of the keys in their dictionaries."""
 
     archive: str
@@ -30,8 +30,8 @@ class Layout(NamedTuple):
 
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 LAYOUTS = {
-    "cifar10": Layout("cifar-10-python.tar.gz", BATCHES, "test_batch", "batches.meta", "labels", "label_names"),
-    "cifar100": Layout("cifar-100-python.tar.gz", ("train",), "test", "meta", "fine_labels", "fine_label_names"),
+    "cifar10": ArchiveLayout("cifar-10-python.tar.gz", BATCHES, "test_batch", "batches.meta", "labels", "label_names"),
+    "cifar100": ArchiveLayout("cifar-100-python.tar.gz", ("train",), "test", "meta", "fine_labels", "fine_label_names"),
 }
 
 # All that a pickled numpy array refers to, under the module names of numpy 1 and 2.

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from diffprobe.config.sources import zip as config
+from diffprobe.config.sources.zip import Zip
 from diffprobe.data.filenames import EXTENSIONS, display, is_hidden, is_image, printable, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import dataset_json
@@ -21,7 +21,7 @@ ENCRYPTED = 0x1  # a bit of an entry's flags
 BY_MANIFEST, BY_FOLDER, NONE = f"labels in {dataset_json.NAME}", "class folders", "no labels"
 
 
-class Zip(NamedTuple):
+class ZipContents(NamedTuple):
     """The content of one zip: images and folders sorted by their bytes, its dataset.json if it is read."""
 
     path: Path
@@ -30,7 +30,7 @@ class Zip(NamedTuple):
     manifest: Manifest | None
 
 
-def find(source: config.Zip, archives: Mapping[str, Path]) -> Listing:
+def find(source: Zip, archives: Mapping[str, Path]) -> Listing:
     """Several zips as one dataset.
 
     Raises:
@@ -54,19 +54,19 @@ def list_files(path: Path) -> Files:
     return to_files([read_zip(path, labels=False)])
 
 
-def to_files(zips: Sequence[Zip]) -> Files:
+def to_files(zips: Sequence[ZipContents]) -> Files:
     """The first zip's images sorted by the bytes of their names, then the next one's."""
     return Files(tuple(part.path for part in zips), [(i, name) for i, part in enumerate(zips) for name in part.images])
 
 
-def read_zip(path: Path, labels: bool) -> Zip:
+def read_zip(path: Path, labels: bool) -> ZipContents:
     with open_zip(path) as archive:
         images, folders = members(path, archive)
         has_manifest = labels and dataset_json.NAME in archive.namelist()
-        return Zip(path, images, folders, dataset_json.read(path, archive, images) if has_manifest else None)
+        return ZipContents(path, images, folders, dataset_json.read(path, archive, images) if has_manifest else None)
 
 
-def common_labelling(zips: Sequence[Zip], splits: dict[str, int]) -> str:
+def common_labelling(zips: Sequence[ZipContents], splits: dict[str, int]) -> str:
     """How the zips are labelled. Raises UserError unless it is the same for all."""
     ways = {labelling(part, splits): part.path for part in zips}
     if len(ways) > 1:
@@ -75,7 +75,7 @@ def common_labelling(zips: Sequence[Zip], splits: dict[str, int]) -> str:
     return next(iter(ways))
 
 
-def labelling(part: Zip, splits: dict[str, int]) -> str:
+def labelling(part: ZipContents, splits: dict[str, int]) -> str:
     if part.manifest is not None:
         return NONE if part.manifest.labels is None else BY_MANIFEST
     return BY_FOLDER if any("/" in below(name, splits) for name in part.images) else NONE
