@@ -26,18 +26,18 @@ from zipfile import ZipFile
 import numpy as np
 import torch
 from PIL import Image
-from recipes import Recipe, as_model, assemble, changed, device, device_name, recipes, work
+from recipes import Recipe, as_model, assemble, changed, device, device_name, recipes, sampler_of, work
 
-from diffprobe.diffusion.build import build_sampler
 from diffprobe.evaluation.sampling import draw, evaluations
 from diffprobe.networks.compiled import compiled
 from diffprobe.reporting.images import grid
 from diffprobe.runtime.files import atomic, digest, write_jsonl
 from diffprobe.training import state as states
-from diffprobe.training.loop import Options, fresh, train
+from diffprobe.training.loop import fresh, train
+from diffprobe.training.optimizers import Options
 from diffprobe.training.state import State
 from diffprobe.training.stream import Stream
-from diffprobe.training.tasks import Task
+from diffprobe.training.tasks.diffusion import Diffusion
 
 SHOWN = 64  # samples in the grid
 SAVE_SECONDS = 120.0
@@ -109,7 +109,7 @@ def decoded(path: Path) -> np.ndarray:
 def trained(
     arguments: argparse.Namespace,
     recipe: Recipe,
-    task: Task,
+    task: Diffusion,
     options: Options,
     state: State,
     stream: Stream,
@@ -173,9 +173,9 @@ def samples(
     arguments: argparse.Namespace, recipe: Recipe, state: State, shape: dict[str, int], where: torch.device
 ) -> np.ndarray:
     """Images 0, 1, .. by the recipe's sampler and average, uint8 (N, H, W, C)."""
-    sampler = recipe["samplers"][arguments.sampler]
-    network = state.emas[arguments.average or sampler["weights"]].module
-    each = work(recipe, shape)[1] * evaluations(sampler, build_sampler(sampler, recipe["process"]))
+    sampler = sampler_of(recipe, arguments.sampler)
+    network = state.emas[arguments.average or sampler.settings.weights].module
+    each = work(recipe, shape)[1] * evaluations(sampler)
     model = as_model(recipe, compiled(network, where, each * arguments.images), shape)
     rows = torch.arange(max(arguments.images, SHOWN), device=where).split(256)
     return torch.cat([draw(model, sampler, part, 0).cpu() for part in rows]).numpy()

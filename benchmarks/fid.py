@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diffprobe.config.built import parse_network
 from diffprobe.data.export import to_npz, to_png
 from diffprobe.data.imagesets import ImageSet, open_images
 from diffprobe.evaluation.generation.frechet import frechet_distance
@@ -142,7 +143,9 @@ def memory(images: ImageSet, folder: Path) -> None:
     shape = {"image_channels": 3, "classes": 10}
     torch.manual_seed(0)
     weights = folder / "classifier.safetensors"
-    checkpoints.write(weights, {"raw": build(network, **shape).state_dict()}, {"network": network, "shape": shape})
+    checkpoints.write(
+        weights, {"raw": build(parse_network(network), **shape).state_dict()}, {"network": network, "shape": shape}
+    )
     for n in (2_000, 8_000, 24_000):
         to_npz(ImageSet("many", n, images.shape, images.read, images.identify), folder / "many.npz")
         for figures in (["fd", "is"], ["fd", "is", "kid", "precision", "recall", "density", "coverage"]):

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import zarr
-from recipes import device, device_name, recipes
+from recipes import device, device_name, recipes, settings
 from torch import Tensor, nn
 
 from diffprobe.config.evaluators.knn import KNN
@@ -43,6 +43,8 @@ from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.runtime.keyed import Key
 
 SMALL = {"kind": "unet", "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [2], "groups": 8}
+SMALL |= {"build": "diffprobe.networks.unet:UNet"}
+PROCESS = {"build": "diffprobe.diffusion.edm:EDM"}
 CROP = {"pad": 4, "fill": "zero", "flip": True}
 EPOCHS, BATCH = 15, 128
 
@@ -99,7 +101,7 @@ def seen(setup: Setup, x: Tensor, level: Any) -> list[Tensor]:
     """Every tap's mean, of one pass through the whole network under fresh noise."""
     noisy = (level.alpha * x + level.sigma * torch.randn_like(x)).contiguous(memory_format=torch.channels_last)
     with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.bf16):
-        _, found = setup.process.denoise(setup.network, noisy, level.of(x), taps=setup.taps)
+        found = setup.process.denoise(setup.network, noisy, level.of(x), taps=setup.taps).activations
     return [found[tap].float().mean(dim=(2, 3)) for tap in setup.taps]
 
 
@@ -204,11 +206,11 @@ def early_exit(where: torch.device, batch: int, plan: Path | None, row: Callable
     from diffprobe.networks.build import build
 
     dit = {"kind": "dit", "width": 384, "depth": 28, "heads": 6, "patch": 2, "conditional": False, "augment": False}
-    dit |= {"mlp_ratio": 4.0, "time_scale": 1.0, "label_dropout": 0.0}
+    dit |= {"mlp_ratio": 4.0, "time_scale": 1.0, "label_dropout": 0.0, "build": "diffprobe.networks.dit:DiT"}
     unets = {name: recipe["network"] for name, recipe in recipes(plan).items()}
     cases = [("DDPM_ddpm", unets["DDPM_ddpm"], "out_6", 3, 32), ("EDM_ddpmpp", unets["EDM_ddpmpp"], "out_7", 3, 32)]
     for name, network, tap, channels, size in (*cases, ("DiT, 28 blocks", dit, "block_13", 4, 32)):
-        module = build(network, image_channels=channels).eval().to(where, memory_format=torch.channels_last)
+        module = build(settings(network), image_channels=channels).eval().to(where, memory_format=torch.channels_last)
         x = torch.randn(batch, channels, size, size, device=where).contiguous(memory_format=torch.channels_last)
         noise = torch.full((batch,), 0.1, device=where)
         whole = timed(partial(module, x, noise, taps=[tap]), where)
@@ -341,11 +343,12 @@ def prepared(arguments: argparse.Namespace, where: torch.device) -> Setup:
         from diffprobe.networks.build import build
 
         torch.manual_seed(0)
-        recipe = {"network": SMALL | {"channels": arguments.channels}, "process": {"kind": "edm"}}
+        recipe = {"network": SMALL | {"channels": arguments.channels}, "process": PROCESS}
         if arguments.recipe:
             recipe = recipes(arguments.plan)[arguments.recipe]
-        network = build(recipe["network"], image_channels=3).eval().requires_grad_(False)
-        network, process = network.to(where, memory_format=torch.channels_last), build_process(recipe["process"])
+        network = build(settings(recipe["network"]), image_channels=3).eval().requires_grad_(False)
+        network.to(where, memory_format=torch.channels_last)
+        process = build_process(settings(recipe["process"]))
     taps = [tap for tap in network.taps if tap.startswith("out_")]
     levels = [process.level(level) for level in arguments.levels]
     data = [x.to(where) for x in (pixels[:cut], pixels[cut:], labels[:cut], labels[cut:])]

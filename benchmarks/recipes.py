@@ -20,6 +20,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config" / "ddae.yaml"
 LACKING = ("imagecodecs", "zarr")
+NO_OPTIONS = ("kind", "build", "schedule", "conditional", "augment", "label_dropout")  # of networks and processes
 SHARE = {"conv": 128, "block": 64}  # images of a batch that one GPU had in DDAE's runs, by the network's resampling
 
 Recipe = dict[str, Any]
@@ -49,18 +50,21 @@ class StandIns(MetaPathFinder, Loader):
 
 
 sys.meta_path.append(StandIns())
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow" / "scripts")]
+sys.path.insert(0, str(ROOT / "src"))
 
-import train as job  # noqa: E402 (the workflow's script, found by the line above)
-
+from diffprobe.diffusion.build import Sampler, build_process, build_sampler  # noqa: E402
 from diffprobe.evaluation.model import Model  # noqa: E402
 from diffprobe.networks.flops import flops, on_meta, training_flops  # noqa: E402
-from diffprobe.training.loop import Options  # noqa: E402
-from diffprobe.training.tasks import Task  # noqa: E402
+from diffprobe.training.data import Data  # noqa: E402
+from diffprobe.training.optimizers import Options  # noqa: E402
+from diffprobe.training.tasks import diffusion  # noqa: E402
 
 
 def recipes(plan: Path | None = None) -> dict[str, Recipe]:
-    """All recipes by name, from a plan or from the config: network, process, train, samplers, image (C, H, W)."""
+    """All recipes by name, from a plan or from the config: network, process, train, samplers, image (C, H, W).
+
+    Networks, processes, averages and samplers say with `build` where their code lies.
+    """
     if plan is not None:
         return json.loads(plan.read_text())
     from diffprobe.config.inferred import model_space
@@ -69,10 +73,33 @@ def recipes(plan: Path | None = None) -> dict[str, Recipe]:
     config, found = load(CONFIG), {}
     for name, experiment in config.experiments.items():
         channels, size = model_space(config, experiment)
-        dumped = experiment.model_dump(mode="json", include={"network", "process", "train", "sample"})
-        samplers = dumped.pop("sample")["samplers"]
-        found[name] = dumped | {"samplers": samplers, "image": [channels, size, size]}
+        process = coded(experiment.process) | {"schedule": experiment.process.schedule}
+        averages = {key: coded(average) for key, average in experiment.train.averages.items()}
+        found[name] = {
+            "network": coded(experiment.network),
+            "process": process,
+            "train": experiment.train.model_dump(mode="json") | {"averages": averages},
+            "samplers": {key: coded(sampler) for key, sampler in experiment.sample.samplers.items()},
+            "image": [channels, size, size],
+        }
     return found
+
+
+def coded(model: Any) -> Recipe:
+    return model.model_dump(mode="json") | {"build": model.build}
+
+
+def settings(part: Recipe) -> Any:
+    """A part of a recipe as the typed models have it, its keys as attributes; `options` are those of its code."""
+    options = {key: value for key, value in part.items() if key not in NO_OPTIONS}
+    return SimpleNamespace(**part, options=options)
+
+
+def training(recipe: Recipe) -> Any:
+    """The `train` of a recipe, likewise."""
+    train = recipe["train"]
+    averages = {name: settings(average) for name, average in train["averages"].items()}
+    return settings(train | {"averages": averages, "augment": train["augment"] and settings(train["augment"])})
 
 
 def changed(recipe: Recipe, settings: list[str]) -> Recipe:
@@ -102,23 +129,23 @@ def device_name(where: torch.device) -> str:
     return torch.cuda.get_device_name() if where.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
-def assemble(recipe: Recipe, where: torch.device) -> tuple[Task, Options, dict[str, int]]:
+def assemble(recipe: Recipe, where: torch.device) -> tuple[diffusion.Diffusion, Options, dict[str, int]]:
     """The task on the device, its options, and what of the network follows from the data; as the job makes them."""
     channels, size, _ = recipe["image"]
-    config = {"task": "diffusion", **{key: recipe[key] for key in ("network", "process", "train")}}
-    data = job.Data({"channels": channels, "size": size, "classes": []})
-    device_batch = {"device_batch": recipe["train"]["device_batch"]} if recipe["train"]["device_batch"] else {}
-    options = job.make_options(SimpleNamespace(config=config, device=where, options=device_batch))
-    shape = job.network_shape(config, data)
-    task = job.make_task(config, data, shape, options.seed)
+    train = training(recipe)
+    argument: Any = SimpleNamespace(
+        network=settings(recipe["network"]), process=settings(recipe["process"]), train=train
+    )
+    options = Options.of(train, where.type == "cuda", train.device_batch)
+    task = diffusion.make(argument, Data((channels, size, size), classes=0, content=""), where, print)
     task.module.to(where, memory_format=torch.channels_last)
-    return task, options, shape
+    return task, options, task.shape
 
 
 def work(recipe: Recipe, shape: dict[str, int]) -> tuple[int, int]:
     """FLOPs per image: forward and backward, and forward alone."""
     told = {name: count for name, count in shape.items() if name != "image_channels"}
-    module, inputs = on_meta(recipe["network"], tuple(recipe["image"]), **told)
+    module, inputs = on_meta(settings(recipe["network"]), tuple(recipe["image"]), **told)
     return training_flops(module, inputs), flops(lambda: module(*inputs))
 
 
@@ -126,5 +153,9 @@ def as_model(recipe: Recipe, network: Any, shape: dict[str, int]) -> Model:
     """A network in memory as evaluations see a checkpoint."""
     channels, height, width = recipe["image"]
     head = {"network": recipe["network"], "process": recipe["process"], "shape": shape, "image": recipe["image"]}
-    process = job.build_process(recipe["process"])
+    process = build_process(settings(recipe["process"]))
     return Model(network, process, head, (channels, height, width), (height, width, channels), 0, None, lambda x: x)
+
+
+def sampler_of(recipe: Recipe, name: str) -> Sampler:
+    return build_sampler(settings(recipe["samplers"][name]), settings(recipe["process"]))

@@ -17,9 +17,8 @@ from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import torch
-from recipes import SHARE, Recipe, as_model, assemble, changed, device, device_name, recipes, work
+from recipes import SHARE, Recipe, as_model, assemble, changed, device, device_name, recipes, sampler_of, work
 
-from diffprobe.diffusion.build import build_sampler
 from diffprobe.evaluation.sampling import draw, evaluations
 from diffprobe.training.loop import fresh, train
 from diffprobe.training.stream import Stream
@@ -79,7 +78,7 @@ def sampling(arguments: argparse.Namespace, recipe: Recipe, where: torch.device,
     begin(where)
     task, _, shape = assemble(recipe, where)
     network = torch.compile(task.module.eval()) if mode == "compiled" else task.module.eval()
-    model, sampler = as_model(recipe, network, shape), recipe["samplers"][arguments.sampler]
+    model, sampler = as_model(recipe, network, shape), sampler_of(recipe, arguments.sampler)
 
     def batches(count: int) -> float:
         begun = time.perf_counter()
@@ -89,9 +88,9 @@ def sampling(arguments: argparse.Namespace, recipe: Recipe, where: torch.device,
 
     first, count = batches(1), max(1, arguments.images // batch)
     rate = count * batch / batches(count)
-    each = evaluations(sampler, build_sampler(sampler, recipe["process"])) * work(recipe, shape)[1]
-    name = f"{arguments.sampler}, {sampler['kind']} {sampler['steps']}"
-    return row(arguments, name, where, sampler["precision"], batch, mode, rate, each, first)
+    each = evaluations(sampler) * work(recipe, shape)[1]
+    name = f"{arguments.sampler}, {sampler.settings.kind} {sampler.settings.steps}"
+    return row(arguments, name, where, sampler.settings.precision, batch, mode, rate, each, first)
 
 
 def random_stream(recipe: Recipe, where: torch.device) -> Stream:

@@ -11,25 +11,28 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffprobe.config.built import parse_network
+from diffprobe.config.training import HalfLife
 from diffprobe.data.batch import Batch
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
 from diffprobe.networks.conv_autoencoder import ConvAutoencoder
 from diffprobe.networks.discriminator import Discriminator
+from diffprobe.plan.training_argument import Losses
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws
-from diffprobe.training.autoencoding import Autoencoding, autoencoding
-from diffprobe.training.loop import Options, accumulate, fresh, refuse_batch_statistics
+from diffprobe.training.loop import accumulate, fresh, refuse_batch_statistics
+from diffprobe.training.optimizers import Options
 from diffprobe.training.slices import Slice, run_slice
 from diffprobe.training.state import State
 from diffprobe.training.stream import Stream
-from diffprobe.training.tasks import modules
+from diffprobe.training.tasks.autoencoding import Autoencoding, discriminator
 from diffprobe.training.world import World
 
 BEGINS = 5  # the step before which the adversary does not play
 TERMS = {"reconstruction": "mse", "kl_weight": 0.01, "perceptual": None}
 ADVERSARY = {"start_kimg": 16 * BEGINS / 1000, "weight": 0.5, "widths": [8, 16], "norm": "batch"}
-AVERAGES = {"ema": {"kind": "half_life", "kimg": 0.05, "ramp": 1.0}}
+AVERAGES = {"ema": HalfLife(kind="half_life", kimg=0.05, ramp=1.0)}
 OPTIONS = Options(batch=16, lr=1e-2, betas=(0.5, 0.999), averages=AVERAGES)
 
 
@@ -40,8 +43,8 @@ def count(*parts: torch.nn.Module) -> int:
 def task(norm: str | None = "batch", **terms: object) -> Autoencoding:
     torch.manual_seed(0)
     network = ConvAutoencoder(widths=(8, 16), blocks=1, groups=4)
-    adversary = norm and ADVERSARY | {"norm": norm}
-    return autoencoding(Codec(network, 16, 3, (3, 16, 16)), {**TERMS, "adversary": adversary, **terms}, None, seed=0)
+    losses = Losses(**{**TERMS, "adversary": norm and ADVERSARY | {"norm": norm}, **terms})
+    return Autoencoding(Codec(network, 16, 3, (3, 16, 16)), losses, None, discriminator(losses.adversary, 3, seed=0))
 
 
 def stream() -> Stream:
@@ -58,7 +61,7 @@ def batch() -> tuple[Batch, Draws]:
 
 
 def test_the_autoencoder_is_the_published_one() -> None:
-    network = build({"kind": "conv_autoencoder", "channels": 3, "widths": [128, 256, 384]})
+    network = build(parse_network({"kind": "conv_autoencoder", "channels": 3, "widths": [128, 256, 384]}))
     parts = count(network.encoder, network.quant_conv), count(network.decoder, network.post_quant_conv)
     assert (count(network), *parts) == (17_760_359, 10_723_536, 7_036_823)
     codec = Codec(network.eval(), 128, 3, (3, 128, 128))
@@ -100,7 +103,7 @@ class Distance(torch.nn.Module):
 @pytest.mark.parametrize("reconstruction", ["mse", "l1"])
 def test_losses_are_the_published_formulas(reconstruction: str) -> None:
     one = task("group", reconstruction=reconstruction, perceptual={"weight": 3.0})
-    one.perceptual, one.playing = Distance(), True
+    one.perceptual, one.adversary_plays = Distance(), True
     found, draws = batch()
     losses = one.losses(found, draws)
 
@@ -120,7 +123,7 @@ def test_losses_are_the_published_formulas(reconstruction: str) -> None:
 
 def test_neither_step_reaches_the_other() -> None:
     one = task()
-    one.playing = True
+    one.adversary_plays = True
     losses = one.losses(*batch())
     losses["loss"].backward()
     assert all(parameter.grad is None for parameter in one.adversary.parameters())
@@ -215,15 +218,15 @@ def test_parts_of_a_batch_give_both_gradients_of_the_whole(size: int) -> None:
     found = {}
     for device_batch in (None, size):
         one = task("group")
-        one.playing = True
+        one.adversary_plays = True
         losses = accumulate(one, stream(), replace(OPTIONS, device_batch=device_batch), 3, World())
-        gradients = [parameter.grad for module in modules(one) for parameter in module.parameters()]
+        gradients = [parameter.grad for module in one.modules for parameter in module.parameters()]
         found[device_batch] = gradients, losses
     torch.testing.assert_close(found[size], found[None], rtol=1e-3, atol=1e-6)
 
 
 def test_an_adversary_with_batch_norm_takes_the_batch_whole() -> None:
-    for module in modules(task("group")):
+    for module in task("group").modules:
         refuse_batch_statistics(module, replace(OPTIONS, device_batch=4), World())
     with pytest.raises(UserError, match="BatchNorm2d takes a batch whole"):
-        refuse_batch_statistics(modules(task("batch"))[1], replace(OPTIONS, device_batch=4), World())
+        refuse_batch_statistics(task("batch").modules[1], replace(OPTIONS, device_batch=4), World())

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from diffprobe.data.batch import Batch
 from diffprobe.diffusion.guidance import guided
+from diffprobe.diffusion.process import Denoised
 from diffprobe.networks.autoencoder import Codec, autoencoder_kl, posterior, psnr, resized
+from diffprobe.plan.training_argument import Losses
 from diffprobe.runtime.keyed import Draws
-from diffprobe.training.autoencoding import Autoencoding
+from diffprobe.training.tasks.autoencoding import Autoencoding
 
 IMAGE = (1, 8, 8)
 
@@ -32,7 +34,7 @@ def test_moments_and_decoding_are_diffusers_own() -> None:
     torch.testing.assert_close(mean, own.mean)
     torch.testing.assert_close(logvar, own.logvar)
     torch.testing.assert_close(codec.decode(mean), network.decode(own.mean).sample)
-    task = Autoencoding(codec, {"reconstruction": "mse", "kl_weight": 0.5})
+    task = Autoencoding(codec, Losses(kl_weight=0.5))
     batch = Batch(x, torch.zeros(2, dtype=torch.long), torch.arange(2))
     losses = task.losses(batch, Draws(0, batch.positions))
     torch.testing.assert_close(losses["kl"], own.kl().mean())
@@ -68,11 +70,11 @@ def test_guidance_moves_from_no_label_towards_the_label() -> None:
     """On a model whose estimate is its label the guided estimate is none + scale (label - none)."""
     calls = []
 
-    def denoise(x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
+    def denoise(x: Tensor, sigma: Tensor, label: Tensor) -> Denoised:
         calls.append(len(x))
-        return label[:, None, None, None].expand_as(x).float()
+        return Denoised(label[:, None, None, None].expand_as(x).float())
 
     x, sigma, label = torch.zeros(2, 1, 2, 2), torch.ones(2), torch.tensor([3, 7])
     for scale, expected, cost in ((0, [-1, -1], 2), (1, [3, 7], 2), (2.5, [9, 19], 4), (0.5, [1, 3], 4)):
-        assert guided(denoise, label, scale)(x, sigma)[:, 0, 0, 0].tolist() == expected
+        assert guided(denoise, label, scale)(x, sigma).x0[:, 0, 0, 0].tolist() == expected
         assert calls[-1] == cost

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from sklearn.datasets import load_digits
 
+from diffprobe.config.built import parse_network
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.load import load
 from diffprobe.config.models import Config
@@ -47,7 +48,7 @@ def test_ddpm_size_and_flops(ddpm: NetworkCost) -> None:
 
 
 def test_ddpmpp_size_and_flops() -> None:
-    size = whole_cost(*on_meta(DDPMPP, CIFAR))
+    size = whole_cost(*on_meta(parse_network(DDPMPP), CIFAR))
     assert size["parameters"] == 56_524_291
     assert size["forward_flops"] == pytest.approx(42.98e9, rel=1e-3)
     assert size["training_flops"] == pytest.approx(3 * 42.98e9, rel=1e-3)

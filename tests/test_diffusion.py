@@ -83,9 +83,9 @@ def test_an_all_knowing_network_gives_the_image_back(kind, ratio, seed):
     d = 0.5
     c_skip, c_out = d**2 / (level.sigma**2 + d**2), level.sigma * d / math.hypot(level.sigma, d)
     noisy = perturb(x, level.of(x), noise)
-    known = {"ddpm": noise, "flow": noise - x, "edm": (x - c_skip * noisy) / c_out}
-    found, _ = process.denoise(lambda *_: (known[kind], {}), noisy, level.of(x))
-    torch.testing.assert_close(found, x, atol=2e-5 * max(1, level.ratio), rtol=0)
+    targets = {"ddpm": noise, "flow": noise - x, "edm": (x - c_skip * noisy) / c_out}
+    clean = process.denoise(lambda *_: (targets[kind], {}), noisy, level.of(x)).x0
+    torch.testing.assert_close(clean, x, atol=2e-5 * max(1, level.ratio), rtol=0)
 
 
 def test_edm_gives_the_network_unit_variance():
@@ -101,7 +101,7 @@ def test_edm_gives_the_network_unit_variance():
             seen["input"] = inputs
             return torch.zeros_like(inputs), {}
 
-        skip, _ = process.denoise(network, noisy, level.of(x))
+        skip = process.denoise(network, noisy, level.of(x)).image
         c_out = sigma * process.sigma_data / math.hypot(sigma, process.sigma_data)
         assert seen["input"].std() == pytest.approx(1, abs=0.01)
         assert ((x - skip) / c_out).std() == pytest.approx(1, abs=0.01)
@@ -109,8 +109,8 @@ def test_edm_gives_the_network_unit_variance():
 
 def test_edm_keeps_a_clean_image():
     x, process = torch.randn(4, 1, 8, 8), EDM()
-    out, _ = process.denoise(lambda inputs, *_: (torch.randn_like(inputs), {}), x, process.level(1e-6).of(x))
-    torch.testing.assert_close(out, x, atol=1e-4, rtol=0)
+    clean = process.denoise(lambda inputs, *_: (torch.randn_like(inputs), {}), x, process.level(1e-6).of(x)).x0
+    torch.testing.assert_close(clean, x, atol=1e-4, rtol=0)
 
 
 # --- losses

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_probing import EXPERIMENT, UNET, experiment
 
+from diffprobe.config.built import parse_network
 from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import parse
@@ -35,7 +36,7 @@ CROP = Crop(pad=1)
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
-    return build(UNET, image_channels=1).eval()
+    return build(parse_network(UNET), image_channels=1).eval()
 
 
 def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, digits_store: Path) -> None:
@@ -53,8 +54,9 @@ def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, 
         row = torch.tensor([data.rows[i]])
         x = data.read(slice(i, i + 1), Key(5, "p"), 1, False)
         noisy = perturb(x, level.of(x), normal(Key(5, "p/0.3"), row, (1, 8, 8), 1))
-        out, taps = process.denoise(network, noisy, level.of(x), taps=["mid", "out_2"])
-        assert out is not None
+        denoised = process.denoise(network, noisy, level.of(x), taps=["mid", "out_2"])
+        taps = denoised.activations
+        assert denoised.x0 is not None
         for name, (tap, pooling) in WANTED.items():
             expected = features.POOLINGS[pooling](taps[tap])
             torch.testing.assert_close(found[name][i], expected[0], rtol=1e-4, atol=1e-5)

@@ -17,7 +17,10 @@ from torch import Tensor
 from toy_networks import CIFAR10, OURS, SMALL, config, diffusers_model, saved
 
 from diffprobe.__main__ import main
+from diffprobe.config import processes
+from diffprobe.config.built import parse_network
 from diffprobe.config.models import Config
+from diffprobe.config.samplers.ddim import DDIM
 from diffprobe.diffusion.build import build_sampler
 from diffprobe.evaluation import model
 from diffprobe.interop import ddae, diffusers_unet
@@ -71,7 +74,7 @@ def test_a_diffusers_model_comes_and_goes(tmp_path: Path, padding: int, publishe
     written = import_weights(ours, "x", "diffusers", str(source))
     assert written.path == tmp_path / "x.safetensors"
     assert written.parameters == sum(p.numel() for p in theirs.parameters())
-    network, header = checkpoints.load(written.path, CPU)
+    network, header = checkpoints.load(written.path, CPU, parse_network)
     torch.testing.assert_close(network(X, T)[0], theirs(X, T).sample, atol=1e-5, rtol=1e-5)
     assert (header["format"], header["weights"], header["image"]) == ("diffusers", ["ema"], [1, 8, 8])
     assert header["source"]["sha256"] == sha256(header["source"]["path"])
@@ -105,8 +108,8 @@ def test_its_pipelines_draw_what_we_draw(tmp_path: Path) -> None:
         x = pipeline.scheduler.step(pipeline.unet(x, t).sample, t, x, use_clipped_model_output=True).prev_sample
 
     loaded = model.load(written.path, CPU)
-    sampler = build_sampler({"kind": "ddim", "steps": 10, "clip": True}, loaded.header["process"])
-    mine = sampler.run(lambda x, level: sampler.process.denoise(loaded.network, x, level.of(x))[0], X, None)
+    sampler = build_sampler(DDIM(kind="ddim", steps=10, clip=True), processes.Process.member(loaded.header["process"]))
+    mine = sampler.run(lambda x, level: sampler.process.denoise(loaded.network, x, level.of(x)), X, None)
     torch.testing.assert_close(x, mine, atol=1e-4, rtol=1e-4)
 
 
@@ -130,7 +133,7 @@ def test_the_network_diffusers_takes_the_weights_as_they_are(tmp_path: Path) -> 
     wrapped = config({"kind": "diffusers", "path": str(folder)})
     source = as_published(folder, tmp_path / "published")
     written = import_weights(wrapped, "x", "diffusers", str(source), tmp_path / "x.safetensors")
-    network, header = checkpoints.load(written.path, CPU)
+    network, header = checkpoints.load(written.path, CPU, parse_network)
     torch.testing.assert_close(network(X, T)[0], theirs(X, T).sample)
     assert header["network"]["config"]["_class_name"] == "UNet2DModel"
     export(written.path, None, "diffusers", tmp_path / "out")
@@ -222,9 +225,9 @@ def test_what_diffusers_cannot_express_is_not_exported(tmp_path: Path, changes: 
         export(path, None, "diffusers", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     export(path, "raw", "safetensors", tmp_path / "out.safetensors")
-    loaded, header = checkpoints.load(tmp_path / "out.safetensors", CPU)
+    loaded, header = checkpoints.load(tmp_path / "out.safetensors", CPU, parse_network)
     assert header["weights"] == ["raw"]
-    assert bytes_of(loaded.state_dict()) == bytes_of(checkpoints.load(path, CPU, "raw")[0].state_dict())
+    assert bytes_of(loaded.state_dict()) == bytes_of(checkpoints.load(path, CPU, parse_network, "raw")[0].state_dict())
 
 
 def checkpoint(folder: Path, made: Config) -> Path:
@@ -232,7 +235,7 @@ def checkpoint(folder: Path, made: Config) -> Path:
     experiment = made.experiments["x"]
     network, process = experiment.network.argument(), job_arguments.dump(experiment.process)
     header = {"network": network, "process": process, "shape": {"image_channels": 1}, "image": [1, 8, 8], "images": 1}
-    sets = {name: build(network, image_channels=1).state_dict() for name in ("ema", "raw")}
+    sets = {name: build(parse_network(network), image_channels=1).state_dict() for name in ("ema", "raw")}
     path = folder / "checkpoint.safetensors"
     checkpoints.write(path, sets, header)
     return path
@@ -340,7 +343,7 @@ def test_a_ddae_checkpoint_is_imported_whole(tmp_path: Path, resample: str) -> N
     written = import_weights(made, "x", "ddae", str(path), tmp_path / "x.safetensors")
     assert written.sets == ["ema", "raw"]
     for name, expected in (("ema", network), ("raw", other)):
-        found, _ = checkpoints.load(written.path, CPU, name)
+        found, _ = checkpoints.load(written.path, CPU, parse_network, name)
         assert bytes_of(found.state_dict()) == bytes_of(expected.state_dict())
 
 

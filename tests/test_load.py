@@ -8,6 +8,9 @@ import torch
 from toy_networks import SMALL
 
 import diffprobe
+from diffprobe.config import processes, samplers
+from diffprobe.config.built import parse_network
+from diffprobe.diffusion.build import build_sampler
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.sampling import draw
@@ -34,7 +37,7 @@ def write(path: Path, process: dict, network: dict = UNET, seed: int = 0, **head
     torch.manual_seed(seed)
     head = {"network": network, "process": process, "shape": {"image_channels": 1}, "image": [1, 8, 8], **header}
     names = ["raw"] if path.name == "raw.safetensors" else ["ema", "slow"]
-    sets = {name: build(network, **head["shape"]).state_dict() for name in names}
+    sets = {name: build(parse_network(network), **head["shape"]).state_dict() for name in names}
     checkpoints.write(path, sets, head)
     return path
 
@@ -62,7 +65,7 @@ def test_which_checkpoint(run: Path) -> None:
         (diffprobe.load(run, weights="raw"), latest / "raw.safetensors", "raw"),
         (diffprobe.load(first / "raw.safetensors", weights=None), first / "raw.safetensors", "raw"),
     ):
-        assert torch.equal(weight(found), checkpoints.load(file, CPU, weights)[0].stem.weight)
+        assert torch.equal(weight(found), checkpoints.load(file, CPU, parse_network, weights)[0].stem.weight)
 
 
 @pytest.mark.parametrize("kind", PROCESSES)
@@ -86,7 +89,10 @@ def test_features_and_samples_are_the_workflows(tmp_path: Path, kind: str) -> No
     sampler = {"kind": whole["kind"], "steps": 4}
     images = trained.sample(3, seed=1, sampler=sampler, batch=2)
     assert images.shape == (3, 8, 8, 1) and images.dtype == np.uint8
-    assert np.array_equal(images, draw(loaded, trained.sampler(sampler), torch.arange(3), 1).numpy())
+    chosen = build_sampler(
+        samplers.Sampler.member(trained.sampler(sampler)), processes.Process.member(loaded.header["process"])
+    )
+    assert np.array_equal(images, draw(loaded, chosen, torch.arange(3), 1).numpy())
     assert trained.level(0.3) == level
 
 
@@ -102,7 +108,7 @@ def test_a_model_of_latents_needs_its_autoencoder(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = {"kind": "autoencoder_kl", "channels": 1, "latent_channels": 2, "widths": [4, 8], "blocks": 1, "groups": 2}
     config |= {"attention": False}
-    network, codec = build(config), {"size": 8, "channels": 1, "resize": "bilinear"}
+    network, codec = build(parse_network(config)), {"size": 8, "channels": 1, "resize": "bilinear"}
     own = tmp_path / "run/checkpoints/1/ema.safetensors"
     checkpoints.write(own, {"ema": network.state_dict()}, {"network": config, "shape": {}, "codec": codec})
     latents = {"scale": [2.0, 3.0], "shift": [0.1, 0.2], "image": [1, 8, 8], "content": "c"}

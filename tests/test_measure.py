@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose
 from sklearn.datasets import load_digits
 
 from diffprobe.__main__ import main
+from diffprobe.config.built import parse_network
 from diffprobe.data.export import to_npz, to_png
 from diffprobe.data.imagesets import open_images
 from diffprobe.networks.build import build
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network, shape = {"kind": "classifier", "channels": 4}, {"image_channels": 1, "classes": 10}
     torch.manual_seed(0)
     header = {"network": network, "shape": shape}
-    weights = {"raw": build(network, **shape).state_dict()}
+    weights = {"raw": build(parse_network(network), **shape).state_dict()}
     checkpoints.write(folder / "classifier.safetensors", weights, header)
     return folder
 

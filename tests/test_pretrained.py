@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import diffprobe
 from diffprobe.config.autoencoders import Pretrained
+from diffprobe.config.built import parse_network
 from diffprobe.config.inferred import latent_bytes, model_space
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
@@ -220,7 +221,7 @@ def test_load_takes_it_for_a_model_of_latents(tmp_path: Path, monkeypatch: pytes
     shape, network = {"image_channels": 4}, {"kind": "dit", "width": 8, "depth": 1, "heads": 2, "patch": 4}
     latents = {"scale": [2.0] * 4, "shift": [1.0] * 4, "image": [1, 8, 8], "content": "c"}
     head = {"network": network, "process": {"kind": "flow"}, "shape": shape, "image": [4, 8, 8], "latents": latents}
-    checkpoints.write(tmp_path / "dit.safetensors", {"ema": build(network, **shape).state_dict()}, head)
+    checkpoints.write(tmp_path / "dit.safetensors", {"ema": build(parse_network(network), **shape).state_dict()}, head)
     found = diffprobe.load(tmp_path / "dit.safetensors", autoencoder=tmp_path / "autoencoders/vae", device="cpu")
     theirs, z = AutoencoderTiny.from_pretrained(tmp_path / "model"), torch.randn(3, 4, 8, 8)
     expected = found.codec.images(z / 2 + 1)
@@ -299,7 +300,7 @@ def test_the_shipped_recipe() -> None:
         assert [(view.kind, getattr(view, "count", 1)) for view in views] == [("identity", 1), ("crop", 10)]
         assert model_space(config, experiment) == (4, 32)
         assert latent_bytes(config, experiment.latents) / 1e9 == pytest.approx(gigabytes, rel=0.01)
-        module, inputs = on_meta(experiment.network.argument(), (4, 32, 32), classes=10, augment=3)
+        module, inputs = on_meta(experiment.network, (4, 32, 32), classes=10, augment=3)
         assert training_flops(module, inputs) / 1e9 == pytest.approx(36.3, abs=0.1)
     for level, alpha_bar in zip(
         grid_levels(config.experiments["cifar10_dit_s2"])[1:3], (0.928303, 0.852687), strict=True

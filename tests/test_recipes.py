@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from diffprobe.config.built import parse_network
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
 from diffprobe.config.models import Config
@@ -19,6 +20,7 @@ from diffprobe.diffusion.build import build_process
 from diffprobe.networks.build import build
 from diffprobe.networks.discriminator import Discriminator
 from diffprobe.plan.job_arguments import autoencoder, dump
+from diffprobe.plan.training_argument import parse_argument
 from diffprobe.reporting import describe
 from diffprobe.runtime.errors import UserError
 from diffprobe.training.ema import decay
@@ -108,7 +110,7 @@ def test_ddpm_probes_at_the_published_steps() -> None:
         experiment = RECIPES.experiments[name]
         levels = grid_levels(experiment)
         assert levels == pytest.approx([known[t] for t in (1, 11, 21)], rel=1e-12)
-        process = build_process(experiment.process.model_dump())
+        process = build_process(experiment.process)
         assert [process.level(level).c_noise for level in levels] == [0.001, 0.011, 0.021]
 
 
@@ -162,7 +164,7 @@ def test_local_zips_take_the_place_of_the_download() -> None:
 
 def parameters(network: dict[str, Any], **shape: int) -> int:
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build(network, **shape).parameters())
+        return sum(parameter.numel() for parameter in build(parse_network(network), **shape).parameters())
 
 
 def test_faces_are_the_published_recipe() -> None:
@@ -180,7 +182,7 @@ def test_faces_are_the_published_recipe() -> None:
     )
     assert (train.lr, train.beta1, train.beta2, train.clip, train.reconstruction) == (1e-5, 0.5, 0.999, None, "mse")
     assert (train.kl_weight, train.perceptual.weight, train.adversary.weight) == (5e-6, 1.0, 0.5)
-    assert decay(tree["train"]["averages"]["ema"], 1000, train.batch) < 1e-10  # the last weights
+    assert decay(parse_argument(tree).train.averages["ema"], 1000, train.batch) < 1e-10  # the last weights
     assert found.latent_space == (4, 32) and config.latents["faces_latents"].scale == 1.0
     assert parameters(dump(faces.network), image_channels=4) == 129_534_736
     assert (faces.train.lr, faces.train.batch, faces.train.weight_decay) == (1e-5, 32, 0)

@@ -17,11 +17,12 @@ from diffusers import (
 )
 from torch import Tensor
 
-from diffprobe.diffusion import samplers
-from diffprobe.diffusion.build import build_process, build_sampler
+from diffprobe.config import processes, samplers
+from diffprobe.diffusion.build import Sampler, build_process, build_sampler
 from diffprobe.diffusion.levels import Level
-from diffprobe.diffusion.process import Process
-from diffprobe.diffusion.samplers import heun
+from diffprobe.diffusion.process import Denoised, Process
+from diffprobe.diffusion.samplers import Trajectory, heun
+from diffprobe.runtime.located import located
 
 SHAPE = (3, 3, 8, 8)
 DRAWN = {"guidance": 1.0, "clip": False, "precision": "fp32"}
@@ -41,12 +42,16 @@ def noise(step: int) -> Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(1000 + step))
 
 
-def estimate(process: Process, x: Tensor, level: Level, net=network) -> Tensor:
-    return process.denoise(net, x, level.of(x))[0]
+def estimate(process: Process, x: Tensor, level: Level, net=network) -> Denoised:
+    return process.denoise(net, x, level.of(x))
+
+
+def built(sampler: dict, process: dict) -> Sampler:
+    return build_sampler(samplers.Sampler.member(sampler), processes.Process.member(process))
 
 
 def drawn(sampler: dict, process: dict, net=network) -> Tensor:
-    made = build_sampler(sampler, process)
+    made = built(sampler, process)
     return made.run(partial(estimate, made.process, net=net), START, noise)
 
 
@@ -110,7 +115,7 @@ def test_euler_of_edm_is_that_of_diffusers(rho):
     """At the same levels, too."""
     scheduler = EDMEulerScheduler(rho=rho)
     scheduler.set_timesteps(20)
-    levels = build_sampler(EULER | {"rho": rho}, {"kind": "edm"}).levels
+    levels = built(EULER | {"rho": rho}, {"kind": "edm"}).levels
     torch.testing.assert_close(torch.tensor([level.sigma for level in levels]), scheduler.sigmas, rtol=1e-5, atol=0)
     x = START * 80
     for t in scheduler.timesteps:
@@ -136,15 +141,16 @@ def test_heun_of_flow_matching_is_that_of_diffusers():
     x = START
     for t in scheduler.timesteps:
         x = scheduler.step(network(x, t.expand(3) / 1000)[0], t, x).prev_sample
-    process = build_process({"kind": "flow"})
+    process = build_process(processes.Process.member({"kind": "flow"}))
     times = [float(scheduler.sigmas[0]), *map(float, scheduler.sigmas[1:-1:2]), 0.0]
-    close(heun(partial(estimate, process), START, [process.at(t) for t in times], noise), x)
+    path = Trajectory(partial(estimate, process), [process.at(t) for t in times], noise, process.level)
+    close(heun(path, START.double(), samplers.Sampler.member(HEUN)).float(), x)
 
 
 @pytest.mark.parametrize("clip", [True, False])
 def test_heun_of_edm_is_that_of_diffusers(clip):
     """At our levels, which its schedule cannot be asked for. Each but the first is evaluated twice."""
-    process = build_process({"kind": "edm"})
+    process = build_process(processes.Process.member({"kind": "edm"}))
     levels = process.schedule(18)
     scheduler = HeunDiscreteScheduler(prediction_type="sample", clip_sample=clip)
     scheduler.set_timesteps(18)
@@ -152,7 +158,7 @@ def test_heun_of_edm_is_that_of_diffusers(clip):
     scheduler.timesteps = scheduler.sigmas[:-1]
     x = START * 80
     for sigma in scheduler.timesteps:
-        x = scheduler.step(estimate(process, x, process.level(float(sigma))), sigma, x).prev_sample
+        x = scheduler.step(estimate(process, x, process.level(float(sigma))).x0, sigma, x).prev_sample
     close(drawn(HEUN | {"clip": clip}, {"kind": "edm"}), x)
 
 
@@ -160,14 +166,14 @@ def test_heun_of_edm_is_that_of_diffusers(clip):
 def test_churn_of_edm_is_that_of_diffusers(churn, monkeypatch):
     """Karras et al. 2022, algorithm 2, at our levels. Noise is drawn at each step, used from 0.05 to 50."""
     monkeypatch.setattr("diffusers.schedulers.deprecated.scheduling_karras_ve.randn_tensor", lambda *_, **__: fresh)
-    process = build_process({"kind": "edm"})
+    process = build_process(processes.Process.member({"kind": "edm"}))
     levels = process.schedule(18)
     scheduler = KarrasVeScheduler(s_churn=churn, s_min=0.05, s_max=50.0, s_noise=1.007)
     scheduler.set_timesteps(18)
 
     def output(x: Tensor, sigma: float) -> Tensor:
         """What it takes for the network's: the image is x + sigma times that."""
-        return (estimate(process, x.float(), process.level(sigma)) - x) / sigma
+        return (estimate(process, x.float(), process.level(sigma)).x0 - x) / sigma
 
     x = START.double() * 80
     for i, (now, after) in enumerate(pairwise(level.sigma for level in levels)):
@@ -186,8 +192,8 @@ def test_churn_of_edm_is_that_of_diffusers(churn, monkeypatch):
 S = 0.5
 
 
-def ideal(x: Tensor, level: Level) -> Tensor:
-    return x * (level.alpha * S**2 / (level.alpha**2 * S**2 + level.sigma**2))
+def ideal(x: Tensor, level: Level) -> Denoised:
+    return Denoised(x * (level.alpha * S**2 / (level.alpha**2 * S**2 + level.sigma**2)))
 
 
 def deviation(level: Level) -> float:
@@ -209,11 +215,11 @@ def test_order_of_convergence(sampler, process, order):
     """The error falls as steps^-order on the way to a level with noise: the last step, to none, is Euler's for all."""
 
     def error(steps: int) -> float:
-        made = build_sampler(sampler | {"steps": steps}, process)
+        made = built(sampler | {"steps": steps}, process)
         levels = [level for level in made.levels if level.sigma > 0.0999]  # t = 0.1 of flow matching
         start = torch.full((1, 1, 1, 1), deviation(levels[0]), dtype=torch.float64)
-        run = {"heun": heun, "euler": samplers.euler, "ddim": samplers.ddim}[sampler["kind"]]
-        return abs(float(run(ideal, start, levels, noise)) - deviation(levels[-1]))
+        path = Trajectory(ideal, levels, noise, made.process.level, dtype=torch.float64)
+        return abs(float(located(made.settings.build)(path, start, made.settings)) - deviation(levels[-1]))
 
     assert math.log2(error(50) / error(100)) == pytest.approx(order, abs=0.3)
 
@@ -228,7 +234,7 @@ def test_order_of_convergence(sampler, process, order):
     ids=["ddpm, large", "ddpm, small", "ddim"],
 )
 def test_noisy_samplers_end_with_the_variance_of_the_data(sampler):
-    made = build_sampler(DRAWN | sampler, ddpm())
+    made = built(DRAWN | sampler, ddpm())
     draws = torch.Generator().manual_seed(0)
     start = torch.randn(20_000, 1, 1, 1, generator=draws)
     found = made.run(ideal, start, lambda _: torch.randn(20_000, 1, 1, 1, generator=draws))
@@ -249,7 +255,7 @@ def test_noisy_samplers_end_with_the_variance_of_the_data(sampler):
     ids=["ddpm", "ddim", "heun", "euler"],
 )
 def test_an_image_hangs_on_its_own_noise_alone_and_every_step_is_watched(sampler, process):
-    made, seen = build_sampler(sampler, process), []
+    made, seen = built(sampler, process), []
     denoise = partial(estimate, made.process)
     together = made.run(denoise, START, noise, seen.append)
     alone = [made.run(denoise, START[i : i + 1], lambda step, i=i: noise(step)[i : i + 1]) for i in range(3)]
@@ -263,7 +269,7 @@ def test_an_image_hangs_on_its_own_noise_alone_and_every_step_is_watched(sampler
     ids=["ddim", "heun", "euler"],
 )
 def test_deterministic_samplers_draw_no_noise(sampler, process):
-    made = build_sampler(sampler, process)
+    made = built(sampler, process)
     made.run(partial(estimate, made.process), START, lambda step: pytest.fail(f"noise at step {step}"))
 
 
@@ -277,11 +283,11 @@ def test_clipped_estimates_stay_within_the_pixels():
 def test_ddaes_table_leaves_noise_in_the_image():
     """Its last level is no clean image: the noise that the network says is there stays with a deviation of 0.01."""
     sampler = DRAWN | {"kind": "ddim", "steps": 100, "eta": 0.0, "clip": True}
-    table, exact = (build_sampler(sampler | {"table": name}, ddpm()) for name in ("ddae", "exact"))
+    table, exact = (built(sampler | {"table": name}, ddpm()) for name in ("ddae", "exact"))
     assert exact.levels[-1] == (1.0, 0.0, exact.levels[-1].c_noise)
     assert table.levels[-1].sigma == pytest.approx(0.01) and table.levels[-1].alpha ** 2 == pytest.approx(0.9999)
     assert [round(level.c_noise) + 1 for level in exact.levels[:-1]] == list(range(991, 0, -10))
     assert table.levels[-3].alpha ** 2 == pytest.approx(0.99749, abs=5e-6)  # t = 11, where training has 0.99781
-    black = lambda x, _: torch.zeros_like(x)  # noqa: E731
+    black = lambda x, _: Denoised(torch.zeros_like(x))  # noqa: E731
     assert table.run(black, START, noise).std() == pytest.approx(0.01, rel=0.05)
     assert not exact.run(black, START, noise).any()

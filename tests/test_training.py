@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from diffprobe.config.built import parse_network
+from diffprobe.config.training import DDAERamp, HalfLife
 from diffprobe.data.batch import Batch
 from diffprobe.diffusion.edm import EDM
 from diffprobe.networks.unet import UNet
@@ -18,15 +20,16 @@ from diffprobe.runtime.keyed import Draws
 from diffprobe.training import checkpoints
 from diffprobe.training.ema import decay
 from diffprobe.training.events import Events
-from diffprobe.training.loop import Options, accumulate, fresh, learning_rate, refuse_batch_statistics, train
+from diffprobe.training.loop import accumulate, fresh, refuse_batch_statistics, train
+from diffprobe.training.optimizers import Options, learning_rate
 from diffprobe.training.slices import Slice, best_start, run_slice, stop_signals, tidy
 from diffprobe.training.state import State
 from diffprobe.training.stream import Stream
-from diffprobe.training.tasks import Diffusion
+from diffprobe.training.tasks.diffusion import Diffusion
 from diffprobe.training.world import World
 
 CPU = torch.device("cpu")
-AVERAGE = {"kind": "half_life", "kimg": 0.5, "ramp": 0.05}
+AVERAGE = HalfLife(kind="half_life", kimg=0.5, ramp=0.05)
 OPTIONS = Options(batch=16, lr=1e-3, averages={"ema": AVERAGE}, warmup=200)
 
 
@@ -226,7 +229,7 @@ def test_tensorboard_events_hold_the_history(tmp_path):
 
 def test_ema_half_life_in_images():
     """A weight's influence halves every half-life, whatever the batch; the ramp bounds the half-life early on."""
-    average = {"kind": "half_life", "kimg": 50, "ramp": 0.05}
+    average = HalfLife(kind="half_life", kimg=50, ramp=0.05)
     for batch in (16, 128):
         steps = round(50_000 / batch)
         total = math.prod(decay(average, 10**9, batch) for _ in range(steps))
@@ -248,7 +251,7 @@ def test_ema_half_life_in_images():
 )
 def test_ddae_ramp(beta, update, expected):
     """min(beta, 1 - (1 + s)^(-2/3)) at update s: 0.9993 is reached after 53,995 steps, 0.9999 after a million."""
-    found = decay({"kind": "ddae", "decay": beta}, update + 1, 512)
+    found = decay(DDAERamp(kind="ddae", decay=beta), update + 1, 512)
     assert found == pytest.approx(expected, abs=1e-6)
     assert found <= beta
 
@@ -278,11 +281,11 @@ def test_checkpoint_round_trip(tmp_path):
     path, other = tmp_path / "ema.safetensors", task().module
     other.stem.weight.data.zero_()
     checkpoints.write(path, {"ema": network.state_dict(), "long": other.state_dict()}, head)
-    again, header = checkpoints.load(path, CPU)
+    again, header = checkpoints.load(path, CPU, parse_network)
     assert header == head | {"weights": ["ema", "long"]}
-    assert not checkpoints.load(path, CPU, "long")[0].stem.weight.any()
-    assert checkpoints.load(path, CPU, "ema")[0].stem.weight.any()
+    assert not checkpoints.load(path, CPU, parse_network, "long")[0].stem.weight.any()
+    assert checkpoints.load(path, CPU, parse_network, "ema")[0].stem.weight.any()
     with pytest.raises(UserError, match="no weights called raw; it has ema, long"):
-        checkpoints.load(path, CPU, "raw")
+        checkpoints.load(path, CPU, parse_network, "raw")
     x, c = torch.randn(2, 1, 8, 8), torch.randn(2)
     assert torch.equal(network.eval()(x, c)[0], again(x, c)[0])

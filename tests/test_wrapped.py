@@ -7,6 +7,7 @@ import torch
 from diffusers import UNet2DModel
 from toy_networks import OURS, SMALL, diffusers_model
 
+from diffprobe.config.built import parse_network
 from diffprobe.diffusion.ddpm import DDPM
 from diffprobe.interop.diffusers_unet import unet_names
 from diffprobe.interop.names import to_ours
@@ -19,7 +20,11 @@ X, T = torch.randn(3, 1, 8, 8, generator=torch.manual_seed(1)), torch.tensor([0.
 
 def wrapped(**changes: object) -> tuple[Wrapped, UNet2DModel]:
     model = diffusers_model(**changes)
-    network = build({"kind": "diffusers", "config": SMALL | changes}, image_channels=1).eval().requires_grad_(False)
+    network = (
+        build(parse_network({"kind": "diffusers", "config": SMALL | changes}), image_channels=1)
+        .eval()
+        .requires_grad_(False)
+    )
     network.load_state_dict({f"unet.{name}": value for name, value in model.state_dict().items()})
     return network, model
 
@@ -27,7 +32,7 @@ def wrapped(**changes: object) -> tuple[Wrapped, UNet2DModel]:
 @torch.no_grad()
 def test_output_and_taps_are_those_of_the_model_and_of_our_u_net() -> None:
     network, model = wrapped()
-    ours = build(OURS, image_channels=1).eval()
+    ours = build(parse_network(OURS), image_channels=1).eval()
     state = ours.state_dict()
     ours.load_state_dict(to_ours(model.state_dict(), unet_names(ours), state, "", ""))
     assert network.taps == ours.taps
@@ -97,10 +102,10 @@ def test_a_process_denoises_with_it() -> None:
     network, model = wrapped()
     process = DDPM()
     level = process.level(0.5)
-    clean, found = process.denoise(network, X, level.of(X), taps=["out_1"])
+    denoised = process.denoise(network, X, level.of(X), taps=["out_1"])
     expected = (X - level.sigma * model(X, level.c_noise).sample) / level.alpha
-    torch.testing.assert_close(clean, expected)
-    assert found["out_1"].shape == (3, 32, 4, 4)
+    torch.testing.assert_close(denoised.x0, expected)
+    assert denoised.activations["out_1"].shape == (3, 32, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -113,5 +118,5 @@ def test_a_process_denoises_with_it() -> None:
 )
 def test_a_model_that_cannot_be_used_is_refused(changes: dict, line: str) -> None:
     with pytest.raises(UserError, match=line) as error:
-        build({"kind": "diffusers", "config": SMALL | changes}, image_channels=1)
+        build(parse_network({"kind": "diffusers", "config": SMALL | changes}), image_channels=1)
     assert "\n" not in str(error.value)

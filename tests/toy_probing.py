@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from diffprobe.config.built import parse_network
 from diffprobe.config.levels import parts
 from diffprobe.config.load import parse
 from diffprobe.config.models import Experiment
@@ -64,7 +65,7 @@ def write_model(path: Path, classes: int = 0) -> Path:
     network = UNET | {"conditional": bool(classes), "augment": False, "label_dropout": 0.1}
     shape = {"image_channels": 1} | ({"classes": classes} if classes else {})
     head = {"network": network, "process": {"kind": "edm"}, "shape": shape, "image": [1, 8, 8]}
-    checkpoints.write(path, {"ema": build(network, **shape).state_dict()}, head)
+    checkpoints.write(path, {"ema": build(parse_network(network), **shape).state_dict()}, head)
     return path
 
 

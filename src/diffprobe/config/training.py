@@ -1,10 +1,10 @@
 """How a training goes, and the averages of its weights."""
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Name, Number, Path, Positive, Strict
+from diffprobe.config.base import LATER, Integer, Name, Number, Path, Positive, Strict
 from diffprobe.config.kinds import Kind
 
 
@@ -16,6 +16,8 @@ class HalfLife(Average):
     """An average in which a weight counts half after so many images (Karras et al. 2022, appendix F.2)."""
 
     kind: Literal["half_life"]
+    build: ClassVar[str] = "diffprobe.training.ema:half_life"
+
     kimg: Number = Field(500, gt=0, description="Half-life, in thousands of images.")
     ramp: Number = Field(0.05, gt=0, description="The half-life is at most this share of the images seen so far.")
 
@@ -24,6 +26,8 @@ class DDAERamp(Average):
     """DDAE's average: at its s-th update, from 0 on, the decay is min(`decay`, 1 - (1 + s)^(-2/3)), for any batch."""
 
     kind: Literal["ddae"]
+    build: ClassVar[str] = "diffprobe.training.ema:ddae"
+
     decay: Number = Field(0.9999, gt=0, lt=1, description="Decay per step that is reached in the end (if it is).")
 
 
@@ -51,11 +55,14 @@ class Training(Strict):
         "checkpoint.",
     )
     batch: Positive = Field(128, description="Images per step, over all devices.")
-    optimizer: Literal["adam", "adamw"] = Field("adamw", description="They differ in `weight_decay` alone.")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adamw", description="`adam` and `adamw` differ in `weight_decay` alone; `sgd` takes `momentum`."
+    )
     lr: Number = Field(1e-3, gt=0, description="Learning rate after the warm-up.")
     beta1: Number = Field(0.9, ge=0, lt=1, description="Adam's decay of its first moment.")
     beta2: Number = Field(0.999, ge=0, lt=1, description="Adam's decay of its second moment.")
-    weight_decay: Number = Field(0.0, ge=0, description="Decoupled (AdamW), or added to the gradient (Adam).")
+    momentum: Annotated[Number, LATER] = Field(0.9, ge=0, lt=1, description="Of `sgd`.")
+    weight_decay: Number = Field(0.0, ge=0, description="Decoupled (AdamW), or added to the gradient (Adam, SGD).")
     warmup_kimg: Number = Field(0, ge=0, description="Linear warm-up, in thousands of images.")
     cosine_kimg: Number | None = Field(
         None,

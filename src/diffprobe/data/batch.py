@@ -11,6 +11,7 @@ class Batch(NamedTuple):
     labels: Tensor  # (B,)
     positions: Tensor  # (B,) in the stream; every random draw of training is keyed by these
     augment: Tensor | None = None  # (B, views.LABEL_DIM): what its view did to each image; None without views
+    second: Tensor | None = None  # (B, C, H, W): another view of each image, for tasks that train on two
 
 
 class Feed(Protocol):

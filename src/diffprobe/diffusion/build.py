@@ -1,51 +1,43 @@
-"""From config subtrees to processes and samplers. A new one is one module and one line here."""
+"""From typed settings (config/processes.py, config/samplers.py) to processes and samplers."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from diffprobe.diffusion import samplers
-from diffprobe.diffusion.ddpm import DDPM
-from diffprobe.diffusion.edm import EDM
-from diffprobe.diffusion.flow import Flow
 from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.process import Process
+from diffprobe.diffusion.samplers import Denoiser, Noise, Trajectory, Watch, clipped
+from diffprobe.runtime.located import located
 
-PROCESSES = {"edm": EDM, "ddpm": DDPM, "flow": Flow}
-SAMPLERS = {"ddpm": samplers.ancestral, "ddim": samplers.ddim, "heun": samplers.heun, "euler": samplers.euler}
-# Keys of a sampler's config that say at which of a process's levels it samples.
-SCHEDULE = {"edm": ("steps", "rho"), "ddpm": ("steps",), "flow": ("steps", "shift")}
-OPTIONS = ("variance", "eta")  # and those that its function takes
+if TYPE_CHECKING:
+    from diffprobe.config import processes, samplers
 
 
-class Sampler(NamedTuple):
-    """`run(denoise, x, noise, watch)` samples at `levels`, whose last is where it ends; see `samplers`."""
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler with the process and the levels at which it samples; the last level is where it ends."""
 
     process: Process
     levels: list[Level]
-    run: Callable[..., Tensor]
+    settings: "samplers.Sampler"
+
+    def run(self, denoise: Denoiser, x: Tensor, noise: Noise, watch: Watch | None = None) -> Tensor:
+        """Images (B, C, H, W) from normal noise x of their shape; see `samplers.Trajectory` for the others."""
+        denoise = clipped(denoise) if self.settings.clip else denoise
+        trajectory = Trajectory(denoise, self.levels, noise, self.process.level, watch, x.dtype)
+        start = self.process.start(x, self.levels[0]).double()
+        return located(self.settings.build)(trajectory, start, self.settings).to(x.dtype)
 
 
-def build_process(config: dict[str, Any]) -> Process:
-    """The process of a config subtree with a `kind`."""
-    return PROCESSES[config["kind"]](**{key: value for key, value in config.items() if key != "kind"})
+def build_process(settings: "processes.Process") -> Process:
+    return located(settings.build)(**settings.options)
 
 
-def build_sampler(config: dict[str, Any], process: dict[str, Any]) -> Sampler:
-    """A sampler (its config) of a process (its config)."""
-    table = {"table": config["table"]} if config.get("table") else {}
-    made = build_process(process | table)
-    levels = made.schedule(**{key: config[key] for key in SCHEDULE[process["kind"]] if config.get(key) is not None})
-    options = {key: config[key] for key in OPTIONS if key in config}
-    if config.get("churn"):
-        options["raised"] = made.raised(levels, config["churn"], config["churn_min"], config["churn_max"])
-        options["inflate"] = config["churn_noise"]
-
-    def run(
-        denoise: samplers.Denoiser, x: Tensor, noise: samplers.Noise, watch: samplers.Watch | None = None
-    ) -> Tensor:
-        denoise = samplers.clipped(denoise) if config.get("clip") else denoise
-        return SAMPLERS[config["kind"]](denoise, made.start(x, levels[0]), levels, noise, watch=watch, **options)
-
-    return Sampler(made, levels, run)
+def build_sampler(settings: "samplers.Sampler", process: "processes.Process") -> Sampler:
+    """A sampler of a process. It samples at the process's `schedule`, by those settings that the schedule takes."""
+    built = build_process(process)
+    chosen: dict[str, Any] = {name: getattr(settings, name, None) for name in process.schedule}
+    levels = built.schedule(**{name: value for name, value in chosen.items() if value is not None})
+    located(settings.build)  # loaded now, so that it is part of the code's version before anything is drawn
+    return Sampler(built, levels, settings)

@@ -8,35 +8,28 @@ from torch import Tensor
 
 from diffprobe.config.schedules import ddae_abar, linear_abar, nearest, ratios, spaced
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Found, Network, perturb
+from diffprobe.diffusion.process import Denoised, Network, perturb, predicted
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
 
 class DDPM:
-    """alpha = sqrt(abar_t), sigma = sqrt(1 - abar_t) for t = 1 .. `steps`, betas rising linearly.
+    """alpha = sqrt(abar_t), sigma = sqrt(1 - abar_t) for t = 1 .. `steps`, betas rising linearly (section 4).
 
-    `time_input` is what the network is told: the `index` t - 1 = 0 .. 999, as in the paper's code, or the `fraction`
-    t/T in (0, 1], as DDAE does. `table` is the one that samplers read: `exact`, that of training, or `ddae`, DDAE's,
-    which is off by one.
+    `time_input` is the network's c_noise: the `index` t - 1 = 0 .. 999, as in the paper's code, or the `fraction` t/T
+    in (0, 1], as in DDAE.
     """
 
     def __init__(
-        self,
-        steps: int = 1000,
-        beta_min: float = 1e-4,
-        beta_max: float = 0.02,
-        time_input: str = "index",
-        table: str = "exact",
+        self, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02, time_input: str = "index"
     ) -> None:
-        self.steps, self.time_input = steps, time_input
+        self.steps, self.beta_min, self.beta_max, self.time_input = steps, beta_min, beta_max, time_input
         self.abar = linear_abar(steps, beta_min, beta_max)
-        self.sampled = ddae_abar(steps, beta_min, beta_max) if table == "ddae" else self.abar
         self.ratios = ratios(self.abar)
-        self.tables: dict[torch.device, Levels] = {}
+        self.levels_on: dict[torch.device, Levels] = {}  # one copy a device, so that no loss waits for a transfer
 
     def at(self, t: int, abar: Sequence[float] | None = None) -> Level:
-        """The level of step t, 1 .. T in training; t = 0 is where sampling ends."""
+        """The level of step t: 1 .. T in training, 0 where sampling ends. `abar`: another table than training's."""
         a = (abar or self.abar)[t]
         c_noise = t - 1 if self.time_input == "index" else t / self.steps
         return Level(math.sqrt(a), math.sqrt(1 - a), float(c_noise))
@@ -52,29 +45,34 @@ class DDPM:
         cond: Condition = NOTHING,
         taps: Sequence[str] = (),
         features_only: bool = False,
-    ) -> Found:
+    ) -> Denoised:
         """x_0 from the predicted noise, (x_t - sigma eps) / alpha (eq. 15); see `Process.denoise`."""
-        noise, found = network(x, level.c_noise, cond, taps, features_only)
-        return (None if noise is None else (x - per_image(level.sigma) * noise) / per_image(level.alpha)), found
+        noise, activations = network(x, level.c_noise, cond, taps, features_only)
+        if noise is None:
+            return Denoised(None, activations)
+        return Denoised((x - per_image(level.sigma) * noise) / per_image(level.alpha), activations)
 
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """|n - eps(x_t, t)|^2 with t uniform over 1 .. T (eq. 14), the mean over elements."""
         t = (draws.uniform("t") * self.steps).long()  # (B,), 0 .. T - 1 stand for 1 .. T
         level = Levels(*(values[t] for values in self.levels(x.device)))
         noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
-        predicted, _ = network(perturb(x, level, noise), level.c_noise, cond)
-        return (predicted - noise).square().mean()
+        return (predicted(network, perturb(x, level, noise), level, cond) - noise).square().mean()
 
     def levels(self, device: torch.device) -> Levels:
         """All levels of training, each tensor (T,)."""
-        if device not in self.tables:
+        if device not in self.levels_on:
             columns = zip(*(self.at(t) for t in range(1, self.steps + 1)), strict=True)
-            self.tables[device] = Levels(*(torch.tensor(column, device=device) for column in columns))
-        return self.tables[device]
+            self.levels_on[device] = Levels(*(torch.tensor(column, device=device) for column in columns))
+        return self.levels_on[device]
 
-    def schedule(self, steps: int | None = None) -> list[Level]:
-        """Evenly spaced steps (all of them without a number), then the clean image; of the table for sampling."""
-        return [self.at(t, self.sampled) for t in (*spaced(steps or self.steps, self.steps), 0)]
+    def schedule(self, steps: int | None = None, table: str = "exact") -> list[Level]:
+        """Evenly spaced steps (None: all of them), then step 0, the clean image.
+
+        `table`: `exact`, that of training, or `ddae`, the one that DDAE's code reads, which is off by one step.
+        """
+        abar = ddae_abar(self.steps, self.beta_min, self.beta_max) if table == "ddae" else self.abar
+        return [self.at(t, abar) for t in (*spaced(steps or self.steps, self.steps), 0)]
 
     def start(self, noise: Tensor, level: Level) -> Tensor:
-        return noise
+        return noise  # algorithm 2 starts from N(0, 1): sigma_T is 1, but for 2e-5 with the paper's betas

@@ -1,4 +1,7 @@
-"""The EDM process (Karras et al., Elucidating the design space of diffusion-based generative models, 2022)."""
+"""The EDM process (Karras et al., Elucidating the design space of diffusion-based generative models, 2022).
+
+Table 1 and equation numbers are the paper's; alpha is 1.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,16 +11,16 @@ from torch import Tensor
 
 from diffprobe.config.schedules import edm_sigmas
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Found, Network, perturb
+from diffprobe.diffusion.process import Denoised, Network, perturb
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
 
 class EDM:
-    """Table 1 and equation numbers are the paper's; alpha is 1.
+    """Preconditioning and log-normal training levels.
 
-    `reduction` of the loss: `sum` over an image, as the paper has it, or the `mean`, as DDAE does: a constant factor,
-    to which Adam is blind and clipping is not.
+    `reduction` of the loss: the `sum` over an image, as in the paper, or the `mean`, as in DDAE. They differ by a
+    constant factor, which cancels in Adam's update but not in gradient clipping.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class EDM:
         self.sigma_min, self.sigma_max, self.reduction = sigma_min, sigma_max, reduction
 
     def level(self, ratio: float) -> Level:
+        # c_noise = ln(sigma) / 4 (table 1); the clean end of a schedule is never given to the network.
         return Level(alpha=1.0, sigma=ratio, c_noise=math.log(ratio) / 4 if ratio else -math.inf)
 
     def denoise(
@@ -43,14 +47,15 @@ class EDM:
         cond: Condition = NOTHING,
         taps: Sequence[str] = (),
         features_only: bool = False,
-    ) -> Found:
-        """D(x; sigma) (eq. 7); see `Process.denoise`."""
+    ) -> Denoised:
+        """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (eq. 7); see `Process.denoise`."""
         s, d = per_image(level.sigma), self.sigma_data
+        # Table 1: input and training target of F have unit variance, and F's errors are amplified least.
         c_skip = d**2 / (s**2 + d**2)
         c_out = s * d / (s**2 + d**2).sqrt()
         c_in = 1 / (s**2 + d**2).sqrt()
-        out, found = network(c_in * x, level.c_noise, cond, taps, features_only)
-        return (None if out is None else c_skip * x + c_out * out), found
+        out, activations = network(c_in * x, level.c_noise, cond, taps, features_only)
+        return Denoised(None if out is None else c_skip * x + c_out * out, activations)
 
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """lambda(sigma) (D(x + sigma n; sigma) - x)^2 with ln sigma ~ N(p_mean, p_std^2) (eq. 2, table 1)."""
@@ -58,25 +63,15 @@ class EDM:
         sigma = log_sigma.exp()
         level = Levels(torch.ones_like(sigma), sigma, log_sigma / 4)
         noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
-        denoised, _ = self.denoise(network, perturb(x, level, noise), level, cond)
-        weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2  # (B,)
-        loss = (per_image(weight) * (denoised - x) ** 2).mean()
+        clean = self.denoise(network, perturb(x, level, noise), level, cond).image
+        weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2  # lambda = 1 / c_out^2, (B,)
+        loss = (per_image(weight) * (clean - x) ** 2).mean()
         return loss * x[0].numel() if self.reduction == "sum" else loss
 
     def schedule(self, steps: int, rho: float = 7.0) -> list[Level]:
         """From sigma_max down to sigma_min, then 0 (eq. 5)."""
         sigmas = edm_sigmas(steps, self.sigma_min, self.sigma_max, rho)
         return [self.level(sigma) for sigma in (*sigmas, 0.0)]
-
-    def raised(self, levels: Sequence[Level], churn: float, lowest: float, highest: float) -> list[Level]:
-        """Where each step begins when noise is added first: sigma (1 + gamma) with gamma = min(churn / steps,
-        sqrt(2) - 1) between `lowest` and `highest`, elsewhere 0 (algorithm 2).
-        """
-        gamma = min(churn / (len(levels) - 1), math.sqrt(2) - 1)
-        return [
-            self.level(level.sigma * (1 + gamma)) if lowest <= level.sigma <= highest else level
-            for level in levels[:-1]
-        ]
 
     def start(self, noise: Tensor, level: Level) -> Tensor:
         return noise * level.sigma

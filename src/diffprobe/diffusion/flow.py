@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Found, Network, perturb
+from diffprobe.diffusion.process import Denoised, Network, perturb, predicted
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
 
 class Flow:
     """`t` in training: `uniform`, or `logit_normal`, the logistic function of N(t_mean, t_std^2) (Esser et al., Scaling
-    rectified flow transformers, 2024, eq. 19). The network is told t.
+    rectified flow transformers, 2024, eq. 19). t is the network's c_noise.
     """
 
     def __init__(self, t: str = "uniform", t_mean: float = 0.0, t_std: float = 1.0) -> None:
@@ -25,7 +25,7 @@ class Flow:
         return Level(alpha=1 - t, sigma=t, c_noise=t)
 
     def level(self, ratio: float) -> Level:
-        return self.at(ratio / (1 + ratio))
+        return self.at(ratio / (1 + ratio))  # sigma/alpha = t / (1 - t), solved for t
 
     def denoise(
         self,
@@ -35,21 +35,20 @@ class Flow:
         cond: Condition = NOTHING,
         taps: Sequence[str] = (),
         features_only: bool = False,
-    ) -> Found:
-        """x_0 from the predicted velocity, x_t - t v; see `Process.denoise`."""
-        velocity, found = network(x, level.c_noise, cond, taps, features_only)
-        return (None if velocity is None else x - per_image(level.sigma) * velocity), found
+    ) -> Denoised:
+        """x_0 from the predicted velocity: x_t = x + t (n - x), so x = x_t - t v; see `Process.denoise`."""
+        velocity, activations = network(x, level.c_noise, cond, taps, features_only)
+        return Denoised(None if velocity is None else x - per_image(level.sigma) * velocity, activations)
 
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
-        """|v(x_t, t) - (n - x)|^2, the mean over elements."""
+        """|v(x_t, t) - (n - x)|^2, the mean over elements (Lipman et al., eq. 23 with sigma_min = 0)."""
         t = draws.uniform("t") if self.t == "uniform" else self.logit_normal(draws)  # (B,)
         level = Levels(1 - t, t, t)
         noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
-        velocity, _ = network(perturb(x, level, noise), level.c_noise, cond)
-        return (velocity - (noise - x)).square().mean()
+        return (predicted(network, perturb(x, level, noise), level, cond) - (noise - x)).square().mean()
 
     def logit_normal(self, draws: Draws) -> Tensor:
-        return torch.sigmoid(self.t_mean + self.t_std * draws.normal("t"))
+        return torch.sigmoid(self.t_mean + self.t_std * draws.normal("t"))  # (B,)
 
     def schedule(self, steps: int, shift: float = 1.0) -> list[Level]:
         """Evenly spaced t from 1 to 0, moved towards noise by `shift`: s t / (1 + (s - 1) t) (Esser et al., eq. 23)."""
@@ -57,4 +56,4 @@ class Flow:
         return [self.at(shift * t / (1 + (shift - 1) * t)) for t in times]
 
     def start(self, noise: Tensor, level: Level) -> Tensor:
-        return noise
+        return noise  # at t = 1 the state is the noise

@@ -1,4 +1,4 @@
-"""A noise level: x_noisy = alpha x + sigma n, and what the network is told of it."""
+"""A noise level: x_noisy = alpha x + sigma n, and the number by which the network is conditioned on it."""
 
 import math
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Level(NamedTuple):
 
     @property
     def name(self) -> str:
-        return level_name(self.ratio)
+        return level_name(self.ratio) if self.sigma else "clean"
 
     @property
     def ratio(self) -> float:
@@ -27,12 +27,15 @@ class Level(NamedTuple):
 
     @property
     def log_snr(self) -> float:
-        """ln(alpha^2 / sigma^2)."""
-        return 2 * math.log(self.alpha / self.sigma)
+        """ln(alpha^2 / sigma^2); infinite for a clean image."""
+        return 2 * math.log(self.alpha / self.sigma) if self.sigma else math.inf
 
     def of(self, x: Tensor) -> "Levels":
         """This level for each image of a batch (B, C, H, W)."""
         return Levels(*(torch.full((len(x),), value, dtype=torch.float32, device=x.device) for value in self))
+
+
+CLEAN = Level(alpha=1.0, sigma=0.0, c_noise=0.0)  # an image as it is, for networks that see no noise
 
 
 class Levels(NamedTuple):

@@ -1,11 +1,12 @@
 """The seam between networks and samplers: a process owns its noise levels, its network's input and output, its loss.
 
-Of every process here a noisy image is x_t = alpha x + sigma n, and `denoise` gives the estimate of x, whatever the
-network predicts; so samplers and probes know neither the prediction nor the network's scaling.
+In every process here a noisy image is x_t = alpha x + sigma n, and `denoise` returns the estimate of x, whatever the
+network predicts. So samplers and probes depend neither on the prediction nor on the network's scaling.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -13,16 +14,46 @@ from diffprobe.diffusion.levels import Level, Levels, per_image
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
-Network = Callable[..., tuple[Tensor | None, dict[str, Tensor]]]
-Found = tuple[Tensor | None, dict[str, Tensor]]  # the estimate of the clean image, and the tapped activations
+
+class Network(Protocol):
+    """Scaled images (B, C, H, W) and c_noise (B,) to the raw output and the tapped activations, by name.
+
+    With `features_only` it stops after the last tap; the output is None then.
+    """
+
+    def __call__(
+        self,
+        x: Tensor,
+        c_noise: Tensor,
+        cond: Condition = NOTHING,
+        taps: Sequence[str] = (),
+        features_only: bool = False,
+    ) -> tuple[Tensor | None, dict[str, Tensor]]: ...
+
+
+class Denoised(NamedTuple):
+    """What a network's pass tells about a noisy image."""
+
+    x0: Tensor | None  # (B, C, H, W): the estimate of the clean image; None where the network stopped after the taps
+    activations: Mapping[str, Tensor] = MappingProxyType({})  # by tap
+    log_variance: Tensor | None = None  # (B, C, H, W): of the step to the level before, where the process learns it
+
+    @property
+    def image(self) -> Tensor:
+        """x0 of a pass that went to the end."""
+        if self.x0 is None:
+            raise ValueError("no estimate: the network stopped after its taps")
+        return self.x0
 
 
 class Process(Protocol):
-    def level(self, ratio: float) -> Level:
-        """The level whose sigma/alpha is `ratio`, or the nearest that there is."""
+    """One objective; `config/processes.py` has its settings."""
 
-    def schedule(self, steps: int, **options: Any) -> list[Level]:
-        """`steps` falling levels to sample at, and the one to end at."""
+    def level(self, ratio: float) -> Level:
+        """The level whose sigma/alpha is `ratio`, or the nearest one of a discrete process."""
+
+    def schedule(self, *args: Any, **settings: Any) -> list[Level]:
+        """Falling levels to sample at, then the one to end at; `settings` are those of its config's `schedule`."""
 
     def start(self, noise: Tensor, level: Level) -> Tensor:
         """The state that sampling begins with, from normal noise (B, C, H, W)."""
@@ -35,8 +66,8 @@ class Process(Protocol):
         cond: Condition = NOTHING,
         taps: Sequence[str] = (),
         features_only: bool = False,
-    ) -> Found:
-        """The estimate of the clean image (B, C, H, W), and the tapped activations by name.
+    ) -> Denoised:
+        """The estimate of the clean image, and the tapped activations.
 
         x (B, C, H, W) at the levels (B,). With `features_only` the network stops after the last tap, without estimate.
         """
@@ -48,3 +79,10 @@ class Process(Protocol):
 def perturb(x: Tensor, level: Levels, noise: Tensor) -> Tensor:
     """alpha x + sigma n; x, noise (B, C, H, W)."""
     return per_image(level.alpha) * x + per_image(level.sigma) * noise
+
+
+def predicted(network: Network, x: Tensor, level: Levels, cond: Condition) -> Tensor:
+    """The network's raw output (B, C, H, W) for scaled images x."""
+    output, _ = network(x, level.c_noise, cond)
+    assert output is not None  # None only with features_only
+    return output

@@ -1,130 +1,125 @@
-"""Samplers: functions from a denoiser, a start state and a list of levels to images. They know no network.
+"""Samplers: from a start state, along falling noise levels, to images. They depend on no network.
 
-Each takes x (B, C, H, W), the state at levels[0], and falling levels, and ends at the last one. The state is kept in
-float64. `noise(i)` is the normal noise (B, C, H, W) of step i; `watch` is given the estimate of the clean image at the
-start of each step.
+Each is a function of a trajectory, the state x (B, C, H, W) at its first level, and the sampler's own settings
+(config/samplers.py). It returns the state at the last level. States are float64: the differences of neighbouring
+levels are small, and errors would add up over hundreds of steps.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.process import Denoised
 
-Denoiser = Callable[[Tensor, Level], Tensor]  # (x (B, C, H, W), its level) to the estimate of the clean image
-Noise = Callable[[int], Tensor]
+if TYPE_CHECKING:
+    from diffprobe.config.samplers.ancestral import Ancestral
+    from diffprobe.config.samplers.ddim import DDIM
+    from diffprobe.config.samplers.euler import Euler
+    from diffprobe.config.samplers.heun import Heun
+
+Denoiser = Callable[[Tensor, Level], Denoised]  # of x (B, C, H, W) and its level
+Noise = Callable[[int], Tensor]  # of step i: normal noise (B, C, H, W)
 Watch = Callable[[Tensor], object]
+
+
+class Trajectory(NamedTuple):
+    """What a sampler walks along."""
+
+    denoise: Denoiser
+    levels: Sequence[Level]
+    noise: Noise
+    level_at: Callable[[float], Level]  # the process's level of a sigma/alpha that is not among `levels`
+    watch: Watch | None = None  # sees the estimate of the clean image at the start of each step
+    dtype: torch.dtype = torch.float32  # of what the denoiser is given
+
+    def steps(self) -> Iterator[tuple[int, Level, Level]]:
+        """Each step's number, the level where it begins and the one where it ends."""
+        return ((i, now, after) for i, (now, after) in enumerate(pairwise(self.levels)))
+
+    def estimates(self, x: Tensor, level: Level, first: bool = True) -> tuple[Tensor, Tensor]:
+        """The image and the noise that the state consists of by the network's estimate, float64:
+        x = alpha image + sigma noise. `first` of its step: it is watched.
+        """
+        clean = self.denoise(x.to(self.dtype), level).image
+        if self.watch and first:
+            self.watch(clean)
+        clean = clean.double()
+        return clean, (x - level.alpha * clean) / level.sigma
 
 
 def clipped(denoise: Denoiser) -> Denoiser:
     """Estimates within [-1, 1], where pixels are: what DDPM's and DDAE's samplers do."""
-    return lambda x, level: denoise(x, level).clamp(-1, 1)
+
+    def clip(x: Tensor, level: Level) -> Denoised:
+        denoised = denoise(x, level)
+        return denoised._replace(x0=denoised.image.clamp(-1, 1))
+
+    return clip
 
 
-def ancestral(
-    denoise: Denoiser,
-    x: Tensor,
-    levels: Sequence[Level],
-    noise: Noise,
-    variance: str = "large",
-    watch: Watch | None = None,
-) -> Tensor:
-    """DDPM's sampler (Ho et al. 2020, algorithm 2), for any levels with alpha above 0.
-
-    `variance` of a step: `large`, beta_t, or `small`, that of the posterior (section 3.2).
-    """
-    dtype, x = x.dtype, x.double()
-    for i, now, after in steps(levels):
-        _, eps = estimates(denoise, x, now, dtype, watch)
-        ratio = now.alpha / after.alpha
+def ancestral(trajectory: Trajectory, x: Tensor, settings: "Ancestral") -> Tensor:
+    """DDPM's sampler (Ho et al. 2020, algorithm 2), for any levels with alpha above 0."""
+    for i, now, after in trajectory.steps():
+        _, eps = trajectory.estimates(x, now)
+        ratio = now.alpha / after.alpha  # sqrt(alpha_t) of the paper
         fresh = now.sigma**2 - ratio**2 * after.sigma**2  # the variance that this step added: beta_t
-        x = (x - fresh / now.sigma * eps) / ratio
+        x = (x - fresh / now.sigma * eps) / ratio  # eq. 11
         if after.sigma:
-            scale = fresh if variance == "large" else fresh * after.sigma**2 / now.sigma**2
-            x = x + math.sqrt(scale) * noise(i).double()
-    return x.to(dtype)
+            # Section 3.2: beta_t, or that of the posterior, beta_t (1 - abar_{t-1}) / (1 - abar_t) (eq. 7).
+            variance = fresh if settings.variance == "large" else fresh * after.sigma**2 / now.sigma**2
+            x = x + math.sqrt(variance) * trajectory.noise(i).double()
+    return x
 
 
-def ddim(
-    denoise: Denoiser,
-    x: Tensor,
-    levels: Sequence[Level],
-    noise: Noise,
-    eta: float = 0.0,
-    watch: Watch | None = None,
-) -> Tensor:
-    """DDIM (Song et al., Denoising diffusion implicit models, 2021, eq. 12 and 16): deterministic at eta = 0, DDPM's
-    sampler with the small variance at 1.
+def ddim(trajectory: Trajectory, x: Tensor, settings: "DDIM") -> Tensor:
+    """DDIM (Song et al., Denoising diffusion implicit models, 2021): deterministic at eta = 0, and at 1 DDPM's sampler
+    with the small variance.
     """
-    dtype, x = x.dtype, x.double()
-    for i, now, after in steps(levels):
-        clean, eps = estimates(denoise, x, now, dtype, watch)
+    for i, now, after in trajectory.steps():
+        clean, eps = trajectory.estimates(x, now)
         fresh = now.sigma**2 - (now.alpha / after.alpha) ** 2 * after.sigma**2
-        added = eta * math.sqrt(fresh) * after.sigma / now.sigma
-        x = after.alpha * clean + math.sqrt(after.sigma**2 - added**2) * eps
+        added = settings.eta * math.sqrt(fresh) * after.sigma / now.sigma  # the deviation of fresh noise (eq. 16)
+        x = after.alpha * clean + math.sqrt(after.sigma**2 - added**2) * eps  # eq. 12
         if added:
-            x = x + added * noise(i).double()
-    return x.to(dtype)
+            x = x + added * trajectory.noise(i).double()
+    return x
 
 
-def euler(denoise: Denoiser, x: Tensor, levels: Sequence[Level], noise: Noise, watch: Watch | None = None) -> Tensor:
+def euler(trajectory: Trajectory, x: Tensor, settings: "Euler") -> Tensor:
     """Euler's steps along the probability flow, of first order. Image and noise keep their estimates over a step, so
     for EDM this is Euler in sigma, for flow matching Euler in t.
     """
-    dtype, x = x.dtype, x.double()
-    for _, now, after in steps(levels):
-        clean, eps = estimates(denoise, x, now, dtype, watch)
-        x = moved(x, now, after, clean, eps)
-    return x.to(dtype)
+    for _, now, after in trajectory.steps():
+        x = moved(x, now, after, *trajectory.estimates(x, now))
+    return x
 
 
-def heun(
-    denoise: Denoiser,
-    x: Tensor,
-    levels: Sequence[Level],
-    noise: Noise,
-    raised: Sequence[Level] = (),
-    inflate: float = 1.0,
-    watch: Watch | None = None,
-) -> Tensor:
+def heun(trajectory: Trajectory, x: Tensor, settings: "Heun") -> Tensor:
     """Heun's steps along the probability flow, of second order; Euler's for the last, to no noise (Karras et al. 2022,
-    algorithm 1; for flow matching the same in t).
-
-    With `raised` levels a step begins with noise, `inflate` times what leads there (algorithm 2).
+    algorithm 1; for flow matching the same in t). With `churn` steps begin with added noise (algorithm 2).
     """
-    dtype, x = x.dtype, x.double()
-    for i, now, after in steps(levels):
-        if raised and raised[i].sigma > now.sigma:
-            x = x + math.sqrt(raised[i].sigma ** 2 - now.sigma**2) * inflate * noise(i).double()
-            now = raised[i]
-        clean, eps = estimates(denoise, x, now, dtype, watch)
+    # gamma of algorithm 2: the share by which a step's level is raised; sqrt(2) - 1 at most doubles its variance.
+    gamma = min(settings.churn / (len(trajectory.levels) - 1), math.sqrt(2) - 1)
+    for i, now, after in trajectory.steps():
+        if gamma and settings.churn_min <= now.sigma <= settings.churn_max:
+            raised = trajectory.level_at(now.sigma * (1 + gamma))
+            added = math.sqrt(raised.sigma**2 - now.sigma**2) * settings.churn_noise
+            x, now = x + added * trajectory.noise(i).double(), raised
+        clean, eps = trajectory.estimates(x, now)
         ahead = moved(x, now, after, clean, eps)
         if after.sigma:
-            clean_ahead, eps_ahead = estimates(denoise, ahead, after, dtype)
+            # The trapezoidal rule: the step again, with the mean of the estimates at both ends.
+            clean_ahead, eps_ahead = trajectory.estimates(ahead, after, first=False)
             ahead = moved(x, now, after, (clean + clean_ahead) / 2, (eps + eps_ahead) / 2)
         x = ahead
-    return x.to(dtype)
-
-
-def steps(levels: Sequence[Level]) -> Iterator[tuple[int, Level, Level]]:
-    """Each step's number, the level where it begins and that where it ends."""
-    return ((i, now, after) for i, (now, after) in enumerate(pairwise(levels)))
-
-
-def estimates(
-    denoise: Denoiser, x: Tensor, level: Level, dtype: torch.dtype, watch: Watch | None = None
-) -> tuple[Tensor, Tensor]:
-    """Image and noise that the state x is taken to consist of: x = alpha image + sigma noise; float64."""
-    clean = denoise(x.to(dtype), level)
-    if watch:
-        watch(clean)
-    clean = clean.double()
-    return clean, (x - level.alpha * clean) / level.sigma
+    return x
 
 
 def moved(x: Tensor, now: Level, after: Level, clean: Tensor, eps: Tensor) -> Tensor:
-    """The state at another level when image and noise stay."""
+    """The state at another level when image and noise stay: dx = clean d(alpha) + eps d(sigma)."""
     return x + (after.alpha - now.alpha) * clean + (after.sigma - now.sigma) * eps

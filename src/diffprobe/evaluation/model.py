@@ -31,18 +31,23 @@ def load(path: Path, device: torch.device, autoencoder: Path | None = None, weig
 
     `autoencoder` is the checkpoint of that whose latents it sees, for samples. Raises UserError for unknown weights.
     """
-    network, header = checkpoints.load(path, device, weights)
+    from diffprobe.config import processes  # here, so that benchmarks draw without pydantic
+    from diffprobe.config.built import parse_network
+
+    network, header = checkpoints.load(path, device, parse_network, weights)
     decode = latent_decoder(header["latents"], autoencoder, device) if autoencoder else lambda x: x
     shape, classes = tuple(header["image"]), header["shape"].get("classes", 0)
     latents = header["latents"]["content"] if "latents" in header else None
     channels, height, width = header["latents"]["image"] if "latents" in header else shape
-    process = build_process(header["process"])
+    process = build_process(processes.Process.member(header["process"]))
     return Model(network, process, header, shape, (height, width, channels), classes, latents, decode)
 
 
 def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) -> tuple[Codec, dict]:
     """The codec of an autoencoder's checkpoint for images of shape (C, H, W), and the checkpoint's header."""
-    network, header = checkpoints.load(path, device)
+    from diffprobe.config.built import parse_network
+
+    network, header = checkpoints.load(path, device, parse_network)
     fitting = {key: value for key, value in header["codec"].items() if key != "scaling"}  # which is of stores
     return Codec(network, **fitting, image=image), header
 

@@ -1,7 +1,8 @@
 """Images from a trained network: image i is a function of the seed and i alone."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from diffprobe.data.pixels import to_uint8
 from diffprobe.diffusion.build import Sampler, build_sampler
 from diffprobe.diffusion.guidance import guided
 from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.process import Denoised
 from diffprobe.diffusion.samplers import Watch
 from diffprobe.evaluation.model import Model, load
 from diffprobe.networks.compiled import compiled
@@ -28,36 +30,34 @@ FRAMES = 40  # steps of which it is shown at most
 
 
 @torch.inference_mode()
-def draw(model: Model, sampler: dict[str, Any], rows: Tensor, seed: int, watch: Watch | None = None) -> Tensor:
-    """The images numbered `rows` (B,), uint8 (B, H, W, C), by a sampler's config; `watch` as in `samplers`.
+def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch | None = None) -> Tensor:
+    """The images numbered `rows` (B,), uint8 (B, H, W, C); `watch` as in `samplers`.
 
     A conditional network is told the label i mod K for image i, so that every class comes equally often.
     """
-    made = build_sampler(sampler, model.header["process"])
     label = rows % model.classes if model.classes else torch.full_like(rows, -1)  # (B,)
-    bf16 = sampler.get("precision") == "bf16"
+    bf16 = sampler.settings.precision == "bf16"
 
-    def denoise(x: Tensor, level: Level, label: Tensor) -> Tensor:
+    def denoise(x: Tensor, level: Level, label: Tensor) -> Denoised:
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            clean, _ = made.process.denoise(model.network, x, level.of(x), Condition(label))
-        assert clean is not None  # it is so only for `features_only`
-        return clean.float()
+            denoised = sampler.process.denoise(model.network, x, level.of(x), Condition(label))
+        return denoised._replace(x0=denoised.image.float())
 
     def noise(step: int) -> Tensor:
         return normal(Key(seed, "sample/step"), rows, model.shape, step)
 
     start = normal(Key(seed, "sample"), rows, model.shape)  # (B, C, H, W)
-    x = made.run(guided(denoise, label, sampler.get("guidance", 1.0)), start, noise, watch)
+    x = sampler.run(guided(denoise, label, sampler.settings.guidance), start, noise, watch)
     return to_uint8(model.to_images(x))
 
 
 @torch.inference_mode()
-def strip(model: Model, sampler: dict[str, Any], rows: Tensor, seed: int) -> tuple[Tensor, list[Level]]:
+def strip(model: Model, sampler: Sampler, rows: Tensor, seed: int) -> tuple[Tensor, list[Level]]:
     """How images come about: the estimate of the clean image at some steps, evenly spread, then the image; uint8
     (B, frames + 1, H, W, C), and the levels of the frames and of the end.
     """
-    levels = build_sampler(sampler, model.header["process"]).levels
+    levels = sampler.levels
     every = -(-(len(levels) - 1) // FRAMES)
     seen: list[Tensor] = []
     count = 0
@@ -72,11 +72,18 @@ def strip(model: Model, sampler: dict[str, Any], rows: Tensor, seed: int) -> tup
     return torch.stack([*seen, final], dim=1), [*levels[:-1:every], levels[-1]]
 
 
-def evaluations(sampler: dict[str, Any], made: Sampler) -> int:
-    """Evaluations of the network per image."""
-    steps = len(made.levels) - 1
-    each = 2 * steps - 1 if sampler["kind"] == "heun" else steps
-    return each * (1 if sampler["guidance"] in (0, 1) else 2)
+def evaluations(sampler: Sampler) -> int:
+    """Evaluations of the network per image, counted on an image of one pixel."""
+    calls = 0
+
+    def denoise(x: Tensor, level: Level) -> Denoised:
+        nonlocal calls
+        calls += 1
+        return Denoised(x)
+
+    pixel = torch.zeros(1, 1, 1, 1)
+    sampler.run(denoise, pixel, lambda _: pixel)
+    return calls * (1 if sampler.settings.guidance in (0, 1) else 2)  # guidance needs both estimates
 
 
 @dataclass(frozen=True)
@@ -97,23 +104,32 @@ class Drawing:
         about = {key: config[key] for key in ("seed", "sampler", "weights")} | {"checkpoint": sha256(weights)}
         if autoencoder:
             about["autoencoder"] = sha256(autoencoder)
-        model = load(weights, device, autoencoder, config["weights"]["name"])
-        return cls(model._replace(network=cls.network(model, config, device)), config, about, batch, device)
+        drawing = cls(load(weights, device, autoencoder, config["weights"]["name"]), config, about, batch, device)
+        return replace(drawing, model=drawing.compiled_model())
 
-    @staticmethod
-    def network(model: Model, config: dict[str, Any], device: torch.device) -> Any:
-        """The model's network, compiled where so many images are to be drawn that it pays."""
-        if device.type != "cuda":
-            return model.network
-        shape = {key: n for key, n in model.header["shape"].items() if key != "image_channels"}
-        module, inputs = on_meta(model.header["network"], model.shape, **shape)
-        each = flops(lambda: module(*inputs)) * evaluations(
-            config["sampler"], build_sampler(config["sampler"], model.header["process"])
-        )
-        return compiled(model.network, device, each * config.get("images", config["keep"]))
+    @cached_property
+    def sampler(self) -> Sampler:
+        from diffprobe.config import processes, samplers  # here, so that benchmarks draw without pydantic
+
+        settings = samplers.Sampler.member(self.config["sampler"])
+        return build_sampler(settings, processes.Process.member(self.model.header["process"]))
+
+    def compiled_model(self) -> Model:
+        """The model, its network compiled where so many images are to be drawn that it pays."""
+        if self.device.type != "cuda":
+            return self.model
+        from diffprobe.config.built import parse_network
+
+        header = self.model.header
+        shape = {key: n for key, n in header["shape"].items() if key != "image_channels"}
+        module, inputs = on_meta(parse_network(header["network"]), self.model.shape, **shape)
+        work = flops(lambda: module(*inputs)) * evaluations(self.sampler)  # per image
+        images = self.config.get("images", self.config["keep"])
+        return self.model._replace(network=compiled(self.model.network, self.device, work * images))
 
     def fill(self, store: Path, n: int, report: Callable[[int], object]) -> samples.SampleStore:
         """The first n images as a store; what a killed run has drawn by this code stays. `report` hears the number."""
+        self.sampler  # noqa: B018 (loads its code, which is part of the code's version)
         samples.fill(store, n, self.model.image, self.about, self.array, report, drawn_by=digest(code_version()))
         return samples.open_samples(store)
 
@@ -125,11 +141,11 @@ class Drawing:
         """The same on the device, at most `batch` drawn at a time."""
         rows = torch.arange(start, stop, device=self.device)
         parts = rows.split(self.batch)
-        return torch.cat([draw(self.model, self.config["sampler"], part, self.config["seed"]) for part in parts])
+        return torch.cat([draw(self.model, self.sampler, part, self.config["seed"]) for part in parts])
 
     def write_strip(self, path: Path, images: int) -> None:
         """How the first of so many images come about: `images` uint8 (n, frames, H, W, C), `sigmas` of the frames."""
         rows = torch.arange(min(STRIP, images), device=self.device)
-        frames, levels = strip(self.model, self.config["sampler"], rows, self.config["seed"])
+        frames, levels = strip(self.model, self.sampler, rows, self.config["seed"])
         with atomic(path) as partial:
             np.savez(partial, images=frames.cpu().numpy(), sigmas=np.array([level.ratio for level in levels]))

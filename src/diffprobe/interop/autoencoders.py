@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffprobe.config import published
 from diffprobe.config.autoencoders import Pretrained
+from diffprobe.config.built import parse_network
 from diffprobe.interop import hub, source
 from diffprobe.interop.diffusers_unet import differing, renewed
 from diffprobe.interop.importing import refuse
@@ -115,7 +116,7 @@ def empty_network(model: PublishedModel, entry: Pretrained) -> nn.Module:
     size, channels = entry.size, entry.channels
     latent = size // entry.factor
     with torch.device("meta"), torch.no_grad():
-        network = build(model.network).eval()
+        network = build(parse_network(model.network)).eval()
         codec = Codec(network, size, channels, (channels, size, size))
         try:
             z = codec.latents(codec.moments(torch.zeros(1, channels, size, size)))  # (1, c, h, w)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from diffprobe.config.built import parse_network
 from diffprobe.config.problems import Problem
 from diffprobe.interop import diffusers_unet
 from diffprobe.interop.names import State, to_theirs
@@ -84,6 +85,6 @@ def model(header: Header, state: State) -> tuple[dict[str, Any], State]:
         **diffusers_unet.their_config(network, channels),
     }
     with torch.device("meta"):  # for its names alone
-        unet = build(network, **header["shape"])
+        unet = build(parse_network(network), **header["shape"])
     assert isinstance(unet, UNet)
     return config, to_theirs(state, diffusers_unet.unet_names(unet))

@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from diffprobe.config.built import parse_network
 from diffprobe.config.inferred import augment_label, conditional, model_space
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.problems import Problem, one_of
@@ -57,7 +58,7 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     augment = augment_label(config, experiment)
     shape = {"image_channels": channels, **({"augment": augment} if augment else {})}  # as in training
     with torch.device("meta"):  # for names and shapes alone
-        module = build(network, **shape)
+        module = build(parse_network(network), **shape)
     weights = READERS[format](origin, experiment)
     whence = f", as {weights.file} has it"
     where, mine = f"experiments.{name}.network", network

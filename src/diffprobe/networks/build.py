@@ -1,28 +1,24 @@
-"""From a config subtree to a network. A new backbone is one module and one line here."""
+"""From a network's settings to the network. A new backbone is one module here and one model in the config."""
+
+from typing import Any, Protocol
 
 from torch import nn
 
-from diffprobe.networks.autoencoder import autoencoder_kl
-from diffprobe.networks.classifier import SmallClassifier
-from diffprobe.networks.conv_autoencoder import ConvAutoencoder
-from diffprobe.networks.diffusers_autoencoder import diffusers_autoencoder
-from diffprobe.networks.dit import DiT
-from diffprobe.networks.unet import UNet
-from diffprobe.networks.wrapped import Wrapped
-
-KINDS = {
-    "unet": UNet,
-    "dit": DiT,
-    "diffusers": Wrapped,
-    "classifier": SmallClassifier,
-    "autoencoder_kl": autoencoder_kl,
-    "diffusers_autoencoder": diffusers_autoencoder,
-    "conv_autoencoder": ConvAutoencoder,
-}
-USE = ("kind", "conditional", "augment", "label_dropout")  # keys of a config that tell how its network is used
+from diffprobe.runtime.located import located
 
 
-def build(config: dict, **shape: int) -> nn.Module:
-    """The network of a config subtree with a `kind`; `shape` holds what follows from the data."""
-    options = {key: value for key, value in config.items() if key not in USE}
-    return KINDS[config["kind"]](**options, **shape)
+class Settings(Protocol):
+    """A network's typed model (config/networks/, config/built.py), or anything like it."""
+
+    @property
+    def build(self) -> str:
+        """The place of its class or function."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keywords for it."""
+
+
+def build(network: Settings, **shape: int) -> nn.Module:
+    """The network with fresh weights; `shape` is what follows from the data: image_channels, classes, augment."""
+    return located(network.build)(**network.options, **shape)

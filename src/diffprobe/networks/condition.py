@@ -1,4 +1,4 @@
-"""What a network is told besides the image and its noise level."""
+"""What a network is conditioned on, besides the noisy image and its noise level."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,12 @@ from torch import Tensor
 
 
 class Condition(NamedTuple):
-    """Each part may be missing; a network ignores what it does not know."""
+    """Each part is optional; a network ignores those that it has no input for."""
 
-    label: Tensor | None = None  # int64 (B,), -1 where there is none
-    augment: Tensor | None = None  # float (B, A): what was done to the image, zeros for one as it is
+    label: Tensor | None = None  # int64 (B,), -1 for no label
+    augment: Tensor | None = None  # float (B, A): the augmentation label, zeros for an image as it is
+    z: Tensor | None = None  # float (B, D): a latent code, such as an encoder's of another view of the image
+    z_mask: Tensor | None = None  # bool (B, K): which of the K parts of the network see z; None: all
 
 
 NOTHING = Condition()

@@ -4,13 +4,12 @@ On the meta device tensors have shapes and no memory, so that any network is cou
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffprobe.networks.build import build
+from diffprobe.networks.build import Settings, build
 
 
 def flops(run: Callable[[], object]) -> int:
@@ -20,10 +19,10 @@ def flops(run: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def on_meta(config: dict[str, Any], image: tuple[int, int, int], **shape: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The network of a config subtree, and its inputs for one image (C, H, W): x (1, C, H, W) and c_noise (1,)."""
+def on_meta(network: Settings, image: tuple[int, int, int], **shape: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The network of its settings, and its inputs for one image (C, H, W): x (1, C, H, W) and c_noise (1,)."""
     with torch.device("meta"):
-        return build(config, image_channels=image[0], **shape), (torch.zeros(1, *image), torch.zeros(1))
+        return build(network, image_channels=image[0], **shape), (torch.zeros(1, *image), torch.zeros(1))
 
 
 def training_flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from diffprobe.config.built import parse_network
 from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.inferred import augment_label, conditional, latent_bytes, model_space
@@ -139,7 +140,7 @@ def cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) ->
     """
     from diffprobe.networks.flops import on_meta
 
-    module, inputs = on_meta(network, image, **labels)
+    module, inputs = on_meta(parse_network(network), image, **labels)
     return {**whole_cost(module, inputs), "taps": tap_costs(module, inputs)}
 
 

@@ -112,9 +112,14 @@ class Draws:
 
     seed: int
     rows: Tensor
+    prefix: str = ""  # of every purpose
 
     def normal(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
-        return normal(Key(self.seed, purpose), self.rows, shape)
+        return normal(Key(self.seed, self.prefix + purpose), self.rows, shape)
 
     def uniform(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
-        return uniform(Key(self.seed, purpose), self.rows, shape)
+        return uniform(Key(self.seed, self.prefix + purpose), self.rows, shape)
+
+    def apart(self, name: str) -> "Draws":
+        """Draws of the same purposes for the same rows, independent of these."""
+        return Draws(self.seed, self.rows, f"{self.prefix}{name}/")

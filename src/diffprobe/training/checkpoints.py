@@ -1,20 +1,22 @@
 """Checkpoints: weights in safetensors, with what is needed to rebuild their network in the header."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from diffprobe.networks.build import build
+from diffprobe.networks.build import Settings, build
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical
 from diffprobe.training.state import contiguous
 
 
-def write(path: Path, weights: dict[str, dict[str, Tensor]], header: dict) -> None:
+def write(path: Path, weights: dict[str, dict[str, Tensor]], header: dict[str, Any]) -> None:
     """Write one or more sets of weights of a network (state dicts by name) with a header, whole or not at all.
 
     The first set has the parameters' own names, so that anything can read it; others have their name in front:
@@ -27,32 +29,34 @@ def write(path: Path, weights: dict[str, dict[str, Tensor]], header: dict) -> No
         save_file(contiguous(tensors), partial, metadata={"diffprobe": canonical(header | {"weights": list(weights)})})
 
 
-def header(path: Path) -> dict:
+def header(path: Path) -> dict[str, Any]:
     """The header: `network` (config), `shape` (what of the network follows from the data), `images` seen, `identity`;
-    `image`, the shape of what it sees, `weights`, the sets that it has, and what its kind of training adds
-    (workflow/scripts/train.py).
+    `image`, the shape of what it sees, `weights`, the sets that it has, and what its task adds (`Task.header`).
     """
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["diffprobe"])
 
 
-def load(path: Path, device: torch.device, weights: str | None = None) -> tuple[nn.Module, dict]:
+def load(
+    path: Path, device: torch.device, parse: Callable[[dict[str, Any]], Settings], weights: str | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """The network with the checkpoint's `weights` (the first set without a name), ready to evaluate, and the header.
 
-    Raises UserError where it has no such set.
+    `parse` makes the network's settings of their JSON: `config.built.parse_network`. Raises UserError where there is no
+    such set.
     """
     head = header(path)
-    network = build(head["network"], **head["shape"])
+    network = build(parse(head["network"]), **head["shape"])
     network.load_state_dict(state_dict(path, head["weights"], weights))
-    network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-    return network, head
+    network.eval().requires_grad_(False)
+    return network.to(device).to(memory_format=torch.channels_last), head
 
 
-def state_dict(path: Path, known: list[str], weights: str | None) -> dict[str, Tensor]:
+def state_dict(path: Path, sets: list[str], weights: str | None) -> dict[str, Tensor]:
     """One of the sets of weights of a file, under the parameters' own names; no other is read."""
-    if weights not in (None, *known):
-        raise UserError(f"{path}: no weights called {weights}; it has {', '.join(known)}")
-    prefix = f"{weights}/" if weights in known[1:] else ""
+    if weights not in (None, *sets):
+        raise UserError(f"{path}: no weights called {weights}; it has {', '.join(sets)}")
+    prefix = f"{weights}/" if weights in sets[1:] else ""
     with safe_open(path, "pt") as file:
         names = [name for name in file.keys() if (name.startswith(prefix) if prefix else "/" not in name)]  # noqa: SIM118
         return {name.removeprefix(prefix): file.get_tensor(name) for name in names}

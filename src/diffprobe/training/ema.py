@@ -1,33 +1,46 @@
 """Moving averages of the weights, and how fast they forget."""
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from diffprobe.runtime.located import located
 
-def decay(average: dict[str, Any], step: int, batch: int) -> float:
-    """The decay of an average (its config subtree) for the update after step `step`, counted from 1.
+if TYPE_CHECKING:
+    from diffprobe.config.training import Average, DDAERamp, HalfLife
 
-    `half_life`: `kimg` thousand images, and at most `ramp` times the images seen, so that a young average is not held
-    back by the initial weights (Karras et al. 2022, appendix F.2).
-    `ddae`: min(decay, 1 - (1 + s)^(-2/3)) at the s-th update from 0 on, the first of which copies the weights.
-    """
-    if average["kind"] == "ddae":
-        return min(average["decay"], 1 - step ** (-2 / 3))
-    half_life = min(1000 * average["kimg"], average["ramp"] * step * batch)
-    return 0.5 ** (batch / max(half_life, 1e-8))
+
+def decay(average: "Average", step: int, batch: int) -> float:
+    """The decay of an average, by its settings (config/training.py), for the update after step `step`, from 1 on."""
+    return located(average.build)(average, step, batch)
+
+
+def half_life(average: "HalfLife", step: int, batch: int) -> float:
+    """A weight's influence halves every `kimg` thousand images (Karras et al. 2022, appendix F.2)."""
+    # The ramp: a half-life of at most this share of the images seen, or a young average would be initial weights.
+    images = min(1000 * average.kimg, average.ramp * step * batch)
+    return 0.5 ** (batch / max(images, 1e-8))
+
+
+def ddae(average: "DDAERamp", step: int, batch: int) -> float:
+    """DDAE's ramp, that of ema-pytorch: min(decay, 1 - (1 + s)^(-2/3)) at the s-th update, counted from 0."""
+    return min(average.decay, 1 - step ** (-2 / 3))  # s + 1 = step; the first update copies the weights
 
 
 class EMA:
-    """A copy of a module that follows it; buffers are copied, parameters averaged."""
+    """A copy of a module that follows it as an exponential moving average."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, module: nn.Module, decay: float) -> None:
+        """average = decay average + (1 - decay) weights; integer buffers, which count, are copied."""
         torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
-        for mine, theirs in zip(self.module.buffers(), module.buffers(), strict=True):
-            mine.copy_(theirs)
+        for average, value in zip(self.module.buffers(), module.buffers(), strict=True):
+            if average.is_floating_point():  # a batch norm's running statistics belong to averaged weights
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)

@@ -22,9 +22,10 @@ from diffprobe.data.batch import Feed
 from diffprobe.runtime.files import clear_partials, read_jsonl, write_jsonl
 from diffprobe.training import state as states
 from diffprobe.training.events import Events
-from diffprobe.training.loop import DivergedError, Options, check, train
+from diffprobe.training.loop import DivergedError, check, train
+from diffprobe.training.optimizers import Options
 from diffprobe.training.state import State
-from diffprobe.training.tasks import Task
+from diffprobe.training.tasks.base import Task
 from diffprobe.training.world import World
 
 STATS_SECONDS = 5.0  # how often stats.jsonl is renewed

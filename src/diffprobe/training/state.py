@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -10,17 +11,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffprobe.runtime.files import atomic
+from diffprobe.training import optimizers
 from diffprobe.training.ema import EMA
-
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam keeps per parameter
 
 
 @dataclass
 class Adversary:
-    """What is trained against a run's module: it has an optimiser of its own, which has taken so many `steps`."""
+    """What is trained against a run's module; its optimiser has taken `steps` steps."""
 
     module: nn.Module
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     steps: int = 0
 
 
@@ -29,14 +29,14 @@ class State:
     """A run in memory: weights, their averages, the optimiser, the step reached, and its history since the slice began.
 
     `sums` holds the losses summed since the last row of the history, `summed` how many steps they cover; `lr` is the
-    last learning rate, `bad` the first step whose loss was no number (0: none), on the device.
+    last learning rate, `bad` the first step whose loss was NaN or infinite (0: none), on the device.
     """
 
     module: nn.Module
     emas: dict[str, EMA]
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     step: int = 0
-    history: list[dict] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, Tensor] = field(default_factory=dict)
     summed: int = 0
     lr: float = 0.0
@@ -44,44 +44,44 @@ class State:
     adversary: Adversary | None = None
 
     def note(self, losses: dict[str, Tensor], lr: float) -> None:
-        """Add the losses of the step just taken to the sums; nothing waits for the device."""
+        """Add the losses of the step just taken to the sums. Nothing waits for the device."""
         self.lr, self.summed = lr, self.summed + 1
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0) + value.double()
+        # torch.where and not an `if`, which would stall the GPU's queue at every step.
         bad = torch.zeros_like(losses["loss"], dtype=torch.int64) if self.bad is None else self.bad
         self.bad = torch.where((bad == 0) & ~losses["loss"].isfinite(), self.step, bad)
 
     def first_bad(self) -> int | None:
-        """The first step whose loss was no number; waits for the device."""
+        """The first step whose loss was NaN or infinite; waits for the device."""
         return None if self.bad is None else int(self.bad) or None
 
     def tensors(self) -> dict[str, Tensor]:
-        out = learned(self.module, self.optimizer, self.step)
+        """All tensors by their names in a state file."""
+        out = learned(self.module, self.optimizer)
         for average, ema in self.emas.items():
             out |= {f"ema.{average}.{name}": value for name, value in ema.module.state_dict().items()}
         out |= {f"sums.{name}": value for name, value in self.sums.items()}
         if self.adversary is not None:
-            own = learned(self.adversary.module, self.adversary.optimizer, self.adversary.steps)
+            own = learned(self.adversary.module, self.adversary.optimizer)
             out |= {f"adversary.{name}": value for name, value in own.items()}
         return out
 
 
-def learned(module: nn.Module, optimizer: torch.optim.Adam, steps: int) -> dict[str, Tensor]:
-    """A module's weights and buffers, and what its optimiser keeps once it has taken a step."""
-    out = {f"raw.{name}": value for name, value in module.state_dict().items()}
-    for name, parameter in module.named_parameters() if steps else ():
-        for moment in MOMENTS:
-            out[f"{moment}.{name}"] = optimizer.state[parameter][moment]
-    return out
+OURS = ("raw", "ema", "sums", "adversary")  # first parts of names; all others are keys of the optimiser's state
 
 
-def learn(module: nn.Module, optimizer: torch.optim.Adam, steps: int, parts: dict[str, dict[str, Tensor]]) -> None:
-    """Take over, in place, what `learned` gave."""
+def learned(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """A module's weights and buffers, and its optimiser's state."""
+    weights = {f"raw.{name}": value for name, value in module.state_dict().items()}
+    return weights | optimizers.kept(module, optimizer)
+
+
+def learn(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int, parts: dict[str, dict[str, Tensor]]) -> None:
+    """Take over, in place, what `learned` returned, grouped by the first part of the names."""
     module.load_state_dict(parts["raw"])
-    for name, parameter in module.named_parameters() if steps else ():
-        own = {moment: torch.zeros_like(parameter).copy_(parts[moment][name]) for moment in MOMENTS}
-        step = torch.tensor(float(steps), device=parameter.device)  # where the fused optimiser wants it
-        optimizer.state[parameter] = {"step": step, **own}
+    moments = {key: values for key, values in parts.items() if key not in OURS}
+    optimizers.take(module, optimizer, steps, moments)
 
 
 def save(path: Path, state: State, tags: dict[str, str]) -> None:
@@ -94,12 +94,12 @@ def save(path: Path, state: State, tags: dict[str, str]) -> None:
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors knows one memory format only."""
+    """On the CPU, in the one memory format that safetensors writes."""
     return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def peek(path: Path) -> dict | None:
-    """What a state file says of itself, or None where there is none that can be read."""
+def peek(path: Path) -> dict[str, Any] | None:
+    """A state file's metadata, or None where there is none that can be read."""
     try:
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["state"])
@@ -114,10 +114,9 @@ def restore(path: Path, state: State) -> None:
     with safe_open(path, "pt") as file:
         parts = grouped({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dictionary)
     learn(state.module, state.optimizer, meta["step"], parts)
+    averages = grouped(parts.get("ema", {}))
     for average, ema in state.emas.items():
-        prefix = f"{average}."
-        own = {name.removeprefix(prefix): x for name, x in parts["ema"].items() if name.startswith(prefix)}
-        ema.module.load_state_dict(own)
+        ema.module.load_state_dict(averages[average])
     if state.adversary is not None:
         state.adversary.steps = meta["adversary_steps"]
         own = grouped(parts["adversary"])

@@ -1,7 +1,7 @@
 """What is drawn, and by which samplers: a file a kind."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,8 +12,8 @@ from diffprobe.config.processes import Process
 
 
 class Sampler(Kind, family=True):
-    """What all samplers have. `build` names a function from a denoiser, a start state and levels to images (see
-    `diffusion.samplers`), which takes `options` as keywords.
+    """What all samplers have. `build` names a function of a trajectory, a start state and these settings (see
+    `diffusion.samplers`).
     """
 
     guidance: Number = Field(
@@ -30,17 +30,6 @@ class Sampler(Kind, family=True):
 
     processes: ClassVar[tuple[str, ...]] = ()
     """The kinds of processes that it suits, besides those that name it."""
-    own_options: ClassVar[tuple[str, ...]] = ()
-    """Keys that its function takes as they are."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keywords for its function."""
-        return {name: getattr(self, name) for name in self.own_options}
-
-    def evaluations(self, steps: int) -> int:
-        """Evaluations of the network per image, without guidance."""
-        return steps
 
     def suits(self, process: Process) -> bool:
         return self.kind in process.samplers or process.kind in self.processes

@@ -16,7 +16,6 @@ class Ancestral(Sampler):
 
     kind: Literal["ddpm"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:ancestral"
-    own_options: ClassVar[tuple[str, ...]] = ("variance",)
 
     steps: Integer | None = Field(None, ge=1, description="Evenly spaced steps; null: all of the process's.")
     variance: Literal["large", "small"] = Field(

@@ -17,7 +17,6 @@ class DDIM(Sampler):
 
     kind: Literal["ddim"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:ddim"
-    own_options: ClassVar[tuple[str, ...]] = ("eta",)
 
     steps: Integer = Field(100, ge=1, description="Evenly spaced steps; as many evaluations of the network.")
     eta: Number = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 as noisy as DDPM.")

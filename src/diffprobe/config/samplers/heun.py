@@ -29,10 +29,6 @@ class Heun(Sampler):
     churn_max: Number = Field(1.0, gt=0, description="Highest level at which it is (S_max).")
     churn_noise: Number = Field(1.007, gt=0, description="Factor on it (S_noise).")
 
-    def evaluations(self, steps: int) -> int:
-        """Two a step, but one for the last."""
-        return 2 * steps - 1
-
     def problems(self, key: str, process: Process) -> Iterator[Problem]:
         yield from super().problems(key, process)
         if self.churn and not process.raises_levels:

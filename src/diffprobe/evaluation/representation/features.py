@@ -75,8 +75,8 @@ class FeatureModel:
         noisy = perturb(x, levels, noise).contiguous(memory_format=torch.channels_last)
         taps = list(dict.fromkeys(tap for tap, _ in specs.values()))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            _, activations = self.process.denoise(self.network, noisy, levels, cond, taps=taps, features_only=True)
-        return {name: POOLINGS[pooling](activations[tap].float()) for name, (tap, pooling) in specs.items()}
+            denoised = self.process.denoise(self.network, noisy, levels, cond, taps=taps, features_only=True)
+        return {name: POOLINGS[pooling](denoised.activations[tap].float()) for name, (tap, pooling) in specs.items()}
 
     def blocks(
         self, data: Inputs, level: Level, specs: ArraySpecs, purpose: str, draw: int, augmented: bool = False

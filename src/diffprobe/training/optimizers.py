@@ -1,0 +1,140 @@
+"""Optimisers, the learning rate over a run, and what of an optimiser must be kept to go on bit for bit.
+
+A new optimiser is a line of OPTIMIZERS and a choice of `train.optimizer` (config/training.py).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from diffprobe.training.tasks.base import ParameterGroup
+
+if TYPE_CHECKING:
+    from diffprobe.config.training import Average
+    from diffprobe.plan.training_argument import TrainSettings
+
+RATE = "rate"  # key of an optimiser's parameter group: its factor on the learning rate
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train, whatever the task; counts in images. `device_batch` and `bf16` change only rounding."""
+
+    batch: int
+    lr: float
+    seed: int = 0
+    optimizer: str = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    cosine: float | None = None
+    averages: "dict[str, Average]" = field(default_factory=dict)  # see `ema.decay`
+    clip: float | None = None
+    bf16: bool = False
+    device_batch: int | None = None
+
+    @classmethod
+    def of(cls, train: "TrainSettings", gpu: bool, device_batch: int | None) -> "Options":
+        """From the `train` of a job's argument."""
+        return cls(
+            batch=train.batch,
+            lr=train.lr,
+            seed=train.seed,
+            optimizer=train.optimizer,
+            betas=(train.beta1, train.beta2),
+            momentum=train.momentum,
+            weight_decay=train.weight_decay,
+            warmup=1000 * train.warmup_kimg,
+            cosine=train.cosine_kimg and 1000 * train.cosine_kimg,
+            averages=dict(train.averages),
+            clip=train.clip,
+            bf16=train.precision == "bf16" or (train.precision == "auto" and gpu),
+            device_batch=device_batch,
+        )
+
+    @property
+    def tick(self) -> int:
+        """Steps between two rows of the history: about a thousand images."""
+        return max(1, round(1000 / self.batch))
+
+
+Groups = list[dict[str, Any]]  # torch's parameter groups
+OPTIMIZERS: dict[str, Callable[[Groups, Options], torch.optim.Optimizer]] = {
+    "adam": lambda groups, options: torch.optim.Adam(groups, options.lr, options.betas, fused=True),
+    "adamw": lambda groups, options: torch.optim.AdamW(groups, options.lr, options.betas, fused=True),
+    "sgd": lambda groups, options: torch.optim.SGD(groups, options.lr, options.momentum, fused=True),
+}
+
+
+def optimizer(groups: Sequence[ParameterGroup], options: Options) -> torch.optim.Optimizer:
+    """A fresh optimiser of these parameters."""
+    own = [group.weight_decay for group in groups]
+    decays = [options.weight_decay if decay is None else decay for decay in own]
+    return OPTIMIZERS[options.optimizer](
+        [
+            {"params": group.parameters, RATE: group.rate, "weight_decay": decay}
+            for group, decay in zip(groups, decays, strict=True)
+        ],
+        options,
+    )
+
+
+def learning_rate(options: Options, seen: int) -> float:
+    """The rate of the step that brings the count to `seen` images: linear warm-up, then constant or falling to zero as
+    a cosine (Loshchilov & Hutter, SGDR, 2017, eq. 5).
+    """
+    lr = options.lr
+    if options.warmup:
+        lr *= min(1.0, seen / options.warmup)
+    if options.cosine:
+        lr *= (1 + math.cos(math.pi * min(1.0, seen / options.cosine))) / 2
+    return lr
+
+
+def advance(optimizer: torch.optim.Optimizer, options: Options, lr: float) -> None:
+    """One step of an optimiser by the gradients that lie in its parameters, which are gone then."""
+    if options.clip is not None:  # one norm of all groups together
+        everything = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(everything, options.clip)
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group[RATE]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def kept(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state by `KEY.PARAMETER`, such as `exp_avg.stem.weight`; empty before its first step.
+
+    Adam's count of steps is left out: it is the same for all parameters, and the run has it.
+    """
+    tensors = {}
+    for name, parameter in module.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if value is not None and not (key == "step" and isinstance(optimizer, torch.optim.Adam)):
+                tensors[f"{key}.{name}"] = torch.as_tensor(value)
+    return tensors
+
+
+def take(
+    module: nn.Module, optimizer: torch.optim.Optimizer, steps: int, moments: dict[str, dict[str, Tensor]]
+) -> None:
+    """Take over what `kept` returned after so many steps, grouped by key, into a fresh optimiser."""
+    for name, parameter in module.named_parameters():
+        state = {key: placed(values[name], parameter) for key, values in moments.items() if name in values}
+        if state and isinstance(optimizer, torch.optim.Adam):
+            # On the parameter's device, where the fused kernel reads it.
+            state["step"] = torch.tensor(float(steps), device=parameter.device)
+        if state:
+            optimizer.state[parameter] = state
+
+
+def placed(value: Tensor, parameter: nn.Parameter) -> Tensor:
+    """On the parameter's device; in its memory format too where it has its shape, as the optimiser itself makes it."""
+    if value.shape == parameter.shape:
+        return torch.zeros_like(parameter, dtype=value.dtype).copy_(value)
+    return value.to(parameter.device)

@@ -1,0 +1,102 @@
+"""Training of a diffusion model."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from diffprobe.config.names import AUGMENT_LABEL, VIEW_LABEL
+from diffprobe.data import augment
+from diffprobe.data.batch import Batch
+from diffprobe.diffusion.build import build_process
+from diffprobe.diffusion.process import Network, Process
+from diffprobe.networks.build import build
+from diffprobe.networks.compiled import compiled
+from diffprobe.networks.condition import Condition
+from diffprobe.networks.flops import on_meta, training_flops
+from diffprobe.runtime.keyed import Draws
+from diffprobe.training.data import Data
+from diffprobe.training.tasks.base import Task, View, seed_weights
+
+if TYPE_CHECKING:
+    from diffprobe.plan.training_argument import ExperimentArgument, TrainSettings
+
+
+class Diffusion(Task):
+    """A network learns to denoise. Of a conditional one a share `label_dropout` of the labels is hidden, so that it
+    learns both terms of classifier-free guidance (Ho & Salimans 2022, algorithm 1).
+
+    `view` augments images (B, C, H, W). `network` is what is called: the module, or a compiled form of it;
+    `image_flops` are those of training on one image.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        process: Process,
+        label_dropout: float = 0.0,
+        view: View | None = None,
+        shape: dict[str, int] | None = None,
+        image_flops: Callable[[], int] = lambda: 0,
+    ) -> None:
+        super().__init__(module, shape)
+        self.network: Network = module
+        self.process, self.label_dropout, self.view, self.image_flops = process, label_dropout, view, image_flops
+
+    def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        # A latent's view was drawn when it was encoded: its label comes with the batch.
+        images, augmented = self.view(batch.images, draws) if self.view else (batch.images, batch.augment)
+        return {"loss": self.process.loss(self.network, images, draws, self.condition(batch, augmented, draws))}
+
+    def condition(self, batch: Batch, augmented: Tensor | None, draws: Draws) -> Condition:
+        hidden = draws.uniform("label") < self.label_dropout  # (B,)
+        return Condition(label=batch.labels.masked_fill(hidden, -1), augment=augmented)
+
+    def compile(self, device: torch.device, images: int, how: str) -> None:
+        if device.type != "cuda":
+            return
+        torch.set_float32_matmul_precision("high")  # TF32 for what bfloat16 leaves in float32
+        self.network = compiled(self.module, device, images * self.image_flops(), how)
+
+
+def make(argument: "ExperimentArgument", data: Data, device: torch.device, say: Callable[[str], object]) -> Diffusion:
+    shape = network_shape(argument, data)
+    seed_weights(argument.train.seed)
+    return Diffusion(
+        build(argument.network, **shape),
+        build_process(argument.process),
+        getattr(argument.network, "label_dropout", 0.0),
+        view(argument.train),
+        shape,
+        image_flops=lambda: training_flops(*on_meta(argument.network, data.shape, **without_channels(shape))),
+    )
+
+
+def network_shape(argument: "ExperimentArgument", data: Data) -> dict[str, int]:
+    """What of the network follows from the data; no entry for what it is not conditioned on."""
+    conditional = getattr(argument.network, "conditional", False)
+    counts = {"classes": data.classes if conditional else 0, "augment": augment_length(argument, data)}
+    return {"image_channels": data.shape[0], **{name: count for name, count in counts.items() if count}}
+
+
+def without_channels(shape: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in shape.items() if name != "image_channels"}
+
+
+def augment_length(argument: "ExperimentArgument", data: Data) -> int:
+    """The length of the augmentation label that the network is conditioned on; 0 without one."""
+    if not getattr(argument.network, "augment", False):
+        return 0
+    if data.latents:
+        # Peers' latents are imported with one view, or with views that carry no label.
+        return VIEW_LABEL if len(data.latents.views["train"]) > 1 and not data.imported else 0
+    return AUGMENT_LABEL if argument.train.augment else 0
+
+
+def view(train: "TrainSettings") -> View | None:
+    """What is done to training images in pixels; None for latents and for images as they are."""
+    if train.augment:
+        return partial(augment.edm, p=train.augment.p)
+    return (lambda x, draws: (augment.random_flip(x, draws), None)) if train.flip else None
