@@ -104,6 +104,8 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
         (["--extractor", "inception", "dims=: ["], "--extractor dims=: [: not YAML after the ="),
         (["--extractor", "classifier", "weights=none.safetensors"], "none.safetensors: no classifier's checkpoint"),
         (["--save", "kept.txt"], "--save kept.txt: expected a name that ends in .npz"),
+        (["--save", "{folder}/a.npz"], "a.npz: exists and holds no statistics to replace; choose another name"),
+        (["--json", "{folder}/a.npz"], "a.npz: exists and holds no figures to replace; choose another name"),
         (["--figures", "kid90", "--subset", "50"], "kid90 needs 90 images, but the subset has 50"),
         (["--subset", "3", "--figures", "recall"], "k = 3, density"),
         (["--against", "nowhere"], "nowhere: no such file or folder"),
@@ -111,7 +113,7 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
 )
 def test_mistakes_end_in_one_line(folder: Path, capsys: pytest.CaptureFixture, more: list[str], line: str) -> None:
     with pytest.raises(SystemExit) as status:
-        measured(folder, *more)
+        measured(folder, *(word.format(folder=folder) for word in more))
     said = capsys.readouterr().err.strip()
     assert status.value.code == 1 and line in said and len(said.splitlines()) == 1
     assert "images" not in capsys.readouterr().out, "refused after the work"

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from diffprobe.config.names import FIGURES, promised_figure
 from diffprobe.data.splits import SPLITS
 from diffprobe.plan.arguments import parse_extractor
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import write_json
+from diffprobe.runtime.files import recorded, write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,10 +99,23 @@ def refuse(arguments: argparse.Namespace) -> None:
     for path in filter(None, (arguments.save, arguments.json)):
         if not os.access(next(folder for folder in path.absolute().parents if folder.exists()), os.W_OK):
             raise UserError(f"{path}: this folder cannot be written to")
+    if arguments.save and arguments.save.exists() and not has_statistics(arguments.save):
+        raise UserError(f"--save {arguments.save}: exists and holds no statistics to replace; choose another name")
+    if arguments.json and arguments.json.exists() and recorded(arguments.json, "figures") is None:
+        raise UserError(f"--json {arguments.json}: exists and holds no figures to replace; choose another name")
     for name in ("batch", "processes", "subset", "size"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: expected a positive integer")
+
+
+def has_statistics(path: Path) -> bool:
+    """Whether an .npz holds statistics, not images for instance."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "mu.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def extractor_of(words: list[str], trusted: bool) -> tuple[Extractor, Path | None]:

@@ -198,7 +198,9 @@ def open_samples(path: Path) -> SampleStore:
     if (list(array.shape), array.dtype, array.chunks[0]) != (attributes.get("shape"), np.uint8, chunk):
         layout = f"{array.dtype} {array.shape} in chunks of {array.chunks[0]}"
         raise UserError(f"{path}: its array of images is damaged ({layout}); delete the store and run again")
-    return SampleStore(path, attributes.get("about", {}), array.shape, attributes.get("content", ""), array)
+    n, height, width, channels = array.shape
+    shape = (n, height, width, channels)
+    return SampleStore(path, attributes.get("about", {}), shape, attributes.get("content", ""), array)
 
 
 def check(path: Path) -> list[str]:
