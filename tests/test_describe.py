@@ -18,7 +18,8 @@ from diffprobe.config.models import Config
 from diffprobe.data.splits import SPLITS, stratified
 from diffprobe.networks.flops import on_meta
 from diffprobe.plan.graph import stages
-from diffprobe.reporting.describe import Description, NetworkCost, as_json, cost, describe, show, si, whole_cost
+from diffprobe.reporting.describe import Description, as_json, describe, show, si
+from diffprobe.reporting.network_cost import NetworkCost, cost, whole_cost
 from diffprobe.runtime.errors import UserError
 
 CIFAR = (3, 32, 32)

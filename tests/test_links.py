@@ -20,7 +20,7 @@ from diffprobe.config.datasets import Dataset
 from diffprobe.data import archives, images, imagesets, links
 from diffprobe.data.listing import Files
 from diffprobe.plan.job_arguments import images as subtree
-from diffprobe.reporting.describe import image_bytes
+from diffprobe.reporting.sizes import image_bytes
 from diffprobe.runtime.errors import UserError
 from diffprobe.training.imagestream import ImageStream
 from diffprobe.training.stream import open_stream

@@ -21,7 +21,7 @@ from diffprobe.networks.build import build
 from diffprobe.networks.discriminator import Discriminator
 from diffprobe.plan.job_arguments import autoencoder, dump
 from diffprobe.plan.training_argument import parse_argument
-from diffprobe.reporting import describe
+from diffprobe.reporting import describe, network_cost
 from diffprobe.runtime.errors import UserError
 from diffprobe.training.ema import decay
 
@@ -84,7 +84,7 @@ def test_published_settings(name: str) -> None:
 @pytest.fixture
 def described(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, str], dict[str, Any]]:
     """What `describe` tells of an experiment, without the price of each tap, which takes ten seconds."""
-    monkeypatch.setattr(describe, "tap_costs", lambda *_: [])
+    monkeypatch.setattr(network_cost, "tap_costs", lambda *_: [])
     return lambda config, name: describe.description(config, name)
 
 

@@ -81,14 +81,18 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UserError("no Snakefile in this folder; change to the folder of the workflow (the clone)")
     configfiles = [str(config_for(what, arguments.name, Path(DEFAULT).parent)) for what in arguments.what]
     only = {"only": arguments.only} if arguments.only else {}
-    layout = Layout(load(*configfiles, **only).results)
+    layout = Layout(load(*configfiles, **only).results)  # before Snakemake starts, so that a mistake is one line
     snakemake = [sys.executable, "-m", "snakemake", "--configfile", *configfiles]
     if only:
         snakemake += ["--config", f"only={json.dumps(arguments.only)}"]
+    # Two calls, since Snakemake writes a report only from finished results.
     for options in (["--cores", str(arguments.cores)], ["--report", layout.report(), "--quiet"]):
         if status := subprocess.run([*snakemake, *options], check=False).returncode:
             sys.exit(status)
     _results(argparse.Namespace(configfile=configfiles))
+
+
+# Each command imports its own modules: pandas, rich and torch would slow down --help and the others.
 
 
 def _status(arguments: argparse.Namespace) -> None:

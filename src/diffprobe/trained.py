@@ -51,6 +51,7 @@ class TrainedModel:
             return cls(loaded, device, None)
         if autoencoder is None:
             raise UserError(f"{path}: a model of latents; name its autoencoder's run or checkpoint (autoencoder=...)")
+        # The header of a model of latents says which latents, but not where its autoencoder is.
         own = holding("codec", checkpoint(Path(autoencoder), None, None), "an autoencoder")
         latents = loaded.header["latents"]
         codec, _ = model.load_codec(own, device, tuple(latents["image"]))
@@ -80,6 +81,7 @@ class TrainedModel:
             raise UserError(f"no tap {missing[0]}; there are {one_of(self.taps)}")
         pixels, level = self.pixels(images), self.level(sigma)
         data = Inputs(np.arange(len(pixels)), lambda part, key, draw, _: self.seen(pixels[part], part.start, key, draw))
+        # The purpose "features" and row numbers key the noise as in the workflow's jobs.
         source = FeatureModel(self.model.network, self.model.process, seed, self.device, batch)
         pooled = {tap: (tap, "mean") for tap in selected}
         blocks = [block for _, block in source.blocks(data, level, pooled, "features", draw=0)]
@@ -124,10 +126,12 @@ class TrainedModel:
         if self.codec is None:
             return x.contiguous(memory_format=torch.channels_last)
         header = self.model.header["latents"]
-        scale, shift = (torch.tensor(header[name], device=self.device)[:, None, None] for name in ("scale", "shift"))
+        scale, shift = (  # (C, 1, 1) each
+            torch.tensor(header[name], device=self.device)[:, None, None] for name in ("scale", "shift")
+        )
         rows = torch.arange(first, first + len(x), device=self.device)
         with torch.inference_mode():
-            moments = self.codec.moments(x)
+            moments = self.codec.moments(x)  # (B, 2C, h, w)
             return (self.codec.latents(moments, normal(key, rows, self.model.shape, draw)) - shift) * scale
 
 

@@ -1,56 +1,28 @@
-"""The cost of an experiment, computed without running any of it: its network, its stores, its jobs.
-
-FLOPs are counted operator by operator on the meta device, where tensors have shapes but no memory; one multiply-add is
-2 FLOPs. Bytes are before compression. torch is imported inside functions, so that the command line starts fast.
-"""
+"""The cost of an experiment, computed without running any of it: its network, its stores, its jobs."""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from diffprobe.config.built import parse_network
 from diffprobe.config.checks import checkpoint_steps
-from diffprobe.config.datasets import Dataset
-from diffprobe.config.inferred import augment_label, conditional, latent_bytes, model_space
-from diffprobe.config.models import Config, Experiment
-from diffprobe.config.probing import Probe
+from diffprobe.config.inferred import augment_label, conditional, model_space
+from diffprobe.config.models import Config
 from diffprobe.data.splits import SPLITS
 from diffprobe.plan.graph import stages
-from diffprobe.plan.job_arguments import features as part_features
-from diffprobe.plan.job_arguments import kept
 from diffprobe.plan.layout import Layout, receipt
+from diffprobe.reporting.network_cost import NetworkCost, cost
+from diffprobe.reporting.sizes import store_bytes
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-    from torch import Tensor, nn
 
-FLOAT32, FLOAT16, UINT8 = 4, 2, 1  # bytes
 PEAK = "features at their peak"  # while a grid is scored
-RAW_AND_MOMENTS = 3  # copies of every weight in a training state, besides its averages: raw, two moments of Adam
 CLASSES = 10  # assumed for a dataset whose classes are not counted yet
-
-
-class TapCost(TypedDict):
-    tap: str
-    shape: list[int]  # C, H, W
-    flops: int  # forward, up to this tap
-
-
-class NetworkSize(TypedDict):
-    parameters: int
-    trainable: int
-    forward_flops: int  # of one image
-    training_flops: int  # forward and backward, of one image
-
-
-class NetworkCost(NetworkSize):
-    taps: list[TapCost]
 
 
 class DatasetShape(TypedDict):
@@ -95,11 +67,16 @@ def description(config: Config, name: str) -> Description:
     dataset = config.datasets[experiment.dataset]
     channels, size = model_space(config, experiment)
     rows, classes = counts(config, experiment.dataset)
+    if size is None:
+        raise UserError(f"datasets.{experiment.dataset}.size: missing; expected a number of pixels")
     labels = {"classes": classes if conditional(config, experiment) else 0}
     labels |= {"augment": augment_label(config, experiment)}
-    network = cost(
-        experiment.network.argument(), (channels, size, size), **{kind: n for kind, n in labels.items() if n}
-    )
+    # A network without labels has no such argument.
+    present = {label: n for label, n in labels.items() if n}
+    network = cost(experiment.network.argument(), (channels, size, size), **present)
+    latents: LatentShape | None = None
+    if experiment.latents:
+        latents = {"name": experiment.latents, "shape": [channels, size, size]}
     train = experiment.train
     images = 0 if train.imported else checkpoint_steps(train.checkpoints[-1], train.batch) * train.batch
     return {
@@ -109,7 +86,7 @@ def description(config: Config, name: str) -> Description:
             "image": [dataset.facts.channels, *2 * [dataset.facts.size]],
             "rows": rows,
         },
-        "latents": {"name": experiment.latents, "shape": [channels, size, size]} if experiment.latents else None,
+        "latents": latents,
         "network": network,
         "probed": experiment.probed_taps,
         "training": {"images": images, "flops": images * network["training_flops"]},
@@ -131,107 +108,6 @@ def counts(config: Config, dataset: str) -> tuple[dict[str, int] | None, int]:
         store = read_json(path)["store"]
         rows, classes = {split: store[split] for split in SPLITS}, len(store["classes"])
     return rows, classes
-
-
-def cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
-    """Size and FLOPs of a network (its part of the config) on an image (C, H, W); shape and cost of each tap.
-
-    `labels` has the number of `classes` and the length of the `augment` label, each only where the network has one.
-    """
-    from diffprobe.networks.flops import on_meta
-
-    module, inputs = on_meta(parse_network(network), image, **labels)
-    return {**whole_cost(module, inputs), "taps": tap_costs(module, inputs)}
-
-
-def whole_cost(module: "nn.Module", inputs: "tuple[Tensor, ...]") -> NetworkSize:
-    from diffprobe.networks.flops import flops, training_flops
-
-    return {
-        "parameters": sum(p.numel() for p in module.parameters()),
-        "trainable": sum(p.numel() for p in module.parameters() if p.requires_grad),
-        "forward_flops": flops(lambda: module(*inputs)),
-        "training_flops": training_flops(module, inputs),
-    }
-
-
-def tap_costs(module: Any, inputs: "tuple[Tensor, ...]") -> list[TapCost]:
-    """Each tap's shape (C, H, W), and the FLOPs when nothing after it is computed."""
-    from diffprobe.networks.flops import flops
-
-    features = module(*inputs, taps=module.taps)[1]
-    costs: list[TapCost] = []
-    for tap in module.taps:
-        only = partial(module, *inputs, taps=[tap], features_only=True)
-        costs.append({"tap": tap, "shape": list(features[tap].shape[1:]), "flops": flops(only)})
-    return costs
-
-
-def store_bytes(
-    config: Config, experiment: Experiment, rows: dict[str, int] | None, network: NetworkCost
-) -> dict[str, int]:
-    """Bytes of each store that the experiment fills, and their total.
-
-    Without `rows`, those that grow with the dataset (images, latents, features) are left out.
-    """
-    image = config.datasets[experiment.dataset].facts
-    pixels = image.channels * (image.size or 0) ** 2 * UINT8  # the checks have made sure that there is a size
-    weights = network["parameters"] * FLOAT32
-    checkpoints = len(experiment.train.checkpoints)
-    averages = len(experiment.train.averages)
-    sizes = {
-        "checkpoints": checkpoints * (averages + 1) * weights,  # averages and raw
-        "states": (checkpoints if config.state.keep == "all" else 1) * (averages + RAW_AND_MOMENTS) * weights,
-        "samples": checkpoints * len(experiment.sample.samplers) * kept(experiment) * pixels,
-    }
-    if rows:
-        images = image_bytes(config.datasets[experiment.dataset], sum(rows.values()) * pixels)
-        latents = {"latents": latent_bytes(config, experiment.latents, rows) or 0} if experiment.latents else {}
-        sizes = {"images": images} | latents | sizes
-        if experiment.probe:
-            sizes |= feature_bytes(config, experiment, experiment.probe, rows, network)
-    peak = sizes.pop("features_peak", 0)  # not in the total: removed again when the grid is scored
-    return {**sizes, "total": sum(sizes.values())} | ({"features_peak": peak} if peak else {})
-
-
-def image_bytes(dataset: Dataset, pixels: int) -> int:
-    """Of an image store: hardly anything where files are decoded when they are read."""
-    return 0 if dataset.decode == "when_read" else pixels
-
-
-def feature_bytes(
-    config: Config, experiment: Experiment, probe: Probe, rows: dict[str, int], network: NetworkCost
-) -> dict[str, int]:
-    """Of the features that are kept, and the peak while one checkpoint's grid is scored.
-
-    The choice is taken to fall on the widest tap.
-    """
-    probed = experiment.probed_taps
-    factor = FLOAT16 * (2 if probe.pooling == "mean_std" else 1)
-    shapes = [tap["shape"] for tap in network["taps"] if tap["tap"] in probed]
-    wide = sum(shape[0] for shape in shapes) * factor  # of all taps, pooled over positions
-    one = part_features(experiment, 0)
-    fitted = sum(rows[split] for split in one["fit"])
-    plain = fitted if one["plain"] or not probe.augmented else 0
-    level = (probe.augmented * fitted + probe.draws * (plain + rows[one["read"]])) * wide
-    # A search keeps its coarse levels and two more per round; otherwise each level is there once.
-    levels = probe.search.coarse + 2 * probe.search.rounds if probe.search else len(probe.levels)
-    grid = level * levels
-    copies = probe.draws * len(probe.seeds) * sum(rows.values()) + probe.augmented * (rows["train"] + rows["select"])
-    kept = copies * max((cell_bytes(probe, shape, factor) for shape in shapes), default=0)
-    if config.state.keep_features == "all":
-        kept += grid * len(experiment.train.checkpoints)
-    return {"features": kept, "features_peak": kept + grid}
-
-
-def cell_bytes(probe: Probe, shape: list[int], pooled: int) -> int:
-    """Of the chosen cell's features for one copy of an image, were all taps (C, H, W) like this one.
-
-    `pooled` is the bytes of a channel once pooled over positions.
-    """
-    joined = {(cell.tap, str(cell.level)) for e in probe.evaluators.values() for cell in e.combine}
-    tokens = any(evaluator.tokens for evaluator in probe.evaluators.values())
-    return (1 + len(joined)) * shape[0] * pooled + tokens * shape[0] * shape[1] * shape[2] * FLOAT16
 
 
 def jobs(config: Config, name: str) -> dict[str, int]:

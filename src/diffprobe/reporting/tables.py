@@ -37,6 +37,7 @@ def summary(rows: Iterable[ResultRow]) -> pd.DataFrame:
 
     A baseline belongs to a dataset and has an empty `experiment`. Raises ValueError on two results for one row.
     """
+    # Nullable integers, so that a missing count does not turn a column into floats.
     frame = pd.DataFrame(list(rows)).reindex(columns=COLUMNS).astype(NUMBERS)
     frame = frame.fillna({name: "" for name in COLUMNS if name not in NUMBERS})
     twice = frame[frame.duplicated(KEY)]
@@ -94,6 +95,7 @@ def test_accuracies(frame: pd.DataFrame, mine: pd.DataFrame, choice: Choice) -> 
         "tap": choice["tap"],
         "sigma": "clean" if choice["sigma"] is None else level_name(choice["sigma"]),
         "chosen on": PUBLISHED if choice["selection"] == "published" else choice["selection"],
+        # The evaluator that chose comes first.
         **{f"{name} test": probes[name] for name in sorted(probes, key=lambda name: (name != first, name))},
         PIXELS: accuracy(pixels[pixels["split"] == "test"]),
     }
@@ -175,6 +177,7 @@ def show(path: str | Path, console: Console | None = None) -> None:
         raise UserError(f"{path}: no results yet; run the workflow first")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     console = console or Console()
+    # Measured at a width that wraps nothing.
     table = rendered(frame)
     if console.measure(table, options=console.options.update(width=1000)).maximum > console.width:
         table = rendered(frame.set_index("experiment").T.reset_index(names="experiment"))

@@ -1,0 +1,64 @@
+"""Parameters and FLOPs of a network and of each of its taps, counted on the meta device.
+
+There tensors have shapes but no memory, so any network is counted in a second; one multiply-add is 2 FLOPs. torch is
+imported inside functions, so that the command line starts fast.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from diffprobe.config.built import parse_network
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class TapCost(TypedDict):
+    tap: str
+    shape: list[int]  # C, H, W
+    flops: int  # forward, up to this tap
+
+
+class NetworkSize(TypedDict):
+    parameters: int
+    trainable: int
+    forward_flops: int  # of one image
+    training_flops: int  # forward and backward, of one image
+
+
+class NetworkCost(NetworkSize):
+    taps: list[TapCost]
+
+
+def cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
+    """Size and FLOPs of a network (its part of the config) on an image (C, H, W); shape and cost of each tap.
+
+    `labels` has the number of `classes` and the length of the `augment` label, each only where the network has one.
+    """
+    from diffprobe.networks.flops import on_meta
+
+    module, inputs = on_meta(parse_network(network), image, **labels)
+    return {**whole_cost(module, inputs), "taps": tap_costs(module, inputs)}
+
+
+def whole_cost(module: "nn.Module", inputs: "tuple[Tensor, ...]") -> NetworkSize:
+    from diffprobe.networks.flops import flops, training_flops
+
+    return {
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "trainable": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "forward_flops": flops(lambda: module(*inputs)),
+        "training_flops": training_flops(module, inputs),
+    }
+
+
+def tap_costs(module: Any, inputs: "tuple[Tensor, ...]") -> list[TapCost]:
+    """Each tap's shape (C, H, W), and the FLOPs when nothing after it is computed."""
+    from diffprobe.networks.flops import flops
+
+    features = module(*inputs, taps=module.taps)[1]
+    costs: list[TapCost] = []
+    for tap in module.taps:
+        only = partial(module, *inputs, taps=[tap], features_only=True)
+        costs.append({"tap": tap, "shape": list(features[tap].shape[1:]), "flops": flops(only)})
+    return costs

@@ -1,0 +1,82 @@
+"""Bytes of the stores that an experiment fills, before compression."""
+
+from diffprobe.config.datasets import Dataset
+from diffprobe.config.inferred import latent_bytes
+from diffprobe.config.models import Config, Experiment
+from diffprobe.config.probing import Probe
+from diffprobe.plan.job_arguments import features as part_features
+from diffprobe.plan.job_arguments import kept
+from diffprobe.reporting.network_cost import NetworkCost
+
+FLOAT32, FLOAT16, UINT8 = 4, 2, 1  # bytes
+RAW_AND_MOMENTS = 3  # copies of every weight in a training state, besides its averages: raw, two moments of Adam
+
+
+def store_bytes(
+    config: Config, experiment: Experiment, rows: dict[str, int] | None, network: NetworkCost
+) -> dict[str, int]:
+    """Bytes of each store that the experiment fills, and their total.
+
+    Without `rows`, those that grow with the dataset (images, latents, features) are left out.
+    """
+    image = config.datasets[experiment.dataset].facts
+    pixels = image.channels * (image.size or 0) ** 2 * UINT8  # the checks have made sure that there is a size
+    weights = network["parameters"] * FLOAT32
+    checkpoints = len(experiment.train.checkpoints)
+    averages = len(experiment.train.averages)
+    sizes = {
+        "checkpoints": checkpoints * (averages + 1) * weights,  # averages and raw
+        "states": (checkpoints if config.state.keep == "all" else 1) * (averages + RAW_AND_MOMENTS) * weights,
+        "samples": checkpoints * len(experiment.sample.samplers) * kept(experiment) * pixels,
+    }
+    if rows:
+        images = image_bytes(config.datasets[experiment.dataset], sum(rows.values()) * pixels)
+        latents = {"latents": latent_bytes(config, experiment.latents, rows) or 0} if experiment.latents else {}
+        sizes = {"images": images} | latents | sizes
+        if experiment.probe:
+            sizes |= feature_bytes(config, experiment, experiment.probe, rows, network)
+    peak = sizes.pop("features_peak", 0)  # not in the total: removed again when the grid is scored
+    return {**sizes, "total": sum(sizes.values())} | ({"features_peak": peak} if peak else {})
+
+
+def image_bytes(dataset: Dataset, pixels: int) -> int:
+    """Of an image store: hardly anything where files are decoded when they are read."""
+    return 0 if dataset.decode == "when_read" else pixels
+
+
+def feature_bytes(
+    config: Config, experiment: Experiment, probe: Probe, rows: dict[str, int], network: NetworkCost
+) -> dict[str, int]:
+    """Of the features that are kept, and the peak while one checkpoint's grid is scored.
+
+    The choice is taken to fall on the widest tap.
+    """
+    probed = experiment.probed_taps
+    factor = FLOAT16 * (2 if probe.pooling == "mean_std" else 1)
+    shapes = [tap["shape"] for tap in network["taps"] if tap["tap"] in probed]
+    wide = sum(shape[0] for shape in shapes) * factor  # of all taps, pooled over positions
+    one = part_features(experiment, 0)
+    # Augmented copies of the images that heads are fitted on; plain draws of these only where an evaluator needs them.
+    fitted = sum(rows[split] for split in one["fit"])
+    plain = fitted if one["plain"] or not probe.augmented else 0
+    level = (probe.augmented * fitted + probe.draws * (plain + rows[one["read"]])) * wide
+    # A search keeps its coarse levels and two more per round; otherwise each level is there once.
+    levels = probe.search.coarse + 2 * probe.search.rounds if probe.search else len(probe.levels)
+    grid = level * levels
+    # The chosen cell is computed again in fresh noise, of all splits and for each seed.
+    copies = probe.draws * len(probe.seeds) * sum(rows.values()) + probe.augmented * (rows["train"] + rows["select"])
+    kept = copies * max((cell_bytes(probe, shape, factor) for shape in shapes), default=0)
+    if config.state.keep_features == "all":
+        kept += grid * len(experiment.train.checkpoints)
+    return {"features": kept, "features_peak": kept + grid}
+
+
+def cell_bytes(probe: Probe, shape: list[int], pooled: int) -> int:
+    """Of the chosen cell's features for one copy of an image, were all taps (C, H, W) like this one.
+
+    `pooled` is the bytes of a channel once pooled over positions.
+    """
+    # `combine` appends further cells to the vector; `tokens` keeps every position of the tap as well.
+    joined = {(cell.tap, str(cell.level)) for e in probe.evaluators.values() for cell in e.combine}
+    tokens = any(evaluator.tokens for evaluator in probe.evaluators.values())
+    return (1 + len(joined)) * shape[0] * pooled + tokens * shape[0] * shape[1] * shape[2] * FLOAT16
