@@ -1,4 +1,4 @@
-"""Keyed draws: known answers of the generator, independence of batches, distribution."""
+"""Keyed draws: published vectors of the generator, independence of batches, distribution."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""TorchScript extractors: little networks, scripted here, that tell what they were given."""
+"""TorchScript extractors: little networks, scripted here, that return what they received."""
 
 import warnings
 from pathlib import Path
@@ -44,7 +44,7 @@ class Map(nn.Module):
 
 
 class Choosy(nn.Module):
-    """Other outputs than features, unless asked: as NVIDIA's Inception."""
+    """Other outputs than features, unless an argument says so, as NVIDIA's Inception."""
 
     def forward(self, x: Tensor, return_features: bool = False, factor: float = 1.0, power: int = 1) -> Tensor:
         features = factor * x.mean((2, 3)) ** power
@@ -105,16 +105,16 @@ def test_images_in_every_range(kind: str, saved: Path) -> None:
         "imagenet": (corners / 255 - IMAGENET[0]) / IMAGENET[1],
     }[kind]
     made = extractor(saved, "Corners", input=kind)
-    found = made.apply(images()).pooled
+    features = made.apply(images()).pooled
     assert (made.name, made.dim, made.resize) == ("script_Corners_v_1", 6, f"none; input {kind}")
     assert made.weights == sha256(saved / "Corners.v-1.pt")
-    assert torch.allclose(found, expected.flatten(1).float(), rtol=0, atol=1e-6)
-    assert torch.equal(found, made.apply(images()).pooled), "the optimiser changes what later calls return"
+    assert torch.allclose(features, expected.flatten(1).float(), rtol=0, atol=1e-6)
+    assert torch.equal(features, made.apply(images()).pooled), "the optimiser changes what later calls return"
     typed = extractor(saved, "Typed", input=kind).apply(images()).pooled
     assert typed.tolist() == [[float(kind == "uint8"), 4.0]] * 2
 
 
-def test_images_are_resized_where_asked(saved: Path) -> None:
+def test_images_are_resized_to_the_configured_size(saved: Path) -> None:
     made = extractor(saved, "Typed", size=8)
     assert made.resize == "bilinear to 8x8, half-pixel centres, antialiased; input unit"
     assert made.apply(images(20)).pooled[:, 1].tolist() == [8, 8]
@@ -127,9 +127,9 @@ def test_images_are_resized_where_asked(saved: Path) -> None:
 def test_maps_are_averaged(saved: Path) -> None:
     made = extractor(saved, "Map")
     mean = images().float().mean((1, 2, 3)) / 255
-    found = made.apply(images()).pooled
-    assert (made.dim, found.dtype) == (2, torch.float32)
-    assert torch.allclose(found, torch.stack([mean, -mean], dim=1))
+    features = made.apply(images()).pooled
+    assert (made.dim, features.dtype) == (2, torch.float32)
+    assert torch.allclose(features, torch.stack([mean, -mean], dim=1))
 
 
 def test_gray_is_repeated(saved: Path) -> None:
