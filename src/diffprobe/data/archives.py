@@ -21,7 +21,7 @@ class Archives:
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
-        self.paths, self.stack, self.lock = paths, ExitStack(), Lock()
+        self.paths, self.stack, self.lock = paths, ExitStack(), Lock()  # the lock guards `zips`
         self.zips: dict[int, ZipFile | None] = {}  # by index, those opened so far; None for a folder
 
     def __enter__(self) -> Self:

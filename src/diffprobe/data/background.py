@@ -23,6 +23,7 @@ def start(task: Callable[[Cancelled], T]) -> Future[T]:
     future: Future[T] = Future()  # never set running: a running future cannot be cancelled
 
     def cancelled() -> bool:
+        # The main thread counts as ended while the interpreter, on exit, waits for this thread.
         return future.cancelled() or not threading.main_thread().is_alive()
 
     def run() -> None:

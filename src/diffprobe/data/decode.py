@@ -104,7 +104,7 @@ def run_serial(tasks: list[Task], target: Target) -> Iterator[Record]:
 
 def run_parallel(tasks: list[Task], target: Target, workers: int) -> Iterator[Record]:
     """Decode the chunks in `workers` processes; records come as they are finished."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of HDF5 and torch
     with ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (target,)) as pool:
         futures = [pool.submit(_decode, *task) for task in tasks]
         try:
@@ -114,7 +114,7 @@ def run_parallel(tasks: list[Task], target: Target, workers: int) -> Iterator[Re
             remedy = "finished chunks are kept: run again, with fewer cores if memory was short"
             raise UserError(f"{target.path}: a decoding process was killed; {remedy}") from None
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # after an error, only chunks in progress are finished
 
 
 class Worker(NamedTuple):

@@ -47,11 +47,11 @@ def link_or_copy(archive: Archive, source: Path, target: Path) -> None:
     """Take a file from a folder, as a hard link where the file system allows it."""
     if not source.is_file():
         raise UserError(f"{source}: no such file; put {archive.name} there, or leave `mirror` out to download it")
-    verify(archive, source, str(source))
+    verify(archive, source, str(source))  # before anything is replaced
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
-        os.link(source.resolve(), target)
+        os.link(source.resolve(), target)  # of the file itself, were it a link that may move
     except OSError:  # another file system, or a file of another user
         with atomic(target) as partial:
             shutil.copyfile(source, partial)
@@ -88,6 +88,7 @@ def stream(url: str, path: Path, report: Callable[[int], None]) -> None:
     done = path.stat().st_size if path.exists() else 0
     headers = {"User-Agent": "diffprobe", **({"Range": f"bytes={done}-"} if done else {})}
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+        # A server that ignores the range answers 200 with the whole file.
         done = done if response.status == http.client.PARTIAL_CONTENT else 0
         length = response.headers.get("Content-Length")
         total = None if length is None else done + int(length)
@@ -96,6 +97,7 @@ def stream(url: str, path: Path, report: Callable[[int], None]) -> None:
                 file.write(chunk)
                 done += len(chunk)
                 report(done)
+    # http.client does not always raise where a connection ends early.
     if total is not None and done < total:
         raise ConnectionError(f"the connection broke after {done:,} of {total:,} bytes")
 

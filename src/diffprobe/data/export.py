@@ -35,6 +35,7 @@ def to_npz(images: ImageSet, path: Path, colour: bool = True) -> None:
     ):
         npy.write_array_header_1_0(file, header)
         for block in batches(images, BLOCK):
+            # Grey to RGB by repetition; images with the right channels pass unchanged.
             file.write(np.broadcast_to(block, (len(block), *shape[1:])).tobytes())  # (B, H, W, C)
 
 

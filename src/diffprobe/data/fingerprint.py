@@ -28,8 +28,9 @@ def stamps_of(top: Path) -> list[Stamp]:
     if top.is_file():
         return [stamp(top, top.name)]
     images = list(islice((path for path in walk(top) if is_image(path.name)), FILES + 1))
+    # Adding or removing a file changes its folder's mtime.
     paths = images if len(images) <= FILES else [top, *(path for path in walk(top) if path.is_dir())]
-    return [stamp(path, ascii(str(path.relative_to(top)))) for path in paths]
+    return [stamp(path, ascii(str(path.relative_to(top)))) for path in paths]  # ascii: names may not be valid UTF-8
 
 
 def fingerprint_arrays(folders: Iterable[str]) -> str | None:

@@ -39,9 +39,9 @@ Attributes = Mapping[str, object]
 class Columns(NamedTuple):
     """What a store holds besides images: arrays (N,) by row, and attributes."""
 
-    labels: np.ndarray
-    split: np.ndarray
-    order: np.ndarray | None
+    labels: np.ndarray  # -1 for none
+    split: np.ndarray  # indices into splits.SPLITS
+    order: np.ndarray | None  # indices in the source's listing; None where the order is the same
     attributes: Attributes
 
 
@@ -78,7 +78,7 @@ def allocate(path: Path, shape: Sequence[int], columns: Columns) -> None:
     creation = h5p.create(h5p.DATASET_CREATE)
     creation.set_chunk((min(CHUNK, shape[0]), *shape[1:]))
     creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)  # gives every chunk its offset now, so that processes can write it
-    creation.set_fill_time(h5d.FILL_TIME_NEVER)
+    creation.set_fill_time(h5d.FILL_TIME_NEVER)  # every byte is written anyway
     creation.set_obj_track_times(False)  # equal content makes equal bytes
     with h5py.File(path, "w") as file:
         h5d.create(file.id, b"images", h5t.STD_U8LE, h5s.create_simple(tuple(shape)), creation)
@@ -110,7 +110,7 @@ def write_columns(file: h5py.File, columns: Columns) -> None:
 
 def require_space(path: Path, shape: Sequence[int], attributes: Attributes) -> None:
     """Raise ENOSPC where a store cannot fit; HDF5 itself does not fail cleanly on a full disk."""
-    chunks = -(-shape[0] // CHUNK)
+    chunks = -(-shape[0] // CHUNK)  # the last one takes the space of a full one
     pixels = chunks * min(CHUNK, shape[0]) * math.prod(shape[1:])
     # Upper bounds: 1 MiB for HDF5's own structures, 256 bytes of index a chunk, 17 of labels, split and order a row.
     rest = (
@@ -130,6 +130,7 @@ def chunk_offsets(path: Path) -> list[int]:
 
 def finish(path: Path, hashes: Sequence[bytes]) -> None:
     """Write the sha256 of each chunk and the content that follows; may be repeated after a kill."""
+    # Both are overwritten in place and of fixed length, so equal stores have equal bytes however often this runs.
     with h5py.File(path, "r+") as file:
         file["hashes"][:] = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
         file.attrs.modify("content", np.bytes_(content_of(file)))
@@ -163,7 +164,7 @@ def damage(file: ImageStore) -> Iterator[str]:
     """What is damaged in a store, one line each; without pixels, also which of its files have changed."""
     if file.links:
         yield from file.links.damage()
-    for number in range(0 if file.links else len(file["hashes"])):
+    for number in range(0 if file.links else len(file["hashes"])):  # all chunks, to report all damage at once
         try:
             read_chunk(file, number)
         except UserError as error:
@@ -200,6 +201,7 @@ def content_hash(images: np.ndarray, labels: np.ndarray, split: np.ndarray) -> s
 
 def content_of(file: h5py.File) -> str:
     """The content of an open store, computed from its shape and all arrays but pixels."""
+    # Hashes stand for the pixels, so that opening a store does not mean reading all of it.
     names = [name for name in ("hashes", "labels", "split", "order") if name in file]
     return sha256(np.array(shape_of(file), np.int64), *(file[name][:] for name in names))
 

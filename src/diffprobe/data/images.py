@@ -149,9 +149,10 @@ def fill(
         target = Target(images.archives, scratch / "images.h5", shape, size, resize)
         decode_files(images, target, columns, scratch, workers, report)
         path.parent.mkdir(parents=True, exist_ok=True)
-        target.path.replace(path)
+        target.path.replace(path)  # on one file system, so the store appears whole
     else:
         stamps, whole = survey(images, report), (len(labels), *shape)
+        # About 128 bytes a row: name, stamp, label, split.
         with disk_errors(path, 128 * len(labels)), atomic(path) as partial:
             hdf5.write_links(partial, whole, images, stamps, decoding_of(size, resize), columns)
     clear(scratch)
@@ -170,6 +171,7 @@ def decode_files(
     with disk_errors(target.path, len(entries) * int(np.prod(target.shape))):
         if not can_resume(scratch, identity):
             begin(scratch, identity, (len(entries), *target.shape), columns)
+        # Worker processes write pixels at these offsets without HDF5, which cannot be shared among them.
         offsets = hdf5.chunk_offsets(target.path)
         chunks = [Chunk(i, offset, entries[i * CHUNK : (i + 1) * CHUNK]) for i, offset in enumerate(offsets)]
         records = decode_chunks(chunks, target, scratch / "journal.jsonl", workers, report)
@@ -192,11 +194,11 @@ def can_resume(scratch: Path, identity: str) -> bool:
 
 def begin(scratch: Path, identity: str, shape: tuple[int, int, int, int], columns: Columns) -> None:
     """Allocate an empty store in `scratch`; nothing is left there if the disk cannot hold it."""
-    clear(scratch)
+    clear(scratch)  # of a run with another identity
     scratch.mkdir(parents=True, exist_ok=True)
     try:
         hdf5.allocate(scratch / "images.h5", shape, columns)
-        write_json(scratch / "identity.json", identity)
+        write_json(scratch / "identity.json", identity)  # last: without it nothing is resumed
     except BaseException:
         clear(scratch)
         raise
@@ -206,5 +208,5 @@ def clear(scratch: Path) -> None:
     """Remove the files that `fill` writes to its scratch folder, and the folder unless it holds anything else."""
     for name in ("identity.json", "journal.jsonl", "images.h5"):
         (scratch / name).unlink(missing_ok=True)
-    with suppress(OSError):
+    with suppress(OSError):  # not empty
         scratch.rmdir()

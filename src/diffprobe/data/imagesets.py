@@ -136,9 +136,10 @@ class NpyReader:
     def __init__(self, path: Path) -> None:
         self.path, self.lock = path, Lock()
         self.stream, length = open_npy(path)
-        weakref.finalize(self, self.stream.close)
+        weakref.finalize(self, self.stream.close)  # an image set has no `close` of its own
         self.shape = read_shape(path, self.stream)  # (N, H, W, C)
         self.offset = self.stream.tell()
+        # Checked on opening, since a truncated file would otherwise fail only at its last rows.
         if length != self.offset + math.prod(self.shape):
             raise ValueError(f"it has {length} bytes, but by its header {self.offset + math.prod(self.shape)}")
 
@@ -147,7 +148,7 @@ class NpyReader:
         images = np.empty((stop - start, *self.shape[1:]), np.uint8)
         with self.lock, readable(self.path):  # two readers share one stream and its position
             self.stream.seek(self.offset + start * math.prod(self.shape[1:]))
-            if self.stream.readinto(images.reshape(-1).data) != images.size:
+            if self.stream.readinto(images.reshape(-1).data) != images.size:  # uint8: bytes are elements
                 raise EOFError("it ends too early")
         return images
 
@@ -169,10 +170,11 @@ def read_shape(path: Path, stream: Any) -> tuple[int, int, int, int]:
     """(N, H, W, C) from an .npy's header, leaving the stream at the data. Raises UserError unless it holds images."""
     read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
     shape, column_major, dtype = read(stream)
+    # Column-major arrays would have to be read whole for any row.
     if dtype != np.uint8 or len(shape) not in (3, 4) or column_major or 0 in shape:
         what = f"{dtype} {shape}{' in Fortran order' if column_major else ''}"
         raise UserError(f"{display(path)}: holds {what}; images are uint8 (N, H, W, C) or (N, H, W), in C order")
-    n, h, w, c = (*shape, 1) if len(shape) == 3 else shape
+    n, h, w, c = (*shape, 1) if len(shape) == 3 else shape  # grey images may lack the channel
     return n, h, w, c
 
 
@@ -212,6 +214,7 @@ def resized(images: ImageSet, size: int | None, resize: str, channels: int | Non
     shape = (size or height, size or height, channels or own_channels)
     if shape == images.shape:
         return images
+    # Resized pixels depend on the rule too, so it joins the identity.
     rule = {**RULE, "size": shape[0], "resize": resize, "channels": shape[2]}
     read = partial(read_resized, images, shape[0], shape[2], resize)
     return replace(images, shape=shape, read=read, identify=lambda: {**images.identity, **rule})
@@ -239,6 +242,7 @@ def batches(images: ImageSet, batch: int, start: int = 0, stop: int | None = Non
 
 def read_blocks(images: ImageSet, size: int, start: int, stop: int) -> Iterator[np.ndarray]:
     """Blocks that begin at multiples of `size`; each is read while the caller uses the one before."""
+    # Aligned with the chunks of stores, so that no chunk is read (and verified) twice.
     borders = [start, *range((start // size + 1) * size, stop, size), stop]
     with ThreadPoolExecutor(1) as reader:
         pending = reader.submit(images.read, *borders[:2])
@@ -256,6 +260,6 @@ def rebatch(blocks: Iterator[np.ndarray], batch: int) -> Iterator[np.ndarray]:
         block = np.concatenate([rest, block]) if len(rest) else block
         whole = len(block) // batch * batch  # rows in full batches
         yield from (block[row : row + batch] for row in range(0, whole, batch))
-        rest = block[whole:].copy()
+        rest = block[whole:].copy()  # a view would keep the whole block in memory
     if len(rest):
         yield rest

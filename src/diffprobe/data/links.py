@@ -120,7 +120,7 @@ class LinkedImages:
         shape = tuple(file.attrs["shape"][1:].tolist())
         self.target = decode.Target(archives, Path(), shape, rule["size"], rule["resize"])
         self.archives = Archives(archives)
-        self.pool = ThreadPoolExecutor(decode.THREADS)
+        self.pool = ThreadPoolExecutor(decode.THREADS)  # decoders release the GIL
 
     def close(self) -> None:
         self.pool.shutdown()
@@ -132,9 +132,10 @@ class LinkedImages:
         Raises UserError where a file is missing, has changed or cannot be decoded, and where this installation would
         decode it differently.
         """
-        self.refuse_other_decoding()
+        self.refuse_other_decoding()  # here and not on opening: labels stay readable under another Pillow
         gathered = np.empty((len(rows), *self.target.shape), np.uint8)
         for start in range(0, len(rows), DECODE_BLOCK):
+            # Blocks bound the decoded images that wait for their turn.
             images = self.pool.map(self.image, self.links(rows[start : start + DECODE_BLOCK]))
             for row, image in enumerate(images, start):
                 gathered[row] = image

@@ -32,5 +32,6 @@ def is_sorted(listing: Listing) -> bool:
     train = np.arange(len(listing.labels)) if official is None else np.flatnonzero(official == TRAIN)
     labels = listing.labels[train]
     archives = np.array([listing.images.entries[row][0] for row in train.tolist()])
+    # A sorted archive never falls back to a smaller label.
     descents = (np.diff(labels) < 0) & (np.diff(archives) == 0)
     return len(np.unique(labels)) > 1 and not descents.any()

@@ -108,6 +108,7 @@ def fill(
     plan = Blueprint(path, (n, *shape), about, drawn_by)
     with exclusive(path.with_suffix(".lock"), lambda owner: None):
         begin(plan)
+        # Hashing while drawing spares a second pass over the store.
         array = zarr.open_array(str(path / "images"), mode="r")
         hashed = content_hasher(plan.shape)
         for start, stop in chunk_spans(n):
@@ -159,7 +160,7 @@ def write_chunk(plan: Blueprint, start: int, images: np.ndarray) -> None:
     target = chunk_file(plan.path, start)
     with plan.writing():
         unmark(plan.path)
-        clear_partials(target)
+        clear_partials(target)  # safe under the lock of `fill`
         write_bytes(target, files[str(target.relative_to(plan.path / "images"))].to_bytes())
 
 
@@ -183,6 +184,7 @@ def read_verified(array: zarr.Array, start: int, stop: int) -> np.ndarray:
     """Rows of a store's array. Raises UserError where a checksum is wrong or a chunk is missing."""
     if not 0 <= start <= stop <= array.shape[0]:
         raise ValueError(f"rows {start} to {stop} of {array.shape[0]} images")
+    # Writable and contiguous, as torch wants arrays that it shares memory with.
     return np.require(read_array(array, REMEDY, slice(start, stop)), np.uint8, ["C", "W"])
 
 
@@ -215,6 +217,7 @@ def check(path: Path) -> list[str]:
             hashed.update(samples.read(start, stop).data)
         except UserError as error:
             damage.append(str(error))
+    # Chunks may each be sound and yet be those of another store.
     if not damage and hashed.hexdigest() != samples.content:
         damage.append(f"{samples.path}: its images are not those it was completed with; delete it and run again")
     return damage

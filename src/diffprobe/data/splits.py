@@ -69,12 +69,13 @@ def by_source(rule: Official, labels: np.ndarray, official: np.ndarray | None, c
     split = official.copy()
     if not (split == SELECT).any():
         train = np.flatnonzero(split == TRAIN)
+        # The end of train, as CIFAR-10's usual validation set (rows 45,000 to 49,999) is cut.
         tail = train[len(train) - round(rule.select * len(train)) :]
         if len(np.unique(labels[tail])) < len(np.unique(labels[train])):
             members = [train[labels[train] == label] for label in np.unique(labels[train])]
             counts = [_at_least_one(round(rule.select * len(rows)), len(rows) - 1) for rows in members]
             tails = [rows[len(rows) - n :] for rows, n in zip(members, counts, strict=True)]
-            tail = np.concatenate([*tails, np.empty(0, dtype=int)])
+            tail = np.concatenate([*tails, np.empty(0, dtype=int)])  # the empty array for a train without rows
         split[tail] = SELECT
     return split
 
@@ -120,6 +121,7 @@ def refuse_empty(split: np.ndarray, labels: np.ndarray, classes: Sequence[str], 
     empty = [name for i, name in enumerate(SPLITS) if not (split == i).any()]
     if empty:
         raise UserError(f"split: {kind} leaves no image of {len(split)} for {empty[0]}; change its shares or counts")
+    # Heads cannot learn a class that is absent from train.
     absent = np.setdiff1d(labels, labels[split == TRAIN])
     if len(absent):
         name = class_name(absent[0], classes)

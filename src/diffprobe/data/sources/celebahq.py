@@ -24,6 +24,7 @@ def find(source: CelebAHQ, archives: Mapping[str, Path]) -> Listing:
         UserError: no image, no such attribute, or an image that the attribute file does not list.
     """
     path = Path(source.path).expanduser()
+    # The folder of CelebAMask-HQ holds the masks too, under other folders.
     root = path / IMAGES if (path / IMAGES).is_dir() else path
     names = sorted(walk(root, deep=False)[0], key=by_number)
     files = Files((root,), [(0, name) for name in names])
@@ -53,6 +54,7 @@ def read_attribute(file: Path, attribute: str, names: Sequence[str]) -> np.ndarr
         raise UserError(f"{display(file)}: has no attribute {display(attribute)}; it has {' '.join(columns)[:800]}")
     column = 1 + columns.index(attribute)
     values = {row[0]: row[column] for row in map(str.split, lines) if len(row) == 1 + len(columns)}
+    # A missing or truncated line has no value; so has one with something else than -1 and 1.
     bad = next((name for name in names if values.get(name) not in LABELS), None)
     if bad is not None:
         raise UserError(

@@ -21,11 +21,11 @@ class ArchiveLayout(NamedTuple):
     """The names of an archive's members and of the keys in their dictionaries."""
 
     archive: str
-    train: tuple[str, ...]
+    train: tuple[str, ...]  # members
     test: str
     meta: str
-    labels: str
-    classes: str
+    labels: str  # key in a batch
+    classes: str  # key in meta
 
 
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -67,7 +67,7 @@ def find(source: Download, archives: Mapping[str, Path]) -> Listing:
         # A row holds 3,072 bytes, plane by plane: red, green, blue.
         images = np.concatenate([batch["data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for batch in batches])
         labels = np.concatenate([np.asarray(batch[layout.labels], dtype=np.int64) for batch in batches])
-        official = np.zeros(len(images), dtype=np.uint8)
+        official = np.zeros(len(images), dtype=np.uint8)  # TRAIN; the last batch is test
         official[len(images) - len(batches[-1]["data"]) :] = TEST
         return Listing(labels, tuple(members[layout.meta][layout.classes]), official, layout.archive, images)
     except (KeyError, ValueError) as error:

@@ -27,7 +27,7 @@ def read(path: Path, archive: ZipFile, images: Sequence[str]) -> Manifest:
     where = f"{display(path)}: {NAME}"
     try:
         content = json.loads(archive.read(NAME))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested a thousand times
         raise UserError(f"{where}: not JSON ({error}); write it as {FORM}") from None
     if not isinstance(content, dict) or not isinstance(content.get("labels"), list | None):
         raise UserError(f"{where}: not of the form {FORM}; correct it")
@@ -81,9 +81,11 @@ def join(parts: Sequence[Manifest], where: str) -> tuple[np.ndarray, tuple[str, 
     named = {part.classes for part in parts if part.classes}
     if len(named) > 1:
         raise UserError(f"{where}: their {NAME} files name different classes; make them equal")
+    # Zips that name no classes follow those that do.
     classes = named.pop() if named else tuple(map(str, range(labels.max() + 1)))
     if labels.max() >= len(classes):
         raise UserError(f"{where}: label {labels.max()}, but {NAME} names only {len(classes)} classes; name all")
+    # A gap in the ids is more often a mistake than a class that happens to be absent.
     empty = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
     if len(empty):
         name = display(classes[empty[0]])

@@ -48,7 +48,7 @@ def scan(folder: str, prefix: str, deep: bool, parents: frozenset[tuple[int, int
     """(name, whether it is a folder) of images and folders; `parents` are the (device, inode) of folders above."""
     status = os.stat(folder)  # noqa: PTH116  with a million files, strings are much faster than Paths
     identity = (status.st_dev, status.st_ino)
-    if identity in parents:
+    if identity in parents:  # a link to a folder that contains it: a loop
         return
     if prefix:
         yield prefix.removesuffix("/"), True

@@ -36,6 +36,7 @@ def find(source: ImageNet, archives: Mapping[str, Path]) -> Listing:
     test_wnids, where = val_wnids(path, test, folders, display(root / "val"))
     labels = wnids.labels_of([top(name) for name in train] + test_wnids, classes, where)
     official = np.repeat([TRAIN, TEST], [len(train), len(test)]).astype(np.uint8)
+    # Names relative to the folder that contains both, so that the listing has one archive.
     entries = [(0, f"train/{name}") for name in train] + [(0, f"val/{name}") for name in test]
     file = path / CLASS_NAMES
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []

@@ -46,7 +46,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{display(path)}: cannot be read ({error}); delete it and download it again") from None
     start = 4 + 4 * dimensions
-    shape = np.frombuffer(data[4:start], dtype=">u4")
+    shape = np.frombuffer(data[4:start], dtype=">u4")  # (N,) or (N, H, W)
     if data[:4] != bytes([0, 0, UNSIGNED_BYTES, dimensions]) or len(data) != start + shape.prod(dtype=np.int64):
         raise UserError(
             f"{display(path)}: not a complete IDX file of {dimensions} dimensions; delete it and download it again"

@@ -32,6 +32,7 @@ def find(source: Download, archives: Mapping[str, Path]) -> Listing:
     train_wnids = [name.split("/")[2] for name in train]
     classes = sort_names(set(train_wnids))
     where = f"{display(path)}: val_annotations.txt"
+    # Lines "val_0.JPEG\tn03444034\t0\t32\t44\t62": image, wnid, bounding box.
     table = {image: wnid for image, wnid, *_ in (line.split("\t") for line in annotations if "\t" in line)}
     test_wnids = wnids.look_up([name.rpartition("/")[2] for name in test], table, where)
     labels = wnids.labels_of(train_wnids + test_wnids, classes, where)

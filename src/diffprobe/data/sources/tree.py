@@ -41,6 +41,7 @@ def split_folders(names: Sequence[str], where: str) -> dict[str, int]:
     if len(set(roles.values())) < len(roles):
         folders = ", ".join(display(folder) for folder in roles)
         raise UserError(f"{where}: two of the folders {folders} are the same split; merge or rename them")
+    # With two folders the second is held out, whatever it is called: select is then cut from train.
     if len(roles) == 2:
         return {folder: SPLITS.index("train" if role == "train" else "test") for folder, role in roles.items()}
     return {folder: SPLITS.index(role) for folder, role in roles.items()}
@@ -68,7 +69,7 @@ def arrange(names: Sequence[str], folders: Collection[str], where: str, labels: 
     if not labels or not any("/" in name for name in inner):
         return Tree(unlabelled(len(names)), (), official)
     refuse_stray(names, inner, where)
-    refuse_empty(names, folders, 2 if splits else 1, where)
+    refuse_empty(names, folders, 2 if splits else 1, where)  # classes lie below the split folders
     class_folders = [top(name) for name in inner]
     classes = sort_names(set(class_folders))
     refuse_splits_as_classes(classes, where)
@@ -79,6 +80,7 @@ def arrange(names: Sequence[str], folders: Collection[str], where: str, labels: 
 
 def unwrapped(names: Sequence[str], folders: Collection[str]) -> tuple[Sequence[str], Collection[str]]:
     """Names without the folders that contain everything, as long as folders are left below."""
+    # Not the last level: one folder with images in it is a class.
     while len({top(name) for name in names}) == 1 and all(name.count("/") > 1 for name in names):
         outer = f"{top(names[0])}/"
         names = [name.removeprefix(outer) for name in names]

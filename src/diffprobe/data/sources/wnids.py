@@ -13,7 +13,7 @@ def class_names(wnids: Sequence[str], lines: Iterable[str]) -> tuple[str, ...]:
     """Names from lines "wnid name", else the wnid. A name that two classes share (such as crane) is followed by it."""
     words = dict(line.strip().split(maxsplit=1) for line in lines if len(line.split(maxsplit=1)) == 2)
     names = [words.get(wnid, printable(wnid)) for wnid in wnids]
-    count = Counter(names)
+    count = Counter(names)  # ImageNet has two classes called crane
     return tuple(name if count[name] == 1 else f"{name} ({wnid})" for name, wnid in zip(names, wnids, strict=True))
 
 

@@ -45,6 +45,7 @@ def find(source: Zip, archives: Mapping[str, Path]) -> Listing:
     tree = arrange(names, folders, where, labels=labelling == BY_FOLDER)
     if labelling == BY_MANIFEST:
         labels, classes = dataset_json.join([part.manifest for part in zips if part.manifest], where)
+        # Splits still follow from the folders.
         tree = tree._replace(labels=labels, classes=classes)
     return Listing(*tree, " + ".join(printable(part.path.name) for part in zips), to_files(zips))
 
@@ -98,6 +99,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 def refuse_unsafe(path: Path, entry: zipfile.ZipInfo) -> None:
     """Raise UserError for an encrypted or unreadable entry, and for one that would be extracted elsewhere."""
     name = entry.filename
+    # Nothing is extracted here, but a zip with such names is broken or malicious.
     if name.startswith("/") or name[1:2] == ":" or "\\" in name or ".." in PurePosixPath(name).parts:
         raise UserError(f"{display(path)}: entry {display(name)} would leave the folder it is extracted to; rename it")
     if entry.flag_bits & ENCRYPTED:
