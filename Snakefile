@@ -11,6 +11,7 @@ if not workflow.overwrite_configfiles:  # another --configfile takes the default
 
 
 include: "rules/common.smk"
+include: "rules/templates.smk"
 include: "rules/data.smk"
 include: "rules/training.smk"
 include: "rules/latents.smk"

@@ -1,7 +1,7 @@
 # Images of each dataset in one store, with their splits.
 
 
-rule download:
+use rule handle as download with:
     output:
         archives=L.archives("{archives}"),
         receipt=receipt(L.archives("{archives}")),
@@ -9,23 +9,16 @@ rule download:
         L.log("download", "{archives}"),
     benchmark:
         L.benchmark("download", "{archives}")
-    conda:
-        ENVIRONMENT
-    threads: 1
     resources:
-        mem_mb=500,
-        runtime=240,
-        mirror=lambda wildcards: mirror(wildcards) or "",
+        **handling(mem_mb=500, minutes=240),
     params:
-        config=params_of(lambda w: {"kind": w.archives}),
-    shell:
-        "job download {params.config:q} --out archives={output.archives:q} receipt={output.receipt:q}"
-        " --with mirror={resources.mirror:q} --log {log:q} --name download.{wildcards.archives}"
+        config=argument(lambda w: {"kind": w.archives}),
+        call=call("download", mirror=lambda w: FILES.mirror(w.archives)),
 
 
-rule images:
+use rule handle as images with:
     input:
-        archives=archives,
+        archives=lambda w: FILES.archives(w.dataset),
     output:
         images=L.images("{dataset}"),
         receipt=receipt(L.images("{dataset}")),
@@ -33,22 +26,19 @@ rule images:
         L.log("images", "{dataset}"),
     benchmark:
         L.benchmark("images", "{dataset}")
-    conda:
-        ENVIRONMENT
     threads: CONFIG.threads.decode
     resources:
-        mem_mb=4000,
-        runtime=720,
-        asking=lambda wildcards: ",".join(keys_that_need_labels(CONFIG, wildcards.dataset)),
+        **handling(mem_mb=4000, minutes=720),
     params:
-        config=params_of(lambda w: job_arguments.images(CONFIG.datasets[w.dataset], source_state(w.dataset))),
-        archives=optional("archives"),
-    shell:
-        "job images {params.config:q} --in {params.archives} --out images={output.images:q} receipt={output.receipt:q}"
-        " --with dataset={wildcards.dataset} asking={resources.asking:q} --log {log:q} --threads {threads} --name images.{wildcards.dataset}"
+        config=argument(lambda w: job_arguments.images(CONFIG.datasets[w.dataset], SOURCES.images(w.dataset))),
+        call=call(
+            "images",
+            dataset=lambda w: w.dataset,
+            needing_labels=lambda w: ",".join(keys_that_need_labels(CONFIG, w.dataset)),
+        ),
 
 
-rule baseline:
+use rule compute as baseline with:
     input:
         images=L.images("{dataset}"),
     output:
@@ -58,16 +48,8 @@ rule baseline:
         L.log("baseline", "{dataset}"),
     benchmark:
         L.benchmark("baseline", "{dataset}")
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
     resources:
-        gpu=gpu,
-        mem_mb=4000,
-        runtime=60,
+        **computing(minutes=60),
     params:
-        config=lambda wildcards: canonical({"dataset": wildcards.dataset}),
-    shell:
-        "job baseline {params.config:q} --in images={input.images:q}"
-        " --out rows={output.rows:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name baseline.{wildcards.dataset}"
+        config=argument(lambda w: {"dataset": w.dataset}),
+        call=call("baseline"),

@@ -3,11 +3,11 @@
 KEEP = (lambda store: store) if CONFIG.state.keep_features == "all" else temp
 
 
-rule features:
+use rule compute as features with:
     input:
-        weights=lambda wildcards: probed_weights(wildcards, wildcards.kimg),
-        data=experiment_data,
-        images=experiment_images,
+        weights=lambda w: FILES.probed_weights(w.experiment, w.kimg),
+        data=lambda w: FILES.data(w.experiment),
+        images=lambda w: FILES.images(w.experiment),
     output:
         store=KEEP(directory(L.features("{experiment}", "{kimg}", "{part}"))),
         receipt=receipt(L.features("{experiment}", "{kimg}", "{part}")),
@@ -15,27 +15,18 @@ rule features:
         L.log("features", "{experiment}", "{kimg}", "{part}"),
     benchmark:
         L.benchmark("features", "{experiment}", "{kimg}", "{part}")
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
     resources:
-        gpu=gpu,
-        mem_mb=probing_memory,
-        runtime=240,
-        batch=lambda wildcards: experiment(wildcards).probe.batch,
+        **computing(mem_mb=probing_memory),
     params:
         config=of_experiment(lambda e, w: job_arguments.features(e, int(w.part))),
-    shell:
-        "job features {params.config:q} --in weights={input.weights:q} data={input.data:q} images={input.images:q}"
-        " --out store={output.store:q} receipt={output.receipt:q} --with batch={resources.batch}"
-        " --log {log:q} --threads {threads} --name features.{wildcards.experiment}.{wildcards.kimg}.{wildcards.part}"
+        call=call("features", batch=lambda w: experiment(w).probe.batch),
 
 
-rule chosen:
+use rule compute as chosen with:
     input:
         choice=L.choice("{experiment}"),
-        data=experiment_data,
-        weights=lambda wildcards: [probed_weights(wildcards, k) for k in experiment(wildcards).train.checkpoints],
+        data=lambda w: FILES.data(w.experiment),
+        weights=lambda w: FILES.of_checkpoints("probed_weights", w.experiment),
     output:
         store=L.chosen("{experiment}"),
         receipt=store_receipt(L.chosen("{experiment}")),
@@ -43,18 +34,6 @@ rule chosen:
         L.log("chosen", "{experiment}"),
     benchmark:
         L.benchmark("chosen", "{experiment}")
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
-    resources:
-        gpu=gpu,
-        mem_mb=4000,
-        runtime=240,
-        batch=lambda wildcards: experiment(wildcards).probe.batch,
     params:
         config=of_experiment(lambda e, _: job_arguments.chosen(e)),
-        weights=lambda wildcards, input: numbered("weights", input.weights),
-    shell:
-        "job chosen {params.config:q} --in choice={input.choice:q} data={input.data:q} {params.weights}"
-        " --out store={output.store:q} receipt={output.receipt:q} --with batch={resources.batch}"
-        " --log {log:q} --threads {threads} --name chosen.{wildcards.experiment}"
+        call=call("chosen", batch=lambda w: experiment(w).probe.batch),

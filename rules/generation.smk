@@ -2,11 +2,11 @@
 # whether they are copies, by the training images that are nearest to them.
 
 
-rule reference:
+use rule compute as reference with:
     input:
         images=L.images("{dataset}"),
-        weights=lambda wildcards: extractor_weights(wildcards.extractor),
-        brought=brought,
+        weights=lambda w: FILES.extractor_weights(w.extractor),
+        foreign=lambda w: FILES.foreign_reference(w.dataset, w.extractor),
     output:
         reference=L.reference("{dataset}", "{extractor}"),
         receipt=receipt(L.reference("{dataset}", "{extractor}")),
@@ -14,31 +14,17 @@ rule reference:
         L.log("reference", "{dataset}", "{extractor}"),
     benchmark:
         L.benchmark("reference", "{dataset}", "{extractor}")
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
     resources:
-        gpu=gpu,
-        mem_mb=6000,
-        runtime=720,
-        batch=CONFIG.metrics.batch,
-        autosave=str(CONFIG.state.autosave_seconds),
-        kept=CONFIG.metrics.references,
+        **computing(mem_mb=6000, minutes=720),
     params:
-        config=params_of(lambda w: job_arguments.reference(CONFIG, w.extractor)),
-        more=optional("weights", "brought"),
-    shell:
-        "job reference {params.config:q} --in images={input.images:q} {params.more}"
-        " --out reference={output.reference:q} receipt={output.receipt:q}"
-        " --with batch={resources.batch} autosave={resources.autosave} kept={resources.kept:q}"
-        " --log {log:q} --threads {threads} --name reference.{wildcards.dataset}.{wildcards.extractor}"
+        config=argument(lambda w: job_arguments.reference(CONFIG, w.extractor)),
+        call=call("reference", kept=CONFIG.metrics.references, **MEASURING),
 
 
-rule generation:
+use rule compute as generation with:
     input:
+        unpack(lambda w: FILES.measuring(w.experiment)),
         samples=L.samples("{experiment}", "{kimg}", "{sampler}"),
-        references=asked_references,
-        weights=asked_weights,
     output:
         rows=L.generation("{experiment}", "{kimg}", "{sampler}"),
         receipt=receipt(L.generation("{experiment}", "{kimg}", "{sampler}")),
@@ -48,29 +34,18 @@ rule generation:
         L.benchmark("generation", "{experiment}", "{kimg}", "{sampler}")
     wildcard_constraints:
         experiment=any_of(set(CONFIG.experiments) - AT_ONCE),
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
     resources:
-        gpu=gpu,
-        mem_mb=6000,
-        runtime=720,
-        batch=CONFIG.metrics.batch,
-        autosave=str(CONFIG.state.autosave_seconds),
+        **computing(mem_mb=6000, minutes=720),
     params:
         config=of_experiment(lambda e, w: job_arguments.generation(CONFIG, e, row(w))),
-        measuring=measuring,
-    shell:
-        "job generation {params.config:q} --in samples={input.samples:q} {params.measuring}"
-        " --out rows={output.rows:q} receipt={output.receipt:q}"
-        " --with batch={resources.batch} autosave={resources.autosave} --log {log:q} --threads {threads}"
-        " --name generation.{wildcards.experiment}.{wildcards.kimg}.{wildcards.sampler}"
+        measuring=reference_files,
+        call=call("generation", **MEASURING),
 
 
-rule nearest:
+use rule compute as nearest with:
     input:
         samples=L.samples("{experiment}", "{kimg}", "{sampler}"),
-        images=experiment_images,
+        images=lambda w: FILES.images(w.experiment),
     output:
         rows=L.nearest("{experiment}", "{kimg}", "{sampler}"),
         pairs=L.nearest_pairs("{experiment}", "{kimg}", "{sampler}"),
@@ -79,23 +54,12 @@ rule nearest:
         L.log("nearest", "{experiment}", "{kimg}", "{sampler}"),
     benchmark:
         L.benchmark("nearest", "{experiment}", "{kimg}", "{sampler}")
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
-    resources:
-        gpu=gpu,
-        mem_mb=4000,
-        runtime=240,
     params:
         config=of_experiment(lambda e, w: job_arguments.nearest(e.generation.nearest, row(w), e.train.splits)),
-    shell:
-        "job nearest {params.config:q} --in samples={input.samples:q} images={input.images:q}"
-        " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads}"
-        " --name nearest.{wildcards.experiment}.{wildcards.kimg}.{wildcards.sampler}"
+        call=call("nearest"),
 
 
-rule nearest_real:
+use rule compute as nearest_real with:
     input:
         images=L.images("{dataset}"),
     output:
@@ -105,16 +69,6 @@ rule nearest_real:
         L.log("nearest_real", "{dataset}"),
     benchmark:
         L.benchmark("nearest_real", "{dataset}")
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
-    resources:
-        gpu=gpu,
-        mem_mb=4000,
-        runtime=240,
     params:
-        config=params_of(lambda w: job_arguments.nearest(most_compared(w.dataset), {"dataset": w.dataset})),
-    shell:
-        "job nearest {params.config:q} --in images={input.images:q}"
-        " --out rows={output.rows:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name nearest_real.{wildcards.dataset}"
+        config=argument(lambda w: job_arguments.nearest(FILES.compared(w.dataset), {"dataset": w.dataset})),
+        call=call("nearest"),

@@ -1,7 +1,7 @@
 # A dataset's images through an autoencoder (trained in training.smk) into a store of latents.
 
 
-rule pretrained:
+use rule handle as pretrained with:
     output:
         weights=L.autoencoder_weights("{autoencoder}", PRETRAINED),
         receipt=L.checkpoint(L.autoencoder("{autoencoder}"), PRETRAINED, "receipt.json"),
@@ -10,25 +10,19 @@ rule pretrained:
     benchmark:
         L.benchmark("pretrained", "{autoencoder}")
     priority: 30
-    conda:
-        ENVIRONMENT
-    threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **handling(mem_mb=4000, minutes=60),
     params:
-        config=params_of(
-            lambda w: job_arguments.pretrained(CONFIG.autoencoders[w.autoencoder], pretrained_state(w.autoencoder))
+        config=argument(
+            lambda w: job_arguments.pretrained(CONFIG.autoencoders[w.autoencoder], SOURCES.pretrained(w.autoencoder))
         ),
-    shell:
-        "job pretrained {params.config:q} --out weights={output.weights:q} receipt={output.receipt:q}"
-        " --with name={wildcards.autoencoder} --log {log:q} --threads {threads} --name pretrained.{wildcards.autoencoder}"
+        call=call("pretrained", name=lambda w: w.autoencoder),
 
 
-rule encode:
+use rule compute as encode with:
     input:
-        images=latents_images,
-        autoencoder=latents_autoencoder,
+        images=lambda w: FILES.latents_images(w.latents),
+        autoencoder=lambda w: FILES.latents_autoencoder(w.latents),
     output:
         encoded=L.encoded("{latents}", "{job}"),
         receipt=receipt(L.encoded("{latents}", "{job}")),
@@ -37,33 +31,24 @@ rule encode:
     benchmark:
         L.benchmark("encode", "{latents}", "{job}")
     priority: 30
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
     resources:
-        # not params: how the work is divided changes no byte
-        share=lambda wildcards: f"{wildcards.job}/{CONFIG.latents[wildcards.latents].jobs}",
-        batch=lambda wildcards: str(CONFIG.latents[wildcards.latents].batch),
-        gpu=gpu,
-        mem_mb=4000,
-        runtime=720,
+        **computing(minutes=720),
     params:
-        config=params_of(lambda w: job_arguments.encode(CONFIG, w.latents)),
-        store=lambda wildcards: Path(L.latents(wildcards.latents)).parent,
-    shell:
-        "job encode {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
-        " --out encoded={output.encoded:q} receipt={output.receipt:q} --with share={resources.share}"
-        " batch={resources.batch} store={params.store:q}"
-        " --log {log:q} --threads {threads} --name encode.{wildcards.latents}.{wildcards.job}"
+        config=argument(lambda w: job_arguments.encode(CONFIG, w.latents)),
+        store=lambda w: Path(L.latents(w.latents)).parent,
+        call=call(
+            "encode",
+            share=lambda w: f"{w.job}/{CONFIG.latents[w.latents].jobs}",
+            batch=lambda w: CONFIG.latents[w.latents].batch,
+            store=lambda w: Path(L.latents(w.latents)).parent,
+        ),
 
 
-rule latents:
+use rule handle as latents with:
     input:
-        images=latents_images,
-        autoencoder=latents_autoencoder,
-        encoded=lambda wildcards: [
-            L.encoded(wildcards.latents, job) for job in range(CONFIG.latents[wildcards.latents].jobs)
-        ],
+        images=lambda w: FILES.latents_images(w.latents),
+        autoencoder=lambda w: FILES.latents_autoencoder(w.latents),
+        encoded=lambda w: FILES.encoded(w.latents),
     output:
         store=L.latents("{latents}"),
         receipt=store_receipt(L.latents("{latents}")),
@@ -74,25 +59,17 @@ rule latents:
     wildcard_constraints:
         latents=any_of(set(CONFIG.latents) - FOREIGN),
     priority: 30
-    conda:
-        ENVIRONMENT
-    threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        **handling(mem_mb=2000, minutes=120),
     params:
-        config=params_of(lambda w: job_arguments.finish(CONFIG, w.latents)),
-        encoded=lambda wildcards, input: numbered("encoded", input.encoded),
-    shell:
-        "job latents {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q} {params.encoded}"
-        " --out store={output.store:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name latents.{wildcards.latents}"
+        config=argument(lambda w: job_arguments.finish(CONFIG, w.latents)),
+        call=call("latents"),
 
 
-rule import_latents:
+use rule handle as import_latents with:
     input:
-        images=latents_images,
-        autoencoder=latents_autoencoder,
+        images=lambda w: FILES.latents_images(w.latents),
+        autoencoder=lambda w: FILES.latents_autoencoder(w.latents),
     output:
         store=L.latents("{latents}"),
         receipt=store_receipt(L.latents("{latents}")),
@@ -102,32 +79,24 @@ rule import_latents:
         L.benchmark("import_latents", "{latents}")
     wildcard_constraints:
         latents=any_of(FOREIGN),
-    conda:
-        ENVIRONMENT
-    threads: 1
     resources:
-        # not params: where the files lie changes no result, their state does
-        folder=lambda wildcards: CONFIG.latents[wildcards.latents].imported.path,
-        test=lambda wildcards: CONFIG.latents[wildcards.latents].imported.test or "",
-        mem_mb=4000,
-        runtime=720,
+        **handling(mem_mb=4000, minutes=720),
     params:
-        config=params_of(lambda w: job_arguments.import_latents(CONFIG, w.latents, foreign_state(w.latents))),
-    shell:
-        "job import_latents {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
-        " --out store={output.store:q} receipt={output.receipt:q}"
-        " --with folder={resources.folder:q} test={resources.test:q}"
-        " --log {log:q} --threads {threads} --name import_latents.{wildcards.latents}"
+        config=argument(lambda w: job_arguments.import_latents(CONFIG, w.latents, SOURCES.imported_latents(w.latents))),
+        # Where the files lie changes no result, their state does.
+        call=call(
+            "import_latents",
+            folder=lambda w: CONFIG.latents[w.latents].imported.path,
+            test=lambda w: CONFIG.latents[w.latents].imported.test,
+        ),
 
 
-rule reconstruct:
+use rule compute as reconstruct with:
     input:
-        images=latents_images,
-        autoencoder=latents_autoencoder,
-        weights=lambda wildcards: [
-            file for name in reconstructing(CONFIG, wildcards.latents) for file in extractor_weights(name)
-        ],
-        vgg=lambda wildcards: vgg(CONFIG.latents[wildcards.latents].autoencoder),
+        unpack(lambda w: FILES.reconstructing(w.latents)),
+        images=lambda w: FILES.latents_images(w.latents),
+        autoencoder=lambda w: FILES.latents_autoencoder(w.latents),
+        vgg=lambda w: FILES.vgg(CONFIG.latents[w.latents].autoencoder),
     output:
         rows=L.reconstruction("{latents}"),
         pairs=L.pairs("{latents}"),
@@ -136,41 +105,23 @@ rule reconstruct:
         L.log("reconstruct", "{latents}"),
     benchmark:
         L.benchmark("reconstruct", "{latents}")
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
     resources:
-        gpu=gpu,
-        mem_mb=6000,
-        runtime=240,
-        batch=CONFIG.metrics.batch,
-        images=lambda wildcards: str(CONFIG.latents[wildcards.latents].batch),
+        **computing(mem_mb=6000),
     params:
-        config=params_of(lambda w: job_arguments.reconstruct(CONFIG, w.latents)),
-        weights=lambda wildcards: weighing(reconstructing(CONFIG, wildcards.latents)),
-        more=optional("vgg"),
-    shell:
-        "job reconstruct {params.config:q} --in images={input.images:q} autoencoder={input.autoencoder:q}"
-        " {params.weights} {params.more}"
-        " --out rows={output.rows:q} pairs={output.pairs:q} receipt={output.receipt:q}"
-        " --with batch={resources.batch} images={resources.images}"
-        " --log {log:q} --threads {threads} --name reconstruct.{wildcards.latents}"
+        config=argument(lambda w: job_arguments.reconstruct(CONFIG, w.latents)),
+        measuring=lambda w: text(FILES.reconstructing(w.latents)),
+        call=call("reconstruct", batch=CONFIG.metrics.batch, images=lambda w: CONFIG.latents[w.latents].batch),
 
 
 # On request, `snakemake verify`: every chunk of every store of latents against its checksum, and what the store says
 # of itself. It has no output, so it runs whenever it is asked for. `diffprobe verify --repair` removes what is damaged.
-rule verify:
+use rule handle as verify with:
     input:
-        [L.latents(name) for name in used_latents(CONFIG)],
+        store=[L.latents(name) for name in used_latents(CONFIG)],
     log:
         L.log("verify"),
-    conda:
-        ENVIRONMENT
-    threads: 1
     resources:
-        mem_mb=1000,
-        runtime=240,
+        **handling(minutes=240),
     params:
-        stores=lambda wildcards, input: numbered("store", input),
-    shell:
-        "job verify {{}} --in {params.stores} --log {log:q} --threads {threads} --name verify"
+        config=no_argument,
+        call=call("verify"),

@@ -1,10 +1,10 @@
 # What a model has learned: the grid of each checkpoint on `select`, the choice over all, `test` read once.
 
 
-rule grid:
+use rule compute as grid with:
     input:
-        store=feature_stores,
-        images=experiment_images,
+        store=lambda w: FILES.feature_stores(w.experiment, w.kimg),
+        images=lambda w: FILES.images(w.experiment),
     output:
         grid=L.grid("{experiment}", "{kimg}"),
         select=L.select("{experiment}", "{kimg}"),
@@ -13,25 +13,16 @@ rule grid:
         L.log("grid", "{experiment}", "{kimg}"),
     benchmark:
         L.benchmark("grid", "{experiment}", "{kimg}")
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
     resources:
-        gpu=gpu,
-        mem_mb=probing_memory,
-        runtime=120,
+        **computing(mem_mb=probing_memory, minutes=120),
     params:
         config=of_experiment(lambda e, w: job_arguments.grid(e, row(w))),
-        store=lambda wildcards, input: numbered("store", input.store),
-    shell:
-        "job grid {params.config:q} --in {params.store} images={input.images:q}"
-        " --out grid={output.grid:q} select={output.select:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name grid.{wildcards.experiment}.{wildcards.kimg}"
+        call=call("grid"),
 
 
-rule choice:
+use rule handle as choice with:
     input:
-        select=lambda wildcards: [L.select(wildcards.experiment, k) for k in experiment(wildcards).train.checkpoints],
+        select=lambda w: FILES.of_checkpoints("select", w.experiment),
     output:
         choice=L.choice("{experiment}"),
         receipt=receipt(L.choice("{experiment}")),
@@ -39,24 +30,18 @@ rule choice:
         L.log("choice", "{experiment}"),
     benchmark:
         L.benchmark("choice", "{experiment}")
-    conda:
-        ENVIRONMENT
-    threads: 1
     resources:
-        mem_mb=500,
-        runtime=10,
+        **handling(mem_mb=500),
     params:
-        select=lambda wildcards, input: numbered("select", input.select),
-    shell:
-        "job choice {{}} --in {params.select} --out choice={output.choice:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name choice.{wildcards.experiment}"
+        config=no_argument,
+        call=call("choice"),
 
 
-rule evaluate:
+use rule compute as evaluate with:
     input:
         choice=L.choice("{experiment}"),
         store=L.chosen("{experiment}"),
-        images=experiment_images,
+        images=lambda w: FILES.images(w.experiment),
     output:
         rows=L.test("{experiment}", "{evaluator}"),
         receipt=receipt(L.test("{experiment}", "{evaluator}")),
@@ -64,16 +49,8 @@ rule evaluate:
         L.log("evaluate", "{experiment}", "{evaluator}"),
     benchmark:
         L.benchmark("evaluate", "{experiment}", "{evaluator}")
-    conda:
-        ENVIRONMENT
-    threads: CONFIG.threads.evaluate
     resources:
-        gpu=gpu,
-        mem_mb=probing_memory,
-        runtime=120,
+        **computing(mem_mb=probing_memory, minutes=120),
     params:
         config=of_experiment(lambda e, w: job_arguments.evaluate(e, w.evaluator, row(w))),
-    shell:
-        "job evaluate {params.config:q} --in choice={input.choice:q} store={input.store:q} images={input.images:q}"
-        " --out rows={output.rows:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name evaluate.{wildcards.experiment}.{wildcards.evaluator}"
+        call=call("evaluate"),

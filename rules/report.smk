@@ -1,7 +1,9 @@
 # Plots, tables and their captions in the report. They read results and change none.
 
+REPORT = job_arguments.dump(CONFIG.report)
 
-rule plot_samples:
+
+use rule handle as plot_samples with:
     input:
         samples=L.samples("{experiment}", "{kimg}", "{sampler}"),
     output:
@@ -16,20 +18,12 @@ rule plot_samples:
         L.log("plot_samples", "{experiment}", "{kimg}", "{sampler}"),
     benchmark:
         L.benchmark("plot_samples", "{experiment}", "{kimg}", "{sampler}")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         config=canonical(REPORT),
-    shell:
-        "job plot {params.config:q} --in samples={input.samples:q} --out plot={output.plot:q}"
-        " --log {log:q} --name plot_samples.{wildcards.experiment}.{wildcards.kimg}"
+        call=call("plot"),
 
 
-rule plot_strip:
+use rule handle as plot_strip with:
     input:
         strip=L.strip("{experiment}", "{kimg}", "{sampler}"),
     output:
@@ -44,20 +38,12 @@ rule plot_strip:
         L.log("plot_strip", "{experiment}", "{kimg}", "{sampler}"),
     benchmark:
         L.benchmark("plot_strip", "{experiment}", "{kimg}", "{sampler}")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         config=canonical(REPORT),
-    shell:
-        "job plot {params.config:q} --in strip={input.strip:q} --out plot={output.plot:q}"
-        " --log {log:q} --name plot_strip.{wildcards.experiment}.{wildcards.kimg}"
+        call=call("plot"),
 
 
-rule plot_nearest:
+use rule handle as plot_nearest with:
     input:
         pairs=L.nearest_pairs("{experiment}", "{kimg}", "{sampler}"),
     output:
@@ -72,20 +58,12 @@ rule plot_nearest:
         L.log("plot_nearest", "{experiment}", "{kimg}", "{sampler}"),
     benchmark:
         L.benchmark("plot_nearest", "{experiment}", "{kimg}", "{sampler}")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         config=canonical(REPORT),
-    shell:
-        "job plot {params.config:q} --in pairs={input.pairs:q} --out plot={output.plot:q}"
-        " --log {log:q} --name plot_nearest.{wildcards.experiment}.{wildcards.kimg}"
+        call=call("plot"),
 
 
-rule plot_grid:
+use rule handle as plot_grid with:
     input:
         grid=L.grid("{experiment}", "{kimg}"),
         select=L.select("{experiment}", "{kimg}"),
@@ -101,22 +79,14 @@ rule plot_grid:
         L.log("plot_grid", "{experiment}", "{kimg}"),
     benchmark:
         L.benchmark("plot_grid", "{experiment}", "{kimg}")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         config=of_experiment(lambda e, w: REPORT | {"kimg": int(w.kimg), "taps": e.probed_taps}),
-    shell:
-        "job plot {params.config:q} --in grid={input.grid:q} select={input.select:q}"
-        " --out plot={output.plot:q} --log {log:q} --name plot_grid.{wildcards.experiment}.{wildcards.kimg}"
+        call=call("plot"),
 
 
-rule plot_confusion:
+use rule handle as plot_confusion with:
     input:
-        rows=lambda wildcards: L.test(wildcards.experiment, job_arguments.scorer(experiment(wildcards))),
+        rows=lambda w: L.test(w.experiment, job_arguments.scorer(experiment(w))),
     output:
         plot=report(
             L.plot("{experiment}", "confusion"),
@@ -129,25 +99,14 @@ rule plot_confusion:
         L.log("plot_confusion", "{experiment}"),
     benchmark:
         L.benchmark("plot_confusion", "{experiment}")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment, "evaluator": job_arguments.scorer(e)}),
-    shell:
-        "job plot {params.config:q} --in rows={input.rows:q} --out plot={output.plot:q}"
-        " --log {log:q} --name plot_confusion.{wildcards.experiment}"
+        call=call("plot"),
 
 
-rule plot_losses:
+use rule handle as plot_losses with:
     input:
-        stats=lambda wildcards: [
-            L.checkpoint(L.run(wildcards.experiment), k, "stats.jsonl")
-            for k in experiment(wildcards).train.checkpoints
-        ],
+        stats=lambda w: FILES.of_checkpoints("stats", w.experiment),
     output:
         plot=report(
             L.plot("{experiment}", "losses"),
@@ -160,25 +119,14 @@ rule plot_losses:
         L.log("plot_losses", "{experiment}"),
     benchmark:
         L.benchmark("plot_losses", "{experiment}")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment}),
-        stats=lambda wildcards, input: numbered("stats", input.stats),
-    shell:
-        "job plot {params.config:q} --in {params.stats} --out plot={output.plot:q}"
-        " --log {log:q} --name plot_losses.{wildcards.experiment}"
+        call=call("plot"),
 
 
-rule plot_curves:
+use rule handle as plot_curves with:
     input:
-        generation=every_generation,
-        select=every_select,
-        choice=every_choice,
+        unpack(lambda w: FILES.curves(w.experiment)),
     output:
         plot=report(
             L.plot("{experiment}", "curves"),
@@ -191,22 +139,12 @@ rule plot_curves:
         L.log("plot_curves", "{experiment}"),
     benchmark:
         L.benchmark("plot_curves", "{experiment}")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         config=of_experiment(lambda e, w: REPORT | {"experiment": w.experiment}),
-        results=lambda wildcards, input: numbered("results", [*input.generation, *input.select]),
-        choice=optional("choice"),
-    shell:
-        "job plot {params.config:q} --in {params.results} {params.choice}"
-        " --out plot={output.plot:q} --log {log:q} --name plot_curves.{wildcards.experiment}"
+        call=call("plot"),
 
 
-rule plot_reconstruction:
+use rule handle as plot_reconstruction with:
     input:
         pairs=L.pairs("{latents}"),
     output:
@@ -220,22 +158,14 @@ rule plot_reconstruction:
         L.log("plot_reconstruction", "{latents}"),
     benchmark:
         L.benchmark("plot_reconstruction", "{latents}")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         config=canonical(REPORT),
-    shell:
-        "job plot {params.config:q} --in pairs={input.pairs:q} --out plot={output.plot:q}"
-        " --log {log:q} --name plot_reconstruction.{wildcards.latents}"
+        call=call("plot"),
 
 
-rule summary:
+use rule handle as summary with:
     input:
-        **SUMMARISED,
+        **FILES.summary,
     output:
         summary=report(
             L.summary(),
@@ -259,16 +189,6 @@ rule summary:
         L.log("summary"),
     benchmark:
         L.benchmark("summary")
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         config=canonical(job_arguments.summary(CONFIG)),
-        results=lambda wildcards, input: numbered("results", input.results),
-        choices=lambda wildcards, input: numbered("choice", input.choice),
-    shell:
-        "job summary {params.config:q} --in {params.results} {params.choices}"
-        " --out summary={output.summary:q} table={output.table:q} best={output.best:q} --log {log:q}"
+        call=call("summary"),

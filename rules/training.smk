@@ -1,90 +1,71 @@
 # Training runs, a slice from checkpoint to checkpoint: each rule's job continues from what the slice before left in
-# the run's folder (training/slices.py).
+# the run's folder (training/slices.py). `start`, `stop` and `run` are params, so a rerun follows when they change.
 
 
-rule classifier:
+use rule compute as classifier with:
     input:
-        images=lambda wildcards: L.images(CONFIG.extractors[wildcards.extractor].dataset),
+        images=lambda w: L.images(CONFIG.extractors[w.extractor].dataset),
     output:
-        ema=L.checkpoint(L.extractor("{extractor}"), "{kimg}", "ema.safetensors"),
-        raw=L.checkpoint(L.extractor("{extractor}"), "{kimg}", "raw.safetensors"),
-        stats=L.checkpoint(L.extractor("{extractor}"), "{kimg}", "stats.jsonl"),
-        receipt=L.checkpoint(L.extractor("{extractor}"), "{kimg}", "receipt.json"),
+        **outputs(L.extractor("{extractor}")),
     log:
         L.log("classifier", "{extractor}", "{kimg}"),
     benchmark:
         L.benchmark("classifier", "{extractor}", "{kimg}")
     priority: 20
-    conda:
-        ENVIRONMENT
     threads: CONFIG.threads.train
     resources:
-        **SAVING,
-        gpu=gpu,
-        mem_mb=2000,
-        runtime=120,
+        **computing(mem_mb=2000, minutes=120),
     params:
-        config=lambda wildcards: canonical(job_arguments.classifier(CONFIG.extractors[wildcards.extractor])),
-        stop=lambda wildcards: checkpoint_steps(int(wildcards.kimg), CONFIG.extractors[wildcards.extractor].batch),
+        config=argument(lambda w: job_arguments.classifier(CONFIG.extractors[w.extractor])),
+        stop=CLASSIFIER_STOP,
         run=L.extractor("{extractor}"),
-    shell:
-        "job train {params.config:q} --in images={input.images:q}"
-        " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
-        " --with kimg={wildcards.kimg} start=0 stop={params.stop} keep={resources.keep} autosave={resources.autosave}"
-        " --progress {params.run:q}/progress.json --log {log:q} --threads {threads}"
-        " --name classifier.{wildcards.extractor}"
+        call=call(
+            "train",
+            progress=f"{L.extractor('{extractor}')}/progress.json",
+            kimg=kimg,
+            start=0,
+            stop=CLASSIFIER_STOP,
+            **SAVING,
+        ),
 
 
-rule autoencoder:
+use rule compute as autoencoder with:
     input:
-        images=lambda wildcards: L.images(CONFIG.autoencoders[wildcards.autoencoder].dataset),
-        vgg=lambda wildcards: vgg(wildcards.autoencoder),
+        images=lambda w: L.images(CONFIG.autoencoders[w.autoencoder].dataset),
+        vgg=lambda w: FILES.vgg(w.autoencoder),
     output:
-        ema=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "ema.safetensors"),
-        raw=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "raw.safetensors"),
-        stats=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "stats.jsonl"),
-        receipt=L.checkpoint(L.autoencoder("{autoencoder}"), "{kimg}", "receipt.json"),
+        **outputs(L.autoencoder("{autoencoder}")),
     log:
         L.log("autoencoder", "{autoencoder}", "{kimg}"),
     benchmark:
         L.benchmark("autoencoder", "{autoencoder}", "{kimg}")
     priority: 30  # a whole experiment waits for it
-    conda:
-        ENVIRONMENT
     threads: CONFIG.threads.train
     resources:
-        **SAVING,
-        gpu=gpu,
-        device_batch=lambda wildcards: str(CONFIG.autoencoders[wildcards.autoencoder].train.device_batch or 0),
-        mem_mb=4000,
-        runtime=1440,
+        **computing(minutes=1440),
     params:
-        config=params_of(lambda w: job_arguments.autoencoder(CONFIG.autoencoders[w.autoencoder])),
-        stop=lambda wildcards: checkpoint_steps(
-            int(wildcards.kimg), CONFIG.autoencoders[wildcards.autoencoder].train.batch
-        ),
-        more=optional("vgg"),
+        config=argument(lambda w: job_arguments.autoencoder(CONFIG.autoencoders[w.autoencoder])),
+        stop=AUTOENCODER_STOP,
         run=L.autoencoder("{autoencoder}"),
-    shell:
-        "job train {params.config:q} --in images={input.images:q} {params.more}"
-        " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
-        " --with kimg={wildcards.kimg} start=0 stop={params.stop} keep={resources.keep} autosave={resources.autosave}"
-        " tensorboard={resources.tensorboard} device_batch={resources.device_batch}"
-        " --progress {params.run:q}/progress.json --log {log:q} --threads {threads}"
-        " --name autoencoder.{wildcards.autoencoder}"
+        call=call(
+            "train",
+            progress=f"{L.autoencoder('{autoencoder}')}/progress.json",
+            kimg=kimg,
+            start=0,
+            stop=AUTOENCODER_STOP,
+            device_batch=lambda w: CONFIG.autoencoders[w.autoencoder].train.device_batch,
+            **SAVING,
+        ),
 
 
-rule pretrain:
+use rule compute as pretrain with:
     input:
-        images=experiment_images,
-        latents=experiment_latents,
-        autoencoder=experiment_autoencoder,
-        before=lambda wildcards: (L.ema(wildcards.experiment, before(wildcards)) if before(wildcards) else []),
+        images=lambda w: FILES.images(w.experiment),
+        latents=lambda w: FILES.latents(w.experiment),
+        autoencoder=lambda w: FILES.autoencoder(w.experiment),
+        before=lambda w: FILES.before(w.experiment, int(w.kimg)),
     output:
-        ema=L.ema("{experiment}", "{kimg}"),
-        raw=L.checkpoint(L.run("{experiment}"), "{kimg}", "raw.safetensors"),
-        stats=L.checkpoint(L.run("{experiment}"), "{kimg}", "stats.jsonl"),
-        receipt=L.checkpoint(L.run("{experiment}"), "{kimg}", "receipt.json"),
+        **outputs(L.run("{experiment}")),
     log:
         L.log("pretrain", "{experiment}", "{kimg}"),
     benchmark:
@@ -92,37 +73,35 @@ rule pretrain:
     wildcard_constraints:
         experiment=any_of(set(CONFIG.experiments) - IMPORTED),
     priority: 10  # before evaluations, or they take every device while the next slice waits
-    conda:
-        ENVIRONMENT
     threads: CONFIG.threads.train
     resources:
-        **SAVING,
-        gpu=training_gpus,
-        device_batch=device_batch,
-        compile=lambda wildcards: experiment(wildcards).train.compile,
-        latents=f"{CONFIG.memory_budget.device_gib:g}/{CONFIG.memory_budget.host_gib:g}",
-        launch=launch,
-        mem_mb=training_memory,
-        runtime=1440,
+        **computing(
+            mem_mb=lambda w: memory.training(CONFIG, experiment(w)),
+            minutes=1440,
+            gpu=lambda w: gpu(w) * experiment(w).train.devices,
+        ),
     params:
         config=of_experiment(lambda e, _: job_arguments.pretrain(CONFIG, e)),
-        start=lambda wildcards: checkpoint_steps(before(wildcards), experiment(wildcards).train.batch),
-        stop=lambda wildcards: checkpoint_steps(int(wildcards.kimg), experiment(wildcards).train.batch),
-        more=optional("latents", "autoencoder", "before"),
+        start=pretrain_start,
+        stop=PRETRAIN_STOP,
         run=L.run("{experiment}"),
-    shell:
-        "{resources.launch}job train {params.config:q} --in images={input.images:q} {params.more}"
-        " --out ema={output.ema:q} raw={output.raw:q} stats={output.stats:q} receipt={output.receipt:q}"
-        " --with kimg={wildcards.kimg} start={params.start} stop={params.stop}"
-        " keep={resources.keep} autosave={resources.autosave} tensorboard={resources.tensorboard}"
-        " device_batch={resources.device_batch} compile={resources.compile} memory={resources.latents}"
-        " --progress {params.run:q}/progress.json --log {log:q} --threads {threads}"
-        " --name pretrain.{wildcards.experiment}.{wildcards.kimg}"
+        call=call(
+            "train",
+            progress=f"{L.run('{experiment}')}/progress.json",
+            kimg=kimg,
+            start=pretrain_start,
+            stop=PRETRAIN_STOP,
+            processes=lambda w: experiment(w).train.devices,
+            device_batch=lambda w: experiment(w).train.device_batch,
+            compile=lambda w: experiment(w).train.compile,
+            memory=f"{CONFIG.memory_budget.device_gib:g}/{CONFIG.memory_budget.host_gib:g}",
+            **SAVING,
+        ),
 
 
-rule imported:
+use rule handle as imported with:
     input:
-        weights=lambda wildcards: experiment(wildcards).train.imported,
+        weights=lambda w: experiment(w).train.imported,
     output:
         ema=L.ema("{experiment}", "{kimg}"),
         receipt=L.checkpoint(L.run("{experiment}"), "{kimg}", "receipt.json"),
@@ -132,15 +111,8 @@ rule imported:
         L.benchmark("imported", "{experiment}", "{kimg}")
     wildcard_constraints:
         experiment=any_of(IMPORTED),
-    conda:
-        ENVIRONMENT
-    threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **handling(mem_mb=4000, minutes=30),
     params:
         config=of_experiment(lambda e, _: job_arguments.imported(e)),
-    shell:
-        "job imported {params.config:q} --in weights={input.weights:q}"
-        " --out ema={output.ema:q} receipt={output.receipt:q}"
-        " --log {log:q} --threads {threads} --name imported.{wildcards.experiment}.{wildcards.kimg}"
+        call=call("imported"),

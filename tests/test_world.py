@@ -57,14 +57,12 @@ def command(store: Path, run: Path, processes: int, steps: int = STEPS, dropout:
     checkpoint.mkdir(parents=True, exist_ok=True)
     names = {"ema": "ema.safetensors", "raw": "raw.safetensors", "stats": "stats.jsonl", "receipt": "receipt.json"}
     options = {"kimg": 1, "start": 0, "stop": steps, "keep": "last", "autosave": 1e6, "compile": "never"} | more
-    torchrun = (
-        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--"] if processes > 1 else []
-    )
+    options["processes"] = processes
     job = [str(ROOT / "workflow/scripts/train.py"), config(dropout), "--in", f"images={store}", "--out"]
     job += [f"{name}={checkpoint / file}" for name, file in names.items()]
     job += ["--with", *(f"{name}={value}" for name, value in options.items()), "--log", str(run / "logs" / "job.log")]
     (run / "logs").mkdir(exist_ok=True)
-    return [sys.executable, *torchrun, *job, "--threads", "2", "--name", "job"]
+    return [sys.executable, *job, "--threads", "2", "--name", "job"]
 
 
 def trained(store: Path, run: Path, processes: int, **more: object) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ def main(job: Job) -> None:
         def report(done: int, before: int = before) -> None:
             job.progress.update(before + done)
 
-        fetch(archive, mark.parent / archive.name, job.options["mirror"] or None, report)
+        fetch(archive, mark.parent / archive.name, job.options.get("mirror"), report)
         before += archive.bytes
     files = {archive.name: archive.sha256 for archive in archives}
     write_json(mark, files)

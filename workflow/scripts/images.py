@@ -38,7 +38,7 @@ def main(job: Job) -> None:
     path = job.output("images")
     dataset = Dataset.model_validate({key: value for key, value in job.config.items() if key != "state"})
     listing = list_images(job, dataset)
-    keys = job.options.get("asking", "")
+    keys = job.options.get("needing_labels", "")
     refuse_unlabelled(job.options.get("dataset", ""), listing.classes, keys.split(",") if keys else [])
     rule = dataset.split or default_split(listing)
     split = splits.assign(rule, listing.labels, listing.official, listing.classes)

@@ -14,7 +14,7 @@ from diffprobe.training import checkpoints
 
 def main(job: Job) -> None:
     config, options = job.config, job.options
-    imported = config["imported"] | {"path": options["folder"], "test": options["test"] or None}
+    imported = config["imported"] | {"path": options["folder"], "test": options.get("test")}
     found = open_placed(imported, job.input("images"), tuple(config["shape"]))
     if config["probing"] and "test" not in found:
         remedy = "set latents.NAME.imported.test, or take the probe away"

@@ -38,8 +38,8 @@ def shared_reference(job: Job, extractor: FeatureExtractor, subset: int, batch: 
 def main(job: Job) -> None:
     subset, batch = job.config["subset"], int(job.options["batch"])
     extractor = extractors.make(parse_extractor(job.config["extractor"]), job.optional("weights"), job.device)
-    if "brought" in job.inputs:
-        reference = import_reference(job.input("brought"), extractor, subset, job.device, batch)
+    if "foreign" in job.inputs:
+        reference = import_reference(job.input("foreign"), extractor, subset, job.device, batch)
     else:
         reference = shared_reference(job, extractor, subset, batch)
     write(job.output("reference"), reference)

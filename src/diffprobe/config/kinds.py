@@ -70,6 +70,8 @@ class Kind(Strict):
         if "kind" not in value:
             raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
         tag = value["kind"]
+        if isinstance(tag, str) and tag not in cls.members:
+            import_module("diffprobe.config.plugins").load_for_job()  # which imports this module
         model = cls.members.get(tag) if isinstance(tag, str) else None
         if model is None:
             tags = {"discriminator": "'kind'", "tag": str(tag), "expected_tags": ", ".join(cls.members)}

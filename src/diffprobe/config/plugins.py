@@ -5,12 +5,10 @@ that a kind consists of is a part of every job's argument that holds the kind.
 """
 
 import hashlib
-import sys
+import os
 from collections.abc import Iterable
 from functools import cache
-from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +16,9 @@ from typing import Any
 from diffprobe.config.base import expanded
 from diffprobe.config.kinds import Kind
 from diffprobe.runtime.errors import UserError, one_line
+from diffprobe.runtime.located import import_file
 
+PLUGINS = "DIFFPROBE_PLUGINS"  # the variable by which jobs know the paths of the config, separated by colons
 GROUP = "diffprobe.plugins"  # of entry points; each names a module
 
 
@@ -33,11 +33,16 @@ def load(paths: Any, source: str = "config") -> None:
         return  # the models say what is wrong
     for path in paths:
         try:
-            load_file(Path(expanded(path)).resolve())
+            adopt(import_file(Path(expanded(path)).resolve()))
         except FileNotFoundError:
             raise UserError(f"{source}: plugins: {path}: no such file") from None
         except Exception as error:
             raise UserError(f"{source}: plugins: {path}: fails: {type(error).__name__}: {one_line(error)}") from None
+
+
+def load_for_job() -> None:
+    """Import the plugins that the config of this job's workflow names."""
+    load([path for path in os.environ.get(PLUGINS, "").split(":") if path], PLUGINS)
 
 
 @cache
@@ -45,28 +50,11 @@ def installed() -> tuple[Any, ...]:
     return tuple(entry_points(group=GROUP))
 
 
-@cache
-def load_file(path: Path) -> ModuleType:
-    """The module of a plugin's file, imported under a name of its own."""
-    name = f"diffprobe_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    loader = SourceFileLoader(name, str(path))
-    spec = spec_from_file_location(name, path, loader=loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # pydantic looks up the annotations of a model in its module
-    try:
-        loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    adopt(module)
-    return module
-
-
 def adopt(module: ModuleType) -> None:
     """Give the kinds that a module defines the hash of their code, and the folder that their `build` is relative to."""
     for kind in vars(module).values():
-        if isinstance(kind, type) and issubclass(kind, Kind) and kind.__module__ == module.__name__:
+        own = isinstance(kind, type) and issubclass(kind, Kind) and kind.__module__ == module.__name__
+        if own and kind.plugin is None:
             code = Path(str(module.__file__))
             files = [code]
             place, _, name = kind.build.partition(":")

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,11 @@ from diffprobe.runtime.receipts import receipt
 
 if TYPE_CHECKING:
     import torch
+
+
+STARTED_BY_TORCHRUN = "DIFFPROBE_TORCHRUN"
+# What torchrun sets. Inherited from a scheduler it means another program, whose processes would be waited for.
+WORLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Job:
@@ -101,8 +106,24 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--log", required=True)
     parser.add_argument("--progress", help="progress file (default: beside the log)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--name", default=Path(sys.argv[0]).stem, help="the job's name in progress and logs")
-    return parser.parse_args(argv)
+    parser.add_argument("--name", help="the job's name in progress and logs (default: as the log's: RULE.WILDCARDS)")
+    arguments = parser.parse_args(argv)
+    log = Path(arguments.log)
+    arguments.name = arguments.name or f"{log.parent.name}.{log.stem}"
+    return arguments
+
+
+def start_processes(options: Sequence[str]) -> None:
+    """Replace this process by torchrun where the option `processes` is above 1; it finds a free port for them."""
+    if STARTED_BY_TORCHRUN in os.environ:
+        return
+    for name in WORLD:
+        os.environ.pop(name, None)
+    count = int(dict(pair.split("=", 1) for pair in options).get("processes", 1))
+    if count > 1:
+        os.environ[STARTED_BY_TORCHRUN] = "1"
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "--"]
+        os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
 
 
 def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
@@ -113,6 +134,7 @@ def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
     file.
     """
     arguments = parse(argv)
+    start_processes(arguments.options)
     if rank := int(os.environ.get("RANK", 0)):
         arguments.progress = f"{arguments.log}.{rank}.json"
         arguments.log = f"{arguments.log}.{rank}"

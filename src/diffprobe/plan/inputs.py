@@ -1,0 +1,163 @@
+"""The files that jobs read. An input that may not be there is [] where it is not; a list counts its files."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from diffprobe.config.levels import parts
+from diffprobe.config.models import Config, Experiment
+from diffprobe.plan.graph import Graph, autoencoder_weights, measured, reconstructing
+from diffprobe.plan.layout import Layout
+
+Optional = str | list[str]
+
+# The rules whose rows come into the tables.
+FIGURES = ("baseline", "nearest_real", "reconstruct", "generation", "generate", "nearest", "grid")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """By what the config names: an experiment, a dataset, a store of latents, an autoencoder, an extractor."""
+
+    config: Config
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.config.results)
+
+    # --- datasets and latents
+    def archives(self, dataset: str) -> Optional:
+        """What a downloaded dataset is read from."""
+        source = self.config.datasets[dataset].source
+        return self.layout.archives(source.kind) if source.archives else []
+
+    def mirror(self, kind: str) -> str | None:
+        """The first that any dataset of this kind of source names."""
+        sources = [dataset.source for dataset in self.config.datasets.values()]
+        mirrors = [getattr(source, "mirror", None) for source in sources if source.kind == kind]
+        return next(filter(None, mirrors), None)
+
+    def latents_images(self, latents: str) -> str:
+        return self.layout.images(self.config.latents[latents].dataset)
+
+    def latents_autoencoder(self, latents: str) -> str:
+        return autoencoder_weights(self.config, self.config.latents[latents].autoencoder)
+
+    def encoded(self, latents: str) -> list[str]:
+        return [self.layout.encoded(latents, job) for job in range(self.config.latents[latents].jobs)]
+
+    def vgg(self, autoencoder: str) -> Optional:
+        """The local weights for LPIPS that its training names."""
+        return self.config.autoencoders[autoencoder].vgg or []
+
+    # --- an experiment's parts
+    def images(self, experiment: str) -> str:
+        return self.layout.images(self.experiment(experiment).dataset)
+
+    def latents(self, experiment: str) -> Optional:
+        """The store that its network sees, where that is not pixels."""
+        name = self.experiment(experiment).latents
+        return [] if name is None else self.layout.latents(name)
+
+    def autoencoder(self, experiment: str) -> Optional:
+        name = self.experiment(experiment).latents
+        return [] if name is None else self.latents_autoencoder(name)
+
+    def data(self, experiment: str) -> str:
+        """What its features are computed from."""
+        latents = self.latents(experiment)
+        return latents if isinstance(latents, str) else self.images(experiment)
+
+    def experiment(self, name: str) -> Experiment:
+        return self.config.experiments[name]
+
+    # --- checkpoints
+    def earlier(self, experiment: str, kimg: int) -> int:
+        """The checkpoint before one, 0 for the first."""
+        return max((k for k in self.experiment(experiment).train.checkpoints if k < kimg), default=0)
+
+    def before(self, experiment: str, kimg: int) -> Optional:
+        earlier = self.earlier(experiment, kimg)
+        return self.layout.ema(experiment, earlier) if earlier else []
+
+    def weights(self, experiment: str, kimg: int | str, weights: str) -> str:
+        """The file of a checkpoint with these weights: all averages lie in one, as do weights that were imported."""
+        raw = weights == "raw" and not self.experiment(experiment).train.imported
+        file = "raw.safetensors" if raw else "ema.safetensors"
+        return self.layout.checkpoint(self.layout.run(experiment), kimg, file)
+
+    def drawing_weights(self, experiment: str, kimg: int | str, sampler: str) -> str:
+        return self.weights(experiment, kimg, self.experiment(experiment).sample.samplers[sampler].weights)
+
+    def probed_weights(self, experiment: str, kimg: int | str) -> str:
+        probe = self.experiment(experiment).probe
+        return self.weights(experiment, kimg, probe.weights if probe else "ema")
+
+    def feature_stores(self, experiment: str, kimg: int | str) -> list[str]:
+        """Those of all the levels of a checkpoint."""
+        count = parts(self.experiment(experiment))
+        return [self.layout.features(experiment, kimg, part) for part in range(count)]
+
+    # --- extractors and their references
+    def extractor_weights(self, extractor: str) -> Optional:
+        """The checkpoint of one that is trained here, or the local file of another kind that has one."""
+        entry = self.config.extractors[extractor]
+        if entry.trained_on is not None:
+            return self.layout.classifier(extractor, entry.last_checkpoint)
+        return entry.files[0] if entry.files else []
+
+    def measuring(self, experiment: str) -> dict[str, Optional]:
+        """reference.NAME and weights.NAME of the extractors that measure its samples."""
+        generation, dataset = self.experiment(experiment).generation, self.experiment(experiment).dataset
+        names = generation.extractors if generation else []
+        references: dict[str, Optional] = {f"reference.{name}": self.layout.reference(dataset, name) for name in names}
+        return references | self.weights_by_extractor(names)
+
+    def reconstructing(self, latents: str) -> dict[str, Optional]:
+        """weights.NAME of the extractors that measure reconstructions."""
+        return self.weights_by_extractor(reconstructing(self.config, latents))
+
+    def weights_by_extractor(self, extractors: list[str]) -> dict[str, Optional]:
+        return {f"weights.{name}": self.extractor_weights(name) for name in extractors}
+
+    def foreign_reference(self, dataset: str, extractor: str) -> Optional:
+        """Statistics of a dataset that were made elsewhere."""
+        return self.config.datasets[dataset].references.get(extractor, [])
+
+    def compared(self, dataset: str) -> int:
+        """As many images of `test` are compared with those of training as any experiment compares of its own."""
+        experiments = self.config.experiments.values()
+        counts = [e.generation.nearest for e in experiments if e.generation and e.dataset == dataset]
+        return max(counts, default=0)
+
+    # --- results
+    def of_checkpoints(self, kind: Literal["select", "stats", "probed_weights"], experiment: str) -> list[str]:
+        """A file of each checkpoint."""
+        layout, checkpoints = self.layout, self.experiment(experiment).train.checkpoints
+        path = {
+            "select": layout.select,
+            "stats": lambda name, kimg: layout.checkpoint(layout.run(name), kimg, "stats.jsonl"),
+            "probed_weights": self.probed_weights,
+        }[kind]
+        return [path(experiment, kimg) for kimg in checkpoints]
+
+    def curves(self, experiment: str) -> dict[str, Optional]:
+        """Rows of generation and of probes over training, and the choice."""
+        e, layout, results = self.experiment(experiment), self.layout, []
+        if measured(e):
+            results += [layout.generation(experiment, k, s) for k in e.train.checkpoints for s in e.sample.samplers]
+        if not e.probe:
+            return {"results": results}
+        return {
+            "results": results + self.of_checkpoints("select", experiment),
+            "choice": layout.choice(experiment),
+        }
+
+    @property
+    def summary(self) -> dict[str, list[str]]:
+        """Every file of rows, and the choices."""
+        evaluators = {e.rule for x in self.config.experiments.values() if x.probe for e in x.probe.evaluators.values()}
+        rules = {*FIGURES, *evaluators}
+        stages = [stage for stage in dict.fromkeys(Graph(self.config).stages()) if stage.rule in rules]
+        rows = [next(file for file in stage.outputs if file.endswith(".json")) for stage in stages]
+        probed = [name for name, experiment in self.config.experiments.items() if experiment.probe]
+        return {"results": rows, "choice": [self.layout.choice(name) for name in probed]}

@@ -1,0 +1,27 @@
+"""The memory that jobs ask a scheduler for, in MB."""
+
+from diffprobe.config.inferred import latent_bytes
+from diffprobe.config.models import Config, Experiment
+
+TRAINING = 4000  # of each process, besides its images
+PROBING = 3000  # besides its features
+
+
+def training(config: Config, experiment: Experiment) -> int:
+    """With the images that are held, or two windows of those that are streamed, for each process; or with the latents
+    that are held once for all.
+    """
+    train = experiment.train
+    if experiment.latents:
+        size, budget = latent_bytes(config, experiment.latents), config.memory_budget.host_gib * 2**30
+        held = budget if size is None else size if size <= budget else 0
+        return train.devices * (TRAINING + round(2 * train.window_mib)) + round(held / 1e6)
+    facts = config.datasets[experiment.dataset].facts
+    images = (facts.images or 0) * (facts.size or 0) ** 2 * facts.channels
+    held = images if images <= train.resident_gib * 2**30 else 2**32
+    return train.devices * (TRAINING + round(held / 1e6))
+
+
+def probing(experiment: Experiment) -> int:
+    """With the features that are held."""
+    return PROBING + round(experiment.probe.memory_gib * 2**30 / 1e6) if experiment.probe else PROBING

@@ -1,0 +1,90 @@
+"""What is refused before any job starts, since a job would find it only after hours, and Snakemake in many lines."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from diffprobe.config.inferred import keys_that_need_labels
+from diffprobe.config.models import Config
+from diffprobe.data.labels import refuse_unlabelled
+from diffprobe.plan import job_arguments
+from diffprobe.plan.graph import references, used_latents
+from diffprobe.plan.layout import Layout
+from diffprobe.plan.sources import Sources
+from diffprobe.runtime.errors import UserError
+
+
+def refuse(config: Config, sources: Sources) -> None:
+    """Raises UserError, a line, for the first thing that is missing."""
+    refuse_lost_sources(config, sources)
+    refuse_missing_files(config)
+    refuse_missing_autoencoders(config, sources)
+    refuse_missing_labels(config, sources)
+
+
+def refuse_lost_sources(config: Config, sources: Sources) -> None:
+    """A new path that leads nowhere would cost the images that were read from the path before."""
+    for name, dataset in config.datasets.items():
+        before = sources.images_receipt(name).get("config", {}).get("source", {})
+        paths = dataset.source.local_paths
+        moved = before and paths != ([before["path"]] if "path" in before else before.get("paths", []))
+        for path in paths:
+            if moved and not Path(path).exists():
+                message = "no such file or folder; previously imported images are kept"
+                raise UserError(f"datasets.{name}.source: {path}: {message}")
+
+
+def refuse_missing_files(config: Config) -> None:
+    for key, path in named_files(config):
+        if not Path(path).exists():
+            remedy = "; diffprobe import writes it" if key.endswith(".imported") else ""
+            raise UserError(f"{key}: {path}: no such file{remedy}")
+
+
+def named_files(config: Config) -> Iterator[tuple[str, str]]:
+    """The files that jobs of the config read, by the key that names each."""
+    for dataset, extractor in references(config):
+        for path in config.extractors[extractor].files:
+            yield f"extractors.{extractor}.weights", path
+        for name, path in config.datasets[dataset].references.items():
+            yield f"datasets.{dataset}.references.{name}", path
+    for name, experiment in config.experiments.items():
+        if experiment.train.imported:
+            yield f"experiments.{name}.train.imported", experiment.train.imported
+    for latents in used_latents(config).values():
+        if vgg := config.autoencoders[latents.autoencoder].vgg:
+            yield f"autoencoders.{latents.autoencoder}.train.perceptual.vgg", vgg
+
+
+def refuse_missing_autoencoders(config: Config, sources: Sources) -> None:
+    """Folders of published ones; where one has been read, its folder may go."""
+    for name in {latents.autoencoder for latents in used_latents(config).values()}:
+        for key, path in config.autoencoders[name].local_sources.items():
+            if not Path(path).exists() and sources.pretrained_argument(name).get(key) != path:
+                raise UserError(f"autoencoders.{name}.{key}: {path}: no such folder, and no name on the hub")
+
+
+def refuse_missing_labels(config: Config, sources: Sources) -> None:
+    """Of datasets whose images were read and stay; for others the job that reads them does."""
+    for name, dataset in config.datasets.items():
+        recorded = sources.images_receipt(name)
+        if recorded.get("config") == job_arguments.images(dataset, sources.images(name)):
+            refuse_unlabelled(name, recorded["store"]["classes"], keys_that_need_labels(config, name))
+
+
+def retraining(config: Config) -> Iterator[str]:
+    """A line for each checkpoint that is to be remade although its predecessor's state was not kept."""
+    layout = Layout(config.results)
+    for name, experiment in config.experiments.items():
+        if experiment.train.imported:
+            continue
+        states = Path(layout.state(layout.run(name), 0)).parent.glob("[0-9]*.safetensors")
+        kept, earlier = [int(state.stem) for state in states], 0
+        for kimg in experiment.train.checkpoints:
+            nearest = max((k for k in kept if k <= kimg), default=0)
+            remade = not Path(layout.ema(name, kimg)).exists()
+            if remade and nearest < earlier and Path(layout.ema(name, earlier)).exists():
+                yield (
+                    f"{name}: checkpoint {kimg} is remade from {nearest} thousand images on, "
+                    "the nearest kept state (state.keep: all keeps every one)"
+                )
+            earlier = kimg
