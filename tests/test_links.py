@@ -14,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from toy_latents import COUNTS, complete, planned, tree
 
 from diffprobe.config.datasets import Dataset
 from diffprobe.data import archives, images, imagesets, links
@@ -107,31 +106,6 @@ def test_training_sees_the_same(both: tuple[Path, Path]) -> None:
         for start in (0, 100, 540):
             pairs = zip(expected.read(start, start + 70)[:3], linked.read(start, start + 70)[:3], strict=True)
             assert all(torch.equal(*pair) for pair in pairs)
-
-
-def test_latents_are_the_same(tmp_path: Path) -> None:
-    n = sum(COUNTS.values())
-    split = np.random.default_rng(0).permutation(np.repeat(range(3), list(COUNTS.values())))
-    entries = [(0, f"{i}.png") for i in range(n)]
-    for i, (_, name) in enumerate(entries):
-        pixels = np.random.default_rng(i).integers(0, 256, (5, 4, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / name)
-    stores = []
-    for pixels in (True, False):
-        path, scratch = tmp_path / f"{pixels}.h5", tmp_path / "scratch"
-        settings = {
-            "size": 4,
-            "channels": 1,
-            "resize": "crop",
-            "scratch": scratch,
-            "classes": CLASSES,
-            "pixels": pixels,
-        }
-        images.fill(path, Files((tmp_path,), entries), np.zeros(n, int), split, **settings)
-        store = planned(tmp_path / f"latents of {pixels}")
-        complete(store, path)
-        stores.append(tree(store.path))
-    assert len(stores[0]) > 5 and stores[0] == stores[1]
 
 
 def copied(root: Path, make: Callable[[Path], Files]) -> tuple[Path, Files]:

@@ -1,7 +1,5 @@
 """The order of a store's rows: shuffled where a source comes class by class, and nothing else changed by it."""
 
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -139,21 +137,3 @@ def test_what_counts_as_sorted(listing: Listing, expected: bool) -> None:
 def test_the_order_is_the_same_everywhere() -> None:
     """Another order would be another store."""
     assert order.shuffled_rows(of([0, 0, 1, 1, 1, 2, 2, 2])).tolist() == [0, 1, 3, 6, 5, 2, 7, 4]
-
-
-def packed(folder: Path, names: Callable[[int], str], path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for row, name in enumerate(NAMES):
-            archive.write(folder / name, names(row))
-    return path
-
-
-def test_zips_by_their_labels(folder: Path, tmp_path: Path) -> None:
-    by_class = packed(folder, lambda row: NAMES[row], tmp_path / "classes.zip")
-    with images.open_store(store(tmp_path, by_class)) as file:
-        assert "order" in file
-    flat = packed(folder, lambda row: f"{row:03}.png", tmp_path / "flat.zip")
-    path = store(tmp_path, flat)
-    with images.open_store(path) as file:
-        assert "order" not in file
-    assert np.array_equal(listed(path), np.arange(len(NAMES)))

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from diffprobe.data import images, window_stream
 from diffprobe.data.batch import Batch, Feed
 from diffprobe.data.pixels import to_float
-from diffprobe.data.rows import Rows, allocate
+from diffprobe.data.rows import Rows
 from diffprobe.data.window import Window
 from diffprobe.data.window_stream import WindowStream
 from diffprobe.runtime.errors import UserError
@@ -219,32 +219,8 @@ def test_windows_are_of_few_chunks_and_each_chunk_is_read_once_an_epoch(sizes, w
             rest = rest[len(members) :]
 
 
-@settings(max_examples=15, deadline=None)
-@given(window=sizes, seed=seeds, step=st.integers(1, 700))
-def test_two_windows_are_in_memory(window, seed, step):
-    """Before a third one is started another is freed, also within one read."""
-    alive, most, plain = weakref.WeakSet(), [], allocate
-
-    def counted(*arguments: object) -> Rows:
-        made = plain(*arguments)
-        alive.add(made[0])
-        patience = time.monotonic() + 5
-        while len(alive) > 2 and time.monotonic() < patience:  # its thread may be about to end
-            time.sleep(0.001)
-        most.append(len(alive))
-        return made
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffprobe.data.window.allocate", counted)
-        source = WindowStream(Numbers([30] * 10), seed, window, CPU)
-        for start in range(0, 1500, step):
-            source.read(start, start + step)
-        source.read(10**6, 10**6 + 1)
-    assert max(most) <= 2
-
-
 def test_a_window_is_freed_before_another_is_started(monkeypatch):
-    """However fast its loading thread is, and where one read spans several windows."""
+    """Two at most are in memory, however fast they load, where a read spans several windows or jumps ahead."""
     alive, plain = weakref.WeakSet(), window_stream.load_window
 
     def at_once(make: Callable[[Callable[[], bool]], Window]) -> Future[Window]:
@@ -263,6 +239,7 @@ def test_a_window_is_freed_before_another_is_started(monkeypatch):
     source = WindowStream(Numbers([30] * 10), 0, 2, CPU)
     for start in range(0, 1500, 170):
         source.read(start, start + 170)
+    source.read(10**6, 10**6 + 1)
 
 
 def test_the_next_window_is_loaded_meanwhile():

@@ -73,7 +73,7 @@ class Blueprint:
             dtype="uint8",
             fill_value=0,
             attributes={"identity": self.identity},
-            config={"write_empty_chunks": True},  # or black images could not be told from missing ones
+            config={"write_empty_chunks": True},  # or black images would look like missing ones
         )
 
     def writing(self) -> AbstractContextManager[None]:
