@@ -1,1 +1,1 @@
-"""Datasets, the HDF5 image store, splits."""
+"""Datasets: sources of images, splits, image and sample stores, views, and streams of shuffled rows."""

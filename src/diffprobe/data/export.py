@@ -9,7 +9,9 @@ import numpy as np
 from imagecodecs import png_encode
 from numpy.lib import format as npy
 
-from diffprobe.data.imagesets import BLOCK, KEY, THREADS, ImageSet, batches
+from diffprobe.data.decode import THREADS
+from diffprobe.data.imagesets import BLOCK, ImageSet, batches
+from diffprobe.data.npy import KEY
 from diffprobe.runtime.files import atomic, disk_errors, refuse_existing
 
 DIGITS = 6  # in a PNG's name, at least

@@ -3,24 +3,16 @@
 All kinds follow the rule of `data.convert`; without `size` their images must already be squares of one size.
 """
 
-import math
-import weakref
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from io import BufferedIOBase
 from itertools import pairwise
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import PIL
-from numpy.lib import format as npy
 
 from diffprobe.data import convert, decode
 from diffprobe.data.archives import Archives
@@ -29,6 +21,7 @@ from diffprobe.data.filenames import display
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.images import gather, open_store
 from diffprobe.data.listing import Files
+from diffprobe.data.npy import open_npy
 from diffprobe.data.samples import open_samples
 from diffprobe.data.sources import folder, zips
 from diffprobe.data.splits import SPLITS
@@ -36,7 +29,6 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.runtime.manifests import ROOT
 
-KEY = "arr_0.npy"  # the member of an .npz with the images, as in ADM's evaluation suite
 RULE = {"rule": convert.VERSION, "pillow": PIL.__version__}  # what decoded and resized pixels depend on
 BLOCK = 256  # images read ahead at least: a chunk of the stores
 SUFFIXES = {".h5": "store", ".npz": "array", ".npy": "array", ".zip": "zip"}
@@ -116,66 +108,8 @@ def open_sample_store(path: Path) -> ImageSet:
 
 def open_array(path: Path) -> ImageSet:
     """The images of an .npy, or of the arr_0 of an .npz."""
-    with readable(path):
-        reader = NpyReader(path)
+    reader = open_npy(path)
     return ImageSet(display(path), reader.shape[0], reader.shape[1:], reader.read, lambda: {"sha256": sha256(path)})
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn what numpy and zipfile raise for a damaged file into one line."""
-    try:
-        yield
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise UserError(f"{display(path)}: damaged or incomplete ({error!r}); download or create it again") from None
-
-
-class NpyReader:
-    """The rows of an .npy, on disk or inside a zip, without loading all of it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, Lock()
-        self.stream, length = open_npy(path)
-        weakref.finalize(self, self.stream.close)  # an image set has no `close` of its own
-        self.shape = read_shape(path, self.stream)  # (N, H, W, C)
-        self.offset = self.stream.tell()
-        # Checked on opening, since a truncated file would otherwise fail only at its last rows.
-        if length != self.offset + math.prod(self.shape):
-            raise ValueError(f"it has {length} bytes, but by its header {self.offset + math.prod(self.shape)}")
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """uint8 (stop - start, H, W, C). In a zip, seeking back starts over, and the CRC is checked at the last row."""
-        images = np.empty((stop - start, *self.shape[1:]), np.uint8)
-        with self.lock, readable(self.path):  # two readers share one stream and its position
-            self.stream.seek(self.offset + start * math.prod(self.shape[1:]))
-            if self.stream.readinto(images.reshape(-1).data) != images.size:  # uint8: bytes are elements
-                raise EOFError("it ends too early")
-        return images
-
-
-def open_npy(path: Path) -> tuple[BufferedIOBase, int]:
-    """An .npy as a binary stream, and its length in bytes."""
-    if path.suffix.lower() == ".npy":
-        return path.open("rb"), path.stat().st_size
-    archive = zipfile.ZipFile(path)
-    if KEY not in archive.namelist():
-        has = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:9]) or "nothing"
-        raise UserError(f"{display(path)}: holds no arr_0 (it has {display(has)}); save the images as arr_0")
-    stream = archive.open(KEY)
-    assert isinstance(stream, BufferedIOBase)
-    return stream, archive.getinfo(KEY).file_size
-
-
-def read_shape(path: Path, stream: Any) -> tuple[int, int, int, int]:
-    """(N, H, W, C) from an .npy's header, leaving the stream at the data. Raises UserError unless it holds images."""
-    read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    shape, column_major, dtype = read(stream)
-    # Column-major arrays would have to be read whole for any row.
-    if dtype != np.uint8 or len(shape) not in (3, 4) or column_major or 0 in shape:
-        what = f"{dtype} {shape}{' in Fortran order' if column_major else ''}"
-        raise UserError(f"{display(path)}: holds {what}; images are uint8 (N, H, W, C) or (N, H, W), in C order")
-    n, h, w, c = (*shape, 1) if len(shape) == 3 else shape  # grey images may lack the channel
-    return n, h, w, c
 
 
 class Decoder:

@@ -1,0 +1,82 @@
+"""Image arrays in .npy files, on disk or as the arr_0 of an .npz, read by rows without loading all of it."""
+
+import math
+import weakref
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.lib import format as npy
+
+from diffprobe.data.filenames import display
+from diffprobe.runtime.errors import UserError
+
+KEY = "arr_0.npy"  # the member of an .npz with the images, as in ADM's evaluation suite
+
+
+def open_npy(path: Path) -> "NpyReader":
+    """An .npy, or the arr_0 of an .npz. Raises UserError where it is damaged or does not hold images."""
+    with readable(path):
+        return NpyReader(path)
+
+
+class NpyReader:
+    """The images of an array by rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, Lock()
+        self.stream, length = open_stream(path)
+        weakref.finalize(self, self.stream.close)  # an image set has no `close` of its own
+        self.shape = read_shape(path, self.stream)  # (N, H, W, C)
+        self.offset = self.stream.tell()
+        # Checked on opening, since a truncated file would otherwise fail only at its last rows.
+        if length != self.offset + math.prod(self.shape):
+            raise ValueError(f"it has {length} bytes, but by its header {self.offset + math.prod(self.shape)}")
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """uint8 (stop - start, H, W, C). In a zip, seeking back starts over, and the CRC is checked at the last row."""
+        images = np.empty((stop - start, *self.shape[1:]), np.uint8)
+        with self.lock, readable(self.path):  # two readers share one stream and its position
+            self.stream.seek(self.offset + start * math.prod(self.shape[1:]))
+            if self.stream.readinto(images.reshape(-1).data) != images.size:  # uint8: bytes are elements
+                raise EOFError("it ends too early")
+        return images
+
+
+def open_stream(path: Path) -> tuple[BufferedIOBase, int]:
+    """An .npy as a binary stream, and its length in bytes."""
+    if path.suffix.lower() == ".npy":
+        return path.open("rb"), path.stat().st_size
+    archive = zipfile.ZipFile(path)
+    if KEY not in archive.namelist():
+        has = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:9]) or "nothing"
+        raise UserError(f"{display(path)}: holds no arr_0 (it has {display(has)}); save the images as arr_0")
+    stream = archive.open(KEY)
+    assert isinstance(stream, BufferedIOBase)
+    return stream, archive.getinfo(KEY).file_size
+
+
+def read_shape(path: Path, stream: BufferedIOBase) -> tuple[int, int, int, int]:
+    """(N, H, W, C) from an .npy's header, leaving the stream at the data. Raises UserError unless it holds images."""
+    read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+    shape, column_major, dtype = read(stream)
+    # Column-major arrays would have to be read whole for any row.
+    if dtype != np.uint8 or len(shape) not in (3, 4) or column_major or 0 in shape:
+        what = f"{dtype} {shape}{' in Fortran order' if column_major else ''}"
+        raise UserError(f"{display(path)}: holds {what}; images are uint8 (N, H, W, C) or (N, H, W), in C order")
+    n, h, w, c = (*shape, 1) if len(shape) == 3 else shape  # grey images may lack the channel
+    return n, h, w, c
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what numpy and zipfile raise for a damaged file into one line."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        raise UserError(f"{display(path)}: damaged or incomplete ({error!r}); download or create it again") from None
