@@ -94,9 +94,9 @@ def test_same_features_as_hugging_faces_network(transformers: ModuleType, tmp_pa
     network = ours(save(reference, tmp_path), HUGGING_FACE_OFFSET)
     x = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        expected, found = reference(x).pooler_output, network(x)
+        expected, features = reference(x).pooler_output, network(x)
         assert expected.std(0).mean() > 0.1  # the images differ by far more than what is allowed
-        assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+        assert torch.allclose(features, expected, rtol=0, atol=1e-5)
         wide = x[:, :, :140]
         assert torch.allclose(network(wide), reference(wide).pooler_output, rtol=0, atol=1e-5)
 
@@ -144,9 +144,9 @@ def test_images_are_resized_as_pillow_does(height: int) -> None:
         return np.asarray(grown).clip(0, 255) / 255
 
     expected = np.stack([[resized(x[:, :, c].numpy()) for c in range(3)] for x in image])  # (2, 3, 224, 224)
-    found = prepared(image, CPU).numpy() * np.reshape(DEVIATION, (3, 1, 1)) + np.reshape(MEAN, (3, 1, 1))
-    assert np.abs(found - expected).max() < 1e-4  # a level of 8 bits is 4e-3
-    assert (found.min(), found.max()) == pytest.approx((0, 1), abs=1e-6)
+    pixels = prepared(image, CPU).numpy() * np.reshape(DEVIATION, (3, 1, 1)) + np.reshape(MEAN, (3, 1, 1))
+    assert np.abs(pixels - expected).max() < 1e-4  # a level of 8 bits is 4e-3
+    assert (pixels.min(), pixels.max()) == pytest.approx((0, 1), abs=1e-6)
 
 
 @pytest.fixture
@@ -179,9 +179,9 @@ def test_metas_and_hugging_faces_files_give_the_same(transformers: ModuleType, t
 def test_gray_is_repeated_and_halves_are_widened(tiny: State, tmp_path: Path) -> None:
     extractor = dinov2("s", metas({name: value.half() for name, value in tiny.items()}, tmp_path))
     gray = images(channels=1)
-    found = extractor.apply(gray).pooled
-    assert (found.dtype, found.shape) == (torch.float32, (2, WIDTH))
-    assert torch.equal(found, extractor.apply(gray.expand(-1, -1, -1, 3)).pooled)
+    features = extractor.apply(gray).pooled
+    assert (features.dtype, features.shape) == (torch.float32, (2, WIDTH))
+    assert torch.equal(features, extractor.apply(gray.expand(-1, -1, -1, 3)).pooled)
     with pytest.raises(UserError, match="1 or 3 channels, not 4"):
         extractor.apply(images(channels=4))
 

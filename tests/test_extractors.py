@@ -105,8 +105,8 @@ def images(channels: int = 3) -> Tensor:
     return torch.stack([noise, ramp]).to(torch.uint8)
 
 
-def close(found: Tensor, expected: Tensor) -> bool:
-    return torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().mean().item())
+def close(features: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(features, expected, rtol=1e-4, atol=1e-4 * expected.abs().mean().item())
 
 
 def test_folded_and_unfolded_files_give_pytorch_fids_features(

@@ -44,8 +44,8 @@ def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, 
     process, level = EDM(), EDM().level(0.3)
     data = open_inputs(digits_store, ["select"], CPU, None)["select"]
     source = FeatureModel(network, process, 5, CPU, batch=77)
-    found = {name: torch.cat([x[name] for _, x in source.blocks(data, level, WANTED, "p", 1)]) for name in WANTED}
-    assert {name: tuple(x.shape) for name, x in found.items()} == {
+    pooled = {name: torch.cat([x[name] for _, x in source.blocks(data, level, WANTED, "p", 1)]) for name in WANTED}
+    assert {name: tuple(x.shape) for name, x in pooled.items()} == {
         "mid": (200, 16),
         "out_2": (200, 16),
         "out_2.tokens": (200, 16 * 16),
@@ -59,7 +59,7 @@ def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, 
         assert denoised.x0 is not None
         for name, (tap, pooling) in WANTED.items():
             expected = features.POOLINGS[pooling](taps[tap])
-            torch.testing.assert_close(found[name][i], expected[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(pooled[name][i], expected[0], rtol=1e-4, atol=1e-5)
     both = features.mean_std(taps["mid"])
     torch.testing.assert_close(both[:, 16:], taps["mid"].flatten(2).std(2, correction=0))
 
@@ -69,10 +69,10 @@ def test_an_augmented_copy_is_that_view_of_the_image(digits_store: Path) -> None
     pixels = images.read(digits_store, ["train"])
     view = {"kind": "crop", **CROP.model_dump(), "draw": 4}
     expected = views.apply(view, torch.from_numpy(pixels.images), torch.from_numpy(pixels.rows), 9)
-    found = data.read(slice(10, 20), Key(9, "x"), 4, True)
-    torch.testing.assert_close(found, expected[10:20].permute(0, 3, 1, 2) / 127.5 - 1)
-    assert not torch.equal(found, data.read(slice(10, 20), Key(9, "x"), 3, True))
-    assert not torch.equal(found, data.read(slice(10, 20), Key(9, "x"), 4, False))
+    augmented = data.read(slice(10, 20), Key(9, "x"), 4, True)
+    torch.testing.assert_close(augmented, expected[10:20].permute(0, 3, 1, 2) / 127.5 - 1)
+    assert not torch.equal(augmented, data.read(slice(10, 20), Key(9, "x"), 3, True))
+    assert not torch.equal(augmented, data.read(slice(10, 20), Key(9, "x"), 4, False))
 
 
 def test_a_stopped_store_goes_on_with_the_next_level(
@@ -162,9 +162,9 @@ def test_a_table_reads_as_it_was_given(n: int, draws: int, widths: list[int], he
     table = table_of(values, torch.arange(n), widths).within(2**30 if held else 0)
     for view in (table, table.some(draws - 1, 1), table.mean(), table.joined()):
         for copy in range(view.copies):
-            found = torch.cat([view.read(i, copy) for i in range(len(view.sizes))])
+            rows = torch.cat([view.read(i, copy) for i in range(len(view.sizes))])
             expected = values.float().mean(0) if view.averaged else values[view.first + copy]
-            torch.testing.assert_close(found, expected.to(found.dtype))
+            torch.testing.assert_close(rows, expected.to(rows.dtype))
         assert torch.equal(torch.cat([view.chunk_labels(i) for i in range(len(view.sizes))]), table.labels)
     assert bool(table.held) == held and table.joined().widths == [sum(widths)]
 

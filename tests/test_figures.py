@@ -31,8 +31,8 @@ def test_frechet_closed_forms() -> None:
     mu = np.array([3.0, 0.0, -4.0])
     expected = 25 + np.square(np.sqrt(a) - np.sqrt(b)).sum()
     turn = scipy.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]  # commuting, but not diagonal
-    found = frechet_distance(turn @ mu, turn * a @ turn.T, np.zeros(3), turn * b @ turn.T)
-    assert found == pytest.approx(expected, rel=1e-12)
+    distance = frechet_distance(turn @ mu, turn * a @ turn.T, np.zeros(3), turn * b @ turn.T)
+    assert distance == pytest.approx(expected, rel=1e-12)
     assert frechet_distance(mu, np.zeros((3, 3)), mu, np.diag(b)) == pytest.approx(10, rel=1e-12)
 
 
@@ -79,9 +79,9 @@ def test_kernel_distance_equals_torch_fidelity() -> None:
 def test_kernel_distance_is_unbiased() -> None:
     """Zero in the mean between sets of one kind, and below zero half of the time; subsets are at most half a set."""
     generator = torch.Generator().manual_seed(6)
-    found = [squared_mmd(*torch.randn(2, 40, 8, generator=generator).double().unbind()) for _ in range(300)]
-    assert abs(np.mean(found)) < 4 * np.std(found) / 300**0.5
-    assert 0.3 < np.mean(np.array(found) < 0) < 0.7
+    estimates = [squared_mmd(*torch.randn(2, 40, 8, generator=generator).double().unbind()) for _ in range(300)]
+    assert abs(np.mean(estimates)) < 4 * np.std(estimates) / 300**0.5
+    assert 0.3 < np.mean(np.array(estimates) < 0) < 0.7
     assert (subset_size(50_000, 10_000), subset_size(1437, 1000), subset_size(90, 31)) == (1000, 500, 15)
 
 
@@ -105,8 +105,8 @@ def test_manifold_equals_the_definitions(k: int, wide: int) -> None:
     _, density, coverage = brute(real, fake, wide)
     assert min(precision, recall, density, coverage) > 0.1 and max(precision, recall, coverage) < 1
     for chunk in (1, 13, 1000):
-        found = manifold(torch.tensor(real), torch.tensor(fake), k, wide, chunk)
-        assert found == pytest.approx((precision, recall, density, coverage))
+        balls = manifold(torch.tensor(real), torch.tensor(fake), k, wide, chunk)
+        assert balls == pytest.approx((precision, recall, density, coverage))
 
 
 def test_precision_and_recall_equal_torch_fidelity() -> None:
@@ -116,9 +116,9 @@ def test_precision_and_recall_equal_torch_fidelity() -> None:
     real, fake = torch.randn(400, 12, generator=generator), 0.8 * torch.randn(300, 12, generator=generator)
     options = {"prc_neighborhood": 3, "prc_batch_size": 1000, "save_cpu_ram": False, "verbose": False}
     expected = prc_features_to_metric(fake.double(), real.double(), **options)
-    found = manifold(real, fake)
-    assert 0.1 < found.recall < found.precision < 1
-    assert (found.precision, found.recall) == pytest.approx((expected["precision"], expected["recall"]))
+    balls = manifold(real, fake)
+    assert 0.1 < balls.recall < balls.precision < 1
+    assert (balls.precision, balls.recall) == pytest.approx((expected["precision"], expected["recall"]))
 
 
 def test_manifold_of_extremes() -> None:

@@ -63,15 +63,15 @@ def test_stacked_heads_equal_heads_alone(digits: tuple[Tensor, ...], optimizer: 
     options = {"epochs": 6, "weight_decay": 1e-3, "optimizer": optimizer}
     seeds, rates, both = [0, 7], [0.01, 0.1], table_of(torch.cat(cells, 2), labels, [64, 64, 30])
     stacked = fit(linear(lr=rates, **options), [both, both], seeds, **ALL)
-    found = stacked.probabilities(torch.cat(queries, 2).expand(2, -1, -1))  # (S, C, H, n, K)
-    assert found.shape == (2, 3, 2, 597, 10)
+    p = stacked.probabilities(torch.cat(queries, 2).expand(2, -1, -1))  # (S, C, H, n, K)
+    assert p.shape == (2, 3, 2, 597, 10)
     for s, seed in enumerate(seeds):
         for c, (cell, query) in enumerate(zip(cells, queries, strict=True)):
             for h, lr in enumerate(rates):
                 alone = fit(linear(lr=[lr], **options), [table_of(cell, labels)], [seed], **ALL)
                 expected = alone.probabilities(query)[0, 0, 0]
-                torch.testing.assert_close(found[s, c, h], expected, rtol=2e-3, atol=2e-4)
-    assert not torch.allclose(found[0], found[1], atol=1e-3)  # another seed sees other batches
+                torch.testing.assert_close(p[s, c, h], expected, rtol=2e-3, atol=2e-4)
+    assert not torch.allclose(p[0], p[1], atol=1e-3)  # another seed sees other batches
 
 
 def test_a_step_is_pytorchs(digits: tuple[Tensor, ...]) -> None:
@@ -133,8 +133,8 @@ def test_linear_head_equals_logistic_regression(digits: tuple[Tensor, ...], dtyp
     assert expected > 0.9
     for optimizer, lr in (("adam", 0.01), ("sgd", 0.1), ("lars", 20.0)):
         settings = linear(optimizer=optimizer, lr=[lr])
-        found = accuracy(settings, one(train.to(dtype), labels), one(test.to(dtype), truth))
-        assert found[0] == pytest.approx(expected, abs=0.025), optimizer
+        accuracies = accuracy(settings, one(train.to(dtype), labels), one(test.to(dtype), truth))
+        assert accuracies[0] == pytest.approx(expected, abs=0.025), optimizer
 
 
 def test_logistic_equals_scikit_learn(digits: tuple[Tensor, ...]) -> None:
@@ -143,8 +143,8 @@ def test_logistic_equals_scikit_learn(digits: tuple[Tensor, ...]) -> None:
     mean, std = statistics(one(train, labels), CPU)
     strengths = [1e-1, 1e-3, 1e-2]
     settings = Logistic(kind="logistic", strength=strengths, iterations=500)
-    found = fit(settings, [one(train, labels)], [0], **ALL)
-    p = found.probabilities(test[None])[0, 0]  # (H, n, K)
+    predictor = fit(settings, [one(train, labels)], [0], **ALL)
+    p = predictor.probabilities(test[None])[0, 0]  # (H, n, K)
     for i, strength in enumerate(strengths):
         reference = LogisticRegression(C=1 / (strength * len(train)), max_iter=5000, tol=1e-8)
         reference.fit((train - mean) / std, labels)
@@ -160,15 +160,15 @@ def test_ridge_equals_scikit_learn_at_every_strength(digits: tuple[Tensor, ...])
     strengths = [1e-3, 1e-1, 10.0]
     table = table_of(both[None], labels, [64, 30])
     mean, std = statistics(table, CPU)
-    (found,) = fit(Ridge(kind="ridge", strength=strengths), [table], [0], **ALL).members
-    p = found.probabilities(query[None])[0]  # (C, H, n, K)
+    (ridge,) = fit(Ridge(kind="ridge", strength=strengths), [table], [0], **ALL).members
+    p = ridge.probabilities(query[None])[0]  # (C, H, n, K)
     for c, columns in enumerate((slice(0, 64), slice(64, 94))):
         x, z = ((rows - mean)[:, columns] / std[columns] for rows in (both, query))
         for h, strength in enumerate(strengths):
             reference = RidgeClassifier(alpha=strength * len(train)).fit(x, labels)
             assert (p[c, h].argmax(1).numpy() == reference.predict(z)).mean() > 0.995
             torch.testing.assert_close(
-                2 * found.weights[c][h].T, torch.from_numpy(reference.coef_).float(), rtol=1e-2, atol=2e-3
+                2 * ridge.weights[c][h].T, torch.from_numpy(reference.coef_).float(), rtol=1e-2, atol=2e-3
             )
 
 
@@ -184,10 +184,10 @@ def test_standardise_merges_copies_and_leaves_constant_features_finite() -> None
 def test_copies_are_judged_as_one_or_each(digits: tuple[Tensor, ...]) -> None:
     train, labels, test, truth = digits
     queries = table_of(noisy(test, 6, 1), truth)
-    found = fit(linear(), [one(train, labels)], [0], **ALL)
-    as_one, each = (score(found, [queries], 10, average, CPU) for average in (True, False))
+    predictor = fit(linear(), [one(train, labels)], [0], **ALL)
+    as_one, each = (score(predictor, [queries], 10, average, CPU) for average in (True, False))
     assert as_one.accuracy.shape == (1, 1, 1, 1) and each.accuracy.shape == (1, 6, 1, 1)
-    mean = torch.stack([found.probabilities(x[None])[0, 0, 0] for x in noisy(test, 6, 1)]).mean(0)
+    mean = torch.stack([predictor.probabilities(x[None])[0, 0, 0] for x in noisy(test, 6, 1)]).mean(0)
     assert as_one.accuracy.item() == (mean.argmax(1) == truth).double().mean().item()
     assert as_one.accuracy.item() > each.accuracy.mean().item()
     assert each.confusion.sum().item() == 6 * len(truth)
@@ -202,7 +202,7 @@ def test_copies_are_judged_as_one_or_each(digits: tuple[Tensor, ...]) -> None:
 def test_knn_equals_scikit_learn_where_votes_do_not_tie(digits: tuple[Tensor, ...], metric: str) -> None:
     train, labels, test, _ = digits
     settings = KNN(kind="knn", k=[1, 5, 20], metric=metric)
-    found = fit(settings, [one(train, labels)], [0], **ALL).probabilities(test[None])[0, 0]
+    shares = fit(settings, [one(train, labels)], [0], **ALL).probabilities(test[None])[0, 0]
     weighted = fit(settings.model_copy(update={"weighted": True}), [one(train, labels)], [0], **ALL)
     for h, k in enumerate(settings.k):
         reference = KNeighborsClassifier(n_neighbors=k, metric=metric).fit(train, labels)
@@ -210,7 +210,7 @@ def test_knn_equals_scikit_learn_where_votes_do_not_tie(digits: tuple[Tensor, ..
         clear = votes[:, 0] > votes[:, 1]
         expected = torch.from_numpy(reference.predict(test))
         assert clear.float().mean() > 0.95
-        assert torch.equal(found[h].argmax(1)[clear], expected[clear])
+        assert torch.equal(shares[h].argmax(1)[clear], expected[clear])
 
     def weights(distance: Any) -> Any:
         similarity = torch.from_numpy(1 - distance if metric == "cosine" else -(distance**2))
@@ -226,13 +226,13 @@ def test_knn_ties_go_to_the_nearer_neighbour_and_copies_are_averaged() -> None:
     train = 7 * torch.stack([angles.cos(), angles.sin()], dim=1)
     query, limits = torch.tensor([[0.01, 0.0]]), {"classes": 3, "memory": 2**20, "device": CPU}
     for labels, expected in (([2, 1, 1, 2, 0], 2), ([1, 2, 2, 1, 0], 1), ([0, 1, 1, 2, 0], 1)):
-        found = fit(
+        predictor = fit(
             KNN(kind="knn", k=[4]), [one(train, torch.tensor(labels))], [0], classes=3, memory=2**20, device=CPU
         )
-        assert found.probabilities(query[None])[0, 0, 0].argmax(1).tolist() == [expected]
+        assert predictor.probabilities(query[None])[0, 0, 0].argmax(1).tolist() == [expected]
     shifted = table_of(torch.stack([train + 100, train - 100]), torch.tensor([2, 1, 1, 2, 0]))
-    found = fit(KNN(kind="knn", k=[4]), [shifted], [0], **limits)
-    assert found.probabilities(query[None])[0, 0, 0].argmax(1).tolist() == [2]
+    predictor = fit(KNN(kind="knn", k=[4]), [shifted], [0], **limits)
+    assert predictor.probabilities(query[None])[0, 0, 0].argmax(1).tolist() == [2]
     with pytest.raises(UserError, match="6 nearest neighbours need at least 6 labelled images, here are 5"):
         fit(
             KNN(kind="knn", k=[1, 6]),

@@ -46,8 +46,8 @@ def measured(folder: Path, *more: str, images: str = "a.npz", against: str = "b.
     return json.loads(out.read_text())
 
 
-def values(found: dict) -> dict[str, float]:
-    return {row["evaluator"]: row["value"] for row in found["figures"]}
+def values(report: dict) -> dict[str, float]:
+    return {row["evaluator"]: row["value"] for row in report["figures"]}
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ def whole(folder: Path) -> dict[str, float]:
     ids=lambda more: " ".join(more),
 )
 def test_batches_and_processes_change_no_figure(folder: Path, whole: dict[str, float], more: list[str]) -> None:
-    found = values(measured(folder, *more))
-    assert found.keys() == whole.keys() == {f"{figure}130_classifier" for figure in ALL}
-    assert_allclose(list(found.values()), list(whole.values()), rtol=1e-5)
+    figures = values(measured(folder, *more))
+    assert figures.keys() == whole.keys() == {f"{figure}130_classifier" for figure in ALL}
+    assert_allclose(list(figures.values()), list(whole.values()), rtol=1e-5)
 
 
 def test_all_forms_of_the_images_and_of_the_reference(folder: Path, whole: dict[str, float]) -> None:
@@ -74,9 +74,9 @@ def test_all_forms_of_the_images_and_of_the_reference(folder: Path, whole: dict[
         assert values(measured(folder, "--channels", "1", images=form)) == pytest.approx(whole, rel=1e-9)
     classifier = ["--extractor", "classifier", f"weights={folder / 'classifier.safetensors'}"]
     main(["measure", str(folder / "b.npz"), "--save", str(folder / "kept.npz"), *classifier])
-    found = measured(folder, against="kept.npz")
-    assert values(found) == pytest.approx(whole, rel=1e-9)
-    reference = found["receipt"]["reference"]
+    report = measured(folder, against="kept.npz")
+    assert values(report) == pytest.approx(whole, rel=1e-9)
+    reference = report["receipt"]["reference"]
     assert reference["images"] == 100 and reference["source"]["origin"].endswith("b.npz")
 
 
@@ -139,8 +139,8 @@ def test_equal_to_pytorch_fids_command_line(
         np.savez(tmp_path / f"{name}.npz", arr_0=images.read(start, start + n))
         to_png(open_images(tmp_path / f"{name}.npz"), tmp_path / name)
     whole = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
-    known = whole.state_dict() | weights.read(file, "weights")
-    monkeypatch.setattr(fid, "load_state_dict_from_url", lambda *_, **__: known)
+    tensors = whole.state_dict() | weights.read(file, "weights")
+    monkeypatch.setattr(fid, "load_state_dict_from_url", lambda *_, **__: tensors)
     command = ["pytorch-fid", str(tmp_path / "a"), str(tmp_path / "b"), "--dims", "64", "--num-workers", "0"]
     monkeypatch.setattr(sys, "argv", command)
     with warnings.catch_warnings():
@@ -150,6 +150,6 @@ def test_equal_to_pytorch_fids_command_line(
     extractor = ["--extractor", "inception", "dims=64", f"weights={file}", "--figures", f"fd{n}"]
     out = tmp_path / "out.json"
     main(["measure", str(tmp_path / "a.npz"), "--against", str(tmp_path / "b.npz"), *extractor, "--json", str(out)])
-    (found,) = json.loads(out.read_text())["figures"]
-    assert found["evaluator"] == f"fd{n}_inception_64"
-    assert found["value"] == pytest.approx(expected, rel=1e-3)
+    (figure,) = json.loads(out.read_text())["figures"]
+    assert figure["evaluator"] == f"fd{n}_inception_64"
+    assert figure["value"] == pytest.approx(expected, rel=1e-3)

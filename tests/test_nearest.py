@@ -1,4 +1,4 @@
-"""Facts about nearest training images: that none nearer is missed, and that copies are found."""
+"""Nearest training images: none nearer is missed, and copies are recognised."""
 
 import json
 import subprocess
@@ -94,8 +94,8 @@ def test_a_copy_has_ratio_zero_even_of_an_image_that_is_there_twice() -> None:
     distances = torch.tensor([[0.0, 0.0], [0.0, 5.0], [1.0, 4.0], [3.0, 4.0], [2.0, 2.0]], dtype=torch.float64)
     assert ratios(distances).tolist() == [0, 0, 0.25, 0.75, 1]
     real = pixels(10, 4, 4, 1)
-    found, _ = nearest(torch.from_numpy(real[:1]), [real, real], 2)
-    assert found.tolist() == [[0, 0]] and ratios(found).tolist() == [0]
+    of_copy, _ = nearest(torch.from_numpy(real[:1]), [real, real], 2)
+    assert of_copy.tolist() == [[0, 0]] and ratios(of_copy).tolist() == [0]
 
 
 def test_planted_copies_of_digits_count_as_memorised_and_unseen_digits_do_not() -> None:
@@ -129,7 +129,7 @@ def call(folder: Path, inputs: dict[str, Path], **config: object) -> subprocess.
 
 
 def test_script_finds_the_planted_copies_among_samples(tmp_path: Path) -> None:
-    """Of 50 samples 40 are asked for, the first 10 of which are copies of images of train and select."""
+    """Of 50 samples 40 are requested, the first 10 of which are copies of images of train and select."""
     path = store(tmp_path / "images.h5")
     digits, _ = load()
     drawn = np.concatenate([digits[195:205], digits[1000:1040]])

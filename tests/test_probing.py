@@ -44,7 +44,7 @@ def test_the_whole_table_twice_is_the_same_and_levels_can_be_spread(
     other = first.choice["runner_up"]
     assert (other["tap"], other["level"]) != (first.choice["tap"], first.choice["level"])
     assert other["accuracy"] <= first.choice["accuracy"] == cell["accuracy"]
-    tested = {name: found["rows"][0] for name, found in first.test.items()}
+    tested = {name: report["rows"][0] for name, report in first.test.items()}
     assert all(row["split"] == "test" and row["selection"] == "select" for row in tested.values())
     assert tested["linear"]["value"] > 0.6 and tested["knn"]["value"] > 0.6  # even untrained; chance: 0.1
     assert tested["linear"]["setting"] == f"lr={cell['lr']:g}"
@@ -57,26 +57,26 @@ def test_shuffled_test_labels_change_no_choice(tmp_path: Path, digits_store: Pat
     honest = chain(tmp_path / "a", digits_store, untrained, experiment())
     blind = chain(tmp_path / "b", shuffled, untrained, experiment())
     assert (blind.choice, blind.rows) == (honest.choice, honest.rows)
-    assert [found["rows"][0]["setting"] for found in blind.test.values()] == [
-        found["rows"][0]["setting"] for found in honest.test.values()
+    assert [report["rows"][0]["setting"] for report in blind.test.values()] == [
+        report["rows"][0]["setting"] for report in honest.test.values()
     ]
     assert blind.test["linear"]["rows"][0]["value"] < 0.25 < honest.test["linear"]["rows"][0]["value"]
 
 
 def test_a_selection_as_published_says_so(tmp_path: Path, digits_store: Path, untrained: Path) -> None:
-    asked = experiment(selection="published")
-    found = chain(tmp_path / "a", digits_store, untrained, asked)
-    assert found.choice["selection"] == "published"
-    assert {(row["split"], row["selection"]) for row in found.rows} == {("published", "published")}
-    assert {row["selection"] for each in found.test.values() for row in each["rows"]} == {"published"}
+    published = experiment(selection="published")
+    run = chain(tmp_path / "a", digits_store, untrained, published)
+    assert run.choice["selection"] == "published"
+    assert {(row["split"], row["selection"]) for row in run.rows} == {("published", "published")}
+    assert {row["selection"] for each in run.test.values() for row in each["rows"]} == {"published"}
     shuffled = write_digits(tmp_path / "images.h5", shuffled=True)
     stores = {"store.0": tmp_path / "a/features/0"}
-    assert select(tmp_path / "b", shuffled, stores, asked)["choice"]["accuracy"] < 0.3  # it is test that chooses
+    assert select(tmp_path / "b", shuffled, stores, published)["choice"]["accuracy"] < 0.3  # it is test that chooses
 
 
 def test_augmented_copies_joined_cells_tokens_and_labels(tmp_path: Path, digits_store: Path) -> None:
     conditional = write_model(tmp_path / "ema.safetensors", classes=10)
-    asked: dict[str, Any] = {
+    probe: dict[str, Any] = {
         "augmented": 3,
         "crop": {"pad": 1, "flip": False},
         "pooling": "mean_std",
@@ -93,10 +93,10 @@ def test_augmented_copies_joined_cells_tokens_and_labels(tmp_path: Path, digits_
             "tokens": {"kind": "ridge", "tokens": True, "strength": [0.1, 1.0]},
         },
     }
-    found = chain(tmp_path / "run", digits_store, conditional, experiment(**asked))
-    assert list(found.grid.columns[:3]) == ["tap", "level", "strength"] and found.choice["scorer"] == "ridge"
+    run = chain(tmp_path / "run", digits_store, conditional, experiment(**probe))
+    assert list(run.grid.columns[:3]) == ["tap", "level", "strength"] and run.choice["scorer"] == "ridge"
     store = tmp_path / "run/features"
-    level, tap = found.choice["level"], found.choice["tap"]
+    level, tap = run.choice["level"], run.choice["tap"]
     assert array(store / "0", "0.1", "train", "augmented", "mid").shape == (3, 400, 2 * 16)
     assert not (store / "0/0.1.zarr/train/identity").exists()  # nothing compares with it
     assert array(store / "chosen", level, "test", "identity", tap).shape[0] == 2 * 2  # seeds, copies
@@ -104,21 +104,21 @@ def test_augmented_copies_joined_cells_tokens_and_labels(tmp_path: Path, digits_
     assert not (store / f"chosen/{level}.zarr/test/augmented").exists()
     side = 4 if tap in ("mid", "out_1") else 8
     assert array(store / "chosen", level, "train", "identity", f"{tap}.tokens").shape[2] == 16 * side * side
-    assert {row["evaluator"] for row in found.rows} == {"linear", "ridge", "levels"}
-    tested = {name: each["rows"][0] for name, each in found.test.items()}
+    assert {row["evaluator"] for row in run.rows} == {"linear", "ridge", "levels"}
+    tested = {name: each["rows"][0] for name, each in run.test.items()}
     assert tested["linear"]["seeds"] == 4  # two seeds, each copy alone
     assert all(row["value"] > 0.4 and row["views"] == 3 and row["pooling"] == "mean_std" for row in tested.values())
     other = chain(
-        tmp_path / "labelled", digits_store, conditional, experiment(conditional=True, **asked | {"label": 4})
+        tmp_path / "labelled", digits_store, conditional, experiment(conditional=True, **probe | {"label": 4})
     )
     assert other.test["ridge"]["rows"][0]["label"] == "4"
-    assert not other.grid["nll"].equals(found.grid["nll"])
+    assert not other.grid["nll"].equals(run.grid["nll"])
 
 
 def test_a_search_keeps_the_best_levels(tmp_path: Path, digits_store: Path, untrained: Path) -> None:
-    asked = experiment(levels=[], search={"low": 0.02, "high": 20.0, "coarse": 3, "rounds": 1, "keep": 2})
-    found = chain(tmp_path, digits_store, untrained, asked)
-    kept = sorted(set(found.grid["level"]))
+    searching = experiment(levels=[], search={"low": 0.02, "high": 20.0, "coarse": 3, "rounds": 1, "keep": 2})
+    run = chain(tmp_path, digits_store, untrained, searching)
+    kept = sorted(set(run.grid["level"]))
     log = said(tmp_path, "features")
     tried = {
         line.split(":")[0]: float(line.split(": ")[1].split("%")[0]) for line in log.splitlines() if "ridge" in line
@@ -133,9 +133,9 @@ def test_a_search_keeps_the_best_levels(tmp_path: Path, digits_store: Path, untr
 
 def test_search_closes_in_on_the_best_level() -> None:
     plan = SearchPlan(low=1e-3, high=1e3, coarse=5, rounds=4, keep=1)
-    found = search(plan, lambda ratio: ratio, lambda ratio: -abs(np.log(ratio / 0.2)))
-    assert len(found) <= 13 and best(found, 1)[0] == pytest.approx(0.2, rel=0.3)
-    assert best(found, 3) == sorted(best(found, 3))
+    scores = search(plan, lambda ratio: ratio, lambda ratio: -abs(np.log(ratio / 0.2)))
+    assert len(scores) <= 13 and best(scores, 1)[0] == pytest.approx(0.2, rel=0.3)
+    assert best(scores, 3) == sorted(best(scores, 3))
     snapped = search(plan, lambda ratio: 1.0, lambda ratio: 0.0)
     assert snapped == {1.0: 0.0}
 

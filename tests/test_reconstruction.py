@@ -1,4 +1,4 @@
-"""What is told of an autoencoder's reconstructions: SSIM by another implementation, distances of what is the same."""
+"""Reconstructions: SSIM against another implementation, and no distance between equal images."""
 
 import statistics
 
@@ -36,24 +36,24 @@ def reference_ssim(a: np.ndarray, b: np.ndarray) -> float:
     window = np.exp(-(place[:, None] ** 2 + place[None] ** 2) / (2 * 1.5**2))
     window /= window.sum()
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    found = []
+    local = []
     mean_a, mean_b = (correlate(x, window)[5:-5, 5:-5] for x in (a, b))
     for row, column in np.ndindex(mean_a.shape):
         da, db = (x[row : row + 11, column : column + 11] - m[row, column] for x, m in ((a, mean_a), (b, mean_b)))
         ma, mb = mean_a[row, column], mean_b[row, column]
         va, vb, cov = (window * da**2).sum(), (window * db**2).sum(), (window * da * db).sum()
-        found.append((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
-    return float(np.mean(found))
+        local.append((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
+    return float(np.mean(local))
 
 
 def test_ssim_is_that_of_another_implementation() -> None:
     """Of grey levels from 0 to 255, as in the paper."""
     a, b = images(2, size=20, seed=0), images(2, size=20, seed=1)
     b[1] = np.clip(a[1] + 40.0, 0, 255)  # alike but for the light
-    found = ssim(to_float(torch.from_numpy(a)), to_float(torch.from_numpy(b)))
+    ours = ssim(to_float(torch.from_numpy(a)), to_float(torch.from_numpy(b)))
     pairs = zip(a.astype(float), b.astype(float), strict=True)
     expected = [np.mean([reference_ssim(x[..., c], y[..., c]) for c in range(3)]) for x, y in pairs]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
     assert expected[0] < 0.3 and 0.7 < expected[1] < 0.99
 
 
@@ -98,16 +98,16 @@ def measured(pixels: np.ndarray, share: float = 1.0, batch: int = 4, **more: obj
     n, size, _, channels = pixels.shape
     codec = Codec(Same(share), **{"size": size, "channels": channels, **more}, image=(channels, size, size))
     made = {"ours": extractor("classifier"), "theirs": extractor("inception_2048")}
-    found = Reconstruction(codec, similarities(codec.size, None)[0], made, n, CPU, batch=3)
+    reconstruction = Reconstruction(codec, similarities(codec.size, None)[0], made, n, CPU, batch=3)
     whole = ImageSet("pixels", n, pixels.shape[1:], lambda start, stop: pixels[start:stop], dict)
-    return found, torch.cat([torch.stack(pair) for pair in reconstruct(whole, found, batch)], dim=1)
+    return reconstruction, torch.cat([torch.stack(pair) for pair in reconstruct(whole, reconstruction, batch)], dim=1)
 
 
 @pytest.mark.parametrize("n", [3, 10])
 def test_what_comes_back_whole_is_at_no_distance(n: int) -> None:
     """Also where covariances have no full rank; the mean of the posterior is decoded, whatever its width."""
-    found, pairs = measured(images(n))
-    rows = {row["evaluator"]: row for row in found.rows()}
+    reconstruction, pairs = measured(images(n))
+    rows = {row["evaluator"]: row for row in reconstruction.rows()}
     assert list(rows) == ["psnr", "ssim", f"rfd{n}_classifier", f"rfid{n}_inception_2048"]
     assert rows[f"rfd{n}_classifier"]["value"] == pytest.approx(0, abs=1e-9)
     assert rows["ssim"]["value"] == pytest.approx(1) and rows["psnr"]["value"] > 90
@@ -118,24 +118,24 @@ def test_what_comes_back_whole_is_at_no_distance(n: int) -> None:
 
 def test_figures_are_those_of_the_whole_and_no_batch_changes_them() -> None:
     pixels = images(10)
-    found = [measured(pixels, share=0.5, batch=batch)[0].rows() for batch in (1, 4, 10)]
+    tables = [measured(pixels, share=0.5, batch=batch)[0].rows() for batch in (1, 4, 10)]
     x = to_float(torch.from_numpy(pixels))
     expected = {"psnr": psnr(x / 2, x).tolist(), "ssim": ssim(x / 2, x).tolist()}
-    for rows in found:
+    for rows in tables:
         by_name = {row["evaluator"]: row for row in rows}
         for name, values in expected.items():
             assert by_name[name]["value"] == pytest.approx(statistics.mean(values))
             assert by_name[name]["spread"] == pytest.approx(statistics.stdev(values))
-        assert by_name["rfd10_classifier"]["value"] == pytest.approx(found[0][2]["value"], rel=1e-9)
+        assert by_name["rfd10_classifier"]["value"] == pytest.approx(tables[0][2]["value"], rel=1e-9)
     features = [extractor("").apply(it).pooled.double().numpy() for it in (torch.from_numpy(pixels), to_uint8(x / 2))]
     mean = np.square(features[0].mean(0) - features[1].mean(0)).sum()
-    assert found[0][2]["value"] > 0.99 * mean > 0
+    assert tables[0][2]["value"] > 0.99 * mean > 0
 
 
 def test_the_distance_is_at_the_datasets_size() -> None:
     """Repeated pixels come back as they were; similarities are at the autoencoder's size."""
-    found, pairs = measured(images(6, size=8), size=16, resize="repeat")
-    rows = {row["evaluator"]: row for row in found.rows()}
+    reconstruction, pairs = measured(images(6, size=8), size=16, resize="repeat")
+    rows = {row["evaluator"]: row for row in reconstruction.rows()}
     assert pairs.shape == (2, 6, 16, 16, 3) and "ssim" in rows
     assert rows["rfd6_classifier"]["value"] == pytest.approx(0, abs=1e-9)
 

@@ -41,18 +41,18 @@ def npz(tmp_path: Path) -> Path:
 def test_what_is_kept_comes_back_and_is_what_pytorch_fid_reads(npz: Path, tmp_path: Path) -> None:
     from pytorch_fid.fid_score import compute_statistics_of_path
 
-    found = compute_reference(open_images(npz), TOY, **OPTIONS)
-    write(tmp_path / "reference.npz", found)
+    computed = compute_reference(open_images(npz), TOY, **OPTIONS)
+    write(tmp_path / "reference.npz", computed)
     again = read(tmp_path / "reference.npz", TOY)
     features = pictures().astype(np.float64).mean((1, 2))
     mu, sigma = compute_statistics_of_path(str(tmp_path / "reference.npz"), None, 1, 3, "cpu")
-    for reference in (found, again):
+    for reference in (computed, again):
         assert_allclose(reference.mu, features.mean(0), rtol=1e-6)
         assert_allclose(reference.sigma, np.cov(features, rowvar=False), rtol=1e-5)
         assert (reference.n, len(reference.features), reference.spatial[0].shape) == (60, 20, (12,))
         assert reference.about["extractor"] == TOY.identity and reference.about["subset"]["images"] == 20
     assert np.array_equal(mu, again.mu) and np.array_equal(sigma, again.sigma)
-    assert again.about == found.about and again.origin == found.origin
+    assert again.about == computed.about and again.origin == computed.origin
 
 
 def test_names_follow_content(npz: Path, tmp_path: Path) -> None:
@@ -72,16 +72,16 @@ def test_statistics_of_others_are_read(tmp_path: Path) -> None:
     ours = compute_reference(images_of(tmp_path), TOY, **OPTIONS)
     plain = {"mu": ours.mu, "sigma": ours.sigma}
     np.savez(tmp_path / "plain.npz", **plain)
-    found = import_reference(tmp_path / "plain.npz", TOY, **OPTIONS)
-    assert (found.n, found.spatial, found.features, found.origin) == (None, None, None, "plain.npz")
-    assert np.array_equal(found.sigma, ours.sigma) and len(found.about["sha256"]) == 64
+    imported = import_reference(tmp_path / "plain.npz", TOY, **OPTIONS)
+    assert (imported.n, imported.spatial, imported.features, imported.origin) == (None, None, None, "plain.npz")
+    assert np.array_equal(imported.sigma, ours.sigma) and len(imported.about["sha256"]) == 64
     adm = plain | dict(zip(("mu_s", "sigma_s"), ours.spatial, strict=True)) | {"arr_0": pictures()[:30]}
     np.savez(tmp_path / "adm.npz", **adm)
-    found = import_reference(tmp_path / "adm.npz", TOY, **OPTIONS)
-    assert found.features.shape == (20, 3) and np.array_equal(found.spatial[1], ours.spatial[1])
-    write(tmp_path / "kept.npz", found)
+    imported = import_reference(tmp_path / "adm.npz", TOY, **OPTIONS)
+    assert imported.features.shape == (20, 3) and np.array_equal(imported.spatial[1], ours.spatial[1])
+    write(tmp_path / "kept.npz", imported)
     again = read(tmp_path / "kept.npz", TOY)
-    assert again.origin == "adm.npz" and torch.equal(again.features, found.features)
+    assert again.origin == "adm.npz" and torch.equal(again.features, imported.features)
 
 
 def images_of(folder: Path):

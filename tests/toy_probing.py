@@ -32,7 +32,7 @@ EXPERIMENT = {"dataset": "digits", "network": UNET, "process": {"kind": "edm"}, 
 EXPERIMENT |= {"sample": {"samplers": {"heun": {"kind": "heun", "steps": 3}}}, "probe": PROBE}
 
 
-class Outcome(NamedTuple):
+class ProbingRun(NamedTuple):
     grid: pd.DataFrame
     choice: dict[str, Any]
     rows: list[dict[str, Any]]  # of every checkpoint on what it is chosen on
@@ -77,40 +77,40 @@ def call(script: str, config: dict[str, Any], inputs: dict[str, Any], outputs: d
     run(runpy.run_path(str(SCRIPTS / f"{script}.py"))["main"], argv)
 
 
-def features(folder: Path, pictures: Path, weights: Path, asked: Experiment) -> dict[str, Path]:
+def features(folder: Path, pictures: Path, weights: Path, settings: Experiment) -> dict[str, Path]:
     """The stores of a checkpoint's grid."""
-    found = {}
-    for part in range(parts(asked)):
-        found[f"store.{part}"] = folder / "features" / str(part)
+    stores = {}
+    for part in range(parts(settings)):
+        stores[f"store.{part}"] = folder / "features" / str(part)
         inputs = {"weights": weights, "data": pictures, "images": pictures}
-        outputs = {"store": found[f"store.{part}"], "receipt": folder / f"features.{part}.json"}
-        call("features", job_arguments.features(asked, part), inputs, outputs, folder)
-    return found
+        outputs = {"store": stores[f"store.{part}"], "receipt": folder / f"features.{part}.json"}
+        call("features", job_arguments.features(settings, part), inputs, outputs, folder)
+    return stores
 
 
-def select(folder: Path, pictures: Path, stores: dict[str, Path], asked: Experiment) -> dict[str, Any]:
+def select(folder: Path, pictures: Path, stores: dict[str, Path], settings: Experiment) -> dict[str, Any]:
     """The grid of a checkpoint."""
     row = {"experiment": "toy", "dataset": "digits", "kimg": 1}
     outputs = {name: folder / name for name in ("grid", "select", "receipt")}
-    call("grid", job_arguments.grid(asked, row), stores | {"images": pictures}, outputs, folder)
+    call("grid", job_arguments.grid(settings, row), stores | {"images": pictures}, outputs, folder)
     return json.loads(outputs["select"].read_text())
 
 
-def chain(folder: Path, pictures: Path, weights: Path, asked: Experiment) -> Outcome:
+def chain(folder: Path, pictures: Path, weights: Path, settings: Experiment) -> ProbingRun:
     """All jobs of probing."""
-    found = select(folder, pictures, features(folder, pictures, weights, asked), asked)
+    grid = select(folder, pictures, features(folder, pictures, weights, settings), settings)
     row = {"experiment": "toy", "dataset": "digits"}
     choice, store = folder / "choice.json", folder / "features/chosen/features.json"
     call("choice", {}, {"select.0": folder / "select"}, {"choice": choice, "receipt": folder / "r"}, folder)
     inputs = {"choice": choice, "data": pictures, "weights.0": weights}
-    call("chosen", job_arguments.chosen(asked), inputs, {"store": store, "receipt": folder / "r"}, folder)
+    call("chosen", job_arguments.chosen(settings), inputs, {"store": store, "receipt": folder / "r"}, folder)
     test = {}
-    for name in asked.probe.evaluators:
+    for name in settings.probe.evaluators:
         out = {"rows": folder / f"{name}.json", "receipt": folder / "r"}
         inputs = {"choice": choice, "store": store, "images": pictures}
-        call("evaluate", job_arguments.evaluate(asked, name, row), inputs, out, folder)
+        call("evaluate", job_arguments.evaluate(settings, name, row), inputs, out, folder)
         test[name] = json.loads(out["rows"].read_text())
-    return Outcome(pd.read_csv(folder / "grid"), json.loads(choice.read_text()), found["rows"], test)
+    return ProbingRun(pd.read_csv(folder / "grid"), json.loads(choice.read_text()), grid["rows"], test)
 
 
 @pytest.fixture(scope="session")
