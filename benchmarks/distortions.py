@@ -22,7 +22,7 @@ from diffprobe.data.imagesets import ImageSet, open_images
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.figures import compute_figures
-from diffprobe.evaluation.generation.reference_sources import compute_reference
+from diffprobe.evaluation.generation.reference import compute_reference
 from diffprobe.evaluation.generation.statistics import SubsetPlan
 from diffprobe.runtime.keyed import Key, normal
 

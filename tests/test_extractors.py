@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from diffprobe.config.extractors.inception import InceptionExtractor
 from diffprobe.evaluation.generation.extractors import FeatureExtractor, make
-from diffprobe.evaluation.generation.extractors.classifier import extractor_of
-from diffprobe.networks.classifier import SmallClassifier
+from diffprobe.networks.build import build
+from diffprobe.plan.arguments import parse_extractor
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
+from diffprobe.training import checkpoints
 
 State = dict[str, Tensor]
 BN_EPS = 1e-3
@@ -180,19 +181,13 @@ def test_offline_download_names_the_remedies(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.rglob("*.p*")), "a broken download is left behind"
 
 
-class Means(SmallClassifier):
-    """A classifier whose features are the channel means."""
-
-    def __init__(self) -> None:
-        super().__init__(3, 2)
-        self.dim, self.head = 3, nn.Linear(3, 2)
-
-    def features(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3))
-
-
-def test_classifier_gets_images_from_minus_one_to_one() -> None:
-    white_and_black = torch.stack([torch.full((4, 4, 3), 255), torch.zeros(4, 4, 3)]).to(torch.uint8)
-    extractor = extractor_of(Means(), "classifier", "hash", CPU)
-    assert (extractor.name, extractor.dim, extractor.weights) == ("classifier", 3, "hash")
-    assert torch.equal(extractor.apply(white_and_black).pooled, torch.tensor([[1.0] * 3, [-1.0] * 3]))
+def test_classifier_gets_images_from_minus_one_to_one(tmp_path: Path) -> None:
+    config, shape = {"kind": "classifier", "channels": 4}, {"image_channels": 3, "classes": 5}
+    network, weights = build(config, **shape).eval(), tmp_path / "ema.safetensors"
+    checkpoints.write(weights, {"ema": network.state_dict()}, {"network": config, "shape": shape})
+    extractor = make(parse_extractor({"kind": "classifier"}), weights, CPU)
+    assert (extractor.name, extractor.dim, extractor.classes) == ("classifier", 16, 5)
+    assert extractor.weights == sha256(weights)
+    features = network.features(images().permute(0, 3, 1, 2) / 127.5 - 1)
+    torch.testing.assert_close(extractor.apply(images()).pooled, features)
+    torch.testing.assert_close(extractor.apply(images()).logits, network.head(features))

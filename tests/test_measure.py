@@ -56,9 +56,7 @@ def whole(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    "more",
-    [["--batch", "1"], ["--batch", "7"], ["--batch", "64", "--processes", "2"]],
-    ids=lambda more: " ".join(more),
+    "more", [["--batch", "1"], ["--batch", "7"], ["--batch", "64", "--processes", "2"]], ids=lambda more: " ".join(more)
 )
 def test_batches_and_processes_change_no_figure(folder: Path, whole: dict[str, float], more: list[str]) -> None:
     figures = values(measured(folder, *more))

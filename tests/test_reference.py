@@ -11,8 +11,7 @@ from torch import Tensor
 
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation.extractors import FeatureExtractor, Features
-from diffprobe.evaluation.generation.reference import file_name, read, write
-from diffprobe.evaluation.generation.reference_sources import compute_reference, import_reference
+from diffprobe.evaluation.generation.reference import compute_reference, file_name, import_reference, read, write
 from diffprobe.runtime.errors import UserError
 
 CPU = torch.device("cpu")

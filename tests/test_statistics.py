@@ -42,7 +42,7 @@ def test_moments_do_not_depend_on_batches_or_merging(cuts: list[int], split: int
     edges = sorted({0, split, 90, *cuts})
     for start, stop in zip([0, *edges], edges, strict=False):
         (left if stop <= split else right).update(torch.from_numpy(rows[start:stop]))
-    left.merge(right)
+    left.merge(right.state())
     assert left.n == 90
     assert_allclose(left.mu, rows.mean(0), rtol=1e-10, atol=1e-12)
     assert_allclose(left.sigma, np.cov(rows, rowvar=False), rtol=1e-9, atol=1e-10)
@@ -124,7 +124,7 @@ def test_batches_and_processes_change_nothing(batch: int) -> None:
     whole = taken(N)
     same(taken(batch), whole)
     second, first = taken(batch, 100), taken(batch, 0, 100)
-    second.merge(first)  # in any order
+    second.merge(first.state())  # in any order
     same(second, whole)
 
 

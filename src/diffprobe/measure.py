@@ -35,22 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trusted", action="store_true", help="run the code in a torchscript file, which has your rights"
     )
     parser.add_argument(
-        "--figures",
-        nargs="+",
-        default="all",
-        help=f"of {', '.join(FIGURES)}; fid50k insists on that number",
+        "--figures", nargs="+", default="all", help=f"of {', '.join(FIGURES)}; fid50k insists on that number"
     )
     parser.add_argument("--size", type=int, help="height and width to resize all images to (by ADM's centre crop)")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as they are)")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, help="of image stores (default: all)")
     parser.add_argument("--subset", type=int, default=Metrics().subset, help="images that are compared one by one")
     parser.add_argument("--batch", type=int, default=Metrics().batch, help="images per pass; changes no figure")
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=1,
-        help="share the pass, each with its own GPU if possible",
-    )
+    parser.add_argument("--processes", type=int, default=1, help="share the pass, each with its own GPU if possible")
     parser.add_argument(
         "--save", type=Path, metavar="NPZ", help="keep the images' statistics, as pytorch-fid reads them"
     )

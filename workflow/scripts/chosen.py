@@ -12,8 +12,7 @@ from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
 from diffprobe.evaluation.representation.inputs import open_inputs
-from diffprobe.evaluation.representation.selection import Cell, array_names, selected_cells
-from diffprobe.plan.arguments import CellSelection, FeatureSettings
+from diffprobe.plan.arguments import Cell, CellSelection, FeatureSettings
 from diffprobe.runtime.files import clear_partials, digest, read_json, sha256
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version
@@ -60,8 +59,7 @@ def specs_by_level(
     """The arrays of each level that the evaluators need: array to (tap, pooling), by the level's name."""
     specs: dict[str, dict[str, tuple[str, str]]] = {}
     for selection in selections:
-        cells = selected_cells(selection, chosen)
-        for (level, tap), (_, name) in zip(cells, array_names(cells, selection), strict=True):
+        for (level, tap), (_, name) in zip(selection.cells(chosen), selection.arrays(chosen), strict=True):
             specs.setdefault(level, {})[name] = (tap, "tokens" if selection.tokens else pooling)
     return specs
 

@@ -6,8 +6,7 @@ features); images. Output: rows.
 
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
-from diffprobe.evaluation.representation.grid import ProbeData, evaluate, only_setting, refuse_missing_classes
-from diffprobe.evaluation.representation.selection import array_names, selected_cells
+from diffprobe.evaluation.representation.grid import ProbeData, evaluate, refuse_missing_classes
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import EvaluatorArgument
 from diffprobe.runtime.files import read_json, write_json
@@ -20,12 +19,12 @@ def main(job: Job) -> None:
     labels = {split: images.labels(job.input("images"), split) for split in SPLITS}
     names = images.describe(job.input("images"))["classes"]
     refuse_missing_classes(labels, names)
-    cells = array_names(selected_cells(evaluator.cells, (choice["level"], choice["tap"])), evaluator.cells)
+    cells = evaluator.selection.arrays((choice["level"], choice["tap"]))
     folders = {level: store for level, _ in cells}
     features = StoredFeatures(folders, labels, bool(config["augmented"]), fresh=config["draws"])
     data = ProbeData(features, len(names), config["memory"], job.device)
     job.progress.start(2, "fits")
-    setting = choice["setting"] if config["name"] == choice["scorer"] else only_setting(evaluator.settings)
+    setting = choice["setting"] if config["name"] == choice["scorer"] else evaluator.settings.only_setting
     if setting is None:  # the best on the split on which the layer was chosen
         setting = evaluate(data, evaluator.settings, cells, seeds, config["fit"], config["read"]).setting
     job.progress.update(1)

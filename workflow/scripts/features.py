@@ -76,11 +76,7 @@ def main(job: Job) -> None:
 
 
 def search_levels(
-    job: Job,
-    plan: SearchPlan,
-    folder: Path,
-    write: Callable[[Level], None],
-    level_of: Callable[[float], Level],
+    job: Job, plan: SearchPlan, folder: Path, write: Callable[[Level], None], level_of: Callable[[float], Level]
 ) -> list[float]:
     """The best levels of a search, each scored by its best tap; every level tried goes into the log."""
     config, store = job.config, job.input("images")

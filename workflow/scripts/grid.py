@@ -17,7 +17,6 @@ from diffprobe.evaluation.representation.grid import (
     refuse_missing_classes,
     score_level,
 )
-from diffprobe.evaluation.representation.selection import selected_cells
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import EvaluatorArgument
 from diffprobe.runtime.files import atomic, read_json, write_json
@@ -68,9 +67,9 @@ def evaluate_choice(job: Job, data: ProbeData, choice: Row, evaluators: dict[str
     common |= {"tap": choice["tap"], "sigma": choice["sigma"]}
     rows: list[Row] = []
     for name, evaluator in evaluators.items():
-        if evaluator.cells.tokens:
+        if evaluator.selection.tokens:
             continue
-        cells = selected_cells(evaluator.cells, (choice["level"], choice["tap"]))
+        cells = evaluator.selection.cells((choice["level"], choice["tap"]))
         # All seeds share the features here, so without a seed of its own an evaluator would give one score repeatedly.
         seeds = config["seeds"] if evaluator.settings.seeded else config["seeds"][:1]
         setting = choice["setting"] if name == config["scorer"] else None

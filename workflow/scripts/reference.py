@@ -10,8 +10,14 @@ from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.autosave import Autosave
 from diffprobe.evaluation.generation.extractors import FeatureExtractor
-from diffprobe.evaluation.generation.reference import Reference, file_name, read, write
-from diffprobe.evaluation.generation.reference_sources import compute_reference, import_reference
+from diffprobe.evaluation.generation.reference import (
+    Reference,
+    compute_reference,
+    file_name,
+    import_reference,
+    read,
+    write,
+)
 from diffprobe.plan.arguments import parse_extractor
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.locks import exclusive

@@ -10,7 +10,10 @@ from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.models import Metrics
+from diffprobe.config.names import level_name
 from diffprobe.config.probing import Crop
+
+Cell = tuple[str, str]  # of the grid: a level and a tap, by name
 
 
 class Argument(BaseModel):
@@ -62,13 +65,26 @@ class CellSelection(Argument):
     combine: list[JoinedCell]
     tokens: bool
 
+    def cells(self, chosen: Cell) -> list[Cell]:
+        """The chosen cell and those joined to it, each once."""
+        level, tap = chosen
+        joined = [
+            (level if cell.sigma is None else level_name(cell.sigma), tap if cell.tap is None else cell.tap)
+            for cell in self.combine
+        ]
+        return list(dict.fromkeys([chosen, *joined]))
+
+    def arrays(self, chosen: Cell) -> list[Cell]:
+        """The same cells by the names of their arrays, which mark features of every position."""
+        return [(level, f"{tap}.tokens" if self.tokens else tap) for level, tap in self.cells(chosen)]
+
 
 @dataclass(frozen=True)
 class EvaluatorArgument:
     """An evaluator with the noise levels that it joins resolved to sigma/alpha."""
 
     settings: Evaluator
-    cells: CellSelection
+    selection: CellSelection
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> Self:

@@ -29,7 +29,7 @@ class Autosave:
             return 0
         for name, empty in statistics.items():
             prefix = f"{name}/"
-            empty.restore({key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)})
+            empty.merge({key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)})
         return next(iter(statistics.values())).n
 
     def offer(self, statistics: Mapping[str, Statistics]) -> None:

@@ -1,5 +1,7 @@
 """The Inception score in one pass: its formula needs only two sums of the class probabilities per split."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -31,24 +33,18 @@ class InceptionScore:
         p, splits = log_p.exp(), torch.arange(len(self.counts), device=logits.device)
         # A product with a membership matrix: index_add would add in any order on a GPU and round differently each time.
         member = (splits[:, None] == split.to(logits.device)).double()  # (S, B)
-        self._add(member.sum(1).long(), member @ p, member @ (p * log_p).sum(1))
-
-    def merge(self, other: "InceptionScore") -> None:
-        self._add(other.counts, other.sums, other.negentropy)
-
-    def _add(self, counts: Tensor, sums: Tensor, negentropy: Tensor) -> None:
-        self.counts += counts.cpu()
-        self.sums += sums.cpu()
-        self.negentropy += negentropy.cpu()
+        negentropy = member @ (p * log_p).sum(1)
+        self.merge({"counts": member.sum(1).long(), "sums": member @ p, "negentropy": negentropy})
 
     def state(self) -> dict[str, Tensor]:
+        """As tensors on the CPU, for a file or another process."""
         return {"counts": self.counts, "sums": self.sums, "negentropy": self.negentropy}
 
-    @classmethod
-    def of(cls, state: dict[str, Tensor]) -> "InceptionScore":
-        scores = cls(*state["sums"].shape)
-        scores._add(state["counts"], state["sums"], state["negentropy"])
-        return scores
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Add the sums of others, by their state."""
+        self.counts += state["counts"].cpu()
+        self.sums += state["sums"].cpu()
+        self.negentropy += state["negentropy"].cpu()
 
     def score(self) -> tuple[float, float | None]:
         """Mean and standard deviation over the splits (None for a single one); from 1 to the number of classes."""

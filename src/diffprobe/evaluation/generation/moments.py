@@ -1,5 +1,7 @@
 """Mean and covariance of features that arrive in batches, in one pass and float64."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,13 +32,12 @@ class Moments:
         centred = rows - mean
         self._join(len(rows), mean, centred.T @ centred)
 
-    @torch.no_grad()
-    def merge(self, other: "Moments") -> None:
-        self._join(other.n, other._mean, other._scatter)
-
     def _join(self, n: int, mean: Tensor, scatter: Tensor) -> None:
         """S = S1 + S2 + (n1 n2 / n) d d^T and mean = mean1 + (n2 / n) d, with d = mean2 - mean1 (eq. 2.1)."""
         if n == 0:
+            return
+        if self.n == 0:  # exactly what is added, so that a restored state equals the saved one bit for bit
+            self.n, self._mean, self._scatter = n, mean.clone(), scatter.clone()
             return
         total = self.n + n
         self._mean, self._scatter = self._mean.to(mean.device), self._scatter.to(mean.device)
@@ -46,13 +47,12 @@ class Moments:
         self.n = total
 
     def state(self) -> dict[str, Tensor]:
+        """As tensors on the CPU, for a file or another process."""
         return {"n": torch.tensor(self.n), "mean": self._mean.cpu(), "scatter": self._scatter.cpu()}
 
-    @classmethod
-    def of(cls, state: dict[str, Tensor]) -> "Moments":
-        moments = cls(len(state["mean"]))
-        moments.n, moments._mean, moments._scatter = int(state["n"]), state["mean"].clone(), state["scatter"].clone()
-        return moments
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Add the rows of others, by their state."""
+        self._join(int(state["n"]), state["mean"].to(self._mean.device), state["scatter"].to(self._mean.device))
 
     @property
     def mu(self) -> np.ndarray:

@@ -35,7 +35,9 @@ def nearest(
     rows = torch.full_like(squared, -1)
     seen = 0
     for batch in real:
-        refuse_other_shape(tuple(queries.shape[1:]), batch.shape[1:])
+        if (shape := tuple(queries.shape[1:])) != batch.shape[1:]:
+            sizes = [" x ".join(map(str, size)) for size in (shape, batch.shape[1:])]
+            raise UserError(f"generated images are {sizes[0]}, those of the dataset {sizes[1]}: bring both to one size")
         images = torch.from_numpy(batch).flatten(1).to(device)  # (B, D)
         numbers = torch.arange(seen, seen + len(images), device=device).expand(len(flat), -1)
         contenders = torch.cat([squared, near_squared(flat, images, squared[:, -1], k)], 1)  # (M, k + B)
@@ -69,16 +71,13 @@ def candidates(queries: Tensor, images: Tensor, reach: Tensor, k: int) -> Tensor
     in any order of summation (Higham 2002, section 3.1). Twice that is allowed; norms are exact.
     """
     a, b = queries.float() - GREY, images.float() - GREY  # (M, D), (B, D)
-    norms = squared_norms(a)[:, None] + squared_norms(b)  # (M, B)
+    a_norms, b_norms = (x.square().sum(1, dtype=torch.float64) for x in (a, b))
+    norms = a_norms[:, None] + b_norms  # (M, B)
     squared, slack = norms - 2 * (a @ b.T).double(), a.shape[1] * EPS * norms
     bound = reach.double()
     if len(b) >= k:  # nothing beyond this batch's own k nearest, at the worst rounding, can be one of them
         bound = bound.minimum((squared + slack).topk(k, largest=False).values[:, -1])
     return squared - slack <= bound[:, None]
-
-
-def squared_norms(rows: Tensor) -> Tensor:
-    return rows.square().sum(1, dtype=torch.float64)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -91,9 +90,3 @@ def ratios(distances: Tensor) -> Tensor:
     first, second = distances[:, 0], distances[:, 1]
     # An exact copy has ratio 0, even of an image that is in the dataset twice, where it would be 0 / 0.
     return torch.where(first == 0, 0.0, first / second)
-
-
-def refuse_other_shape(generated: tuple[int, ...], real: tuple[int, ...]) -> None:
-    if generated != real:
-        sizes = [" x ".join(map(str, shape)) for shape in (generated, real)]
-        raise UserError(f"generated images are {sizes[0]}, those of the dataset {sizes[1]}: bring both to one size")

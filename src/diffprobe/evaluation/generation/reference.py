@@ -7,8 +7,8 @@ ADM's; and in ours n, features (of the subset, float32 (n, D)), and `about`, JSO
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprobe.config.names import FIGURES
+from diffprobe.data.imagesets import ImageSet, open_images
+from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.extractors import FeatureExtractor
-from diffprobe.evaluation.generation.statistics import Statistics
+from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic, canonical, digest
+from diffprobe.runtime.files import atomic, canonical, digest, sha256
 from diffprobe.runtime.receipts import code_version
 
 CODE = ("src/diffprobe/evaluation/", "src/diffprobe/networks/")  # the code that statistics depend on
@@ -130,3 +134,33 @@ def npz_keys(path: Path) -> list[str]:
             return list(file.files)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError):
         return []
+
+
+def compute_reference(
+    images: ImageSet,
+    extractor: FeatureExtractor,
+    most: int,
+    device: torch.device,
+    batch: int,
+    report: Callable[[int], object] = lambda done: None,
+    origin: str | None = None,
+    saved: Autosave | None = None,
+) -> Reference:
+    """The statistics of images for every figure; `most` of them are in the subset."""
+    one, plan = {"": extractor}, SubsetPlan(images.n, most)
+    statistics = collect(one, images, plan, FIGURES, device, batch=batch, report=report, saved=saved)[""]
+    about = {"source": images.identity, "extractor": extractor.identity}
+    return Reference.of(statistics, origin or images.origin, about)
+
+
+def import_reference(path: Path, extractor: FeatureExtractor, most: int, device: torch.device, batch: int) -> Reference:
+    """Statistics that were computed elsewhere. Raises UserError where they do not fit the extractor.
+
+    ADM's files hold some of the images too (`arr_0`): their features serve the figures that compare images one by one.
+    """
+    reference = read(path, extractor)
+    about = reference.about | {"file": path.name, "sha256": sha256(path)}
+    if reference.features is None and "arr_0" in npz_keys(path):
+        images = compute_reference(open_images(path), extractor, most, device, batch)
+        return replace(reference, features=images.features, about=about | {"subset": images.about["subset"]})
+    return replace(reference, about=about)

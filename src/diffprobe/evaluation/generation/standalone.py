@@ -16,8 +16,7 @@ from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.figures import Request
 from diffprobe.evaluation.generation.measurement import Measurement
-from diffprobe.evaluation.generation.reference import Reference, npz_keys, read, write
-from diffprobe.evaluation.generation.reference_sources import import_reference
+from diffprobe.evaluation.generation.reference import Reference, import_reference, npz_keys, read, write
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.evaluation.generation.worker_pool import Work, collect_in_parallel
 

@@ -7,7 +7,6 @@ on the batch size: what an image contributes to follows from its index alone.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -47,20 +46,6 @@ class SubsetPlan:
         return {"images": self.subset, "rule": f"the first in the order of Philox key {ORDER.seed}/{ORDER.purpose}"}
 
 
-class Collector(Protocol):
-    """One kind of statistic."""
-
-    def merge(self, other: Any) -> None:
-        """Add all of `other`, which is of the same class and stays as it is."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything as tensors on the CPU, for a file or another process."""
-
-    @classmethod
-    def of(cls, state: dict[str, Tensor]) -> Any:
-        """A collector from what `state` returned."""
-
-
 class Statistics:
     """One set of images under one extractor: as much as the figures need."""
 
@@ -94,30 +79,19 @@ class Statistics:
             self.scores.update(features.logits, places * len(self.scores.counts) // self.plan.n)
         self.subset.update(features.pooled, places)
 
-    def merge(self, other: "Statistics") -> None:
-        """Add all of `other`, which has the same plan."""
-        for name, collector in self.collectors().items():
-            collector.merge(other.collectors()[name])
-
-    def collectors(self) -> dict[str, Collector]:
-        """What is collected, by name."""
-        collectors: Mapping[str, Collector | None] = {
-            "moments": self.moments,
-            "spatial": self.spatial,
-            "scores": self.scores,
-            "subset": self.subset,
-        }
-        return {name: collector for name, collector in collectors.items() if collector is not None}
+    def collectors(self) -> dict[str, "Moments | InceptionScore | SubsetFeatures"]:
+        """What is collected, by name. Each can be saved as tensors, and add such a state to its own."""
+        parts = {"moments": self.moments, "spatial": self.spatial, "scores": self.scores, "subset": self.subset}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def state(self) -> dict[str, Tensor]:
         """Everything as tensors on the CPU, for a file or another process."""
         return {f"{name}.{key}": x for name, part in self.collectors().items() for key, x in part.state().items()}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `state` returned into empty statistics of the same plan, extractor and figures."""
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Add the state of statistics with the same plan, extractor and figures."""
         for name, collector in self.collectors().items():
-            own = {key.removeprefix(f"{name}."): x for key, x in state.items() if key.startswith(f"{name}.")}
-            setattr(self, name, collector.of(own))
+            collector.merge({key.removeprefix(f"{name}."): x for key, x in state.items() if key.startswith(f"{name}.")})
 
 
 class SubsetFeatures:
@@ -135,21 +109,13 @@ class SubsetFeatures:
             self.places.append(places[chosen])
             self.rows.append(features[chosen.to(features.device)].float().cpu())
 
-    def merge(self, other: "SubsetFeatures") -> None:
-        self.places += other.places
-        self.rows += other.rows
-
     def state(self) -> dict[str, Tensor]:
-        empty = torch.empty(0, 0), torch.empty(0, dtype=torch.int64)
-        rows, places = (torch.cat(self.rows), torch.cat(self.places)) if self.rows else empty
-        return {"size": torch.tensor(self.size), "rows": rows, "places": places}
+        return {"rows": torch.cat(self.rows), "places": torch.cat(self.places)} if self.rows else {}
 
-    @classmethod
-    def of(cls, state: dict[str, Tensor]) -> "SubsetFeatures":
-        subset = cls(int(state["size"]))
-        if len(state["places"]):
-            subset.places, subset.rows = [state["places"]], [state["rows"]]
-        return subset
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        if state:
+            self.places.append(state["places"])
+            self.rows.append(state["rows"])
 
     @property
     def features(self) -> Tensor | None:

@@ -56,9 +56,7 @@ def collect_in_parallel(
     with ProcessPoolExecutor(processes, context, _start, (work, indices, threads)) as pool:
         try:
             for state in pool.map(_collect, edges, edges[1:]):  # in the order of the images, so sums round alike
-                piece = Statistics(work.plan, extractor, work.figures)
-                piece.restore(safetensors.torch.load(state))
-                total.merge(piece)
+                total.merge(safetensors.torch.load(state))
                 report(total.n)
         except BrokenProcessPool:
             raise UserError("a process of the pass was killed; run again with fewer if memory was short") from None

@@ -57,14 +57,12 @@ def score_level(
 def best_cell(grid: pd.DataFrame) -> Row:
     """The cell and setting of the highest accuracy, ties broken by log-loss, and the best of another cell."""
     ranked = grid.sort_values(["accuracy", "nll"], ascending=[False, True], kind="stable")
-    best, *others = map(as_choice, ranked.drop_duplicates(["tap", "level"]).head(2).to_dict("records"))
-    return {**best, "runner_up": others[0] if others else None}
-
-
-def as_choice(row: Row) -> Row:
-    """A row of the grid, with its setting by itself."""
-    setting = {key: value for key, value in row.items() if key not in OF_CELL}
-    return {key: row[key] for key in OF_CELL if key in row} | {"setting": setting}
+    choices = [
+        {key: row[key] for key in OF_CELL if key in row}
+        | {"setting": {key: value for key, value in row.items() if key not in OF_CELL}}
+        for row in ranked.drop_duplicates(["tap", "level"]).head(2).to_dict("records")
+    ]
+    return {**choices[0], "runner_up": choices[1] if len(choices) > 1 else None}
 
 
 class Evaluation(NamedTuple):
@@ -112,12 +110,6 @@ def evaluate(
     accuracies = scores.accuracy[..., 0, best].flatten().tolist()
     top5 = scores.top5[..., 0, best].flatten().tolist() if data.classes >= TOP5_FROM else None
     return Evaluation(predictor.settings[best], accuracies, top5, scores.confusion[0, best].tolist())
-
-
-def only_setting(evaluator: Evaluator) -> Setting | None:
-    """The single setting of an evaluator; None where there are several to choose among."""
-    values = getattr(evaluator, evaluator.setting)
-    return {evaluator.setting: values[0]} if len(values) == 1 else None
 
 
 def best_setting(scores: ProbeScores) -> int:

@@ -26,13 +26,13 @@ def make(settings: ClassifierExtractor, weights: Path | None, device: torch.devi
         raise UserError(f"{weights}: no classifier's checkpoint ({first_line(error)})") from None
     if not isinstance(network, SmallClassifier):
         raise UserError(f"{weights}: a checkpoint of {type(network).__name__}, expected a classifier's")
-    return extractor_of(network.eval(), settings.printed_name, sha256(weights), device)
+    head, features_of = network.head, network.features
 
-
-def extractor_of(network: SmallClassifier, name: str, weights_hash: str, device: torch.device) -> FeatureExtractor:
     @exact
     def apply(images: Tensor) -> Features:
-        features = network.features(channels_first(images, device) / 127.5 - 1).float()  # (B, D)
-        return Features(features, logits=network.head(features).float())
+        features = features_of(channels_first(images, device) / 127.5 - 1).float()  # (B, D)
+        return Features(features, logits=head(features).float())
 
-    return FeatureExtractor(name, network.dim, weights_hash, "none", apply, classes=network.head.out_features)
+    return FeatureExtractor(
+        settings.printed_name, network.dim, sha256(weights), "none", apply, classes=head.out_features
+    )
