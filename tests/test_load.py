@@ -8,7 +8,7 @@ import torch
 from toy_networks import SMALL
 
 import diffprobe
-from diffprobe.config import processes, samplers
+from diffprobe.config import processes
 from diffprobe.config.built import parse_network
 from diffprobe.diffusion.build import build_sampler
 from diffprobe.evaluation import model
@@ -85,13 +85,11 @@ def test_features_and_samples_are_the_workflows(tmp_path: Path, kind: str) -> No
 
     usual = {"edm": ("heun", 18), "ddpm": ("ddim", 100), "flow": ("heun", 25)}[kind]
     whole = trained.sampler(None)
-    assert (whole["kind"], whole["steps"], whole["clip"]) == (*usual, kind == "ddpm")
-    sampler = {"kind": whole["kind"], "steps": 4}
+    assert (whole.kind, whole.steps, whole.clip) == (*usual, kind == "ddpm")
+    sampler = {"kind": whole.kind, "steps": 4}
     images = trained.sample(3, seed=1, sampler=sampler, batch=2)
     assert images.shape == (3, 8, 8, 1) and images.dtype == np.uint8
-    chosen = build_sampler(
-        samplers.Sampler.member(trained.sampler(sampler)), processes.Process.member(loaded.header["process"])
-    )
+    chosen = build_sampler(trained.sampler(sampler), processes.Process.member(loaded.header["process"]))
     assert np.array_equal(images, draw(loaded, chosen, torch.arange(3), 1).numpy())
     assert trained.level(0.3) == level
 

@@ -170,7 +170,7 @@ def test_a_class_missing_from_select_is_named(tmp_path: Path, untrained: Path) -
 
 def test_a_network_without_taps_is_refused_in_a_line() -> None:
     class Model:
-        network = process = object()
+        taps: tuple[str, ...] = ()
 
     with pytest.raises(UserError, match="has no taps"):
         FeatureModel.of(Model(), None, 1, None)

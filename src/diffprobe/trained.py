@@ -14,6 +14,7 @@ from diffprobe.config.problems import one_of
 from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampler
 from diffprobe.data.pixels import to_float
+from diffprobe.diffusion.build import build_sampler
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
@@ -60,7 +61,7 @@ class TrainedModel:
     @property
     def taps(self) -> list[str]:
         """The layers that have features, in the order of computation."""
-        return list(self.model.network.taps)
+        return self.model.taps
 
     def level(self, sigma: float) -> Level:
         """The noise level whose sigma/alpha (`ratio`) is `sigma`, or the nearest level of a discrete process."""
@@ -92,16 +93,16 @@ class TrainedModel:
 
         `sampler` is as in a config, such as {"kind": "heun", "steps": 18}; None: the default of the process.
         """
-        config = {"seed": seed, "sampler": self.sampler(sampler)}
-        return Drawing(self.model, config, {}, batch, self.device).array(0, n)
+        built = build_sampler(self.sampler(sampler), Process.member(self.model.header["process"]))
+        return Drawing(self.model, built, seed, {}, batch, self.device).array(0, n)
 
-    def sampler(self, settings: dict[str, Any] | None) -> dict[str, Any]:
-        """A sampler's whole config."""
+    def sampler(self, settings: dict[str, Any] | None) -> Sampler:
+        """A sampler's whole settings, checked against the process."""
         process = Process.member(self.model.header["process"])
         sampler = parsed(process.usual_sampler(bounded=self.codec is None) if settings is None else settings)
         for key, value, allowed in sampler.problems("sampler", process):
             raise UserError(f"{key.replace('.', ': ')}: {value}: allowed: {allowed}")
-        return sampler.model_dump(mode="json")
+        return sampler
 
     def pixels(self, images: Any) -> Tensor:
         """Images as floats (N, C, H, W) in [-1, 1], on the CPU."""

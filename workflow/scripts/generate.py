@@ -14,7 +14,7 @@ from diffprobe.evaluation.generation.collect import new_statistics, update
 from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.evaluation.sampling import Drawing
-from diffprobe.plan.arguments import GenerationArgument
+from diffprobe.plan.arguments import GenerationArgument, SampleArgument
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
@@ -42,9 +42,8 @@ def main(job: Job) -> None:
     argument = GenerationArgument.model_validate(job.config["generation"])
     measurement = Measurement.load(argument, job.named("weights"), job.named("reference"), job.device)
     measurement.plan(config["images"])  # refuses before anything is drawn
-    drawing = Drawing.of(
-        config, job.input("weights"), job.optional("autoencoder"), int(job.options["draw"]), job.device
-    )
+    sample, draw = SampleArgument.model_validate(config), int(job.options["draw"])
+    drawing = Drawing.of(sample, job.input("weights"), job.optional("autoencoder"), draw, job.device)
     job.progress.start(config["images"], "images")
     store = drawing.fill(job.output("samples").parent, keep, job.progress.update)
     about = drawing.about | {"images": config["images"]}

@@ -5,12 +5,14 @@ images at a time.
 """
 
 from diffprobe.evaluation.sampling import Drawing
+from diffprobe.plan.arguments import SampleArgument
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    n, draw = job.config["keep"], int(job.options["draw"])
-    drawing = Drawing.of(job.config, job.input("weights"), job.optional("autoencoder"), draw, job.device)
+    argument, draw = SampleArgument.model_validate(job.config), int(job.options["draw"])
+    n = argument.keep
+    drawing = Drawing.of(argument, job.input("weights"), job.optional("autoencoder"), draw, job.device)
     job.progress.start(n, "images")
     drawing.fill(job.output("samples").parent, n, job.progress.update)
     drawing.write_strip(job.output("strip"), n)

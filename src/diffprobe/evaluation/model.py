@@ -1,14 +1,14 @@
 """A checkpoint as evaluations see it: the network, its process, and the way back from its space to images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffprobe.diffusion.build import build_process
-from diffprobe.diffusion.process import Network, Process
+from diffprobe.diffusion.process import Process
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.training import checkpoints
 
@@ -16,20 +16,27 @@ DECODED = 2**20  # pixels that an autoencoder makes at once: 16 images of 256 x 
 
 
 class Model(NamedTuple):
-    network: Network
+    """A diffusion model, ready to draw and to give features."""
+
+    network: nn.Module
     process: Process
     header: dict[str, Any]  # of its checkpoint
-    shape: tuple[int, int, int]  # (C, H, W) of what the network sees
-    image: tuple[int, int, int]  # (H, W, C) of the images that come of it
-    classes: int  # labels that it knows; 0 where it is told none
-    latents: str | None  # the content of the latents that it was trained on, where it was
+    shape: tuple[int, int, int]  # (C, H, W) of the network's input
+    image: tuple[int, int, int]  # (H, W, C) of the images that it draws
+    classes: int  # number of labels; 0 of an unconditional model
+    latents: str | None  # content hash of the latents that it was trained on; None of a model of pixels
     to_images: Callable[[Tensor], Tensor]  # from its space (B, C, H, W) to the dataset's images in about [-1, 1]
+
+    @property
+    def taps(self) -> list[str]:
+        """The layers that have features, in the order of computation."""
+        return list(getattr(self.network, "taps", []))
 
 
 def load(path: Path, device: torch.device, autoencoder: Path | None = None, weights: str | None = None) -> Model:
     """The model of a checkpoint, with one of its sets of weights (the first without a name).
 
-    `autoencoder` is the checkpoint of that whose latents it sees, for samples. Raises UserError for unknown weights.
+    `autoencoder` is the checkpoint that decodes its latents, needed for samples. Raises UserError for unknown weights.
     """
     from diffprobe.config import processes  # here, so that benchmarks draw without pydantic
     from diffprobe.config.built import parse_network
@@ -43,18 +50,18 @@ def load(path: Path, device: torch.device, autoencoder: Path | None = None, weig
     return Model(network, process, header, shape, (height, width, channels), classes, latents, decode)
 
 
-def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) -> tuple[Codec, dict]:
+def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) -> tuple[Codec, dict[str, Any]]:
     """The codec of an autoencoder's checkpoint for images of shape (C, H, W), and the checkpoint's header."""
     from diffprobe.config.built import parse_network
 
     network, header = checkpoints.load(path, device, parse_network)
-    fitting = {key: value for key, value in header["codec"].items() if key != "scaling"}  # which is of stores
-    return Codec(network, **fitting, image=image), header
+    options = {key: value for key, value in header["codec"].items() if key != "scaling"}  # which is for stores
+    return Codec(network, **options, image=image), header
 
 
-def latent_decoder(latents: dict, autoencoder: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+def latent_decoder(latents: Mapping[str, Any], autoencoder: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     """From latents in model scale, (z - shift) scale, to images; `latents` is the part of a checkpoint's header."""
     codec, _ = load_codec(autoencoder, device, tuple(latents["image"]))
     scale, shift = (torch.tensor(latents[name], device=device)[:, None, None] for name in ("scale", "shift"))
-    at_once = max(1, DECODED // codec.size**2)
+    at_once = max(1, DECODED // codec.size**2)  # the decoder needs far more memory than the diffusion did
     return lambda z: torch.cat([codec.images(part / scale + shift) for part in z.split(at_once)])

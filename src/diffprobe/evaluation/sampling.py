@@ -1,10 +1,9 @@
 """Images from a trained network: image i is a function of the seed and i alone."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,15 +24,18 @@ from diffprobe.runtime.files import atomic, digest, sha256
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.runtime.receipts import code_version
 
-STRIP = 8  # images of which it is shown how they come about
-FRAMES = 40  # steps of which it is shown at most
+if TYPE_CHECKING:
+    from diffprobe.plan.arguments import SampleArgument
+
+STRIP = 8  # images of a strip, which shows how they come about
+FRAMES = 40  # steps that a strip shows at most
 
 
 @torch.inference_mode()
 def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch | None = None) -> Tensor:
     """The images numbered `rows` (B,), uint8 (B, H, W, C); `watch` as in `samplers`.
 
-    A conditional network is told the label i mod K for image i, so that every class comes equally often.
+    Image i of a conditional network has the label i mod K, so that every class comes equally often.
     """
     label = rows % model.classes if model.classes else torch.full_like(rows, -1)  # (B,)
     bf16 = sampler.settings.precision == "bf16"
@@ -47,6 +49,7 @@ def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch |
     def noise(step: int) -> Tensor:
         return normal(Key(seed, "sample/step"), rows, model.shape, step)
 
+    # Keyed by row, never drawn in sequence: an image does not depend on the batch that it is in.
     start = normal(Key(seed, "sample"), rows, model.shape)  # (B, C, H, W)
     x = sampler.run(guided(denoise, label, sampler.settings.guidance), start, noise, watch)
     return to_uint8(model.to_images(x))
@@ -59,17 +62,17 @@ def strip(model: Model, sampler: Sampler, rows: Tensor, seed: int) -> tuple[Tens
     """
     levels = sampler.levels
     every = -(-(len(levels) - 1) // FRAMES)
-    seen: list[Tensor] = []
+    frames: list[Tensor] = []
     count = 0
 
     def watch(x: Tensor) -> None:
         nonlocal count
         if count % every == 0:
-            seen.append(to_uint8(model.to_images(x)))
+            frames.append(to_uint8(model.to_images(x)))
         count += 1
 
     final = draw(model, sampler, rows, seed, watch)
-    return torch.stack([*seen, final], dim=1), [*levels[:-1:every], levels[-1]]
+    return torch.stack([*frames, final], dim=1), [*levels[:-1:every], levels[-1]]
 
 
 def evaluations(sampler: Sampler) -> int:
@@ -88,64 +91,63 @@ def evaluations(sampler: Sampler) -> int:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What one checkpoint draws by one sampler: image i, for any i. `config`: seed, sampler, weights."""
+    """What one checkpoint draws by one sampler: image i, for any i."""
 
     model: Model
-    config: dict[str, Any]
-    about: dict[str, Any]  # all that an image follows from besides the code, for stores and receipts
+    sampler: Sampler
+    seed: int
+    about: dict[str, Any]  # all that an image depends on besides the code, for stores and receipts
     batch: int  # images drawn at a time
     device: torch.device
 
     @classmethod
     def of(
-        cls, config: dict[str, Any], weights: Path, autoencoder: Path | None, batch: int, device: torch.device
+        cls, argument: "SampleArgument", weights: Path, autoencoder: Path | None, batch: int, device: torch.device
     ) -> "Drawing":
-        """From a checkpoint, and the autoencoder where it sees latents."""
-        about = {key: config[key] for key in ("seed", "sampler", "weights")} | {"checkpoint": sha256(weights)}
-        if autoencoder:
-            about["autoencoder"] = sha256(autoencoder)
-        drawing = cls(load(weights, device, autoencoder, config["weights"]["name"]), config, about, batch, device)
-        return replace(drawing, model=drawing.compiled_model())
-
-    @cached_property
-    def sampler(self) -> Sampler:
+        """From a checkpoint, and the autoencoder if its model sees latents."""
         from diffprobe.config import processes, samplers  # here, so that benchmarks draw without pydantic
 
-        settings = samplers.Sampler.member(self.config["sampler"])
-        return build_sampler(settings, processes.Process.member(self.model.header["process"]))
-
-    def compiled_model(self) -> Model:
-        """The model, its network compiled where so many images are to be drawn that it pays."""
-        if self.device.type != "cuda":
-            return self.model
-        from diffprobe.config.built import parse_network
-
-        header = self.model.header
-        shape = {key: n for key, n in header["shape"].items() if key != "image_channels"}
-        module, inputs = on_meta(parse_network(header["network"]), self.model.shape, **shape)
-        work = flops(lambda: module(*inputs)) * evaluations(self.sampler)  # per image
-        images = self.config.get("images", self.config["keep"])
-        return self.model._replace(network=compiled(self.model.network, self.device, work * images))
+        about = argument.model_dump(include={"seed", "sampler", "weights"}) | {"checkpoint": sha256(weights)}
+        if autoencoder:
+            about["autoencoder"] = sha256(autoencoder)
+        model = load(weights, device, autoencoder, argument.weights["name"])
+        settings = samplers.Sampler.member(argument.sampler)
+        sampler = build_sampler(settings, processes.Process.member(model.header["process"]))
+        model = compiled_model(model, sampler, argument.images or argument.keep, device)
+        return cls(model, sampler, argument.seed, about, batch, device)
 
     def fill(self, store: Path, n: int, report: Callable[[int], object]) -> samples.SampleStore:
-        """The first n images as a store; what a killed run has drawn by this code stays. `report` hears the number."""
-        self.sampler  # noqa: B018 (loads its code, which is part of the code's version)
+        """The first n images as a store; those that a killed run has drawn by the same code are kept.
+
+        `report` is called with the number of finished images.
+        """
         samples.fill(store, n, self.model.image, self.about, self.array, report, drawn_by=digest(code_version()))
         return samples.open_samples(store)
 
     def array(self, start: int, stop: int) -> np.ndarray:
-        """Images start..stop, uint8 (B, H, W, C)."""
+        """Images start .. stop, uint8 (B, H, W, C)."""
         return self.images(start, stop).cpu().numpy()
 
     def images(self, start: int, stop: int) -> Tensor:
         """The same on the device, at most `batch` drawn at a time."""
         rows = torch.arange(start, stop, device=self.device)
-        parts = rows.split(self.batch)
-        return torch.cat([draw(self.model, self.sampler, part, self.config["seed"]) for part in parts])
+        return torch.cat([draw(self.model, self.sampler, part, self.seed) for part in rows.split(self.batch)])
 
     def write_strip(self, path: Path, images: int) -> None:
         """How the first of so many images come about: `images` uint8 (n, frames, H, W, C), `sigmas` of the frames."""
         rows = torch.arange(min(STRIP, images), device=self.device)
-        frames, levels = strip(self.model, self.sampler, rows, self.config["seed"])
+        frames, levels = strip(self.model, self.sampler, rows, self.seed)
         with atomic(path) as partial:
             np.savez(partial, images=frames.cpu().numpy(), sigmas=np.array([level.ratio for level in levels]))
+
+
+def compiled_model(model: Model, sampler: Sampler, images: int, device: torch.device) -> Model:
+    """The model, its network compiled where it pays for so many images."""
+    if device.type != "cuda":
+        return model
+    from diffprobe.config.built import parse_network
+
+    shape = {key: n for key, n in model.header["shape"].items() if key != "image_channels"}
+    module, inputs = on_meta(parse_network(model.header["network"]), model.shape, **shape)
+    work = flops(lambda: module(*inputs)) * evaluations(sampler)  # per image
+    return model._replace(network=compiled(model.network, device, work * images))

@@ -93,6 +93,16 @@ class EvaluatorArgument:
         return cls(settings, CellSelection.model_validate(entry))
 
 
+class SampleArgument(Argument):
+    """The samples of one checkpoint by one sampler."""
+
+    seed: int
+    sampler: dict[str, Any]
+    weights: dict[str, Any]
+    keep: int  # images that are written
+    images: int | None = None  # images that are measured, where they are drawn in the same job
+
+
 class GenerationArgument(Argument):
     """How samples are measured."""
 

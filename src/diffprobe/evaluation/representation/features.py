@@ -55,7 +55,7 @@ class FeatureModel:
     @classmethod
     def of(cls, model: Model, settings: FeatureSettings, batch: int, device: torch.device) -> "FeatureModel":
         """From a loaded model. Raises UserError for a network without taps."""
-        if not getattr(model.network, "taps", None):
+        if not model.taps:
             raise UserError("this network has no taps, so it has no features to be probed")
         bf16 = settings.precision == "bf16"
         return cls(model.network, model.process, settings.noise_seed, device, batch, settings.label, bf16)
