@@ -53,8 +53,8 @@ def stream() -> Stream:
 
 
 def batch() -> tuple[Batch, Draws]:
-    found = stream().read(0, 6)
-    return found, Draws(0, found.positions)
+    images = stream().read(0, 6)
+    return images, Draws(0, images.positions)
 
 
 # --- networks -----------------------------------------------------------------------------------------------
@@ -104,10 +104,10 @@ class Distance(torch.nn.Module):
 def test_losses_are_the_published_formulas(reconstruction: str) -> None:
     one = task("group", reconstruction=reconstruction, perceptual={"weight": 3.0})
     one.perceptual, one.adversary_plays = Distance(), True
-    found, draws = batch()
-    losses = one.losses(found, draws)
+    six, draws = batch()
+    losses = one.losses(six, draws)
 
-    x, d = found.images, one.adversary
+    x, d = six.images, one.adversary
     mean, logvar = one.module.quant_conv(one.module.encoder(x)).chunk(2, dim=1)
     z = mean + torch.exp(0.5 * logvar) * draws.normal("posterior", (4, 8, 8))
     y = one.module.decoder(one.module.post_quant_conv(z))
@@ -215,14 +215,14 @@ def test_averages_and_checkpoints_are_of_the_autoencoder_alone() -> None:
 
 @pytest.mark.parametrize("size", [4, 7])
 def test_parts_of_a_batch_give_both_gradients_of_the_whole(size: int) -> None:
-    found = {}
+    results = {}
     for device_batch in (None, size):
         one = task("group")
         one.adversary_plays = True
         losses = accumulate(one, stream(), replace(OPTIONS, device_batch=device_batch), 3, World())
         gradients = [parameter.grad for module in one.modules for parameter in module.parameters()]
-        found[device_batch] = gradients, losses
-    torch.testing.assert_close(found[size], found[None], rtol=1e-3, atol=1e-6)
+        results[device_batch] = gradients, losses
+    torch.testing.assert_close(results[size], results[None], rtol=1e-3, atol=1e-6)
 
 
 def test_an_adversary_with_batch_norm_takes_the_batch_whole() -> None:

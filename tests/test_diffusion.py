@@ -152,7 +152,7 @@ def test_an_images_loss_hangs_on_its_own_draws(process: Process):
 
 
 def seen_levels(process: Process, n: int = 20_000) -> torch.Tensor:
-    """What a network is told in training, (n,)."""
+    """The c_noise that a network is given in training, (n,)."""
     seen = []
 
     def network(x, c, *_):
@@ -165,8 +165,8 @@ def seen_levels(process: Process, n: int = 20_000) -> torch.Tensor:
 
 def test_levels_drawn_in_training():
     steps = seen_levels(DDPM(steps=10))
-    told, counts = steps.unique(return_counts=True)
-    assert told.tolist() == list(range(10)) and counts.tolist() == pytest.approx([2000] * 10, rel=0.1)
+    inputs, counts = steps.unique(return_counts=True)
+    assert inputs.tolist() == list(range(10)) and counts.tolist() == pytest.approx([2000] * 10, rel=0.1)
     assert seen_levels(DDPM(steps=10, time_input="fraction")).unique().tolist() == pytest.approx(
         [t / 10 for t in range(1, 11)]
     )

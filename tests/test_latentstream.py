@@ -259,6 +259,6 @@ def full(*_: object) -> None:
 def test_what_does_not_fit_into_shared_memory_is_streamed(latents, monkeypatch):
     monkeypatch.setattr(resident.os, "posix_fallocate", full)
     world = World(0, 2)
-    monkeypatch.setattr(World, "tell", lambda self, value: value)
+    monkeypatch.setattr(World, "broadcast", lambda self, value: value)
     source, how = open_source(latents, SPLITS, 3, CPU, 1e6, HELD, batch=64, world=world)
     assert isinstance(source, WindowStream) and "streamed" in how

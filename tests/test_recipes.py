@@ -105,11 +105,11 @@ def test_headers_tell_the_cost(name: str, described: Callable) -> None:
 
 
 def test_ddpm_probes_at_the_published_steps() -> None:
-    known = ratios(linear_abar(1000, 1e-4, 0.02))
+    table = ratios(linear_abar(1000, 1e-4, 0.02))
     for name in ("DDPM_ddpm", "DDPM_ddpmpp"):
         experiment = RECIPES.experiments[name]
         levels = grid_levels(experiment)
-        assert levels == pytest.approx([known[t] for t in (1, 11, 21)], rel=1e-12)
+        assert levels == pytest.approx([table[t] for t in (1, 11, 21)], rel=1e-12)
         process = build_process(experiment.process)
         assert [process.level(level).c_noise for level in levels] == [0.001, 0.011, 0.021]
 
@@ -127,8 +127,8 @@ def test_edm_probes_at_the_published_indices(name: str) -> None:
 def test_samplers_are_the_published_ones_and_exact_ones(name: str) -> None:
     samplers = RECIPES.experiments[name].sample.samplers
     assert list(samplers) == ["published", "exact"]
-    found = {key: value.model_dump() for key, value in samplers.items()}
-    differ = {key for key in found["exact"] if found["exact"][key] != found["published"][key]}
+    settings = {key: value.model_dump() for key, value in samplers.items()}
+    differ = {key for key in settings["exact"] if settings["exact"][key] != settings["published"][key]}
     if name.startswith("DDPM"):
         assert differ == {"table"} and samplers["published"].table == "ddae"
         assert (samplers["exact"].kind, samplers["exact"].steps, samplers["exact"].eta) == ("ddim", 100, 0)
@@ -170,8 +170,8 @@ def parameters(network: dict[str, Any], **shape: int) -> int:
 def test_faces_are_the_published_recipe() -> None:
     """22,500 steps of 4 images, the discriminator after 7,500; DiT-B/2's shape for 500 epochs."""
     config = load(CELEBAHQ)
-    found, faces = config.autoencoders["faces_vae"], config.experiments["faces_dit"]
-    tree, train = autoencoder(found), found.train
+    vae, faces = config.autoencoders["faces_vae"], config.experiments["faces_dit"]
+    tree, train = autoencoder(vae), vae.train
     assert parameters(tree["network"]) == 17_760_359
     adversary = Discriminator(3, tree["losses"]["adversary"]["widths"], tree["losses"]["adversary"]["norm"])
     assert sum(parameter.numel() for parameter in adversary.parameters()) == 663_360
@@ -183,7 +183,7 @@ def test_faces_are_the_published_recipe() -> None:
     assert (train.lr, train.beta1, train.beta2, train.clip, train.reconstruction) == (1e-5, 0.5, 0.999, None, "mse")
     assert (train.kl_weight, train.perceptual.weight, train.adversary.weight) == (5e-6, 1.0, 0.5)
     assert decay(parse_argument(tree).train.averages["ema"], 1000, train.batch) < 1e-10  # the last weights
-    assert found.latent_space == (4, 32) and config.latents["faces_latents"].scale == 1.0
+    assert vae.latent_space == (4, 32) and config.latents["faces_latents"].scale == 1.0
     assert parameters(dump(faces.network), image_channels=4) == 129_534_736
     assert (faces.train.lr, faces.train.batch, faces.train.weight_decay) == (1e-5, 32, 0)
     assert faces.train.checkpoints[-1] * 1000 == 500 * 30_000

@@ -55,9 +55,9 @@ def drawn(sampler: dict, process: dict, net=network) -> Tensor:
     return made.run(partial(estimate, made.process, net=net), START, noise)
 
 
-def close(found: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+def close(images: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
     """Within rounding: their state is float32, ours float64."""
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(images, expected, atol=tolerance, rtol=tolerance)
 
 
 def ddpm(steps: int = 1000, time_input: str = "index") -> dict:
@@ -97,7 +97,7 @@ def test_ddim_is_that_of_diffusers(eta, clip):
 
 @pytest.mark.parametrize("eta", [0.0, 0.5])
 def test_ddaes_ddim_is_that_of_diffusers_with_a_beta_too_many(eta):
-    """DDAE's T + 1 betas, the first of which it steps to at the end; the network is told t/T."""
+    """DDAE's T + 1 betas, the first of which it steps to at the end; t/T is the network's input."""
     betas = torch.linspace(1e-4, 0.02, 1001, dtype=torch.float64).tolist()
     scheduler = DDIMScheduler(1001, trained_betas=betas, set_alpha_to_one=False, steps_offset=1)
     scheduler.set_timesteps(100)
@@ -149,7 +149,7 @@ def test_heun_of_flow_matching_is_that_of_diffusers():
 
 @pytest.mark.parametrize("clip", [True, False])
 def test_heun_of_edm_is_that_of_diffusers(clip):
-    """At our levels, which its schedule cannot be asked for. Each but the first is evaluated twice."""
+    """At our levels, which its schedule cannot make. Each but the first is evaluated twice."""
     process = build_process(processes.Process.member({"kind": "edm"}))
     levels = process.schedule(18)
     scheduler = HeunDiscreteScheduler(prediction_type="sample", clip_sample=clip)
@@ -237,8 +237,8 @@ def test_noisy_samplers_end_with_the_variance_of_the_data(sampler):
     made = built(DRAWN | sampler, ddpm())
     draws = torch.Generator().manual_seed(0)
     start = torch.randn(20_000, 1, 1, 1, generator=draws)
-    found = made.run(ideal, start, lambda _: torch.randn(20_000, 1, 1, 1, generator=draws))
-    assert found.std() == pytest.approx(S, rel=0.03)
+    images = made.run(ideal, start, lambda _: torch.randn(20_000, 1, 1, 1, generator=draws))
+    assert images.std() == pytest.approx(S, rel=0.03)
 
 
 # --- what users rely on

@@ -120,9 +120,9 @@ def test_any_optimiser_goes_on_bit_for_bit(tmp_path: Path, optimizer: str) -> No
     restore(tmp_path / "state.safetensors", resumed)
     train(task, stream(), options, resumed, 7, lambda _: None)
     whole = trained(options, 7).tensors()
-    found = resumed.tensors()
-    assert found.keys() == whole.keys() and all(torch.equal(found[name], whole[name]) for name in whole)
-    assert any(name.startswith("momentum_buffer." if optimizer == "sgd" else "exp_avg_sq.") for name in found)
+    tensors = resumed.tensors()
+    assert tensors.keys() == whole.keys() and all(torch.equal(tensors[name], whole[name]) for name in whole)
+    assert any(name.startswith("momentum_buffer." if optimizer == "sgd" else "exp_avg_sq.") for name in tensors)
 
 
 def test_losses_besides_the_loss_are_logged(tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_a_sampler_of_ones_own_needs_a_function_and_settings() -> None:
     settings: Any = SimpleNamespace(build=f"{__name__}:follow_variance", clip=False, steps=4)
     built = build_sampler(settings, Flow(kind="flow"))
     ones = torch.ones(1, 1, 2, 2)
-    found = built.run(lambda x, _: Denoised(x, log_variance=ones), ones, lambda _: ones)
-    assert found.unique().tolist() == [5.0]
+    images = built.run(lambda x, _: Denoised(x, log_variance=ones), ones, lambda _: ones)
+    assert images.unique().tolist() == [5.0]
 
 
 def follow_variance(trajectory: Trajectory, x: Tensor, settings: Any) -> Tensor:

@@ -190,12 +190,12 @@ def test_the_last_good_state_is_named(tmp_path):
 
 @pytest.mark.parametrize("parts", [1, 5, 16, None])
 def test_gradients_of_parts_add_up_to_those_of_the_batch(parts):
-    found = {}
+    gradients = {}
     for size in (None, parts):
         one = task(dropout=0.0)
         losses = accumulate(one, stream(), replace(OPTIONS, device_batch=size), 3, World())
-        found[size] = [parameter.grad for parameter in one.module.parameters()], losses["loss"]
-    torch.testing.assert_close(found[parts], found[None], rtol=1e-4, atol=1e-6)
+        gradients[size] = [parameter.grad for parameter in one.module.parameters()], losses["loss"]
+    torch.testing.assert_close(gradients[parts], gradients[None], rtol=1e-4, atol=1e-6)
 
 
 def test_batch_statistics_are_refused_for_parts_of_a_batch():
@@ -220,9 +220,9 @@ def test_tensorboard_events_hold_the_history(tmp_path):
     run = part(tmp_path, 1, 0, 130)
     events = Events(tmp_path / "tensorboard")
     rows = run_slice(run, Diffusion(state.module, EDM()), stream(), OPTIONS, state, 1e9, lambda _: None, events=events)
-    found = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
-    found.Reload()
-    assert [(e.step, e.value) for e in found.Scalars("train/loss")] == [
+    written = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    written.Reload()
+    assert [(e.step, e.value) for e in written.Scalars("train/loss")] == [
         (row["step"], pytest.approx(row["loss"])) for row in rows
     ]
 
@@ -251,9 +251,9 @@ def test_ema_half_life_in_images():
 )
 def test_ddae_ramp(beta, update, expected):
     """min(beta, 1 - (1 + s)^(-2/3)) at update s: 0.9993 is reached after 53,995 steps, 0.9999 after a million."""
-    found = decay(DDAERamp(kind="ddae", decay=beta), update + 1, 512)
-    assert found == pytest.approx(expected, abs=1e-6)
-    assert found <= beta
+    value = decay(DDAERamp(kind="ddae", decay=beta), update + 1, 512)
+    assert value == pytest.approx(expected, abs=1e-6)
+    assert value <= beta
 
 
 def test_ema_follows_the_weights():

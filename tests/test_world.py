@@ -39,8 +39,8 @@ def config(dropout: float) -> str:
         },
         "sample": {"samplers": {"ddim": {"kind": "ddim", "steps": 5}}, "images": 10},
     }
-    known = parse({"datasets": {"d": {"source": {"kind": "digits"}}}, "experiments": {"e": experiment}})
-    return json.dumps(job_arguments.pretrain(known, known.experiments["e"]))
+    whole = parse({"datasets": {"d": {"source": {"kind": "digits"}}}, "experiments": {"e": experiment}})
+    return json.dumps(job_arguments.pretrain(whole, whole.experiments["e"]))
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def command(store: Path, run: Path, processes: int, steps: int = STEPS, dropout:
 
 
 def trained(store: Path, run: Path, processes: int, **more: object) -> dict[str, torch.Tensor]:
-    found = subprocess.run(command(store, run, processes, **more), capture_output=True, text=True, env=environment())
-    assert found.returncode == 0, found.stderr
+    ran = subprocess.run(command(store, run, processes, **more), capture_output=True, text=True, env=environment())
+    assert ran.returncode == 0, ran.stderr
     return weights(run)
 
 
@@ -103,21 +103,21 @@ def test_two_processes_give_the_weights_of_one(store, alone, tmp_path):
     assert [row["loss"] for row in rows(tmp_path)] == pytest.approx([row["loss"] for row in rows(alone)], rel=1e-5)
 
 
-def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def same(averages: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     """Equal within rounding, which Adam's first steps amplify where a gradient is nearly zero."""
-    assert found.keys() == expected.keys() and any(name.startswith("long/") for name in found)
-    whole = torch.cat([expected[name].flatten() for name in found])
-    apart = torch.cat([(found[name] - expected[name]).flatten() for name in found]).abs()
+    assert averages.keys() == expected.keys() and any(name.startswith("long/") for name in averages)
+    whole = torch.cat([expected[name].flatten() for name in averages])
+    apart = torch.cat([(averages[name] - expected[name]).flatten() for name in averages]).abs()
     assert apart.norm() < 5e-4 * whole.norm()
     assert apart.quantile(0.98) < 1e-5
 
 
 def test_a_stop_of_two_processes_saves_and_goes_on_bit_for_bit(store, tmp_path):
     """With dropout: each process has masks of its own, keyed by step."""
-    undisturbed = trained(store, tmp_path / "a", 2, steps=120, dropout=0.2)
+    undisturbed = trained(store, tmp_path / "a", 2, steps=40, dropout=0.2)
     stopped = tmp_path / "b"
     job = subprocess.Popen(
-        command(store, stopped, 2, steps=120, dropout=0.2),
+        command(store, stopped, 2, steps=40, dropout=0.2),
         stderr=subprocess.DEVNULL,
         env=environment(),
         start_new_session=True,
@@ -128,7 +128,7 @@ def test_a_stop_of_two_processes_saves_and_goes_on_bit_for_bit(store, tmp_path):
     job.send_signal(signal.SIGTERM)
     assert job.wait() != 0
     assert (stopped / "scratch" / "autosave.safetensors").exists()
-    resumed = trained(store, stopped, 2, steps=120, dropout=0.2)
+    resumed = trained(store, stopped, 2, steps=40, dropout=0.2)
     receipt = json.loads((stopped / "checkpoints/1/receipt.json").read_text())
-    assert 0 < receipt["from_step"] < 120
+    assert 0 < receipt["from_step"] < 40
     assert all(torch.equal(undisturbed[name], resumed[name]) for name in undisturbed)

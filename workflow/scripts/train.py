@@ -6,8 +6,6 @@ latents; before, the checkpoint before; and files of the task's own, such as vgg
 
 from contextlib import nullcontext
 
-import torch
-
 from diffprobe.latents.identity import expected
 from diffprobe.plan.training_argument import parse_argument
 from diffprobe.runtime.files import digest, sha256, write_jsonl
@@ -19,7 +17,7 @@ from diffprobe.training import checkpoints
 from diffprobe.training.data import Data, open_data
 from diffprobe.training.events import Events
 from diffprobe.training.latentstream import Budget
-from diffprobe.training.loop import fresh, refuse_batch_statistics
+from diffprobe.training.loop import fresh, prepare
 from diffprobe.training.optimizers import Options
 from diffprobe.training.slices import Slice, run_slice, tidy
 from diffprobe.training.state import State
@@ -30,31 +28,27 @@ from diffprobe.training.world import World
 def main(job: Job) -> None:
     argument, world = parse_argument(job.config), World.join(job.device)
     files = {name: job.input(name) for name in job.inputs}
-    latents = argument.latents and expected(argument.latents, files["images"], files["autoencoder"])
-    data = open_data(files, latents)
-    gpu = job.device.type == "cuda"
-    options = Options.of(argument.train, gpu, int(job.options.get("device_batch", 0)) or None)
+    data = open_data(files, argument.latents and expected(argument.latents, files["images"], files["autoencoder"]))
+    device_batch = int(job.options.get("device_batch", 0)) or None
+    options = Options.of(argument.train, job.device.type == "cuda", device_batch)
     task: Task = located(argument.build)(argument, data, job.device, job.say)
     part = make_slice(job, data, task)
-    for module in task.modules:
-        module.to(job.device).to(memory_format=torch.channels_last)
-        refuse_batch_statistics(module, options, world)
+    prepare(task, job.device, options, world)
     # By the images of the whole slice, not of what is left of it, so that a stop changes nothing.
     images = (part.stop - part.start) * options.batch // world.size
     task.compile(job.device, images, job.options.get("compile", "never"))
-    memory = Budget(*(float(gib) * 2**30 for gib in job.options.get("memory", "0/0").split("/")))
-    stream = data.stream(argument.train, job.device, world, memory, lambda line: print(line, file=job.log))
+    budget = Budget(*(float(gib) * 2**30 for gib in job.options.get("memory", "0/0").split("/")))
+    stream = data.stream(argument.train, job.device, world, budget, lambda line: print(line, file=job.log))
     events = Events(part.run / "tensorboard" if job.options.get("tensorboard") == "True" else None)
-    steps: list[int] = []  # the step that this job began at, once it is known
+    first_steps: list[int] = []
 
     def report(state: State) -> None:
-        if not steps:
-            steps.append(state.step)
+        if not first_steps:
+            first_steps.append(state.step)
             job.progress.start(part.stop * options.batch, "images", state.step * options.batch)
             print(f"training {part.run} from step {state.step} to {part.stop}, {world.size} processes", file=job.log)
-        job.progress.update(
-            state.step * options.batch, f"loss {state.history[-1]['loss']:.4f}" if state.history else ""
-        )
+        last = f"loss {state.history[-1]['loss']:.4f}" if state.history else ""
+        job.progress.update(state.step * options.batch, last)
 
     waiting = f"waits: another process ({{}}) still trains in {part.run}; it goes on when that one ends"
     lock = exclusive(part.run / "scratch" / "lock", lambda owner: job.say(waiting.format(owner)))
@@ -62,17 +56,17 @@ def main(job: Job) -> None:
         state = fresh(task, options)
         rows = run_slice(part, task, stream, options, state, float(job.options["autosave"]), report, world, events)
         if world.writes:
-            write_checkpoint(job, state, header(job, data, task, part, state.step * options.batch))
+            images = state.step * options.batch
+            write(job, data, task, part, state, images)
             write_jsonl(job.output("stats"), rows)
             speed = {"images_per_second": round(job.progress.rate, 1), "processes": world.size}
-            images = state.step * options.batch
-            job.write_receipt(images=images, from_step=steps[0], to_step=part.stop, **speed, **task.identity)
+            job.write_receipt(images=images, from_step=first_steps[0], to_step=part.stop, **speed, **task.identity)
             tidy(part, job.options["keep"])
     world.leave()
 
 
 def make_slice(job: Job, data: Data, task: Task) -> Slice:
-    """To be called once the task is built, whose modules are part of the code's version."""
+    """Call it once the task is built: its modules are part of the code's version."""
     before = job.optional("before")
     return Slice(
         run=job.output("ema").parents[2],
@@ -85,17 +79,13 @@ def make_slice(job: Job, data: Data, task: Task) -> Slice:
     )
 
 
-def header(job: Job, data: Data, task: Task, part: Slice, images: int) -> dict[str, object]:
-    """What a checkpoint says of itself after so many images."""
+def write(job: Job, data: Data, task: Task, part: Slice, state: State, images: int) -> None:
+    """The checkpoint: its averages in one file, the weights themselves in another, with the same header."""
     model = {"network": job.config["network"], "process": job.config.get("process"), "shape": task.shape}
-    seen = {"image": list(data.shape), "images": images, "identity": part.identity}
-    return model | seen | task.header() | data.header
-
-
-def write_checkpoint(job: Job, state: State, head: dict[str, object]) -> None:
+    header = {**model, "image": data.shape, "images": images, "identity": part.identity, **task.header(), **data.header}
     averages = {name: ema.module.state_dict() for name, ema in state.emas.items()}
-    checkpoints.write(job.output("raw"), {"raw": state.module.state_dict()}, head)
-    checkpoints.write(job.output("ema"), averages, head)
+    checkpoints.write(job.output("raw"), {"raw": state.module.state_dict()}, header)
+    checkpoints.write(job.output("ema"), averages, header)
 
 
 if __name__ == "__main__":

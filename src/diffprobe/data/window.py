@@ -16,7 +16,10 @@ from diffprobe.runtime.keyed import Key, permutation
 class ChunkReader(Protocol):
     """Rows in chunks, read one chunk after another. Called from background threads, at times from two at once."""
 
-    sizes: Sequence[int]  # rows in each chunk
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Rows in each chunk."""
+        ...
 
     def read(self, epoch: int, numbers: Sequence[int]) -> Iterator[Rows]:
         """The rows of these chunks, one chunk at a time. Raises UserError where a chunk is damaged."""
@@ -30,9 +33,16 @@ class ChunkFiller(Protocol):
     Rows are written to positions int64 (n,) of the window; those with position -1 are skipped.
     """
 
-    sizes: Sequence[int]
-    row_types: RowTypes
-    pool: Executor  # whose threads fill
+    @property
+    def sizes(self) -> Sequence[int]: ...
+
+    @property
+    def row_types(self) -> RowTypes: ...
+
+    @property
+    def pool(self) -> Executor:
+        """Whose threads fill."""
+        ...
 
     def view(self, epoch: int, number: int) -> int:
         """The view in which an epoch sees a chunk."""

@@ -1,14 +1,14 @@
 """torch.compile, where it pays: a first compilation takes about a minute, and a kernel cache helps only later ones."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 WORTHWHILE = 2e16  # FLOPs: some four minutes of a large GPU without compiling
 
 
-def compiled(network: nn.Module, device: torch.device, work: float, mode: str = "auto") -> Any:
+def compiled(network: Callable[..., Any], device: torch.device, work: float, mode: str = "auto") -> Any:
     """The network to call, compiled where `mode` is `always`, or where it is `auto`, on a GPU with `work` FLOPs ahead
     that make compiling worthwhile.
 

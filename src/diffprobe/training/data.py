@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Data:
-    """Where the images lie and what is known of them before one is read."""
+    """Facts of the images, and where they lie; none has been read yet."""
 
     image: tuple[int, int, int]  # (C, H, W)
     classes: int  # 0 without labels

@@ -1,40 +1,44 @@
 """Losses as TensorBoard events, for those who watch them there. The history in stats.jsonl is the source."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from diffprobe.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 
 class Events:
-    """Writes rows of the history into a folder; into none where that is None.
+    """Writes rows of the history into a folder; writes nothing where that is None.
 
     Raises UserError where the package is not installed.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self.folder, self.writer, self.step = folder, None, 0
+        self.folder, self.step = folder, 0
+        self.writer: SummaryWriter | None = None
         if folder is not None:
             try:
-                import tensorboard  # noqa: F401
+                import tensorboard  # type: ignore[import-untyped]  # noqa: F401
             except ImportError:
                 raise UserError(
                     "state.tensorboard: the package tensorboard is missing; pip install tensorboard, or set it false"
                 ) from None
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write those rows that are new; at first, later ones that a killed run has written are dropped."""
+    def write(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write the rows that are new. The first write purges later events, which a killed run has left."""
         new = [row for row in rows if row["step"] > self.step]
         if self.folder is None or not new:
             return
         if self.writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard import SummaryWriter  # here, since its import takes a second
 
-            self.writer = SummaryWriter(str(self.folder), purge_step=new[0]["step"])
+            self.writer = SummaryWriter(str(self.folder), purge_step=int(new[0]["step"]))
         for row in new:
             for name, value in row.items():
                 if name not in ("step", "images"):
                     self.writer.add_scalar(f"train/{name}", value, row["step"])
         self.writer.flush()
-        self.step = new[-1]["step"]
+        self.step = int(new[-1]["step"])

@@ -14,13 +14,13 @@ from diffprobe.data.rows import Rows
 from diffprobe.data.splits import SPLITS
 from diffprobe.data.window_stream import WindowStream
 
-WINDOW = 2**31  # bytes of images in a window, of which two are in memory; another number is another order
+WINDOW = 2**31  # bytes of images in a window, two of which are in memory; it decides the order
 
 
 class ImageStream:
-    """Images in an order that follows from (seed, epoch), bytes until they are on the device.
+    """Images in an order that follows from (seed, epoch); bytes until they are on the device.
 
-    `window` counts chunks of 256 images; by default it is as many as 2 GiB hold.
+    `window` counts chunks of 256 images; the default is as many as 2 GiB hold.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class ImageStream:
         self.windows = WindowStream(chunks, seed, window or max(1, WINDOW // chunks.bytes), device)
 
     def read(self, start: int, stop: int) -> Batch:
-        """Positions `start` to before `stop`, at least one. Raises UserError where the store is damaged."""
+        """The images at positions [start, stop), at least one. Raises UserError where the store is damaged."""
         images, labels = self.windows.read(start, stop)
         return Batch(to_float(images), labels, torch.arange(start, stop, device=images.device))
 
@@ -38,13 +38,14 @@ class ImageStream:
 class ImageChunks:
     """Rows of the named splits by the chunk of the store that holds them: images uint8 (n, H, W, C), labels int64 (n,).
 
-    The store is open, and what is read of it the same, for as long as the stream lives.
+    The store stays open as long as the stream lives, so that every window is of the same file.
     """
 
     def __init__(self, path: Path, splits: Sequence[str]) -> None:
-        self.file = open_store(path)  # h5py itself lets one thread at a time into HDF5
+        self.file = open_store(path)  # h5py serialises access to HDF5 by itself
         self.labels = torch.from_numpy(self.file["labels"][:])
         rows = np.flatnonzero(np.isin(self.file["split"][:], [SPLITS.index(split) for split in splits]))
+        # Cut where the number of the chunk changes: only rows of these splits, never a chunk twice.
         self.rows = np.split(rows, np.flatnonzero(np.diff(rows // CHUNK)) + 1)
         self.sizes = [len(rows) for rows in self.rows]
         self.bytes = CHUNK * math.prod(self.file.shape[1:])  # of a whole chunk

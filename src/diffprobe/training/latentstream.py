@@ -17,7 +17,7 @@ from diffprobe.data.window_stream import WindowStream
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.latents.store import Latents
 from diffprobe.runtime.keyed import Key, normal
-from diffprobe.training.resident import Resident, shared
+from diffprobe.training.resident import Resident, shared_rows
 from diffprobe.training.world import World
 
 
@@ -74,7 +74,7 @@ def open_source(
     amount = f"{latents.bytes / 2**30:.2f} GiB of latents"
     if device.type == "cuda" and latents.bytes <= min(budget.device, torch.cuda.mem_get_info(device)[0] / 2):
         return Resident(chunks, seed, window, device), f"{amount} on the GPU"
-    if latents.bytes <= budget.host and (room := shared(chunks, world)):
-        return Resident(chunks, seed, window, device, room, world), f"{amount} in memory, once for all processes"
+    if latents.bytes <= budget.host and (rows := shared_rows(chunks, world)):
+        return Resident(chunks, seed, window, device, rows, world), f"{amount} in memory, once for all processes"
     share = Share(world.rank, world.size, batch)
     return WindowStream(chunks, seed, window, device, share), f"{amount} streamed in windows of {window} chunks"

@@ -20,6 +20,13 @@ class DivergedError(UserError):
     """The loss is NaN or infinite."""
 
 
+def prepare(task: Task, device: torch.device, options: Options, world: World) -> None:
+    """Move a task's modules to the device. Raises UserError where one cannot be trained with these options."""
+    for module in task.modules:
+        module.to(device).to(memory_format=torch.channels_last)  # the format of fast convolutions on GPUs
+        refuse_batch_statistics(module, options, world)
+
+
 def fresh(task: Task, options: Options) -> State:
     """The state of a run that has seen no image."""
     emas = {name: EMA(task.module) for name in options.averages}
@@ -39,7 +46,7 @@ def train(
     after_step: Callable[[State], None],
     world: World | None = None,
 ) -> None:
-    """Take the state from its step to step `stop`, in place. Raises DivergedError when the loss is no longer finite."""
+    """Train the state from its step to step `stop`, in place. Raises DivergedError when a loss is NaN or infinite."""
     world = world or World()
     parameters = [parameter for module in task.modules for parameter in module.parameters()]
     first_played = adversary_step(task, options)
@@ -95,16 +102,16 @@ def accumulate(task: Task, stream: Feed, options: Options, step: int, world: Wor
 
 
 def tick(state: State, options: Options) -> None:
-    """Turn the sums since the last tick into a row of the history."""
-    check(state, options)
+    """Turn the sums since the last tick into a row of the history; waits for the device."""
+    check_finite(state, options)
     # Sorted, since a restored state has its sums in that order: a row is the same text after a stop.
     means = {name: float(value) / state.summed for name, value in sorted(state.sums.items())}
     state.history.append({"step": state.step, "images": state.step * options.batch, "lr": state.lr, **means})
     state.sums, state.summed = {}, 0
 
 
-def check(state: State, options: Options) -> None:
-    """Raise DivergedError if the loss of any step so far was NaN or infinite. To be called before a state is kept."""
+def check_finite(state: State, options: Options) -> None:
+    """Raise DivergedError if the loss of any step so far was NaN or infinite. Call it before a state is kept."""
     step = state.first_bad()
     if step is not None:
         lr = learning_rate(options, step * options.batch)

@@ -20,7 +20,8 @@ from diffprobe.training.world import World
 class Resident:
     """All views of all rows, read in the very order of `data.window_stream.WindowStream` with this seed and window.
 
-    `room` is where on the host they are kept, each process filling its part of it; None: on the device.
+    Rows lie chunk by chunk, and within a chunk view by view. `host_rows` is the host memory for them, which all
+    processes fill and read together; None: each has them on its device.
     """
 
     def __init__(
@@ -29,110 +30,120 @@ class Resident:
         seed: int,
         window: int,
         device: torch.device,
-        room: Rows | None = None,
+        host_rows: Rows | None = None,
         world: World | None = None,
     ) -> None:
         self.chunks, self.seed, self.device = chunks, seed, device
+        # Two epochs each, since a batch may lie on both sides of an epoch's border.
         self.plan = lru_cache(2)(lambda epoch: plan_epoch(chunks.sizes, seed, window, epoch))
-        self.order = lru_cache(2)(self.ordered)
-        self.begins = torch.tensor([0, *accumulate(copies(chunks))])  # rows before each chunk's first view
-        self.rows = on_device(chunks, self.begins, device) if room is None else room
-        if room is not None:
-            fill(chunks, self.begins, room, world or World())
+        self.order = lru_cache(2)(self.epoch_order)
+        self.begins = torch.tensor([0, *accumulate(rows_of_all_views(chunks))])  # of each chunk's first view
+        if host_rows is None:
+            self.rows = on_device(chunks, self.begins, device)
+        else:
+            self.rows = host_rows
+            fill_share(chunks, self.begins, host_rows, world or World())
 
     def read(self, start: int, stop: int) -> Rows:
-        """The rows at positions `start` to before `stop`, at least one, on the device: each (stop - start, ...)."""
-        parts = [self.order(epoch)[begin:end] for epoch, begin, end in epoch_spans(start, stop, sum(self.chunks.sizes))]
-        rows = torch.cat(parts)
-        found = tuple(whole.index_select(0, rows) for whole in self.rows)
-        if self.device.type == "cuda" and not found[0].is_cuda:
-            return tuple(part.pin_memory().to(self.device, non_blocking=True) for part in found)
-        return found
+        """The rows at positions [start, stop), at least one, on the device: tensors (stop - start, ...)."""
+        spans = epoch_spans(start, stop, sum(self.chunks.sizes))
+        places = torch.cat([self.order(epoch)[begin:end] for epoch, begin, end in spans])  # (B,)
+        rows = tuple(tensor.index_select(0, places) for tensor in self.rows)
+        if self.device.type == "cuda" and not rows[0].is_cuda:
+            # Only copies from page-locked memory are asynchronous.
+            return tuple(tensor.pin_memory().to(self.device, non_blocking=True) for tensor in rows)
+        return rows
 
-    def ordered(self, epoch: int) -> Tensor:
-        """Where the rows of an epoch lie, in the order in which they are read, int64 (N,)."""
-        found = []
+    def epoch_order(self, epoch: int) -> Tensor:
+        """Where the rows of an epoch lie, in reading order, int64 (N,), beside the rows."""
+        windows = []
         for index, numbers in enumerate(self.plan(epoch).chunks):
-            rows = torch.cat([self.where(epoch, number) for number in numbers])
-            found.append(torch.empty_like(rows).index_copy_(0, window_order(self.seed, epoch, index, len(rows)), rows))
-        return torch.cat(found).to(self.rows[0].device)
+            places = torch.cat([self.places(epoch, number) for number in numbers])  # (n,)
+            # A window stream scatters row i to position order[i]; here the places are permuted in the rows' stead.
+            order = window_order(self.seed, epoch, index, len(places))
+            windows.append(torch.empty_like(places).index_copy_(0, order, places))
+        return torch.cat(windows).to(self.rows[0].device)
 
-    def where(self, epoch: int, number: int) -> Tensor:
-        """Where an epoch's view of a chunk lies."""
+    def places(self, epoch: int, number: int) -> Tensor:
+        """Where the rows of a chunk lie, in the view that an epoch sees, int64 (n,)."""
         size = self.chunks.sizes[number]
         return self.begins[number] + self.chunks.view(epoch, number) * size + torch.arange(size)
 
 
-def copies(chunks: LatentChunks) -> list[int]:
-    """Rows of each chunk in all its views."""
+def rows_of_all_views(chunks: LatentChunks) -> list[int]:
+    """The rows of each chunk, counted in all its views."""
     return [size * chunks.views(number) for number, size in enumerate(chunks.sizes)]
 
 
 def on_device(chunks: LatentChunks, begins: Tensor, device: torch.device) -> Rows:
-    """All rows on the device, copied there chunk by chunk."""
+    """All rows on the device, copied there chunk by chunk, so that the host never holds them all."""
     n = int(begins[-1])
-    whole = tuple(torch.empty(n, *shape, dtype=dtype, device=device) for shape, dtype in chunks.row_types)
-    memory = BufferPool(pinned=device.type == "cuda")
+    rows = tuple(torch.empty(n, *shape, dtype=dtype, device=device) for shape, dtype in chunks.row_types)
+    pool = BufferPool(pinned=device.type == "cuda")
     for number, (first, last) in enumerate(pairwise(begins.tolist())):
-        part = allocate(chunks.row_types, last - first, memory)
-        every_view(chunks, number, part, 0)
-        for all_rows, rows in zip(whole, part, strict=True):
-            all_rows[first:last].copy_(rows)
-    return whole
+        chunk = allocate(chunks.row_types, last - first, pool)
+        fill_views(chunks, number, chunk, 0)
+        for tensor, part in zip(rows, chunk, strict=True):
+            tensor[first:last].copy_(part)
+    return rows
 
 
-def fill(chunks: LatentChunks, begins: Tensor, room: Rows, world: World) -> None:
-    """Every `world.size`-th chunk into its places; then wait for the other processes' parts."""
+def fill_share(chunks: LatentChunks, begins: Tensor, rows: Rows, world: World) -> None:
+    """Fill every `world.size`-th chunk, then wait until the other processes have filled theirs."""
     for number in range(world.rank, len(chunks.sizes), world.size):
-        every_view(chunks, number, room, int(begins[number]))
+        fill_views(chunks, number, rows, int(begins[number]))
     world.wait()
 
 
-def every_view(chunks: LatentChunks, number: int, room: Rows, first: int) -> None:
-    """A chunk in all its views, one after another from row `first` on."""
-    chosen, size = range(chunks.views(number)), chunks.sizes[number]
-    places = first + torch.arange(len(chosen) * size)
-    for view, here in zip(chosen, places.split(size), strict=True):
-        chunks.fill(view, number, room, here)
-    chunks.fill_labels(chosen, [number] * len(chosen), room, places)
+def fill_views(chunks: LatentChunks, number: int, rows: Rows, first: int) -> None:
+    """Write a chunk in all its views, one after another, from row `first` on."""
+    views, size = range(chunks.views(number)), chunks.sizes[number]
+    places = first + torch.arange(len(views) * size)
+    for view, view_places in zip(views, places.split(size), strict=True):
+        chunks.fill(view, number, rows, view_places)
+    chunks.fill_labels(views, [number] * len(views), rows, places)
 
 
-def shared(chunks: LatentChunks, world: World) -> Rows | None:
-    """Host memory for all rows, one for all processes of the world; None where there is not so much to be shared."""
-    n = sum(copies(chunks))
+def shared_rows(chunks: LatentChunks, world: World) -> Rows | None:
+    """Uninitialised host memory for all rows, one for all processes; None where so much cannot be shared."""
+    n = sum(rows_of_all_views(chunks))
     if world.size == 1:
         return allocate(chunks.row_types, n, BufferPool())
-    kinds = sorted(enumerate(chunks.row_types), key=lambda kind: -kind[1][1].itemsize)  # wide ones first, for alignment
-    sizes = [n * math.prod(shape) * dtype.itemsize for _, (shape, dtype) in kinds]
-    file = reserved(sum(sizes)) if world.writes else None
-    name = world.tell(None if file is None else f"/proc/{os.getpid()}/fd/{file}")
+    # Tensors with wide elements come first, so that each one's offset is a multiple of its element size.
+    types = sorted(enumerate(chunks.row_types), key=lambda numbered: -numbered[1][1].itemsize)
+    sizes = [n * math.prod(shape) * dtype.itemsize for _, (shape, dtype) in types]
+    file = reserve(sum(sizes)) if world.writes else None
+    # The others open the first process's file through /proc: it has no name that could outlive the processes.
+    name = world.broadcast(None if file is None else f"/proc/{os.getpid()}/fd/{file}")
     if name is None:
         return None
-    whole = torch.from_file(name, shared=True, size=sum(sizes), dtype=torch.uint8)
+    memory = torch.from_file(name, shared=True, size=sum(sizes), dtype=torch.uint8)
     world.wait()
     if file is not None:
-        os.close(file)  # the memory lives on for those who have it, and no longer
-    parts = zip(kinds, whole.split(sizes), strict=True)
+        os.close(file)  # all have mapped it: the memory lives as long as one of them does
+    parts = zip(types, memory.split(sizes), strict=True)
     placed = {i: part.view(dtype).view(n, *shape) for (i, (shape, dtype)), part in parts}
-    return tuple(placed[i] for i in range(len(kinds)))
+    return tuple(placed[i] for i in range(len(types)))
 
 
-def reserved(size: int) -> int | None:
-    """A file of so many bytes in memory, without a name that could outlive the processes; None where there is none."""
+def reserve(size: int) -> int | None:
+    """The descriptor of a nameless file of so many bytes in memory; None where the memory is not available."""
     try:
-        file = nameless()
+        file = nameless_file()
     except OSError:
         return None
     try:
-        os.posix_fallocate(file, 0, size)
+        os.posix_fallocate(file, 0, size)  # now, or a full /dev/shm would kill a process at its first write
     except OSError:
         os.close(file)
         return None
     return file
 
 
-def nameless() -> int:
-    """An empty file in memory. Pythons made for old systems (conda's) lack memfd_create, which has no mount's limit."""
+def nameless_file() -> int:
+    """An empty file in memory. memfd_create is not limited by the size of /dev/shm, but Pythons built for old systems
+    (conda's) lack it.
+    """
     if hasattr(os, "memfd_create"):
         return os.memfd_create("diffprobe latents")
     return os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR, 0o600)

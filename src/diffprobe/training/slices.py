@@ -7,7 +7,7 @@ Under the run's folder, besides the declared outputs:
     scratch/lock                  held while a process trains in this folder
     stats.jsonl                   the history so far, renewed while training runs
 
-None of these is a declared output, since Snakemake deletes those before a job starts.
+None of these is a declared output: Snakemake deletes those before a job starts, and with them a resume.
 """
 
 import signal
@@ -22,9 +22,9 @@ from diffprobe.data.batch import Feed
 from diffprobe.runtime.files import clear_partials, read_jsonl, write_jsonl
 from diffprobe.training import state as states
 from diffprobe.training.events import Events
-from diffprobe.training.loop import DivergedError, check, train
+from diffprobe.training.loop import DivergedError, check_finite, train
 from diffprobe.training.optimizers import Options
-from diffprobe.training.state import State
+from diffprobe.training.state import Row, State
 from diffprobe.training.tasks.base import Task
 from diffprobe.training.world import World
 
@@ -34,19 +34,19 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Slice:
-    """Which part of which run: from checkpoint `before` (None for the start) to `kimg`, by step.
+    """One slice of a run, from step `start` to step `stop`, where checkpoint `kimg` is written.
 
-    `identity` names config and data, `code` the code, `parent` the bytes of the checkpoint before. A finished state
-    of this very slice serves again only where all three agree; an earlier one where the identity does.
+    A finished state of this very slice is used again only where identity, code and parent agree; an earlier one where
+    the identity does.
     """
 
     run: Path
     kimg: int
     start: int
     stop: int
-    identity: str
-    code: str
-    parent: str
+    identity: str  # a hash of config and data
+    code: str  # a hash of the loaded code
+    parent: str  # sha256 of the checkpoint before; empty at the start
 
     @property
     def autosave(self) -> Path:
@@ -65,15 +65,16 @@ class Slice:
 
 
 def best_start(part: Slice) -> Path | None:
-    """The saved state nearest to the slice's end that it may start from, or None to start from nothing."""
+    """The saved state nearest to the slice's end that it may start from; None: start from nothing."""
     usable: list[tuple[int, Path]] = []
     for path in [*part.states(), part.autosave]:
         meta = states.peek(path)
         if meta is None or meta["identity"] != part.identity or meta["step"] > part.stop:
             continue
-        inside = meta["step"] > part.start
-        if inside and meta["parent"] != part.parent:
+        # Within the slice a state descends from the checkpoint before, which may have been remade since.
+        if meta["step"] > part.start and meta["parent"] != part.parent:
             continue
+        # Its own finished state would end the slice at once: only where this code would train the same.
         if path == part.state(part.kimg) and meta["code"] != part.code:
             continue
         usable.append((meta["step"], path))
@@ -90,16 +91,16 @@ def run_slice(
     report: Callable[[State], None],
     world: World | None = None,
     events: Events | None = None,
-) -> list[dict]:
-    """Train the slice (its lock is held by the caller) and return its rows of history.
+) -> list[Row]:
+    """Train the slice and return its rows of history. The caller holds the run's lock; `report` sees every step.
 
-    On a signal to stop (SIGTERM, SIGINT, a closed terminal's SIGHUP) to any process of the world the state is saved,
-    then all exit. Raises DivergedError, which names the last good state, when the loss is no number any more.
+    Safe to interrupt: on SIGTERM, SIGINT or SIGHUP to any process of the world the state is saved, then all exit with
+    128 + the signal. Raises DivergedError, which names the last good state, when the loss becomes NaN or infinite.
     """
     world, events = world or World(), events or Events(None)
     if world.writes:
         for path in (part.autosave, part.state(part.kimg)):
-            clear_partials(path)  # whoever wrote them is dead: this process holds the run's lock
+            clear_partials(path)  # their writers are dead: this process holds the run's lock
     world.wait()
     begin = best_start(part)
     if begin is not None:
@@ -120,12 +121,13 @@ def run_slice(
             nonlocal next_save, next_stats
             now = time.monotonic()
             stopping = world.any(bool(stopped))
-            if world.writes and (stopping or now >= next_save):  # before what a closed terminal could make fail
-                check(state, options)
+            # First of all: with the terminal closed, any output below may fail.
+            if world.writes and (stopping or now >= next_save):
+                check_finite(state, options)
                 states.save(part.autosave, state, part.tags)
                 next_save = time.monotonic() + autosave_seconds
             if stopping:
-                world.wait()  # the others' end would otherwise be an error, which ends the one that saves
+                world.wait()  # torchrun kills all processes once one has ended, the one that saves too
                 sys.exit(128 + (stopped or [signal.SIGTERM])[0])
             if now >= next_stats:
                 write_stats()
@@ -134,7 +136,7 @@ def run_slice(
 
         report(state)
         try:
-            # A row of history ends where the slice before ended, as it did when that one was trained.
+            # In two calls, since a row of the history ends where the slice before ended, as when that was trained.
             for stop in (part.start, part.stop):
                 train(task, stream, options, state, stop, after_step, world)
         except DivergedError as error:
@@ -148,7 +150,7 @@ def run_slice(
 
 
 def last_good(part: Slice) -> str:
-    """The last state that was saved, and what a change of the config makes of it."""
+    """Where the last good state is, for a user who must change the options."""
     path = best_start(part)
     meta = states.peek(path) if path else None
     if meta is None:
@@ -156,14 +158,14 @@ def last_good(part: Slice) -> str:
     return f"the last good state is of step {meta['step']} ({path}), and training with other options starts anew"
 
 
-def earlier_rows(part: Slice, step: int) -> list[dict]:
+def earlier_rows(part: Slice, step: int) -> list[Row]:
     """The history up to `step`, from the finished slices before this one."""
     folders = sorted((part.run / "checkpoints").glob("*/stats.jsonl"), key=lambda path: int(path.parent.name))
     return [row for path in folders for row in read_jsonl(path) if row["step"] <= step]
 
 
 def tidy(part: Slice, keep: str) -> None:
-    """After the slice's outputs stand: drop its autosave and, where only the last state is kept, the earlier ones."""
+    """Once the slice's outputs are written: delete its autosave and, where `keep` is `last`, earlier states."""
     part.autosave.unlink(missing_ok=True)
     if keep == "last":
         for path in part.states():
@@ -173,12 +175,12 @@ def tidy(part: Slice, keep: str) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that holds the signal once one has come. Signals that are ignored, as under nohup, stay so."""
-    seen: list[int] = []
-    heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda received, _: seen.append(received)) for number in heard}
+    """A list that holds the signals to stop that have arrived. Ignored signals, as under nohup, stay ignored."""
+    arrived: list[int] = []
+    handled = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda received, _: arrived.append(received)) for number in handled}
     try:
-        yield seen
+        yield arrived
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

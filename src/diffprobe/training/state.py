@@ -14,6 +14,8 @@ from diffprobe.runtime.files import atomic
 from diffprobe.training import optimizers
 from diffprobe.training.ema import EMA
 
+Row = dict[str, float]  # of the history: step, images, lr, and the mean of each loss since the row before
+
 
 @dataclass
 class Adversary:
@@ -36,7 +38,7 @@ class State:
     emas: dict[str, EMA]
     optimizer: torch.optim.Optimizer
     step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
     sums: dict[str, Tensor] = field(default_factory=dict)
     summed: int = 0
     lr: float = 0.0

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import images
-from diffprobe.data.batch import Batch as Batch  # here for those who know the stream only
-from diffprobe.data.batch import Feed, epoch_spans
+from diffprobe.data.batch import Batch, Feed, epoch_spans
 from diffprobe.data.pixels import to_float
 from diffprobe.runtime.keyed import Key, permutation
 from diffprobe.training.imagestream import ImageStream
 
 
 class Stream:
-    """All images stay on the device, as bytes; no read waits for it, but for the first one of an epoch."""
+    """All images stay on the device, as bytes. Only the first read of an epoch waits for the device."""
 
     def __init__(self, images: Tensor, labels: Tensor, seed: int, device: torch.device) -> None:
         self.images, self.labels = images.to(device), labels.to(device)  # uint8 (N, H, W, C), int64 (N,)
@@ -24,28 +23,31 @@ class Stream:
         self.orders: dict[int, Tensor] = {}
 
     def read(self, start: int, stop: int) -> Batch:
-        """Positions `start` to before `stop`, at least one."""
+        """The images at positions [start, stop), at least one."""
         epochs = epoch_spans(start, stop, len(self.images))
         rows = torch.cat([self.order(epoch)[begin:end] for epoch, begin, end in epochs])  # (B,)
+        # index_select and not indexing, which checks its indices on the host and so would wait for the device.
         images, labels = self.images.index_select(0, rows), self.labels.index_select(0, rows)
         return Batch(to_float(images), labels, torch.arange(start, stop, device=self.device))
 
     def order(self, epoch: int) -> Tensor:
-        """Epoch `epoch`'s permutation of the images, int64 (N,) on the device; the one asked before is kept too."""
+        """Epoch `epoch`'s permutation of the images, int64 (N,) on the device."""
         if epoch not in self.orders:
+            # The one before is kept: a batch may lie on both sides of an epoch's border.
             self.orders = dict(list(self.orders.items())[-1:])
             self.orders[epoch] = permutation(self.key, len(self.images), draw=epoch).to(self.device)
         return self.orders[epoch]
 
 
 def open_stream(path: Path, splits: Sequence[str], seed: int, device: torch.device, resident_bytes: float) -> Feed:
-    """The images of the named splits of a store: on the device where they take `resident_bytes` or less, else windows.
+    """The images of the named splits of a store: on the device where they take at most `resident_bytes`, else windows.
 
-    The two have orders of their own. Raises UserError for a store that is damaged, at once or when it is read.
+    The two have different orders. Raises UserError for a store that is damaged, now or when it is read.
     """
     store = images.describe(path)
-    shape = (sum(store[split] for split in splits), store["channels"], store["size"], store["size"])  # N, C, H, W
-    if math.prod(shape) > resident_bytes:
+    counts = {"train": store["train"], "select": store["select"], "test": store["test"]}
+    image_bytes = math.prod((store["channels"], store["size"], store["size"]))
+    if sum(counts[split] for split in splits) * image_bytes > resident_bytes:
         return ImageStream(path, splits, seed, device)
-    found = images.read(path, splits)
-    return Stream(torch.from_numpy(found.images), torch.from_numpy(found.labels), seed, device)
+    pixels = images.read(path, splits)
+    return Stream(torch.from_numpy(pixels.images), torch.from_numpy(pixels.labels), seed, device)
