@@ -19,7 +19,7 @@ from diffprobe.config.latents import Crop
 from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
 from diffprobe.latents.encoding import encode
-from diffprobe.latents.parts import Store
+from diffprobe.latents.parts import StorePlan
 from diffprobe.networks.autoencoder import Codec, autoencoder_kl
 
 
@@ -47,7 +47,7 @@ def encoding(folder: Path, rows: int, size: int, batch: int = 64) -> dict[str, A
 
     def whole(number: int) -> float:
         views_of = {"train": views.expand([Crop(kind="crop")])}
-        plan = Store(folder / f"encoded{number}" / "latents.zarr", {}, 0, {"train": rows}, views_of, shard_chunks=4)
+        plan = StorePlan(folder / f"encoded{number}" / "latents.zarr", {}, 0, {"train": rows}, views_of, shard_chunks=4)
         begun = time.perf_counter()
         encode(plan, folder / "images.h5", moments, batch)
         return time.perf_counter() - begun

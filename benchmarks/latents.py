@@ -31,8 +31,8 @@ import torch
 from diffprobe.config.latents import Crop
 from diffprobe.data import views
 from diffprobe.latents.completion import finish
-from diffprobe.latents.parts import CHUNK, Store, write_part
-from diffprobe.latents.store import Latents, open_store
+from diffprobe.latents.parts import CHUNK, StorePlan, write_part
+from diffprobe.latents.store import LatentStore, open_store
 from diffprobe.runtime.keyed import Key, permutation
 from diffprobe.training.latentstream import Budget, LatentStream, open_source
 
@@ -71,11 +71,11 @@ def rate(read: Callable[[int, int], Any], rows: int, start: int = 0) -> float:
     return (rows // BATCH * BATCH) / (time.perf_counter() - begun)
 
 
-def store_of(folder: Path, rows: int) -> Latents:
+def store_of(folder: Path, rows: int) -> LatentStore:
     """A store of random moments in an autoencoder's shape; written if it does not exist."""
     path = folder / f"{rows}" / "latents.zarr"
     if not (path / "zarr.json").exists():
-        plan = Store(path, {}, 0, {"train": rows}, {"train": views.expand(VIEWS)}, shard_chunks=16)
+        plan = StorePlan(path, {}, 0, {"train": rows}, {"train": views.expand(VIEWS)}, shard_chunks=16)
         rng = np.random.default_rng(0)
         for part in plan.parts:
             write_part(plan, part, rng.standard_normal((part.stop - part.start, *SHAPE), np.float32).astype(np.float16))
@@ -334,14 +334,14 @@ def heads(folder: Path, order: str, way: str, seeds: int = 10) -> list[float]:
     return [float(np.mean(losses)), float(np.std(losses))]
 
 
-def classes_store(folder: Path, order: str, n: int = 20_480) -> tuple[Latents, torch.Tensor, torch.Tensor]:
+def classes_store(folder: Path, order: str, n: int = 20_480) -> tuple[LatentStore, torch.Tensor, torch.Tensor]:
     """Rows (8, 4, 4) of ten classes, and 5,000 unseen ones with their labels; 80 chunks, windows of 4."""
     rng = np.random.default_rng(0)
     means = rng.standard_normal((10, 128)) / 4
     labels = rng.integers(0, 10, n)
     labels = np.sort(labels) if order == "sorted" else labels
     path = folder / f"classes_{order}" / "latents.zarr"
-    plan = Store(path, {}, 0, {"train": n}, {"train": views.expand(VIEWS)}, shard_chunks=16)
+    plan = StorePlan(path, {}, 0, {"train": n}, {"train": views.expand(VIEWS)}, shard_chunks=16)
     for part in plan.parts:
         here = labels[part.start : part.stop]
         rows = means[here] + rng.standard_normal((len(here), 128))

@@ -6,8 +6,7 @@ import os
 import resource
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.synchronize import Barrier, Event
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +32,10 @@ from diffprobe.data import images, views
 from diffprobe.data.splits import SPLITS
 from diffprobe.latents.completion import finish
 from diffprobe.latents.encoding import encode, share_of
-from diffprobe.latents.parts import Part, missing, plan, receipt_of, receipts, shard_of, write_part
+from diffprobe.latents.parts import StorePart, missing_parts, plan_parts, receipts_folder, shard_path, write_part
 from diffprobe.latents.store import open_store
 from diffprobe.latents.verify import verify
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.locks import try_lock
 
 
 def test_zarr_alone_reads_what_the_autoencoder_said(original: Path, pictures: Path):
@@ -88,13 +86,13 @@ def test_configured_scale_is_kept(copy: Path, pictures: Path):
 )
 def test_the_parts_cover_every_row_once(counts: dict[str, int], numbers: tuple[int, ...], shard_rows: int):
     number = dict(zip(SPLITS, numbers, strict=True))
-    parts = plan(counts, number, shard_rows)
+    parts = plan_parts(counts, number, shard_rows)
     assert len({part.name for part in parts}) == len(parts)
     for split, n in counts.items():
         for view in range(number[split]):
             mine = [part for part in parts if (part.split, part.view) == (split, view)]
             assert [row for part in mine for row in range(part.start, part.stop)] == list(range(n))
-            assert all(part.start == part.index * shard_rows for part in mine)
+            assert all(part.start == part.number * shard_rows for part in mine)
 
 
 def write_and_die(folder: Path, pictures: Path, deaths: int) -> None:
@@ -110,21 +108,6 @@ def write_and_die(folder: Path, pictures: Path, deaths: int) -> None:
 
     os.fsync = dying
     encode(planned(folder), pictures, toy_moments, batch=64)
-
-
-def write_with_others(folder: Path, pictures: Path, all_there: Barrier) -> None:
-    """A writer that goes on with its first part when the others have one too."""
-    met = False
-
-    def moments(pixels: Tensor) -> Tensor:
-        nonlocal met
-        if not met:
-            all_there.wait(timeout=100)
-            met = True
-        return toy_moments(pixels)
-
-    encode(planned(folder), pictures, moments, batch=64)
-    assert not missing(planned(folder))
 
 
 def test_a_killed_writer_loses_its_part_only(original: Path, pictures: Path, tmp_path: Path):
@@ -144,19 +127,6 @@ def test_a_killed_writer_loses_its_part_only(original: Path, pictures: Path, tmp
     assert tree(store.path) == tree(original)
 
 
-def test_three_writers_share_the_work_and_write_the_same_bytes(original: Path, pictures: Path, tmp_path: Path):
-    spawn = multiprocessing.get_context("spawn")
-    arguments = (tmp_path, pictures, spawn.Barrier(3))
-    writers = [spawn.Process(target=write_with_others, args=arguments) for _ in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    assert complete(planned(tmp_path), pictures) == []
-    assert tree(tmp_path / "latents.zarr") == tree(original)
-
-
 def write_slowly(folder: Path, pictures: Path, begun: Event) -> None:
     """A tenth of a second's work."""
     begun.set()
@@ -169,7 +139,9 @@ def write_slowly(folder: Path, pictures: Path, begun: Event) -> None:
 
 
 def test_writers_killed_at_ten_moments_leave_nothing_wrong(original: Path, pictures: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the server finds what it is to load once
+    monkeypatch.setenv(
+        "PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep
+    )  # where the server finds what it is to load once
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["test_latents"])
     whole, store, killed = tree(original), planned(tmp_path), 0
@@ -182,29 +154,20 @@ def test_writers_killed_at_ten_moments_leave_nothing_wrong(original: Path, pictu
         writer.kill()
         writer.join()
         killed += writer.exitcode == -signal.SIGKILL
-        for part in set(store.parts) - set(missing(store)):
-            key = str(shard_of(store.path, part).relative_to(store.path))
-            assert shard_of(store.path, part).read_bytes() == whole[key]
-    assert killed == 10 or not missing(store)
+        for part in set(store.parts) - set(missing_parts(store)):
+            key = str(shard_path(store.path, part).relative_to(store.path))
+            assert shard_path(store.path, part).read_bytes() == whole[key]
+    assert killed == 10 or not missing_parts(store)
     complete(store, pictures)
     assert tree(store.path) == whole
 
 
-def test_a_part_in_another_writers_hands_is_waited_for(original: Path, pictures: Path, tmp_path: Path):
-    store = planned(tmp_path)
-    part = store.parts[3]
-    lock = try_lock(receipt_of(store.path, part).with_suffix(".lock"))
-    with ThreadPoolExecutor(1) as pool:
-        writer = pool.submit(encode, store, pictures, toy_moments, 64)
-        patience = time.monotonic() + 60
-        while missing(store) != [part] and time.monotonic() < patience:
-            time.sleep(0.01)
-        time.sleep(0.3)
-        assert missing(store) == [part] and not shard_of(store.path, part).exists() and not writer.done()
-        os.close(lock)  # the other one has died
-        writer.result(60)
-    complete(store, pictures)
-    assert tree(store.path) == tree(original)
+def test_jobs_that_share_the_work_write_the_same_bytes(original: Path, pictures: Path, tmp_path: Path):
+    plan = planned(tmp_path)
+    for job, batch in ((1, 64), (0, 256)):
+        encode(plan, pictures, toy_moments, batch, parts=share_of(plan, job, 2))
+    assert complete(plan, pictures) == []
+    assert tree(plan.path) == tree(original)
 
 
 @given(jobs=st.integers(1, 12))
@@ -246,9 +209,9 @@ def test_only_what_a_change_concerns_is_encoded_again(copy: Path, pictures: Path
     more = {**VIEWS, "train": [*VIEWS["train"], {"kind": "mirror", "draw": 2}]}
     assert complete(planned(copy.parent, views=more), pictures) == [f"train/moments/c/2/{i}/0/0/0" for i in range(3)]
     assert complete(planned(copy.parent), pictures) == []  # a view fewer: its shards go, the others stay
-    assert len(shards(copy)) == len(list(receipts(copy).glob("*.json"))) == 9
-    assert len(missing(planned(copy.parent, identity={**IDENTITY, "size": 8}))) == 9
-    assert len(missing(planned(copy.parent, seed=4))) == 9
+    assert len(shards(copy)) == len(list(receipts_folder(copy).glob("*.json"))) == 9
+    assert len(missing_parts(planned(copy.parent, identity={**IDENTITY, "size": 8}))) == 9
+    assert len(missing_parts(planned(copy.parent, seed=4))) == 9
     assert len(complete(planned(copy.parent, shard_chunks=2), pictures)) == len(shards(copy)) == 6
     assert verify(copy) == []
 
@@ -266,12 +229,12 @@ def test_what_float16_cannot_hold_is_refused(value: float, pictures: Path, tmp_p
         encode(planned(tmp_path), pictures, broken, batch=256)
     one_line(error)
     assert not shards(tmp_path / "latents.zarr")
-    assert len(missing(planned(tmp_path))) == 9
+    assert len(missing_parts(planned(tmp_path))) == 9
 
 
 def test_a_full_disk_ends_in_one_line_and_leaves_no_half_shard(pictures: Path, tmp_path: Path):
     store = planned(tmp_path)
-    write_part(store, Part("train", 0, 0, 0, 256), moments(256))
+    write_part(store, StorePart("train", 0, 0, 0, 256), moments(256))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))  # a shard has 8,212 bytes
     try:
@@ -283,7 +246,7 @@ def test_a_full_disk_ends_in_one_line_and_leaves_no_half_shard(pictures: Path, t
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     one_line(error)
     assert list(shards(store.path)) == ["train/moments/c/0/0/0/0/0"]
-    assert len(missing(store)) == 8
+    assert len(missing_parts(store)) == 8
 
 
 def test_batches_must_end_at_the_borders_of_chunks(pictures: Path, tmp_path: Path):

@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_latents import MEASURED, one_line, shards, write_images
 from toy_peers import (
-    config,
+    import_job,
     imported,
     latents_of,
     listing,
-    plain,
     write_files,
     write_npy,
     write_shards,
@@ -23,10 +21,9 @@ from toy_peers import (
 )
 
 from diffprobe.data.splits import SPLITS, TEST
-from diffprobe.interop.latents import importing
-from diffprobe.interop.latents import shards as readers
-from diffprobe.interop.latents.shards import Order, Shard, open_shards
-from diffprobe.latents.store import Latents
+from diffprobe.interop.latents.importing import open_placed, plan_import, write
+from diffprobe.interop.latents.shards import PeerShard, RankOrder, open_shards
+from diffprobe.latents.store import LatentStore
 from diffprobe.latents.verify import repair, verify
 from diffprobe.runtime.errors import UserError
 
@@ -41,7 +38,7 @@ def npy(pictures: Path, tmp_path: Path) -> Path:
     return write_npy(tmp_path / "peer", pictures)
 
 
-def assert_each_image_has_its_own(latents: Latents, views: int) -> None:
+def assert_each_image_has_its_own(latents: LatentStore, views: int) -> None:
     assert verify(latents.path) == []
     assert latents.holds == "latents" and latents.shape == (2, 2, 2)
     for split in latents.splits:
@@ -55,17 +52,17 @@ def assert_each_image_has_its_own(latents: Latents, views: int) -> None:
 @pytest.mark.parametrize("scaled", [1.0, 0.25])
 def test_arrays_of_versions_become_views_in_the_autoencoders_scale(pictures: Path, tmp_path: Path, scaled: float):
     path = write_npy(tmp_path / "peer", pictures, versions=3, scaled=scaled)
-    latents = imported(tmp_path, pictures, config("npy", path, scaled=scaled))
+    latents = imported(tmp_path, pictures, import_job("npy", path, scaled=scaled))
     assert latents.splits == SPLITS
     assert_each_image_has_its_own(latents, views=3)
-    z = latents.drawn(torch.from_numpy(latents.moments("train", 0, 0, 700)), None)
+    z = latents.draw(torch.from_numpy(latents.moments("train", 0, 0, 700)), None)
     assert abs(float(z.mean())) < 1e-3 and abs(float(z.std()) - 1) < 1e-3  # to measured scale
 
 
 @pytest.mark.parametrize("batched", [True, False])
 def test_a_file_per_image_may_cover_the_whole_set(pictures: Path, tmp_path: Path, batched: bool):
     path = write_files(tmp_path / "toy256_features", pictures, batched)
-    latents = imported(tmp_path, pictures, config("files", path))
+    latents = imported(tmp_path, pictures, import_job("files", path))
     assert latents.splits == SPLITS
     assert_each_image_has_its_own(latents, views=1)
 
@@ -76,12 +73,12 @@ def test_shards_of_ranks_are_put_back_in_order(pictures: Path, tmp_path: Path, r
     train, test = split != TEST, split == TEST
     path = write_shards(tmp_path / "train", rows[train], labels[train], ranks)
     apart = write_shards(tmp_path / "test", rows[test], labels[test], 2)
-    asked = config("safetensors", path, test=str(apart))
-    latents = imported(tmp_path, pictures, asked)
+    job = import_job("safetensors", path, test=apart)
+    latents = imported(tmp_path, pictures, job)
     assert latents.splits == SPLITS
     assert [view["kind"] for view in latents.views["train"]] == ["identity", "mirror"]
     assert_each_image_has_its_own(latents, views=2)
-    without = imported(tmp_path / "without", pictures, config("safetensors", path))
+    without = imported(tmp_path / "without", pictures, import_job("safetensors", path))
     assert without.splits == ("train", "select")
 
 
@@ -89,7 +86,7 @@ def test_shards_of_ranks_are_put_back_in_order(pictures: Path, tmp_path: Path, r
 def test_any_image_of_any_ranks_is_found(count: int, ranks: int, size: int):
     each = -(-count // ranks)
     parts = [
-        Shard(Path(f"{rank}/{start}"), rank, start // size, min(size, each - start))
+        PeerShard(Path(f"{rank}/{start}"), rank, start // size, min(size, each - start))
         for rank in range(ranks)
         for start in range(0, each, size)
     ]
@@ -101,14 +98,12 @@ def test_any_image_of_any_ranks_is_found(count: int, ranks: int, size: int):
         return np.array([shares[rank][start + row] for row in rows], np.float32)
 
     positions = np.random.default_rng(count).permutation(count)
-    with mock.patch.object(readers, "read_rows", read_rows):
-        seen = Order(parts).gathered(positions, "latents", ())
-    assert np.array_equal(seen, positions)
+    assert np.array_equal(RankOrder(parts, read_rows).gather(positions, "latents", ()), positions)
 
 
 def test_means_and_log_variances_are_told_by_their_channels_and_unscaled(pictures: Path, tmp_path: Path):
     path = write_npy(tmp_path / "peer", pictures, versions=1, channels=4)
-    latents = imported(tmp_path, pictures, config("npy", path, scaled=0.5))
+    latents = imported(tmp_path, pictures, import_job("npy", path, scaled=0.5))
     assert latents.holds == "moments" and verify(latents.path) == []
     mean, logvar = np.split(latents_of(latents.rows("test"), 0, 4), 2, axis=1)
     unscaled = np.concatenate([mean / 0.5, np.clip(logvar - 2 * math.log(0.5), -30, 20)], axis=1)
@@ -165,7 +160,7 @@ def test_what_does_not_fit_is_named_in_one_line(pictures: Path, npy: Path, tmp_p
     change, said = MISTAKES[mistake]
     change(npy)
     with pytest.raises(UserError, match=said) as error:
-        imported(tmp_path, pictures, config("npy", npy))
+        imported(tmp_path, pictures, import_job("npy", npy))
     one_line(error)
 
 
@@ -173,26 +168,26 @@ def test_files_that_are_missing_or_cut_are_named(pictures: Path, tmp_path: Path)
     path = write_files(tmp_path / "toy_features", pictures)
     (path / "400.npy").write_bytes((path / "400.npy").read_bytes()[:-8])
     with pytest.raises(UserError, match=r"toy_features/400.npy: cannot be read"):
-        imported(tmp_path, pictures, config("files", path))
+        imported(tmp_path, pictures, import_job("files", path))
     (path / "400.npy").unlink()
     with pytest.raises(UserError, match=r"toy_features/400.npy: no such file, but others"):
-        imported(tmp_path, pictures, config("files", path))
+        imported(tmp_path, pictures, import_job("files", path))
     rows, _, labels = listing(pictures)
     path = write_shards(tmp_path / "shards", rows, labels, ranks=2)
     (path / "latents_rank01_shard002.safetensors").unlink()
     with pytest.raises(UserError, match=r"shards: of rank 1 a shard before latents_rank01_shard007.safe.* is missing"):
-        open_shards(config("safetensors", path)["imported"])
+        open_shards(import_job("safetensors", path).peers)
     whole = (path / "latents_rank00_shard003.safetensors").read_bytes()
     (path / "latents_rank00_shard003.safetensors").write_bytes(whole[:-4])
     with pytest.raises(UserError, match=r"latents_rank00_shard003.safetensors: cannot be read") as error:
-        open_shards(config("safetensors", path)["imported"])
+        open_shards(import_job("safetensors", path).peers)
     one_line(error)
 
 
 def test_a_stopped_import_goes_on_and_holds_one_chunk(pictures: Path, npy: Path, tmp_path: Path, monkeypatch):
-    asked, read = config("npy", npy), []
-    found = importing.open_placed(asked["imported"], pictures, asked["shape"])
-    store = importing.planned(plain(asked), tmp_path / "latents.zarr", pictures, found)
+    job, read = import_job("npy", npy), []
+    placed = open_placed(job.peers, pictures, job.settings.shape)
+    plan = plan_import(job.settings, tmp_path / "latents.zarr", pictures, placed)
 
     def counted(view: int, positions: np.ndarray) -> np.ndarray:
         read.append(len(positions))
@@ -200,29 +195,27 @@ def test_a_stopped_import_goes_on_and_holds_one_chunk(pictures: Path, npy: Path,
             raise KeyboardInterrupt
         return encoded.read(view, positions)
 
-    encoded = found["train"].encoded
-    slow = {
-        split: it._replace(encoded=encoded._replace(read=counted)) for split, it in found.items() if split != "test"
-    }
+    encoded = placed["train"].encoded
+    dying = {split: placed[split]._replace(encoded=encoded._replace(read=counted)) for split in ("train", "select")}
     with pytest.raises(KeyboardInterrupt):
-        importing.write(store, found | slow, 1.0)
-    kept = shards(store.path)
+        write(plan, placed | dying, 1.0)
+    kept = shards(plan.path)
     assert len(kept) == 3 and max(read) <= 256
-    latents = imported(tmp_path, pictures, asked)
-    assert {key: mark for key, mark in shards(store.path).items() if key in kept} == kept
+    latents = imported(tmp_path, pictures, job)
+    assert {key: mark for key, mark in shards(plan.path).items() if key in kept} == kept
     assert_each_image_has_its_own(latents, views=2)
-    shard = store.path / "train/moments/c/1/0/0/0/0"
+    shard = plan.path / "train/moments/c/1/0/0/0/0"
     shard.write_bytes(shard.read_bytes()[::-1])
-    problems = verify(store.path)
+    problems = verify(plan.path)
     assert [problem.part.name for problem in problems] == ["train.1.0"]
-    repair(store.path, problems)
-    assert_each_image_has_its_own(imported(tmp_path, pictures, asked), views=2)
+    repair(plan.path, problems)
+    assert_each_image_has_its_own(imported(tmp_path, pictures, job), views=2)
 
 
 def test_rows_in_the_files_order_need_no_order(tmp_path: Path):
     pictures = write_images(tmp_path / "images.h5")
     path = write_npy(tmp_path / "peer", pictures, versions=1)
-    asked = config("npy", path, scale=0.5)
-    latents = imported(tmp_path, pictures, asked)
-    assert asked["scale"] != MEASURED and latents.scale.tolist() == [0.5, 0.5]
+    job = import_job("npy", path, scale=0.5)
+    latents = imported(tmp_path, pictures, job)
+    assert job.settings.scale != MEASURED and latents.scale.tolist() == [0.5, 0.5]
     assert_each_image_has_its_own(latents, views=1)

@@ -8,13 +8,13 @@ import h5py
 import numpy as np
 import pytest
 from toy_latents import IDENTITY, complete, one_line, planned
-from toy_peers import config, config_with, imported, listing, write_npy, write_shuffled_images
+from toy_peers import config_with, import_job, imported, listing, write_npy, write_shuffled_images
 
 from diffprobe.__main__ import main
 from diffprobe.data import images
 from diffprobe.data.splits import SELECT, TEST
 from diffprobe.interop.latents.exporting import to_hdf5, to_npy
-from diffprobe.latents.store import Latents, open_store
+from diffprobe.latents.store import LatentStore, open_store
 from diffprobe.runtime.errors import UserError
 
 
@@ -24,7 +24,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Latents:
+def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentStore:
     """A store of moments."""
     identity = IDENTITY | {"dataset": images.describe(pictures)["content"]}
     store = planned(tmp_path_factory.mktemp("whole"), identity=identity)
@@ -32,7 +32,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Latents:
     return open_store(store.path)
 
 
-def test_an_hdf5_file_holds_the_stores_arrays(whole: Latents, tmp_path: Path):
+def test_an_hdf5_file_holds_the_stores_arrays(whole: LatentStore, tmp_path: Path):
     to_hdf5(whole, tmp_path / "out.h5")
     with h5py.File(tmp_path / "out.h5") as file:
         assert tuple(file) == tuple(sorted(whole.splits)) and file.attrs["holds"] == "moments"
@@ -50,7 +50,7 @@ def test_an_hdf5_file_holds_the_stores_arrays(whole: Latents, tmp_path: Path):
 @pytest.mark.parametrize("scaled", [0.5, None])
 def test_exported_samples_come_back_as_they_were(pictures: Path, tmp_path: Path, scaled: float | None):
     npy = write_npy(tmp_path / "peer", pictures)
-    first = imported(tmp_path, pictures, config("npy", npy, scale=0.5))
+    first = imported(tmp_path, pictures, import_job("npy", npy, scale=0.5))
     to_npy(first, pictures, tmp_path / "out", 0, scaled)
     _, split, _ = listing(pictures)
     for name in ("train_code_0", "train_code_1", "test_code_0", "train_label", "test_label"):
@@ -58,11 +58,11 @@ def test_exported_samples_come_back_as_they_were(pictures: Path, tmp_path: Path,
         assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
         kept = split[split != TEST] != SELECT if name == "train_code_1" else slice(None)  # of select one view is kept
         assert np.array_equal(ours[kept], (theirs * theirs.dtype.type(1 if "label" in name else 0.5))[kept])
-    again = imported(tmp_path / "again", pictures, config("npy", tmp_path / "out", scaled=0.5))
+    again = imported(tmp_path / "again", pictures, import_job("npy", tmp_path / "out", scaled=0.5))
     assert again.content == first.content
 
 
-def test_samples_of_moments_are_drawn_by_image_and_version(whole: Latents, pictures: Path, tmp_path: Path):
+def test_samples_of_moments_are_drawn_by_image_and_version(whole: LatentStore, pictures: Path, tmp_path: Path):
     to_npy(whole, pictures, tmp_path / "a", 1, 1.0)
     to_npy(whole, pictures, tmp_path / "b", 2, 1.0)
     codes = np.stack([np.load(tmp_path / "a" / f"train_code_{version}.npy") for version in range(2)])
@@ -79,7 +79,7 @@ def test_samples_of_moments_are_drawn_by_image_and_version(whole: Latents, pictu
 
 
 @pytest.mark.parametrize("form", ["hdf5", "npy"])
-def test_a_full_disk_ends_an_export_in_one_line(whole: Latents, pictures: Path, tmp_path: Path, form: str):
+def test_a_full_disk_ends_an_export_in_one_line(whole: LatentStore, pictures: Path, tmp_path: Path, form: str):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
@@ -94,7 +94,7 @@ def test_a_full_disk_ends_an_export_in_one_line(whole: Latents, pictures: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_replaces_nothing(whole: Latents, pictures: Path, tmp_path: Path):
+def test_an_export_replaces_nothing(whole: LatentStore, pictures: Path, tmp_path: Path):
     to_npy(whole, pictures, tmp_path / "out", 0, None)
     to_hdf5(whole, tmp_path / "out.h5")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
@@ -111,7 +111,7 @@ def test_the_command_exports_a_store_and_names_what_there_is(pictures: Path, tmp
     monkeypatch.chdir(tmp_path)
     theirs = {"kind": "npy", "path": str(write_npy(tmp_path / "peer", pictures))}
     found = Path("results/latents/theirs")
-    imported(found, pictures, config("npy", Path(theirs["path"])))
+    imported(found, pictures, import_job("npy", Path(theirs["path"])))
     Path("c.json").write_text(json.dumps(config_with(imported=theirs)))
     main(["export", "out.h5", "--latents", "theirs", "--format", "hdf5", "--configfile", "c.json"])
     assert "out.h5: the latents of train, select, test" in capsys.readouterr().out

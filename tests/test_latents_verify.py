@@ -12,7 +12,7 @@ import zarr
 from toy_latents import complete, one_line, planned, toy_moments, tree
 
 from diffprobe.latents.encoding import encode
-from diffprobe.latents.parts import missing, receipts
+from diffprobe.latents.parts import missing_parts, receipts_folder
 from diffprobe.latents.store import open_store
 from diffprobe.latents.verify import repair, verify
 from diffprobe.reporting.verify import verify_paths
@@ -35,7 +35,7 @@ DAMAGE = {
         lambda path: shutil.copy(path / SHARD.replace("/1/2/", "/0/2/"), path / SHARD),
         f"{SHARD}: sha256 is not the receipt's",
     ),
-    "receipt gone": (lambda path: (receipts(path) / "train.1.2.json").unlink(), f"{SHARD}: it or its receipt"),
+    "receipt gone": (lambda path: (receipts_folder(path) / "train.1.2.json").unlink(), f"{SHARD}: it or its receipt"),
 }
 
 
@@ -99,7 +99,7 @@ def test_shards_that_are_gone_or_cut_are_made_again_without_being_asked(copy: Pa
     os.truncate(copy / SHARD, 5000)
     other = SHARD.replace("/1/2/", "/0/1/")
     (copy / other).unlink()
-    assert [part.name for part in missing(planned(copy.parent))] == ["train.0.1", "train.1.2"]
+    assert [part.name for part in missing_parts(planned(copy.parent))] == ["train.0.1", "train.1.2"]
     encode(planned(copy.parent), pictures, toy_moments, batch=64)
     assert not (copy / "zarr.json").exists(), "the mark of completeness stands on a store in change"
     assert complete(planned(copy.parent), pictures) == []

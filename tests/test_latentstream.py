@@ -21,8 +21,8 @@ from diffprobe.data.window import Share
 from diffprobe.data.window_stream import WindowStream
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.latents.completion import finish
-from diffprobe.latents.parts import CHUNK, Store, write_part
-from diffprobe.latents.store import Latents, open_store
+from diffprobe.latents.parts import CHUNK, StorePlan, write_part
+from diffprobe.latents.store import LatentStore, open_store
 from diffprobe.latents.verify import verify
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
@@ -37,11 +37,11 @@ N, CHUNKS, VIEWS = 1000, 5, 3  # of train (3 chunks, 3 views) and select (2 chun
 
 
 @pytest.fixture(scope="module")
-def latents(tmp_path_factory: pytest.TempPathFactory) -> Latents:
+def latents(tmp_path_factory: pytest.TempPathFactory) -> LatentStore:
     """Latents that name themselves: channel 0 of the mean is the row, train before select, channel 1 the view."""
     numbers = {"train": VIEWS, "select": 1, "test": 1}
     kinds = {split: views.expand([Crop(kind="crop", count=n)]) for split, n in numbers.items()}
-    store = Store(tmp_path_factory.mktemp("stream") / "latents.zarr", {}, 0, COUNTS, kinds, shard_chunks=2)
+    store = StorePlan(tmp_path_factory.mktemp("stream") / "latents.zarr", {}, 0, COUNTS, kinds, shard_chunks=2)
     first = {"train": 0, "select": 700, "test": 1000}
     for part in store.parts:
         moments = np.zeros((part.stop - part.start, 4, 1, 1), np.float16)
@@ -58,7 +58,7 @@ STREAMED, HELD = Budget(0, 0), Budget(0, 1e9)
 
 
 def stream(
-    latents: Latents, seed: int, window: int, latents_as: str = "mean", budget: Budget = STREAMED
+    latents: LatentStore, seed: int, window: int, latents_as: str = "mean", budget: Budget = STREAMED
 ) -> LatentStream:
     chunk = CHUNK * latents.row_bytes
     source, _ = open_source(latents, SPLITS, seed, CPU, window * chunk, budget, batch=64)
@@ -196,7 +196,7 @@ def test_a_process_reads_its_part_of_every_batch_and_holds_no_other(latents, see
 
 def test_a_store_of_latents_gives_them_as_they_are(tmp_path):
     views_of = {"train": views.expand([Identity(kind="identity")])}
-    store = Store(tmp_path / "latents.zarr", {}, 0, {"train": 300}, views_of, 1, holds="latents")
+    store = StorePlan(tmp_path / "latents.zarr", {}, 0, {"train": 300}, views_of, 1, holds="latents")
     z = np.random.default_rng(0).normal(2, 3, (300, 2, 3, 3)).astype(np.float16)
     for part in store.parts:
         write_part(store, part, z[part.start : part.stop])

@@ -17,7 +17,7 @@ from diffprobe.data import images, samples
 from diffprobe.diffusion.edm import EDM
 from diffprobe.evaluation.representation.chunks import MARK
 from diffprobe.evaluation.representation.featurestore import FOLDER, finish, write_block
-from diffprobe.latents.parts import receipts
+from diffprobe.latents.parts import receipts_folder
 from diffprobe.runtime import leases
 from diffprobe.runtime.arrays import create_array, open_array
 from diffprobe.runtime.errors import UserError
@@ -194,11 +194,11 @@ def test_a_manifest_leads_to_no_file_outside(split: str, copy: Path, capsys: pyt
     shard = copy / split / "moments/c/0/0/0/0/0"
     shard.parent.mkdir(parents=True, exist_ok=True)
     shard.write_bytes(b"dear")
-    (receipts(copy) / f"{split}.0.0.json").parent.mkdir(parents=True, exist_ok=True)
-    (receipts(copy) / f"{split}.0.0.json").write_text("{}")
+    (receipts_folder(copy) / f"{split}.0.0.json").parent.mkdir(parents=True, exist_ok=True)
+    (receipts_folder(copy) / f"{split}.0.0.json").write_text("{}")
     before = tree(copy.parents[1])
     error = verify(capsys, copy)
-    assert "zarr.json: is not the mark of a latent store (" in error and "is left as it is" in error
+    assert "zarr.json: is not the manifest of a latent store (" in error and "is left as it is" in error
     assert tree(copy.parents[1]) == before
 
 
@@ -219,7 +219,7 @@ def test_an_impossible_manifest_is_refused_in_a_line(
 ) -> None:
     hostile(copy, **changes)
     before = tree(copy.parent)
-    assert "is not the mark of a latent store" in verify(capsys, copy)
+    assert "is not the manifest of a latent store" in verify(capsys, copy)
     assert tree(copy.parent) == before
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from diffprobe.config.latents import Crop, Identity
 from diffprobe.data import images, views
 from diffprobe.data.splits import SPLITS
-from diffprobe.latents.completion import finish
+from diffprobe.latents.completion import Scaling, finish
 from diffprobe.latents.encoding import encode, split_arrays
-from diffprobe.latents.identity import numbers
-from diffprobe.latents.parts import Store
+from diffprobe.latents.identity import configured_scaling
+from diffprobe.latents.parts import StorePlan
 from diffprobe.runtime.errors import UserError
 
 COUNTS = {"train": 700, "select": 300, "test": 20}
@@ -44,18 +44,20 @@ def write_images(path: Path) -> Path:
     return path
 
 
-def planned(folder: Path, **changes: object) -> Store:
-    return replace(Store(folder / "latents.zarr", IDENTITY, 3, COUNTS, VIEWS, shard_chunks=1), **changes)
+def planned(folder: Path, **changes: object) -> StorePlan:
+    return replace(StorePlan(folder / "latents.zarr", IDENTITY, 3, COUNTS, VIEWS, shard_chunks=1), **changes)
 
 
-def complete(store: Store, pictures: Path, scale: str | float = MEASURED, published: dict | None = None) -> list[str]:
+def complete(
+    plan: StorePlan, pictures: Path, scale: str | float = MEASURED, published: Scaling | None = None
+) -> list[str]:
     """Run what is missing; the keys of the shards that were written."""
-    before = shards(store.path)
-    encode(store, pictures, toy_moments, batch=64)
+    before = shards(plan.path)
+    encode(plan, pictures, toy_moments, batch=64)
     with images.open_store(pictures) as file:
         arrays = split_arrays(file, list(COUNTS))
-    finish(store, *arrays, scale, numbers(scale, published))
-    return sorted(key for key, mark in shards(store.path).items() if before.get(key) != mark)
+    finish(plan, *arrays, scale, configured_scaling(scale, published))
+    return sorted(key for key, mark in shards(plan.path).items() if before.get(key) != mark)
 
 
 def shards(path: Path) -> dict[str, tuple[int, int]]:

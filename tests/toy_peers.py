@@ -1,20 +1,24 @@
 """Small folders of latents as other systems leave them, for an image store whose rows are not in its files' order."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from toy_latents import write_images
 
+from diffprobe.config.latents import Peers
 from diffprobe.data import hdf5, images
 from diffprobe.data.splits import TEST
 from diffprobe.interop.latents.fitting import source_positions
-from diffprobe.interop.latents.importing import open_placed, planned, write
+from diffprobe.interop.latents.importing import open_placed, plan_import, write
 from diffprobe.latents.completion import finish
-from diffprobe.latents.identity import numbers
-from diffprobe.latents.store import Latents, open_store
+from diffprobe.latents.identity import configured_scaling
+from diffprobe.latents.settings import ImportSettings
+from diffprobe.latents.store import LatentStore, open_store
 
 SHAPE = (2, 2, 2)  # a latent of the toy autoencoder
 
@@ -81,26 +85,30 @@ def write_shards(folder: Path, rows: np.ndarray, labels: np.ndarray, ranks: int,
     return folder
 
 
-def config(kind: str, path: Path, **changes: object) -> dict:
-    """The config of a job that imports."""
-    imported = {"kind": kind, "path": str(path), "test": None, "scaled": 1.0}
-    imported |= {key: changes.pop(key) for key in tuple(changes) if key in imported}
-    return {"imported": imported, "scale": "measured", "shard_chunks": 1, "state": "s", "shape": SHAPE} | changes
+class ImportJob(NamedTuple):
+    peers: Peers
+    settings: ImportSettings
 
 
-def plain(asked: dict) -> dict:
-    """Without where the files lie, as in the job."""
-    return asked | {"imported": {key: asked["imported"][key] for key in ("kind", "scaled")}}
+def import_job(
+    kind: str, path: Path, test: Path | None = None, scaled: float = 1.0, scale: str | float = "measured"
+) -> ImportJob:
+    """What a job that imports is configured with."""
+    entry = {"kind": kind, "path": str(path), "test": test and str(test), "scaled": scaled}
+    settings = ImportSettings(
+        imported={"kind": kind, "scaled": scaled}, scale=scale, shard_chunks=1, state="s", shape=SHAPE, probing=False
+    )
+    return ImportJob(TypeAdapter(Peers).validate_python(entry), settings)
 
 
-def imported(folder: Path, pictures: Path, asked: dict) -> Latents:
+def imported(folder: Path, pictures: Path, job: ImportJob) -> LatentStore:
     """The store that the job makes, or completes."""
-    found = open_placed(asked["imported"], pictures, asked["shape"])
-    store = planned(plain(asked), folder / "latents.zarr", pictures, found)
-    write(store, found, asked["imported"]["scaled"])
-    labels, rows = ({split: getattr(it, name) for split, it in found.items()} for name in ("labels", "rows"))
-    finish(store, labels, rows, asked["scale"], numbers(asked["scale"], None))
-    return open_store(store.path)
+    placed = open_placed(job.peers, pictures, job.settings.shape)
+    plan = plan_import(job.settings, folder / "latents.zarr", pictures, placed)
+    write(plan, placed, job.peers.scaled)
+    labels, rows = ({split: getattr(own, name) for split, own in placed.items()} for name in ("labels", "rows"))
+    finish(plan, labels, rows, job.settings.scale, configured_scaling(job.settings.scale, None))
+    return open_store(plan.path)
 
 
 EXPERIMENT = {

@@ -1,7 +1,7 @@
 """One job's share of a dataset's images through an autoencoder into a store of latents.
 
 Config: views, seed, precision, shard_chunks. Options: share, this job and the number of jobs as 0/1; batch; store, the
-folder. Parts that an earlier, killed run has finished are kept. What is written tells which store it is part of.
+folder. Parts that an earlier, killed run has finished are kept. The output records the plan of the whole store.
 """
 
 from dataclasses import asdict
@@ -14,30 +14,32 @@ from diffprobe.data import images
 from diffprobe.data.pixels import to_float
 from diffprobe.evaluation.model import load_codec
 from diffprobe.latents.encoding import encode, share_of
-from diffprobe.latents.identity import planned
+from diffprobe.latents.identity import EncoderFacts, plan_store
+from diffprobe.latents.settings import EncodingSettings
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    device, config = job.device, job.config
-    found = images.describe(job.input("images"))
-    image = (found["channels"], found["size"], found["size"])
+    device, settings = job.device, EncodingSettings.model_validate(job.config)
+    summary = images.describe(job.input("images"))
+    image = (summary["channels"], summary["size"], summary["size"])
     codec, header = load_codec(job.input("autoencoder"), device, image)
-    bf16 = config["precision"] == "bf16" or (config["precision"] == "auto" and device.type == "cuda")
-    made_by = (header["codec"], job.input("autoencoder"), "bfloat16" if bf16 else "float32", codec.holds)
-    store = planned(config, Path(job.options["store"]), job.input("images"), *made_by)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+    dtype = "bfloat16" if bf16 else "float32"
+    encoder = EncoderFacts(job.input("autoencoder"), header["codec"], dtype, codec.holds)
+    plan = plan_store(settings, Path(job.options["store"]), job.input("images"), encoder)
     number, jobs = map(int, job.options["share"].split("/"))
 
     def moments(pixels: Tensor) -> Tensor:  # (B, H, W, C) to (B, 2C, h, w)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return codec.moments(to_float(pixels.to(device)))
 
-    parts = share_of(store, number, jobs)
-    job.progress.start(sum(part.stop - part.start for part in parts), "images")
-    encode(store, job.input("images"), moments, int(job.options["batch"]), job.progress.update, parts)
-    plan = {key: value for key, value in asdict(store).items() if key != "path"}
-    write_json(job.output("encoded"), {"store": plan, "parts": [part.name for part in parts]})
+    parts = share_of(plan, number, jobs)
+    job.progress.start(sum(part.rows for part in parts), "images")
+    encode(plan, job.input("images"), moments, int(job.options["batch"]), job.progress.update, parts)
+    record = {key: value for key, value in asdict(plan).items() if key != "path"}
+    write_json(job.output("encoded"), {"store": record, "parts": [part.name for part in parts]})
     job.write_receipt(images=job.progress.total, parts=len(parts), images_per_second=round(job.progress.rate, 1))
 
 

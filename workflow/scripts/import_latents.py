@@ -1,33 +1,37 @@
 """Latents that another system has encoded as a store of latents, in place of encoding.
 
-Config: imported, scale, shard_chunks; shape, (C, h, w) of a latent; state, which tells when the files change; probing,
-whether test is asked for. Options: folder, test, where they lie. What a killed run has written is kept.
+Config: imported, scale, shard_chunks; shape, (C, h, w) of a latent; state, which changes when the files do; probing,
+whether a probe needs test. Options: folder, test, where they are. What a killed run has written is kept.
 """
 
-from diffprobe.interop.latents.importing import open_placed, planned, write
+from pydantic import TypeAdapter
+
+from diffprobe.config.latents import Peers
+from diffprobe.interop.latents.importing import open_placed, plan_import, write
 from diffprobe.latents.completion import finish
-from diffprobe.latents.identity import numbers
+from diffprobe.latents.identity import configured_scaling
+from diffprobe.latents.settings import ImportSettings
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.job import Job, run
 from diffprobe.training import checkpoints
 
 
 def main(job: Job) -> None:
-    config, options = job.config, job.options
-    imported = config["imported"] | {"path": options["folder"], "test": options.get("test")}
-    found = open_placed(imported, job.input("images"), tuple(config["shape"]))
-    if config["probing"] and "test" not in found:
-        remedy = "set latents.NAME.imported.test, or take the probe away"
-        raise UserError(f"{imported['path']}: no latents of test there, but a probe asks for them; {remedy}")
-    store = planned(config, job.output("store").parent, job.input("images"), found)
+    settings = ImportSettings.model_validate(job.config)
+    source = {"path": job.options["folder"], "test": job.options.get("test")}
+    peers = TypeAdapter(Peers).validate_python(settings.imported.model_dump() | source)
+    placed = open_placed(peers, job.input("images"), settings.shape)
+    if settings.probing and "test" not in placed:
+        remedy = "set latents.NAME.imported.test, or remove the probe"
+        raise UserError(f"{peers.path}: no latents of test there, but a probe needs them; {remedy}")
+    plan = plan_import(settings, job.output("store").parent, job.input("images"), placed)
     published = checkpoints.header(job.input("autoencoder"))["codec"].get("scaling")
-    scaling = numbers(config["scale"], published)
-    job.progress.start(sum(part.stop - part.start for part in store.parts), "images")
-    write(store, found, imported["scaled"], job.progress.update)
-    labels, rows = ({split: getattr(it, name) for split, it in found.items()} for name in ("labels", "rows"))
-    finish(store, labels, rows, config["scale"], scaling)
-    read = {name: imported[name] for name in ("path", "test")}
-    job.write_receipt(images=job.progress.total, holds=store.holds, parts=len(store.parts), imported=read)
+    scaling = configured_scaling(settings.scale, published)
+    job.progress.start(sum(part.rows for part in plan.parts), "images")
+    write(plan, placed, peers.scaled, job.progress.update)
+    labels, rows = ({split: getattr(own, name) for split, own in placed.items()} for name in ("labels", "rows"))
+    finish(plan, labels, rows, settings.scale, scaling)
+    job.write_receipt(images=job.progress.total, holds=plan.holds, parts=len(plan.parts), imported=source)
 
 
 if __name__ == "__main__":

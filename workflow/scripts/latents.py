@@ -1,13 +1,13 @@
-"""A store of latents completed: labels, rows, the scale, last the mark. Config: scale. Inputs: encoded.N, what the jobs
-that encoded it have written; images; autoencoder.
+"""A store of latents completed: labels, rows, the scale, last the manifest. Config: scale. Inputs: encoded.N, the
+outputs of the jobs that encoded it; images; autoencoder.
 """
 
 from diffprobe.data import images
 from diffprobe.latents.completion import finish
 from diffprobe.latents.encoding import split_arrays
-from diffprobe.latents.identity import numbers
-from diffprobe.latents.parts import Store, missing
-from diffprobe.latents.verify import Problem, repair
+from diffprobe.latents.identity import configured_scaling
+from diffprobe.latents.parts import StorePlan, missing_parts
+from diffprobe.latents.verify import remove_parts
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 from diffprobe.runtime.job import Job, run
@@ -15,21 +15,22 @@ from diffprobe.training import checkpoints
 
 
 def main(job: Job) -> None:
-    plans = [read_json(path)["store"] for path in job.group("encoded")]
-    for path, plan in zip(job.group("encoded"), plans, strict=True):
-        if plan != plans[0]:
+    records = [read_json(path)["store"] for path in job.group("encoded")]
+    for path, record in zip(job.group("encoded"), records, strict=True):
+        if record != records[0]:
             differs = f"{path}: encoded otherwise than {job.group('encoded')[0].name}, perhaps on a CPU beside GPUs"
             raise UserError(f"{differs}; set latents.NAME.precision, delete the folder and run again")
-    store = Store(job.output("store").parent, **plans[0])
-    if lost := missing(store):
-        # Their jobs count as done: take their word back, so that running again makes just these.
-        repair(store.path, [Problem(part.name, part) for part in lost])
-        raise UserError(f"{store.path}: {len(lost)} parts are gone, the first is {lost[0].name}; run again")
+    plan = StorePlan(job.output("store").parent, **records[0])
+    if lost := missing_parts(plan):
+        # Their jobs count as done; without their outputs, running again makes just these.
+        remove_parts(plan.path, lost)
+        raise UserError(f"{plan.path}: {len(lost)} parts are gone, the first is {lost[0].name}; run again")
     published = checkpoints.header(job.input("autoencoder"))["codec"].get("scaling")
     with images.open_store(job.input("images")) as file:
-        labels, rows = split_arrays(file, list(store.counts))
-    finish(store, labels, rows, job.config["scale"], numbers(job.config["scale"], published))
-    job.write_receipt(images=sum(part.stop - part.start for part in store.parts), parts=len(store.parts))
+        labels, rows = split_arrays(file, list(plan.counts))
+    scale = job.config["scale"]
+    finish(plan, labels, rows, scale, configured_scaling(scale, published))
+    job.write_receipt(images=sum(part.rows for part in plan.parts), parts=len(plan.parts))
 
 
 if __name__ == "__main__":

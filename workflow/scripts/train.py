@@ -6,7 +6,8 @@ latents; before, the checkpoint before; and files of the task's own, such as vgg
 
 from contextlib import nullcontext
 
-from diffprobe.latents.identity import expected
+from diffprobe.latents.identity import expected_identity
+from diffprobe.latents.settings import source_settings
 from diffprobe.plan.training_argument import parse_argument
 from diffprobe.runtime.files import digest, sha256, write_jsonl
 from diffprobe.runtime.job import Job, run
@@ -28,7 +29,10 @@ from diffprobe.training.world import World
 def main(job: Job) -> None:
     argument, world = parse_argument(job.config), World.join(job.device)
     files = {name: job.input(name) for name in job.inputs}
-    data = open_data(files, argument.latents and expected(argument.latents, files["images"], files["autoencoder"]))
+    latents = None
+    if argument.latents:
+        latents = expected_identity(source_settings(argument.latents), files["images"], files["autoencoder"])
+    data = open_data(files, latents)
     device_batch = int(job.options.get("device_batch", 0)) or None
     options = Options.of(argument.train, job.device.type == "cuda", device_batch)
     task: Task = located(argument.build)(argument, data, job.device, job.say)

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -39,7 +39,7 @@ def start(task: Callable[[Cancelled], T]) -> Future[T]:
     return future
 
 
-def prefetch(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+def prefetch(items: Iterator[T], depth: int = 2) -> Generator[T, None, None]:
     """The same items, up to `depth` of them computed ahead by a background thread. Raises what `items` raises."""
     with ThreadPoolExecutor(1) as executor:
         # Slices of one item, empty at the end: a StopIteration cannot travel through a future.

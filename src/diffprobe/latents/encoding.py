@@ -1,11 +1,10 @@
 """Encoding: images through their views and an autoencoder into the parts of a latent store.
 
-Reading, computing and writing overlap: a thread reads the images of coming batches and makes their views, another
-writes the part before.
+Reading, computing and writing overlap: one thread reads the images of the next batches and makes their views, another
+writes the previous part.
 """
 
-import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -19,105 +18,94 @@ from diffprobe.data.background import prefetch
 from diffprobe.data.hdf5 import ImageStore
 from diffprobe.data.images import batches, open_store
 from diffprobe.data.splits import SPLITS
-from diffprobe.latents.parts import CHUNK, Part, Store, claims, made, write_part
+from diffprobe.latents.parts import CHUNK, StorePart, StorePlan, valid_receipt, write_part
 from diffprobe.networks.autoencoder import LOGVAR
 from diffprobe.runtime.errors import UserError
 
-Moments = Callable[[Tensor], Tensor]  # uint8 (B, H, W, C) to (B, 2C, h, w): mean, then log-variance
+Encoder = Callable[[Tensor], Tensor]  # uint8 (B, H, W, C) to moments (B, 2C, h, w): mean, then log-variance
+Report = Callable[[int], None]
 
 
-def split_arrays(file: ImageStore, splits: list[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Labels and rows, int64 (N,), of the named splits of an open image store: what `finish` asks for."""
+def split_arrays(file: ImageStore, splits: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Labels and rows, int64 (N,) each, of the named splits of an open image store, as `finish` takes them."""
     split, labels = file["split"][:], file["labels"][:]
     rows = {name: np.flatnonzero(split == SPLITS.index(name)) for name in splits}
-    return {name: labels[found] for name, found in rows.items()}, rows
+    return {name: labels[split_rows] for name, split_rows in rows.items()}, rows
 
 
-def share_of(store: Store, job: int, jobs: int) -> list[Part]:
-    """The parts that are the work of one of so many jobs."""
-    parts = store.parts
+def share_of(plan: StorePlan, job: int, jobs: int) -> list[StorePart]:
+    """The parts that one of so many jobs makes."""
+    parts = plan.parts
     return parts[len(parts) * job // jobs : len(parts) * (job + 1) // jobs]
 
 
 def encode(
-    store: Store,
+    plan: StorePlan,
     images: Path,
-    moments: Moments,
+    encoder: Encoder,
     batch: int,
-    report: Callable[[int], None] = lambda rows: None,
-    among: Collection[Part] | None = None,
+    report: Report = lambda rows: None,
+    parts: Sequence[StorePart] | None = None,
 ) -> None:
-    """Make those of the parts (of all, if None) that are missing; return when none is, whoever made it.
+    """Make those of these parts (of all, if None) that are missing. No other process may write the same ones.
 
-    Batches are cut at the borders of chunks, so that a part's bytes depend neither on the number of writers nor on
+    Batches are cut at the borders of chunks, so that a part's bytes depend neither on how the work is divided nor on
     which parts were made before. `report` is given the rows done so far over all views, earlier runs' included.
     Raises UserError for a batch that does not divide 256, and what `write_part` raises.
     """
     if batch < 1 or CHUNK % batch:
         raise UserError(f"batch {batch} does not divide {CHUNK}, the rows of a chunk; use 1, 2, 4, ... {CHUNK}")
-    among = store.parts if among is None else among
-    done = sum(part.stop - part.start for part in among if made(store, part))
+    parts = plan.parts if parts is None else parts
+    missing = [part for part in parts if valid_receipt(plan, part) is None]
+    done = sum(part.rows for part in parts) - sum(part.rows for part in missing)
     writing: Future[None] | None = None
-    with open_store(images) as file, ThreadPoolExecutor(1) as writer, closing(claims(store, among)) as todo:
-        _, rows = split_arrays(file, list(store.counts))
-        for part, lock in todo:
-            try:
-                if writing and writing.done():
-                    writing.result()  # a part that could not be written would otherwise be made again
-                found = encoded(store, part, file, rows[part.split], moments, batch, report, done)
-                if writing:
-                    writing.result()  # one part at most waits to be written
-            except BaseException:
-                os.close(lock)
-                raise
-            writing = writer.submit(write_and_release, store, part, found, lock)
-            done += len(found)
-    if writing:
-        writing.result()
-
-
-def write_and_release(store: Store, part: Part, moments: np.ndarray, lock: int) -> None:
-    try:
-        write_part(store, part, moments)
-    finally:
-        os.close(lock)
+    with open_store(images) as file, ThreadPoolExecutor(1) as writer:
+        _, rows = split_arrays(file, list(plan.counts))
+        for part in missing:
+            moments = encode_part(plan, part, file, rows[part.split], encoder, batch, report, done)
+            if writing:
+                writing.result()  # at most one part waits in memory to be written
+            writing = writer.submit(write_part, plan, part, moments)
+            done += part.rows
+        if writing:
+            writing.result()
 
 
 @torch.inference_mode()
-def encoded(
-    store: Store,
-    part: Part,
+def encode_part(
+    plan: StorePlan,
+    part: StorePart,
     images: ImageStore,
     rows: np.ndarray,
-    moments: Moments,
+    encoder: Encoder,
     batch: int,
-    report: Callable[[int], None],
+    report: Report,
     before: int,
 ) -> np.ndarray:
-    """A part's moments, float16 (n, 2C, h, w); rows (N,) are those of its split in the open image store.
-
-    A GPU's results are fetched without waiting for it but at the end.
+    """A part's moments, float16 (n, 2C, h, w); rows (N,) are those of its split in the open image store, `before` the
+    rows done before this part.
     """
-    view, wanted = store.views[part.split][part.view], rows[part.start : part.stop]
-    found, done = torch.empty(0), 0
-    read = zip(batches(images, wanted, batch), torch.from_numpy(wanted).split(batch), strict=True)
-    seen = (views.apply(view, torch.from_numpy(raw), keys, store.seed) for raw, keys in read)
-    with closing(prefetch(seen)) as coming:
-        for pixels in coming:
-            piece = stored(moments(pixels), store.holds)
+    view, part_rows = plan.views[part.split][part.view], rows[part.start : part.stop]
+    read = zip(batches(images, part_rows, batch), torch.from_numpy(part_rows).split(batch), strict=True)
+    viewed = (views.apply(view, torch.from_numpy(raw), keys, plan.seed) for raw, keys in read)
+    moments, done = torch.empty(0), 0
+    with closing(prefetch(viewed)) as pixel_batches:
+        for pixels in pixel_batches:
+            stored = as_stored(encoder(pixels), plan.holds)  # (B, 2C, h, w)
             if not done:
-                found = torch.empty(len(wanted), *piece.shape[1:], dtype=piece.dtype, pin_memory=piece.is_cuda)
-            found[done : done + len(piece)].copy_(piece, non_blocking=True)
-            done += len(piece)
+                moments = torch.empty(part.rows, *stored.shape[1:], dtype=stored.dtype, pin_memory=stored.is_cuda)
+            # Into pinned memory without waiting for the GPU, which is synchronised once, at the end.
+            moments[done : done + len(stored)].copy_(stored, non_blocking=True)
+            done += len(stored)
             report(before + done)
-    if piece.is_cuda:
-        torch.cuda.synchronize(piece.device)
-    return found.numpy()
+    if stored.is_cuda:
+        torch.cuda.synchronize(stored.device)
+    return moments.numpy()
 
 
-def stored(moments: Tensor, holds: str) -> Tensor:
-    """Moments (B, 2C, h, w) as they are kept: log-variances bounded, float16. What overflows becomes infinite."""
+def as_stored(moments: Tensor, holds: str) -> Tensor:
+    """Moments (B, 2C, h, w) as a store keeps them: log-variances clamped, float16. Overflow becomes infinite."""
     if holds == "latents":
         return moments.half()
-    mean, logvar = moments.float().chunk(2, dim=1)
+    mean, logvar = moments.float().chunk(2, dim=1)  # (B, C, h, w) each
     return torch.cat([mean, logvar.clamp(*LOGVAR)], dim=1).half()

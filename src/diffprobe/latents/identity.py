@@ -1,43 +1,44 @@
-"""What a latent store is made from: told when it is made, and asked for when it is read."""
+"""What a latent store is made from: recorded when it is made, checked when it is opened."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
+from typing import Any, NamedTuple
 
 from diffprobe.config.latents import Identity, View
 from diffprobe.data import images
-from diffprobe.data.splits import SPLITS
 from diffprobe.data.views import StoredView, expand
-from diffprobe.latents.completion import Numbers
-from diffprobe.latents.parts import Store
+from diffprobe.latents.completion import Scaling
+from diffprobe.latents.parts import StorePlan
+from diffprobe.latents.settings import EncodingSettings, ImportedSettings, Scale, SourceSettings
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 
-PLAIN = [Identity(kind="identity")]
+
+class EncoderFacts(NamedTuple):
+    """What of an autoencoder decides the moments that it encodes."""
+
+    weights: Path
+    codec: Mapping[str, Any]  # of its checkpoint's header: size, channels, resize
+    dtype: str  # of its arithmetic
+    holds: str  # moments, or latents
 
 
-def planned(
-    config: dict, path: Path, image_store: Path, codec: dict, autoencoder: Path, dtype: str, holds: str
-) -> Store:
-    """The store at `path` that the config's `views`, `seed` and `shard_chunks` ask for.
-
-    `codec` is the autoencoder's (size, resize, channels), `dtype` what it computes in. train is stored in all views,
-    the other splits as they are.
-    """
-    counts, origin = made_from(image_store, autoencoder)
-    identity = {**origin, "codec": codec, "dtype": dtype}
-    return Store(path, identity, config["seed"], counts, views(config, counts), config["shard_chunks"], holds)
+def plan_store(settings: EncodingSettings, path: Path, image_store: Path, encoder: EncoderFacts) -> StorePlan:
+    """The store at `path` that the settings ask for: train in all views, the other splits as they are."""
+    counts, origin = describe_origin(image_store, encoder.weights)
+    identity = {**origin, "codec": encoder.codec, "dtype": encoder.dtype}
+    views = views_by_split(settings.views, counts)
+    return StorePlan(path, identity, settings.seed, counts, views, settings.shard_chunks, encoder.holds)
 
 
-def views(config: dict, counts: dict[str, int]) -> dict[str, list[StoredView]]:
-    train = TypeAdapter(list[View]).validate_python(config["views"])
-    return {split: expand(train if split == "train" else PLAIN) for split in counts}
+def views_by_split(views: Sequence[View], splits: Mapping[str, int]) -> dict[str, list[StoredView]]:
+    identity = [Identity(kind="identity")]
+    return {split: expand(views if split == "train" else identity) for split in splits}
 
 
-def numbers(scale: str | float, published: Numbers | None) -> Numbers | None:
-    """What follows from the config's scale: None where it is to be measured, the autoencoder's own numbers where it is
-    `published`, or a number as scale with no shift. Raises UserError where the autoencoder has none.
+def configured_scaling(scale: Scale, published: Scaling | None) -> Scaling | None:
+    """What the config's scale amounts to: None where it is to be measured, the autoencoder's own where it is
+    `published`, or a number as scale with no shift. Raises UserError where the autoencoder publishes none.
     """
     if scale == "measured":
         return None
@@ -48,16 +49,19 @@ def numbers(scale: str | float, published: Numbers | None) -> Numbers | None:
     return published
 
 
-def expected(config: dict, image_store: Path, autoencoder: Path) -> dict[str, Any]:
-    """The identity that a store must have to be read for this config, these images and this autoencoder."""
-    counts, origin = made_from(image_store, autoencoder)
-    if config["imported"]:
-        return {"dataset": origin["dataset"], "imported": config["imported"], "scale": config["scale"]}
-    return {**origin, "seed": config["seed"], "views": views(config, counts), "scale": config["scale"]}
+def expected_identity(settings: SourceSettings, image_store: Path, autoencoder: Path) -> dict[str, Any]:
+    """The identity that a store must have to be read with these settings, images and autoencoder."""
+    counts, origin = describe_origin(image_store, autoencoder)
+    if isinstance(settings, ImportedSettings):
+        imported = settings.imported.model_dump()
+        return {"dataset": origin["dataset"], "imported": imported, "scale": settings.scale}
+    views = views_by_split(settings.views, counts)
+    return {**origin, "seed": settings.seed, "views": views, "scale": settings.scale}
 
 
-def made_from(image_store: Path, autoencoder: Path) -> tuple[dict[str, int], dict[str, str]]:
-    """The images of each split that has any, and the hashes of images and autoencoder."""
-    found = images.describe(image_store)
-    counts = {split: found[split] for split in SPLITS if found[split]}
-    return counts, {"dataset": found["content"], "autoencoder": sha256(autoencoder)}
+def describe_origin(image_store: Path, autoencoder: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """The number of images in each split that has any, and the hashes of images and autoencoder."""
+    summary = images.describe(image_store)
+    counts = {"train": summary["train"], "select": summary["select"], "test": summary["test"]}
+    origin = {"dataset": summary["content"], "autoencoder": sha256(autoencoder)}
+    return {split: count for split, count in counts.items() if count}, origin

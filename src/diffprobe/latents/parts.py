@@ -1,19 +1,17 @@
-"""The parts of a latent store. Part = shard = one file, written whole by one writer, its receipt outside the store.
+"""The parts of a latent store. A part is one shard, a file written whole by one writer, and a receipt beside the store:
 
-    latents.zarr/{split}/moments/c/{view}/{index}/0/0/0     float16 moments of rows start..stop of one view
-    parts/{split}.{view}.{index}.json                       beside the store: what was written, from what
+    latents.zarr/{split}/moments/c/{view}/{number}/0/0/0    float16 moments of rows start..stop of one view
+    parts/{split}.{view}.{number}.json                      what was written, and what it was made from
 
-A part counts as made when its receipt says that it was made from the same things and its shard has the receipt's
-length. Everything else is made again; nothing else is.
+A part is done when its receipt has the identity that the plan asks for and its shard has the receipt's length. All
+others are made again; nothing else is.
 """
 
 import hashlib
-import os
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 import zarr
@@ -25,40 +23,50 @@ from diffprobe.latents.shards import CHUNK
 from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, digest, disk_errors, recorded, write_bytes, write_json
-from diffprobe.runtime.locks import try_lock
 from diffprobe.runtime.manifests import ROOT
 
 AGAIN = "run again, finished parts are kept"
-ADDED = ("seed", "views", "scale")  # what a finished store's identity holds beside the caller's
+ADDED = ("seed", "views", "scale")  # keys that `finish` adds to the identity
 
 
-class Part(NamedTuple):
-    """Rows start..stop of one view of a split; `index` counts the shards of that view."""
+class StorePart(NamedTuple):
+    """Rows start..stop of one view of a split; `number` counts the shards of that view."""
 
     split: str
     view: int
-    index: int
+    number: int
     start: int
     stop: int
 
     @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+    @property
     def name(self) -> str:
-        return f"{self.split}.{self.view}.{self.index}"
+        return f"{self.split}.{self.view}.{self.number}"
 
     @property
     def key(self) -> str:
         """The shard's key in its array."""
-        return f"c/{self.view}/{self.index}/0/0/0"
+        return f"c/{self.view}/{self.number}/0/0/0"
+
+
+class PartReceipt(TypedDict):
+    identity: str  # `StorePlan.identity_of` the part
+    sha256: str  # of the shard
+    bytes: int
+    shape: list[int]  # of a row
 
 
 @dataclass(frozen=True)
-class Store:
+class StorePlan:
     """What a store is to hold.
 
-    `identity` is all that the moments follow from beside seed, views and rows: autoencoder and hash of its weights,
-    dataset and its hash, size, input range, precision. `views` holds each split's expanded views. `holds` is
-    `moments`, mean and log-variance of posteriors, or `latents`, of what has no posterior: that of an encoder without
-    one, or somebody else's samples.
+    `identity` is everything that the moments follow from besides seed, views and rows: the autoencoder and the hash of
+    its weights, the dataset and its hash, size, input range, precision. `views` holds each split's expanded views.
+    `holds` is `moments`, mean and log-variance of posteriors, or `latents`, where there is no posterior: from an
+    encoder without one, or samples that another system has stored.
     """
 
     path: Path
@@ -70,121 +78,102 @@ class Store:
     holds: str = "moments"
 
     def __post_init__(self) -> None:
-        if twice := self.identity.keys() & set(ADDED):
-            raise ValueError(f"identity holds {', '.join(sorted(twice))}, which have a place of their own")
+        if reserved := self.identity.keys() & set(ADDED):
+            raise ValueError(f"identity holds {', '.join(sorted(reserved))}, which have fields of their own")
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[StorePart]:
         views = {split: len(views) for split, views in self.views.items()}
-        return plan(self.counts, views, self.shard_chunks * CHUNK)
+        return plan_parts(self.counts, views, self.shard_chunks * CHUNK)
 
-    def identity_of(self, part: Part) -> str:
-        """A digest of what this part's bytes follow from: another view of the split changes nothing in it."""
+    def identity_of(self, part: StorePart) -> str:
+        """A digest of what this part's bytes follow from. Other views of its split are not in it, so that adding one
+        leaves the part valid.
+        """
         view = self.views[part.split][part.view]
-        made_from = [self.identity, self.seed, view, list(part), self.shard_chunks, self.counts[part.split]]
-        return digest([*made_from, self.holds])
+        rows = [list(part), self.shard_chunks, self.counts[part.split]]
+        return digest([self.identity, self.seed, view, *rows, self.holds])
 
 
-def receipts(store: Path) -> Path:
-    """The folder of a store's receipts, beside it: so a folder holds one store."""
+def receipts_folder(store: Path) -> Path:
+    """Beside the store, so a folder holds one store."""
     return store.parent / "parts"
 
 
-def receipt_of(store: Path, part: Part) -> Path:
-    return receipts(store) / f"{part.name}.json"
+def receipt_path(store: Path, part: StorePart) -> Path:
+    return receipts_folder(store) / f"{part.name}.json"
 
 
-def shard_of(store: Path, part: Part) -> Path:
+def shard_path(store: Path, part: StorePart) -> Path:
     return store / part.split / "moments" / part.key
 
 
-def plan(counts: dict[str, int], views: dict[str, int], shard_rows: int) -> list[Part]:
+def plan_parts(counts: Mapping[str, int], views: Mapping[str, int], shard_rows: int) -> list[StorePart]:
     """All parts of a store, split by split, view by view; the last of a view may be short."""
     return [
-        Part(split, view, start // shard_rows, start, min(start + shard_rows, n))
+        StorePart(split, view, start // shard_rows, start, min(start + shard_rows, n))
         for split, n in counts.items()
         for view in range(views[split])
         for start in range(0, n, shard_rows)
     ]
 
 
-def made(store: Store, part: Part) -> dict | None:
-    """A part's receipt, where it is of the same identity and its shard is there in full length; else None."""
-    receipt, shard = recorded(receipt_of(store.path, part)), shard_of(store.path, part)
-    if not isinstance(receipt, dict) or receipt.get("identity") != store.identity_of(part):
+def valid_receipt(plan: StorePlan, part: StorePart) -> PartReceipt | None:
+    """A part's receipt, if it has the planned identity and its shard is there in full length; else None."""
+    receipt, shard = recorded(receipt_path(plan.path, part)), shard_path(plan.path, part)
+    if not isinstance(receipt, dict) or receipt.get("identity") != plan.identity_of(part):
         return None
-    return receipt if shard.is_file() and shard.stat().st_size == receipt.get("bytes") else None
+    complete = shard.is_file() and shard.stat().st_size == receipt.get("bytes")
+    return cast(PartReceipt, receipt) if complete else None
 
 
-def missing(store: Store) -> list[Part]:
-    return [part for part in store.parts if made(store, part) is None]
+def missing_parts(plan: StorePlan) -> list[StorePart]:
+    return [part for part in plan.parts if valid_receipt(plan, part) is None]
 
 
-def claims(store: Store, among: Collection[Part]) -> Iterator[tuple[Part, int]]:
-    """Those of these parts that are missing, each with its lock, for the caller to close, until none is missing.
+def moments_array(files: dict[str, Buffer], plan: StorePlan, split: str, shape: tuple[int, ...]) -> zarr.Array:
+    """The array (views, N, 2C, h, w) of a split; its metadata, and whatever is assigned, go into `files` by key.
 
-    Any number of writers may share the work: one that finds all that is left in other hands waits for them.
-    """
-    poll = 0.01  # seconds; soon enough for a part that this process itself is about to have written
-    while left := [part for part in among if made(store, part) is None]:
-        took = False
-        for part in left:
-            lock = try_lock(receipt_of(store.path, part).with_suffix(".lock"))
-            if lock is None:
-                continue
-            took = True
-            if made(store, part) is None:
-                clear_partials(shard_of(store.path, part))
-                clear_partials(receipt_of(store.path, part))
-                yield part, lock
-            else:
-                os.close(lock)
-        if not took:
-            time.sleep(poll)
-            poll = min(2 * poll, 1.0)
-
-
-def moments_array(files: dict[str, Buffer], store: Store, split: str, shape: tuple[int, ...]) -> zarr.Array:
-    """The array (views, N, 2C, h, w) of a split, its metadata (and what is set) put into `files`, by key.
-
-    What is lost reads as NaN, which no moment is.
+    A lost chunk reads as NaN, which no moment is.
     """
     return create_array(
         MemoryStore(files),
-        shape=(len(store.views[split]), store.counts[split], *shape),
+        shape=(len(plan.views[split]), plan.counts[split], *shape),
         chunks=(1, CHUNK, *shape),
-        shards=(1, CHUNK * store.shard_chunks, *shape),
+        shards=(1, CHUNK * plan.shard_chunks, *shape),
         dtype="float16",
         fill_value=np.float16("nan"),
     )
 
 
-def write_part(store: Store, part: Part, moments: np.ndarray) -> None:
-    """Write one whole shard, then its receipt; moments float16 (stop - start, 2C, h, w).
+def write_part(plan: StorePlan, part: StorePart, moments: np.ndarray) -> None:
+    """Write one whole shard, then its receipt; moments float16 (rows, 2C, h, w).
 
-    The root's mark goes first, so that it never stands on a store in change. Raises UserError for values that are not
-    finite and for a disk that does not take the shard; no part of it is left then.
+    Raises UserError for values that are not finite, and where the disk does not take the shard; nothing of the part is
+    left then.
     """
-    if len(moments) != part.stop - part.start or moments.dtype != np.float16:
+    if len(moments) != part.rows or moments.dtype != np.float16:
         raise ValueError(f"{part.name}: got {moments.dtype} {moments.shape} for rows {part.start}..{part.stop}")
     if not np.isfinite(moments).all():
         raise UserError(
-            f"{store.path}: {part.name} would hold moments that are not finite or beyond 65504, float16's range; "
+            f"{plan.path}: {part.name} would hold moments that are not finite or beyond 65504, float16's range; "
             "check the autoencoder's weights and its input range"
         )
     files: dict[str, Buffer] = {}
-    moments_array(files, store, part.split, moments.shape[1:])[part.view, part.start : part.stop] = moments
+    moments_array(files, plan, part.split, moments.shape[1:])[part.view, part.start : part.stop] = moments
     shard = files[part.key].to_bytes()
-    with disk_errors(shard_of(store.path, part), again=AGAIN):
-        (store.path / ROOT).unlink(missing_ok=True)
-        receipt_of(store.path, part).unlink(missing_ok=True)
-        write_bytes(shard_of(store.path, part), shard)
-        write_json(
-            receipt_of(store.path, part),
-            {
-                "identity": store.identity_of(part),
-                "sha256": hashlib.sha256(shard).hexdigest(),
-                "bytes": len(shard),
-                "shape": moments.shape[1:],
-            },
-        )
+    receipt: PartReceipt = {
+        "identity": plan.identity_of(part),
+        "sha256": hashlib.sha256(shard).hexdigest(),
+        "bytes": len(shard),
+        "shape": list(moments.shape[1:]),
+    }
+    shard_file, receipt_file = shard_path(plan.path, part), receipt_path(plan.path, part)
+    with disk_errors(shard_file, again=AGAIN):
+        # The manifest goes first, so that it never stands on a store in change; the receipt before what it vouches for.
+        (plan.path / ROOT).unlink(missing_ok=True)
+        receipt_file.unlink(missing_ok=True)
+        for file in (shard_file, receipt_file):
+            clear_partials(file)  # of a writer that was killed; a part has one writer at a time
+        write_bytes(shard_file, shard)
+        write_json(receipt_file, receipt)

@@ -1,4 +1,4 @@
-"""The latent store: finished by one job (latents/finish.py), opened by any.
+"""The latent store: finished by one job (latents/completion.py), opened by any.
 
 latents.zarr, zarr v3:
   zarr.json          attributes: format, identity (with seed, views, scale rule), holds, counts, shape, shard_chunks,
@@ -10,6 +10,7 @@ latents.zarr, zarr v3:
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ import zarr
 from torch import Tensor
 
 from diffprobe.data.views import StoredView
-from diffprobe.latents.shards import CHUNK, REMEDY, Shards
+from diffprobe.latents.shards import CHUNK, REMEDY, ShardReader
 from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.arrays import open_array, read_array
 from diffprobe.runtime.errors import UserError
@@ -33,23 +34,24 @@ ARRAYS = ("moments", "labels", "rows")
 
 
 @dataclass(frozen=True)
-class Latents:
+class LatentStore:
     """A finished store. z in model scale is (z - shift) * scale, per channel."""
 
     path: Path
-    identity: dict[str, Any]
+    identity: dict[str, Any]  # what it was made from: StorePlan.identity, seed, views, scale
     counts: dict[str, int]
     views: dict[str, list[StoredView]]
     shape: tuple[int, int, int]  # (C, h, w) of a latent
     scale: np.ndarray  # float32 (C,)
     shift: np.ndarray  # float32 (C,)
-    content: str  # a hash of all that it holds
+    content: str  # a hash of all its data
     holds: str  # moments, or latents
+    shard_chunks: int
     arrays: dict[str, dict[str, zarr.Array]]  # by split and name
 
     @property
     def stored_shape(self) -> tuple[int, int, int]:
-        """Of what is stored of a row."""
+        """The shape of a stored row."""
         return stored_shape(self.shape, self.holds)
 
     @property
@@ -58,17 +60,16 @@ class Latents:
 
     @property
     def bytes(self) -> int:
-        """Of all views of all splits."""
+        """Of the moments of all views of all splits."""
         return self.row_bytes * sum(n * len(self.views[split]) for split, n in self.counts.items())
 
     @cached_property
-    def shards(self) -> dict[str, Shards]:
-        """What the moments of each split are read from."""
-        found = {}
-        for split, arrays in self.arrays.items():
-            chunks = arrays["moments"].shards[1] // CHUNK
-            found[split] = Shards(self.path / split / "moments", self.counts[split], self.row_bytes, chunks)
-        return found
+    def readers(self) -> dict[str, ShardReader]:
+        """The reader of each split's moments."""
+        return {
+            split: ShardReader(self.path / split / "moments", n, self.row_bytes, self.shard_chunks)
+            for split, n in self.counts.items()
+        }
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -85,21 +86,21 @@ class Latents:
     def moments(self, split: str, view: int, start: int, stop: int) -> np.ndarray:
         """float16 (stop - start, 2C, h, w): mean, then log-variance; (.., C, h, w) where the store holds latents.
 
-        Whole chunks of 256 are read: ask for such.
+        Reads whole chunks of 256, so a start and stop at multiples of 256 waste nothing.
         """
         first, last = start // CHUNK, -(-stop // CHUNK)
-        chunks = [self.shards[split].chunk(view, chunk) for chunk in range(first, last)]
-        found = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-        part = found[start - first * CHUNK : stop - first * CHUNK]
-        return part.view(np.float16).reshape(-1, *self.stored_shape)
+        chunks = [self.readers[split].chunk(view, chunk) for chunk in range(first, last)]
+        raw = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
+        rows = raw[start - first * CHUNK : stop - first * CHUNK]
+        return rows.view(np.float16).reshape(-1, *self.stored_shape)
 
-    def drawn(self, moments: Tensor, noise: Tensor | None) -> Tensor:
+    def draw(self, moments: Tensor, noise: Tensor | None) -> Tensor:
         """Latents in model scale, float32 (B, C, h, w), from what is stored of them: see `raw`."""
         return self.to_model(self.raw(moments, noise))
 
     def raw(self, moments: Tensor, noise: Tensor | None) -> Tensor:
         """Latents of the autoencoder, float32 (B, C, h, w), from what is stored of them: samples of the posterior by
-        noise (B, C, h, w), or its mean. A store of latents has no posterior to be drawn from.
+        noise (B, C, h, w), or its mean. A store of latents has no posterior to draw from.
         """
         moments = moments.float()
         return posterior(moments, noise) if self.holds == "moments" else moments
@@ -111,43 +112,46 @@ class Latents:
 
 
 def stored_shape(shape: tuple[int, int, int], holds: str) -> tuple[int, int, int]:
-    """(2C, h, w) of what is stored of a latent (C, h, w), (C, h, w) where that is the latent itself."""
+    """The shape of what is stored of a latent (C, h, w): (2C, h, w), or the same where that is the latent itself."""
     channels, h, w = shape
     return (2 * channels if holds == "moments" else channels), h, w
 
 
-def attributes(path: Path) -> dict[str, Any]:
-    """The root's attributes; UserError where there is no finished latent store."""
+def read_attributes(path: Path) -> dict[str, Any]:
+    """The manifest's attributes; UserError where there is no finished latent store."""
     return read_manifest(path, FORMAT, "latent store")
 
 
-def open_store(path: Path, expected: dict[str, Any] | None = None) -> Latents:
+def open_store(path: Path, expected: Mapping[str, Any] | None = None) -> LatentStore:
     """A finished store, of the `expected` identity (any of its keys) if one is given.
 
     Raises UserError for an unfinished or foreign store, and for the first key that differs.
     """
-    found = attributes(path)
-    if difference := first_difference(found["identity"], expected or {}):
-        key, has, wanted = difference
-        raise UserError(f"{path}: {key} is {has}, but {wanted} is wanted; delete it and run again")
-    arrays = {split: {name: open_array(path / split / name, REMEDY) for name in ARRAYS} for split in found["counts"]}
-    return Latents(
+    attributes = read_attributes(path)
+    if difference := first_difference(attributes["identity"], expected or {}):
+        key, actual, wanted = difference
+        raise UserError(f"{path}: {key} is {actual}, but {wanted} is wanted; delete it and run again")
+    splits = attributes["counts"]
+    arrays = {split: {name: open_array(path / split / name, REMEDY) for name in ARRAYS} for split in splits}
+    channels, h, w = attributes["shape"]
+    return LatentStore(
         path=path,
-        identity=found["identity"],
-        counts=found["counts"],
-        views=found["identity"]["views"],
-        shape=tuple(found["shape"]),
-        scale=np.array(found["scale"], np.float32),
-        shift=np.array(found["shift"], np.float32),
-        content=found["content"],
-        holds=found["holds"],
+        identity=attributes["identity"],
+        counts=attributes["counts"],
+        views=attributes["identity"]["views"],
+        shape=(channels, h, w),
+        scale=np.array(attributes["scale"], np.float32),
+        shift=np.array(attributes["shift"], np.float32),
+        content=attributes["content"],
+        holds=attributes["holds"],
+        shard_chunks=attributes["shard_chunks"],
         arrays=arrays,
     )
 
 
-def first_difference(has: Any, wanted: Any, key: str = "") -> tuple[str, str, str] | None:
-    """The first key of `wanted`, dotted, whose value in `has` is another one, and both as JSON."""
-    if isinstance(has, dict) and isinstance(wanted, dict):
-        pairs = ((f"{key}.{name}".lstrip("."), has.get(name), value) for name, value in wanted.items())
-        return next((found for name, a, b in pairs if (found := first_difference(a, b, name))), None)
-    return (key, canonical(has), canonical(wanted)) if canonical(has) != canonical(wanted) else None
+def first_difference(actual: object, expected: object, key: str = "") -> tuple[str, str, str] | None:
+    """The first key of `expected`, dotted, that has another value in `actual`; both values as JSON."""
+    if isinstance(actual, dict) and isinstance(expected, Mapping):
+        pairs = ((f"{key}.{name}".lstrip("."), actual.get(name), value) for name, value in expected.items())
+        return next((difference for name, a, b in pairs if (difference := first_difference(a, b, name))), None)
+    return (key, canonical(actual), canonical(expected)) if canonical(actual) != canonical(expected) else None

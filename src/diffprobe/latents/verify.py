@@ -1,7 +1,7 @@
-"""What is wrong with a finished latent store, and how to have just that made again."""
+"""What is wrong with a finished latent store, and the removal of just the parts that must be made again."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -10,31 +10,33 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from zarr.core.buffer import Buffer, default_buffer_prototype
 
 from diffprobe.latents.completion import content
-from diffprobe.latents.parts import ADDED, CHUNK, Part, Store, moments_array, receipt_of, shard_of
-from diffprobe.latents.store import Latents, attributes, open_store, stored_shape
+from diffprobe.latents.parts import ADDED, CHUNK, StorePart, StorePlan, moments_array, receipt_path, shard_path
+from diffprobe.latents.store import LatentStore, open_store, read_attributes, stored_shape
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json, recorded
 from diffprobe.runtime.manifests import ROOT
 from diffprobe.runtime.removal import remove_file
 
-MOST_PARTS = 10**6  # ten views of ImageNet are 50,000 shards of one chunk; a mark that says more is not believed
+MOST_PARTS = 10**6  # ten views of ImageNet are 50,000 shards of one chunk; a manifest that says more is not believed
 Split = Literal["train", "select", "test"]
 
 
-class Made(BaseModel):
-    """What a mark's `identity` must hold for its parts to follow from it."""
+class ManifestIdentity(BaseModel):
+    """What a manifest's `identity` must hold for its parts to follow from it; other keys are kept unread."""
 
     model_config = ConfigDict(strict=True)
     seed: int
     views: dict[Split, list[dict[str, Any]]]
 
 
-class Mark(BaseModel):
-    """The attributes of a finished store's root. Paths are made from them, so nothing else is verified or repaired."""
+class Manifest(BaseModel):
+    """The attributes of a finished store's root. Paths are made from them, so a store whose root does not fit this is
+    neither verified nor repaired.
+    """
 
     model_config = ConfigDict(strict=True)
     format: Literal["diffprobe latents 2"]  # store.FORMAT
-    identity: Made
+    identity: ManifestIdentity
     holds: Literal["moments", "latents"]
     counts: Annotated[dict[Split, PositiveInt], Field(min_length=1)]
     shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
@@ -57,58 +59,60 @@ class Problem(NamedTuple):
     """`text` names the file and what is wrong with it; `part` is what to make again, where that is a shard."""
 
     text: str
-    part: Part | None = None
+    part: StorePart | None = None
 
 
 def verify(path: Path) -> list[Problem]:
     """Everything wrong with a finished store, in one pass over all its bytes; empty where all is well."""
     try:
-        found = attributes(path)
-        Mark.model_validate(found)
+        attributes = read_attributes(path)
+        Manifest.model_validate(attributes)
     except UserError as error:
         return [Problem(str(error))]
     except ValidationError as error:
-        return [Problem(f"{path / ROOT}: is not the mark of a latent store ({first_line(error)}); look at it yourself")]
-    store, shape = planned(path, found), stored_shape(found["shape"], found["holds"])
-    problems = [problem for part in store.parts for problem in check_part(store, part, shape)]
+        reason = first_line(error)
+        return [Problem(f"{path / ROOT}: is not the manifest of a latent store ({reason}); look at it yourself")]
+    plan, shape = finished_plan(path, attributes), stored_shape(attributes["shape"], attributes["holds"])
+    problems = [problem for part in plan.parts for problem in check_part(plan, part, shape)]
     try:
         latents = open_store(path)
     except UserError as error:
         return [*problems, Problem(str(error))]
-    problems += check_arrays(store, latents, shape)
-    return problems or check_content(store, latents, found["content"])
+    problems += check_arrays(plan, latents, shape)
+    # A hash of everything says nothing new where a file is already known to be damaged.
+    return problems or check_content(plan, latents)
 
 
-def planned(path: Path, found: dict[str, Any]) -> Store:
-    """The store that the root's attributes tell of."""
-    identity = {key: value for key, value in found["identity"].items() if key not in ADDED}
-    seed, views = found["identity"]["seed"], found["identity"]["views"]
-    return Store(path, identity, seed, found["counts"], views, found["shard_chunks"], found["holds"])
+def finished_plan(path: Path, attributes: dict[str, Any]) -> StorePlan:
+    """The plan that a finished store's manifest describes."""
+    identity = {key: value for key, value in attributes["identity"].items() if key not in ADDED}
+    seed, views = attributes["identity"]["seed"], attributes["identity"]["views"]
+    return StorePlan(path, identity, seed, attributes["counts"], views, attributes["shard_chunks"], attributes["holds"])
 
 
-def check_part(store: Store, part: Part, shape: tuple[int, ...]) -> Iterator[Problem]:
-    """The first thing wrong with a shard: its length, its chunks, its hash, its origin; `shape` is a row's."""
-    name = shard_of(store.path, part).relative_to(store.path)
+def check_part(plan: StorePlan, part: StorePart, shape: tuple[int, ...]) -> Iterator[Problem]:
+    """The first thing wrong with a shard: its length, its chunks, its hash, its identity; `shape` is that of a row."""
+    name = shard_path(plan.path, part).relative_to(plan.path)
     try:
-        receipt = read_json(receipt_of(store.path, part))
-        data = shard_of(store.path, part).read_bytes()
+        receipt = read_json(receipt_path(plan.path, part))
+        data = shard_path(plan.path, part).read_bytes()
     except (OSError, ValueError) as error:
         yield Problem(f"{name}: it or its receipt is missing or damaged ({error})", part)
         return
     if len(data) != receipt.get("bytes"):
         yield Problem(f"{name}: has {len(data)} bytes, not {receipt.get('bytes')}", part)
-    elif bad := list(bad_chunks(store, part, shape, data)):
+    elif bad := list(bad_chunks(plan, part, shape, data)):
         yield Problem(f"{name}: {'; '.join(bad)}", part)
     elif hashlib.sha256(data).hexdigest() != receipt.get("sha256"):
         yield Problem(f"{name}: sha256 is not the receipt's", part)
-    elif receipt.get("identity") != store.identity_of(part):
-        yield Problem(f"{name}: was made from something else than {ROOT} says", part)
+    elif receipt.get("identity") != plan.identity_of(part):
+        yield Problem(f"{name}: was not made from what {ROOT} says", part)
 
 
-def bad_chunks(store: Store, part: Part, shape: tuple[int, ...], data: bytes) -> Iterator[str]:
-    """The chunks of a shard that cannot be read or hold what no moment is, by what the plan says of their layout."""
+def bad_chunks(plan: StorePlan, part: StorePart, shape: tuple[int, ...], data: bytes) -> Iterator[str]:
+    """The chunks of a shard that cannot be read, or hold NaN or infinite values, in the layout of the plan."""
     files: dict[str, Buffer] = {part.key: default_buffer_prototype().buffer.from_bytes(data)}
-    array = moments_array(files, store, part.split, shape)
+    array = moments_array(files, plan, part.split, shape)
     for start in range(part.start, part.stop, CHUNK):
         rows = slice(start, min(start + CHUNK, part.stop))
         try:
@@ -118,11 +122,11 @@ def bad_chunks(store: Store, part: Part, shape: tuple[int, ...], data: bytes) ->
             yield f"rows {rows.start}-{rows.stop - 1} are damaged ({error})"
 
 
-def check_arrays(store: Store, latents: Latents, shape: tuple[int, int, int]) -> Iterator[Problem]:
+def check_arrays(plan: StorePlan, latents: LatentStore, shape: tuple[int, int, int]) -> Iterator[Problem]:
     """Labels and rows; the shapes, chunks and codecs of all arrays."""
-    for split, n in store.counts.items():
+    for split, n in plan.counts.items():
         arrays = latents.arrays[split]
-        expected = moments_array({}, store, split, shape)
+        expected = moments_array({}, plan, split, shape)
         if arrays["moments"].metadata.to_dict() != expected.metadata.to_dict():
             yield Problem(f"{split}/moments/zarr.json: shape, chunks or codecs are not those of the plan")
         for name, read in (("labels", latents.labels), ("rows", latents.rows)):
@@ -133,36 +137,44 @@ def check_arrays(store: Store, latents: Latents, shape: tuple[int, int, int]) ->
                 yield Problem(f"{split}/{name}: {error}")
 
 
-def check_content(store: Store, latents: Latents, expected: str) -> list[Problem]:
+def check_content(plan: StorePlan, latents: LatentStore) -> list[Problem]:
     """Whether parts, labels and rows, each sound in itself, are those that the store was finished with."""
-    labels, rows = ({split: read(split) for split in store.counts} for read in (latents.labels, latents.rows))
-    hashes = [read_json(receipt_of(store.path, part))["sha256"] for part in store.parts]
-    if content(hashes, labels, rows) == expected:
+    labels, rows = ({split: read(split) for split in plan.counts} for read in (latents.labels, latents.rows))
+    hashes = [read_json(receipt_path(plan.path, part))["sha256"] for part in plan.parts]
+    if content(hashes, labels, rows) == latents.content:
         return []
     return [Problem(f"{ROOT}: content is not the hash of the parts, labels and rows")]
 
 
-def repair(path: Path, problems: list[Problem]) -> bool:
-    """Remove the damaged shards, their receipts, those of the jobs that made them, and the root's mark: the next run
-    makes exactly that again. Returns False, with nothing removed, where the mark is not one of ours.
+def repair(path: Path, problems: Sequence[Problem]) -> bool:
+    """Remove the manifest and the damaged parts: the next run makes exactly those again.
+
+    Returns False, with nothing removed, where the manifest is not one of ours.
     """
     if not problems or not (path / ROOT).exists() or not is_ours(path / ROOT):
         return False
     remove_file(path, ROOT)
-    damaged = {problem.part for problem in problems if problem.part}
-    for part in damaged:
-        remove_file(path.parent, receipt_of(path, part).relative_to(path.parent))
-        remove_file(path, shard_of(path, part).relative_to(path))
-    for job in (path.parent / "encoded").glob("[0-9]*.json"):
-        if job.stem.isdigit() and {part.name for part in damaged} & parts_of(job):
-            remove_file(path.parent, job.relative_to(path.parent))
+    remove_parts(path, {problem.part for problem in problems if problem.part})
     return True
 
 
-def is_ours(mark: Path) -> bool:
-    """Whether a root is the mark of a latent store, its checksum aside."""
+def remove_parts(path: Path, parts: Collection[StorePart]) -> None:
+    """Remove shards, their receipts, and the receipts of the jobs that made them, so that the workflow runs those jobs
+    again.
+    """
+    for part in parts:
+        remove_file(path.parent, receipt_path(path, part).relative_to(path.parent))
+        remove_file(path, shard_path(path, part).relative_to(path))
+    names = {part.name for part in parts}
+    for job in (path.parent / "encoded").glob("[0-9]*.json"):
+        if job.stem.isdigit() and names & parts_of(job):
+            remove_file(path.parent, job.relative_to(path.parent))
+
+
+def is_ours(manifest: Path) -> bool:
+    """Whether a root is the manifest of a latent store, its checksum aside."""
     try:
-        Mark.model_validate(recorded(mark, "attributes"))
+        Manifest.model_validate(recorded(manifest, "attributes"))
     except ValidationError:
         return False
     return True

@@ -10,7 +10,8 @@ from diffprobe.data import images, samples
 from diffprobe.evaluation.representation import chunks
 from diffprobe.evaluation.representation.chunks import MARK
 from diffprobe.latents import verify as latents
-from diffprobe.latents.identity import expected
+from diffprobe.latents.identity import expected_identity
+from diffprobe.latents.settings import source_settings
 from diffprobe.latents.store import open_store
 from diffprobe.plan import job_arguments
 from diffprobe.plan.graph import autoencoder_weights, used_latents
@@ -119,7 +120,8 @@ def of_another_config(config: Config, name: str) -> list[str]:
     if not (mark.exists() and images.exists() and weights.exists()):
         return []
     try:
-        open_store(mark.parent, expected(job_arguments.latents(config, name), images, weights))
+        settings = source_settings(job_arguments.latents(config, name))
+        open_store(mark.parent, expected_identity(settings, images, weights))
     except UserError as error:
         return [str(error)]
     return []

@@ -9,7 +9,7 @@ import torch
 
 from diffprobe.data import images
 from diffprobe.data.batch import Feed
-from diffprobe.latents.store import Latents, open_store
+from diffprobe.latents.store import LatentStore, open_store
 from diffprobe.training.latentstream import Budget, LatentStream, open_source
 from diffprobe.training.stream import open_stream
 from diffprobe.training.world import World
@@ -25,7 +25,7 @@ class Data:
     image: tuple[int, int, int]  # (C, H, W)
     classes: int  # 0 without labels
     content: str  # hash of what the network sees
-    latents: Latents | None = None  # where the network sees latents
+    latents: LatentStore | None = None  # where the network sees latents
     files: Mapping[str, Path] = field(default_factory=dict)  # the job's inputs by name
 
     @property

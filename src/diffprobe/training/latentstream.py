@@ -15,7 +15,7 @@ from diffprobe.data.rows import Rows
 from diffprobe.data.window import Share
 from diffprobe.data.window_stream import WindowStream
 from diffprobe.latents.chunks import LatentChunks
-from diffprobe.latents.store import Latents
+from diffprobe.latents.store import LatentStore
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training.resident import Resident, shared_rows
 from diffprobe.training.world import World
@@ -37,7 +37,7 @@ class Budget(NamedTuple):
 class LatentStream:
     """Latents in model scale; `latents_as` is `sample` (of the posterior) or `mean`."""
 
-    def __init__(self, latents: Latents, source: Source, seed: int, latents_as: str = "sample") -> None:
+    def __init__(self, latents: LatentStore, source: Source, seed: int, latents_as: str = "sample") -> None:
         self.latents, self.source, self.seed, self.latents_as = latents, source, seed, latents_as
 
     def read(self, start: int, stop: int) -> Batch:
@@ -51,11 +51,11 @@ class LatentStream:
         noise = None
         if self.latents_as == "sample" and self.latents.holds == "moments":
             noise = normal(Key(self.seed, "posterior"), positions, self.latents.shape)
-        return self.latents.drawn(moments, noise).contiguous(memory_format=torch.channels_last)
+        return self.latents.draw(moments, noise).contiguous(memory_format=torch.channels_last)
 
 
 def open_source(
-    latents: Latents,
+    latents: LatentStore,
     splits: Sequence[str],
     seed: int,
     device: torch.device,

@@ -12,7 +12,7 @@ from diffprobe.config.probing import Crop
 from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
 from diffprobe.data.views import StoredView
-from diffprobe.latents.store import Latents, open_store
+from diffprobe.latents.store import LatentStore, open_store
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
@@ -59,13 +59,13 @@ def pixel_inputs(data: images.Images, device: torch.device, crop: Crop) -> Input
     return Inputs(data.rows, read)
 
 
-def latent_inputs(latents: Latents, split: str, device: torch.device, sampled: bool) -> Inputs:
+def latent_inputs(latents: LatentStore, split: str, device: torch.device, sampled: bool) -> Inputs:
     rows, others = latents.rows(split), len(latents.views[split]) - 1  # the first view is the image as it is
 
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
         view = 1 + draw % others if augmented and others else 0
         moments = torch.from_numpy(latents.moments(split, view, part.start, part.stop)).to(device)
         noise = normal(key, torch.from_numpy(rows[part]).to(device), latents.shape, draw) if sampled else None
-        return latents.drawn(moments, noise)
+        return latents.draw(moments, noise)
 
     return Inputs(rows, read)

@@ -1,4 +1,4 @@
-"""Which of a peer's latents belongs to which image of the dataset: by counts and order, proved by labels."""
+"""Which of another system's latents belongs to which image of the dataset: by counts and order, verified by labels."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,73 +7,74 @@ import numpy as np
 
 from diffprobe.data.images import open_store
 from diffprobe.data.splits import SPLITS, TEST
-from diffprobe.interop.latents.peers import Encoded, Peer
+from diffprobe.interop.latents.peers import Encoded, PeerLatents
 from diffprobe.runtime.errors import UserError
 
 
-class Placed(NamedTuple):
+class PlacedSplit(NamedTuple):
     """A split's images, and where their latents are."""
 
     encoded: Encoded
-    rows: np.ndarray  # int64 (n,), rising: the images' indices in the image store
-    positions: np.ndarray  # int64 (n,): the same images' places among the encoded
+    rows: np.ndarray  # int64 (n,), ascending: the images' indices in the image store
+    positions: np.ndarray  # int64 (n,): the same images' positions among the encoded
     labels: np.ndarray  # int64 (n,): the dataset's own
 
 
-class Images(NamedTuple):
-    """An image store without its pixels; row i of each belongs to image i."""
+class ImageTable(NamedTuple):
+    """An image store without its pixels; row i of each array belongs to image i."""
 
     split: np.ndarray  # uint8 (N,)
     labels: np.ndarray  # int64 (N,), -1 for none
-    source: np.ndarray  # int64 (N,): its place in the order of the dataset's own files
+    source: np.ndarray  # int64 (N,): its position in the order of the dataset's own files
 
 
 def source_positions(image_store: Path) -> np.ndarray:
-    """Where each image was in the order of the dataset's own files, int64 (N,)."""
+    """Each image's position in the order of the dataset's own files, int64 (N,)."""
     with open_store(image_store) as file:
         return file["order"][:].astype(np.int64) if "order" in file else np.arange(len(file["labels"]))
 
 
-def open_images(image_store: Path) -> Images:
+def read_table(image_store: Path) -> ImageTable:
     with open_store(image_store) as file:
         split, labels = file["split"][:], file["labels"][:]
-    return Images(split, labels, source_positions(image_store))
+    return ImageTable(split, labels, source_positions(image_store))
 
 
-def place(image_store: Path, peer: Peer) -> dict[str, Placed]:
+def place(image_store: Path, peer: PeerLatents) -> dict[str, PlacedSplit]:
     """Latents for the images of each split that the peer has some of.
 
-    Its train is latents of the images of train and select, or without a test of its own perhaps of all; its test those
-    of test. Raises UserError for other counts, and for the first label that differs.
+    The peer's train covers the images of train and select or, where it has no test of its own, perhaps all; its test
+    those of test. Raises UserError where counts do not match, and for the first label that differs.
     """
-    images = open_images(image_store)
-    own = images.split != TEST
-    if peer.test is None and not peer.train.fits(int(own.sum())):
-        own = np.ones_like(own)
-    found = covered(images, peer.train, own)
-    return found | (covered(images, peer.test, images.split == TEST) if peer.test else {})
+    images = read_table(image_store)
+    train = images.split != TEST
+    if peer.test is None and not peer.train.fits(int(train.sum())):
+        train = np.ones_like(train)
+    placed = place_splits(images, peer.train, train)
+    return placed | (place_splits(images, peer.test, images.split == TEST) if peer.test else {})
 
 
-def covered(images: Images, encoded: Encoded, among: np.ndarray) -> dict[str, Placed]:
-    """The splits among so marked images (N,), all of which are encoded, in the order of the dataset's own files."""
-    rows = np.flatnonzero(among)
+def place_splits(images: ImageTable, encoded: Encoded, covered: np.ndarray) -> dict[str, PlacedSplit]:
+    """The splits among the covered images, bool (N,), all of which are encoded in the order of the dataset's files."""
+    rows = np.flatnonzero(covered)
     rows = rows[np.argsort(images.source[rows], kind="stable")]  # the image at each position
     if not encoded.fits(len(rows)):
-        counts = {name: int((images.split == i).sum()) for i, name in enumerate(SPLITS)}
-        told = ", ".join(f"{count:,} in {name}" for name, count in counts.items())
+        counts = ", ".join(f"{int((images.split == i).sum()):,} in {name}" for i, name in enumerate(SPLITS))
         raise UserError(
             f"{encoded.name}: holds {encoded.shape[0]:,} latents, but the dataset's images are {len(images.split):,} "
-            f"({told}); set the dataset's split and per_class as they were there"
+            f"({counts}); set the dataset's split and per_class as they were there"
         )
     refuse_other_labels(images, encoded, rows)
     positions = np.empty(len(images.split), np.int64)
-    positions[rows] = np.arange(len(rows))
-    splits = {name: np.flatnonzero(among & (images.split == i)) for i, name in enumerate(SPLITS)}
-    return {name: Placed(encoded, own, positions[own], images.labels[own]) for name, own in splits.items() if len(own)}
+    positions[rows] = np.arange(len(rows))  # the inverse of `rows`
+    splits = {name: np.flatnonzero(covered & (images.split == i)) for i, name in enumerate(SPLITS)}
+    return {
+        name: PlacedSplit(encoded, own, positions[own], images.labels[own]) for name, own in splits.items() if len(own)
+    }
 
 
-def refuse_other_labels(images: Images, encoded: Encoded, rows: np.ndarray) -> None:
-    """Raise UserError for the first image, `rows` (n,) by position, whose label is another one there."""
+def refuse_other_labels(images: ImageTable, encoded: Encoded, rows: np.ndarray) -> None:
+    """Raise UserError for the first image, `rows` (n,) by position, whose label differs."""
     if encoded.labels is None:
         return
     ours, theirs = images.labels[rows], encoded.labels[: len(rows)]

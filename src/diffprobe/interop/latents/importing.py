@@ -1,114 +1,105 @@
 """Latents from elsewhere into a store, part by part; what a killed run has written is kept."""
 
 import math
-import os
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from diffprobe.config.latents import Peers
 from diffprobe.data import images
+from diffprobe.data.views import StoredView
 from diffprobe.interop.latents.arrays import open_files, open_npy
-from diffprobe.interop.latents.fitting import Placed, place
-from diffprobe.interop.latents.peers import Peer
+from diffprobe.interop.latents.fitting import PlacedSplit, place
+from diffprobe.interop.latents.peers import PeerLatents
 from diffprobe.interop.latents.shards import open_shards
-from diffprobe.latents.encoding import stored
-from diffprobe.latents.parts import CHUNK, Part, Store, claims, made, write_part
+from diffprobe.latents.encoding import as_stored
+from diffprobe.latents.parts import CHUNK, StorePart, StorePlan, missing_parts, write_part
+from diffprobe.latents.settings import ImportSettings
 from diffprobe.runtime.errors import UserError
 
-READERS: dict[str, Callable[[dict[str, Any]], Peer]] = {
+READERS: dict[str, Callable[[Peers], PeerLatents]] = {
     "npy": open_npy,
     "files": open_files,
     "safetensors": open_shards,
 }
 
 
-def open_placed(imported: dict[str, Any], image_store: Path, shape: tuple[int, ...]) -> dict[str, Placed]:
-    """What `imported` names (kind, path, test), by split of the dataset; `shape` is the autoencoder's (C, h, w).
+def open_placed(peers: Peers, image_store: Path, shape: tuple[int, int, int]) -> dict[str, PlacedSplit]:
+    """Another system's latents by split of the dataset; `shape` is the autoencoder's (C, h, w).
 
     Raises UserError for files that are damaged, of another shape, or of other images.
     """
-    peer = READERS[imported["kind"]](imported)
+    peer = READERS[peers.kind](peers)
+    channels, h, w = shape
+    doubled = (2 * channels, h, w)
     for encoded in filter(None, peer):
-        if encoded.shape[1:] not in (shape, doubled(shape)):
+        if encoded.shape[1:] not in (shape, doubled):
             raise UserError(
                 f"{encoded.name}: holds {encoded.shape[1:]} for each image, but latents of this autoencoder are "
-                f"{shape}, or with their log-variances {doubled(shape)}; name the autoencoder that they are of"
+                f"{shape}, or with their log-variances {doubled}; name the autoencoder that they are of"
             )
     if peer.test and peer.test.shape[1:] != peer.train.shape[1:]:
         raise UserError(f"{peer.test.name}: holds {peer.test.shape[1:]} for each image, train {peer.train.shape[1:]}")
     return place(image_store, peer)
 
 
-def doubled(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (2 * shape[0], *shape[1:])
-
-
-def planned(config: dict[str, Any], path: Path, image_store: Path, found: dict[str, Placed]) -> Store:
+def plan_import(settings: ImportSettings, path: Path, image_store: Path, placed: dict[str, PlacedSplit]) -> StorePlan:
     """The store at `path`: train in all versions, the others in the first.
 
-    What its bytes follow from is the dataset, how the files are read, and `state`, which tells when they change; not
-    where they lie. So `imported` of the config is kind and scaled.
+    Its bytes follow from the dataset, how the files are read, and `state`, which changes with them; not from where they
+    are.
     """
-    origin = {key: config[key] for key in ("imported", "state")}
-    identity = {"dataset": images.describe(image_store)["content"], **origin}
-    counts = {split: len(placed.rows) for split, placed in found.items()}
-    views = {split: numbered(split, placed) for split, placed in found.items()}
-    channels = config["shape"][0]
-    holds = "latents" if found["train"].encoded.shape[1] == channels else "moments"
-    return Store(path, identity, 0, counts, views, config["shard_chunks"], holds)
+    dataset = images.describe(image_store)["content"]
+    identity = {"dataset": dataset, "imported": settings.imported.model_dump(), "state": settings.state}
+    counts = {split: len(own.rows) for split, own in placed.items()}
+    views = {split: numbered_views(split, own) for split, own in placed.items()}
+    holds = "latents" if placed["train"].encoded.shape[1] == settings.shape[0] else "moments"
+    return StorePlan(path, identity, 0, counts, views, settings.shard_chunks, holds)
 
 
-def numbered(split: str, placed: Placed) -> list[dict[str, Any]]:
+def numbered_views(split: str, placed: PlacedSplit) -> list[StoredView]:
     views = placed.encoded.views if split == "train" else placed.encoded.views[:1]
     return [{**view, "draw": draw} for draw, view in enumerate(views)]
 
 
 def write(
-    store: Store, found: dict[str, Placed], scaled: float, report: Callable[[int], None] = lambda rows: None
+    plan: StorePlan, placed: dict[str, PlacedSplit], scaled: float, report: Callable[[int], None] = lambda rows: None
 ) -> None:
     """Write the parts that are missing; `report` is given the rows done so far, earlier runs' included.
 
-    In memory are one part, in float16, and one chunk of the files. Raises UserError for what float16 does not hold and
-    for a full disk.
+    Memory holds one part, in float16, and one chunk of the files. Raises UserError for values that float16 cannot hold
+    and for a full disk.
     """
-    done = sum(part.stop - part.start for part in store.parts if made(store, part))
-    with closing(claims(store, store.parts)) as todo:
-        for part, lock in todo:
-            try:
-                write_part(store, part, part_of(store, part, found[part.split], scaled))
-            finally:
-                os.close(lock)
-            report(done := done + part.stop - part.start)
+    missing = missing_parts(plan)
+    done = sum(part.rows for part in plan.parts) - sum(part.rows for part in missing)
+    for part in missing:
+        write_part(plan, part, read_part(plan, part, placed[part.split], scaled))
+        done += part.rows
+        report(done)
 
 
-def part_of(store: Store, part: Part, placed: Placed, scaled: float) -> np.ndarray:
+def read_part(plan: StorePlan, part: StorePart, placed: PlacedSplit, scaled: float) -> np.ndarray:
     """A part's moments or latents in the autoencoder's own scale, float16 (n, c, h, w)."""
-    n = part.stop - part.start
-    half = np.empty((n, *placed.encoded.shape[1:]), np.float16)
-    for start in range(0, n, CHUNK):
+    half = np.empty((part.rows, *placed.encoded.shape[1:]), np.float16)
+    for start in range(0, part.rows, CHUNK):
         positions = placed.positions[part.start : part.stop][start : start + CHUNK]
-        read = torch.from_numpy(placed.encoded.read(part.view, positions).astype(np.float32))  # (B, c, h, w)
-        half[start : start + CHUNK] = stored(unscaled(read, scaled, store.holds), store.holds).numpy()
-        refuse_not_finite(half[start : start + CHUNK], placed.encoded.name, positions)
+        values = torch.from_numpy(placed.encoded.read(part.view, positions).astype(np.float32))  # (B, c, h, w)
+        chunk = as_stored(unscaled(values, scaled, plan.holds), plan.holds).numpy()
+        bad = np.flatnonzero(~np.isfinite(chunk).all(axis=(1, 2, 3)))
+        if len(bad):
+            raise UserError(
+                f"{placed.encoded.name}: image {positions[bad[0]]} has values that are not finite, or beyond 65504 "
+                "(float16's range) when divided by `scaled`; encode it again, or set latents.NAME.imported.scaled"
+            )
+        half[start : start + CHUNK] = chunk
     return half
 
 
 def unscaled(values: torch.Tensor, scaled: float, holds: str) -> torch.Tensor:
-    """Divided by what they were multiplied by: a mean by it, a log-variance by its square."""
+    """Divided by the factor that they were multiplied by: a mean by it, a variance by its square."""
     if holds == "latents":
         return values / scaled
-    mean, logvar = values.chunk(2, dim=1)
+    mean, logvar = values.chunk(2, dim=1)  # (B, C, h, w) each
     return torch.cat([mean / scaled, logvar - 2 * math.log(scaled)], dim=1)
-
-
-def refuse_not_finite(half: np.ndarray, name: str, positions: np.ndarray) -> None:
-    bad = np.flatnonzero(~np.isfinite(half).all(axis=(1, 2, 3)))
-    if len(bad):
-        raise UserError(
-            f"{name}: image {positions[bad[0]]} has values that are not finite, or beyond 65504 (float16's range) when "
-            "divided by `scaled`; encode it again, or set latents.NAME.imported.scaled"
-        )

@@ -1,22 +1,24 @@
-"""What a folder of latents from elsewhere holds, seen alike for all kinds of them."""
+"""What a folder of another system's latents holds, in one form for all kinds."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from diffprobe.data.views import StoredView
 from diffprobe.runtime.errors import UserError, one_line
 
-FOREIGN: StoredView = {"kind": "foreign"}  # of an image that was augmented in a way that the file does not tell
+FOREIGN: StoredView = {"kind": "foreign"}  # an augmentation that the files do not record
 
 
 class Encoded(NamedTuple):
-    """Latents of some images, in the order of the files that they were encoded from.
+    """Latents of some images, in the order of the image files that they were encoded from.
 
-    `read` takes the number of a view and positions int64 (n,), in any order, and returns floats (n, c, h, w): no more
-    of the files is in memory. Of the N rows the last `padding` may repeat the first, as a sampler pads its shares.
+    `read` takes the number of a view and positions int64 (n,), in any order, and returns floats (n, c, h, w); nothing
+    else of the files is held in memory. The last `padding` of the N rows may repeat the first, as a distributed sampler
+    pads its shares.
     """
 
     name: str  # the file or folder, for errors
@@ -31,15 +33,17 @@ class Encoded(NamedTuple):
         return images <= self.shape[0] <= images + self.padding
 
 
-class Peer(NamedTuple):
-    """Latents of train, or of all images of a set without a test of its own; and of test, where they lie apart."""
+class PeerLatents(NamedTuple):
+    """Latents of train, or of all images of a dataset without a test of its own; and of test, where they are apart."""
 
     train: Encoded
     test: Encoded | None
 
 
-def array(path: Path, mapped: bool = True) -> np.ndarray:
-    """An .npy, without what it holds being run or, if `mapped`, read. Raises UserError where it is damaged or none."""
+def read_npy(path: Path, mapped: bool = True) -> np.ndarray:
+    """An .npy file, memory-mapped if `mapped`; pickled objects are refused. Raises UserError where it is damaged or
+    missing.
+    """
     try:
         return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
@@ -48,21 +52,23 @@ def array(path: Path, mapped: bool = True) -> np.ndarray:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); make it again") from None
 
 
-def folder(path: str, holds: str) -> Path:
-    """A folder that is there. Raises UserError."""
+def existing_folder(path: str, contents: str) -> Path:
+    """Raises UserError where there is no such folder."""
     if not Path(path).is_dir():
-        raise UserError(f"{path}: no such folder; expected one that holds {holds}")
+        raise UserError(f"{path}: no such folder; expected one that holds {contents}")
     return Path(path)
 
 
-def refuse_no_latents(name: object, dtype: Any, shape: tuple[int, ...]) -> None:
-    """Raise UserError where an array is not one of floats (N, c, h, w) with any rows."""
+def latents_shape(name: object, dtype: DTypeLike, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The shape (N, c, h, w) of an array of latents. Raises UserError where it is no array of floats like that."""
     if not np.issubdtype(dtype, np.floating) or len(shape) != 4 or 0 in shape:
         raise UserError(f"{name}: holds {dtype} {tuple(shape)}; latents are floats (N, channels, height, width)")
+    n, channels, height, width = shape
+    return n, channels, height, width
 
 
-def labels_of(path: Path, values: np.ndarray, count: int) -> np.ndarray:
-    """Labels int64 (count,). Raises UserError where there are not so many, or they are no whole numbers."""
+def as_labels(path: Path, values: np.ndarray, count: int) -> np.ndarray:
+    """Labels int64 (count,). Raises UserError where their number differs, or they are no whole numbers."""
     if not np.issubdtype(values.dtype, np.integer) or values.size != count:
         raise UserError(f"{path}: holds {values.dtype} {values.shape}; labels of {count} images are whole numbers")
     return np.asarray(values, np.int64).reshape(count)
