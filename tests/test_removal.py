@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from toy_latents import tree
 
 from diffprobe.__main__ import main
 from diffprobe.data import images, samples
@@ -26,10 +27,6 @@ from diffprobe.runtime.locks import try_lock
 from diffprobe.runtime.removal import remove_file, remove_store
 
 LAYOUT = ("mark.json", r"c/\d+/0")
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def verify(capsys: pytest.CaptureFixture[str], *paths: Path) -> str:
