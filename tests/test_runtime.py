@@ -1,7 +1,9 @@
 """Atomic files, locks, leases, receipts: what they promise when processes die or meet."""
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from diffprobe.runtime import receipts
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, clear_partials, write_json
+from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.locks import try_lock
 
 
@@ -76,6 +80,58 @@ def test_a_lock_dies_with_its_owner(tmp_path: Path, ending: signal.Signals) -> N
     descriptor = try_lock(path)
     assert descriptor is not None
     os.close(descriptor)
+
+
+def job_argv(folder: Path) -> list[str]:
+    (folder / "logs" / "rule").mkdir(parents=True)
+    return ["{}", "--out", f"result={folder / 'result.json'}", "--log", str(folder / "logs" / "rule" / "x.log")]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "full"), r"error: .*result\.json: cannot be written \(No space .* GB free\); free some"),
+        (PermissionError(errno.EACCES, "no", "a.png"), "error: a.png: Permission denied; fix that and run again"),
+        (UserError("mend it"), "error: mend it"),
+        (KeyError("bug"), r"failed: KeyError: 'bug' \(traceback in .*x\.log\)"),
+    ],
+)
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_failed_job_names_its_cause_in_one_line(
+    error: Exception, line: str, progress: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where its progress file cannot be written any more."""
+
+    def main(job: Job) -> None:
+        if not progress:
+            job.progress.path = tmp_path / "logs/rule/x.log/no-folder"
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run(main, job_argv(tmp_path))
+    assert stop.value.code == 1
+    assert re.fullmatch(f"rule.x: {line}.*\n", capsys.readouterr().err)
+    state = json.loads((tmp_path / "logs/rule/x.json").read_text())["state"]
+    assert state == ("failed" if progress else "running")
+
+
+def test_an_interrupted_job_is_stopped(tmp_path: Path) -> None:
+    def main(job: Job) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        run(main, job_argv(tmp_path))
+    assert stop.value.code == 130
+    assert json.loads((tmp_path / "logs/rule/x.json").read_text())["state"] == "stopped"
+
+
+def test_a_job_without_a_lock_ends_in_one_line(tmp_path: Path) -> None:
+    argv = job_argv(tmp_path)
+    (tmp_path / "dear").write_text("dear")
+    (tmp_path / "logs/rule/x.lock").symlink_to(tmp_path / "dear")
+    with pytest.raises(SystemExit, match=r"^rule.x: error: .*x\.lock: is a link .*; remove it and run again$"):
+        run(lambda job: None, argv)
+    assert (tmp_path / "dear").read_text() == "dear"
 
 
 def test_jobs_lease_different_devices(tmp_path: Path) -> None:

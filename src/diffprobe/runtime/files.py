@@ -54,18 +54,18 @@ def refuse_existing(path: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path, needs: int | None = None, again: str = "run again") -> Iterator[None]:
-    """Turn the errors of a disk that is full, or may not be written to, into one line; `needs` in bytes."""
+    """Turn the errors of a disk that is full or refuses access into one line; `needs` in bytes."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL + UNWRITABLE:
             raise
-        where, reason, remedy = error.filename or path, os.strerror(error.errno), "fix that"
-        if error.errno in FULL:
-            free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
-            reason += f"; {free / 1e9:.3g} GB free" + (f" of {needs / 1e9:.3g} GB needed" if needs else "")
-            where, remedy = path, "free some space"
-        raise UserError(f"{where}: cannot be written ({reason}); {remedy} and {again}") from None
+        reason = os.strerror(error.errno)  # HDF5's own message is a paragraph
+        if error.errno not in FULL:
+            raise UserError(f"{error.filename or path}: {reason}; fix that and {again}") from None
+        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
+        amounts = f"{free / 1e9:.3g} GB free" + (f" of {needs / 1e9:.3g} GB needed" if needs else "")
+        raise UserError(f"{path}: cannot be written ({reason}; {amounts}); free some space and {again}") from None
 
 
 def clear_partials(path: str | Path) -> None:

@@ -8,6 +8,7 @@ A UserError ends in one line and exit status 1. Any other exception is a bug and
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -15,10 +16,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import clear_partials, write_json
+from diffprobe.runtime.files import clear_partials, disk_errors, write_json
 from diffprobe.runtime.leases import lease
 from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.progress import Console, Progress
@@ -70,7 +71,8 @@ class Job:
 
     def say(self, line: str) -> None:
         """Print one line to the log and to the console."""
-        print(line, file=self.log, flush=True)
+        with suppress(OSError):  # the disk may be full
+            print(line, file=self.log, flush=True)
         with suppress(OSError):  # the terminal may be gone
             print(f"{self.progress.name}: {line}", file=sys.stderr, flush=True)
 
@@ -143,28 +145,39 @@ def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
     waits = f"{arguments.name}: waits for process {{}}, which a killed run left at this same job"
     lock = Path(f"{log_path}.lock") if rank else log_path.with_suffix(".lock")
     orphan = exclusive(lock, lambda owner: print(waits.format(owner), file=sys.stderr))
-    with orphan, log_path.open("w", buffering=1) as log:
-        job = Job(arguments, log)
-        for path in map(Path, [] if rank else job.outputs.values()):
-            clear_partials(path)
-            clear_partials(path.parent)  # for an output that marks its folder as complete
-        try:
+    try:
+        with disk_errors(log_path), orphan, log_path.open("w", buffering=1) as log:
+            job = Job(arguments, log)
+            for path in map(Path, [] if rank else job.outputs.values()):
+                clear_partials(path)
+                clear_partials(path.parent)  # for an output that marks its folder as complete
+            perform(main, job)
+    except UserError as error:  # there is no log or no lock
+        sys.exit(f"{arguments.name}: error: {error}")
+
+
+def perform(main: Callable[[Job], None], job: Job) -> None:
+    """Call `main` and record how it ended."""
+    try:
+        with disk_errors(Path(next(iter(job.outputs.values()), job.log.name))):
             main(job)
-        except UserError as error:
-            fail(job, f"error: {error}")
-        except SystemExit:
-            job.progress.write("stopped")
-            raise
-        except Exception as error:
-            traceback.print_exc(file=log)
-            fail(job, f"failed: {type(error).__name__}: {error} (traceback in {log.name})")
-        else:
-            job.progress.write("done")
-        finally:
-            job.console.close()
+    except UserError as error:
+        fail(job, f"error: {error}")
+    except (SystemExit, KeyboardInterrupt) as stop:
+        job.progress.write("stopped")
+        raise SystemExit(stop.code if isinstance(stop, SystemExit) else 128 + signal.SIGINT) from None
+    except Exception as error:
+        with suppress(OSError):
+            traceback.print_exc(file=job.log)
+        fail(job, f"failed: {type(error).__name__}: {error} (traceback in {job.log.name})")
+    else:
+        job.progress.write("done")
+    finally:
+        job.console.close()
 
 
-def fail(job: Job, line: str) -> None:
-    job.progress.write("failed", line)
+def fail(job: Job, line: str) -> NoReturn:
+    with suppress(OSError):  # a full disk must not hide the cause
+        job.progress.write("failed", line)
     job.say(line)
     sys.exit(1)
