@@ -1,17 +1,17 @@
-"""Trains a recipe of config/ddae.yaml on CIFAR-10's 50,000 training images for so many seconds, samples, measures.
+"""Trains a recipe of config/ddae.yaml on CIFAR-10's training images for a given time, samples and measures.
 
     python benchmarks/cifar10.py a.zip b.zip --out results/DDPM --seconds 300
     python benchmarks/cifar10.py a.zip b.zip --out results/DDPM --seconds 300 --weights FILE --images 2000
     python benchmarks/cifar10.py a.zip b.zip --out results/tiny --seconds 60 --set network.channels=32 train.batch=16
 
-Given again it trains on from the state in --out; --seconds 0 only samples. The zips (lossless WebP or PNG) are decoded
-once, into .npy files beside --out; a zip that is gone is taken from there, so that zips may be brought to a machine one
-by one (--decode does no more). In --out:
+The same command again continues from the state in --out; --seconds 0 only samples. The zips (lossless WebP or PNG) are
+decoded once, into .npy files beside --out, which also serve once a zip is deleted; with --decode alone, zips can be
+copied to a machine one by one. In --out:
 
     state.safetensors   the training state
     loss.jsonl, loss.png
-    samples-KIMG.png    a grid of samples; always the same noise
-    figures.jsonl       a line for each call: images seen, loss, images per second, the distance if asked for
+    samples-KIMG.png    a grid of samples, always from the same noise
+    figures.jsonl       a line for each call: images seen, loss, images per second, with --weights the distance
 
 The distance is between Inception's 768 features of the samples and of the images, so it is no FID.
 """
@@ -67,11 +67,11 @@ def main() -> None:
     task, options, shape = assemble(recipe, where)
     state = fresh(task, options)
     stream = Stream(torch.from_numpy(images), torch.zeros(len(images), dtype=torch.int64), options.seed, where)
-    seen = trained(arguments, recipe, task, options, state, stream, work(recipe, shape)[0])
+    progress = trained(arguments, recipe, task, options, state, stream, work(recipe, shape)[0])
     drawn = samples(arguments, recipe, state, shape, where)
     kimg = round(state.step * options.batch / 1000)
     grid(drawn[:SHOWN], 8, SHOWN // 8, 4).save(arguments.out / f"samples-{kimg}.png")
-    row = {"recipe": arguments.recipe, "set": arguments.set, "device": device_name(where), **seen}
+    row = {"recipe": arguments.recipe, "set": arguments.set, "device": device_name(where), **progress}
     row |= {"sampler": arguments.sampler, "images_drawn": len(drawn)}
     if arguments.weights:
         row |= distance(arguments, drawn, images, where)
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def cifar10(zips: list[Path], cache: Path) -> np.ndarray:
-    """All images of the zips, uint8 (N, H, W, C), from the cache where they were decoded before."""
+    """All images of the zips, uint8 (N, H, W, C), from the cache where an earlier call has decoded them."""
     parts = []
     for path in zips:
         file = cache / f"{path.stem}.npy"
@@ -115,16 +115,16 @@ def trained(
     stream: Stream,
     flops: float,
 ) -> dict:
-    """Train the state for the time that there is, on from where an earlier call was; what the row tells of it."""
+    """Train the state for the given time, continuing an earlier call; the row's entries about it."""
     where, path = stream.device, arguments.out / "state.safetensors"
     lasting = {key: value for key, value in recipe["train"].items() if key not in ("checkpoints", "compile")}
     tags = {"identity": digest([recipe["network"], recipe["process"], lasting, len(stream.images)])}
-    if found := states.peek(path):
-        if found["identity"] != tags["identity"]:
+    if saved_tags := states.peek(path):
+        if saved_tags["identity"] != tags["identity"]:
             sys.exit(f"{path}: is of another recipe or other images; give another --out")
         states.restore(path, state)
     print(f"from step {state.step}, {state.step * options.batch / 1e6:.2f} M images", flush=True)
-    # As in a job with so much ahead; 8e13 FLOPs a second are little for a large GPU.
+    # Compiled where a job of this length would be; a large GPU does more than 8e13 FLOPs a second.
     task.network = compiled(task.module, where, arguments.seconds * 8e13, recipe["train"]["compile"])
     last = -(-1000 * recipe["train"]["checkpoints"][-1] // options.batch)
     begun = saved = steady = time.perf_counter()
@@ -137,7 +137,7 @@ def trained(
         if steady_step == first:  # the first steps compile
             steady, steady_step = time.perf_counter(), state.step
     seconds, steady_seconds = time.perf_counter() - begun, time.perf_counter() - steady
-    if state.step == steady_step:  # no more than those
+    if state.step == steady_step:  # there were no other steps
         steady_seconds, steady_step = seconds, first
     rate = (state.step - steady_step) * options.batch / max(steady_seconds, 1e-9)
     if state.step > first:
@@ -145,13 +145,13 @@ def trained(
     write_jsonl(arguments.out / "loss.jsonl", state.history)
     plot(state.history, arguments.out / "loss.png")
     losses = [row["loss"] for row in state.history[-50:]]
-    told = {"step": state.step, "images": state.step * options.batch, "seconds": round(seconds, 1)}
-    told |= {"images_per_second": round(rate, 1), "tflops": round(rate * flops / 1e12, 3)}
-    return told | {"loss": round(sum(losses) / max(len(losses), 1), 5)}
+    entries = {"step": state.step, "images": state.step * options.batch, "seconds": round(seconds, 1)}
+    entries |= {"images_per_second": round(rate, 1), "tflops": round(rate * flops / 1e12, 3)}
+    return entries | {"loss": round(sum(losses) / max(len(losses), 1), 5)}
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """The loss over images, as it was and smoothed."""
+    """The loss over images, raw and smoothed."""
     from matplotlib.figure import Figure
 
     if not rows:
@@ -172,7 +172,7 @@ def plot(rows: list[dict], path: Path) -> None:
 def samples(
     arguments: argparse.Namespace, recipe: Recipe, state: State, shape: dict[str, int], where: torch.device
 ) -> np.ndarray:
-    """Images 0, 1, .. by the recipe's sampler and average, uint8 (N, H, W, C)."""
+    """The samples 0, 1, .. of the recipe's sampler and average, uint8 (N, H, W, C)."""
     sampler = sampler_of(recipe, arguments.sampler)
     network = state.emas[arguments.average or sampler.settings.weights].module
     each = work(recipe, shape)[1] * evaluations(sampler)
@@ -182,7 +182,7 @@ def samples(
 
 
 def distance(arguments: argparse.Namespace, drawn: np.ndarray, images: np.ndarray, where: torch.device) -> dict:
-    """The Frechet distance of the samples to the images, by Inception's 768 features."""
+    """The Fréchet distance between samples and images, in Inception's 768 features."""
     from diffprobe.config.extractors.inception import InceptionExtractor
     from diffprobe.evaluation.generation import extractors
     from diffprobe.evaluation.generation.frechet import frechet_distance
@@ -191,10 +191,10 @@ def distance(arguments: argparse.Namespace, drawn: np.ndarray, images: np.ndarra
     extractor = extractors.make(InceptionExtractor(kind="inception", dims=DIMS), arguments.weights, where)
 
     def moments(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = Moments(extractor.dim)
+        sums = Moments(extractor.dim)
         for start in range(0, len(part), 256):
-            found.update(extractor.apply(torch.from_numpy(part[start : start + 256]).to(where)).pooled)
-        return found.mu, found.sigma
+            sums.update(extractor.apply(torch.from_numpy(part[start : start + 256]).to(where)).pooled)
+        return sums.mu, sums.sigma
 
     reference = images if arguments.reference is None else images[: arguments.reference]
     path = arguments.out.parent / f"reference-{digest([len(reference), extractor.identity])[:12]}.npz"
@@ -202,9 +202,9 @@ def distance(arguments: argparse.Namespace, drawn: np.ndarray, images: np.ndarra
         mu, sigma = moments(reference)
         with atomic(path) as partial:
             np.savez(partial, mu=mu, sigma=sigma)
-    known = np.load(path)
-    found = frechet_distance(*moments(drawn), known["mu"], known["sigma"])
-    return {f"fd_{extractor.name}": round(found, 4), "reference": len(reference)}
+    statistics = np.load(path)
+    value = frechet_distance(*moments(drawn), statistics["mu"], statistics["sigma"])
+    return {f"fd_{extractor.name}": round(value, 4), "reference": len(reference)}
 
 
 if __name__ == "__main__":

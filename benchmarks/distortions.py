@@ -1,10 +1,10 @@
-"""What the figures say of real images, noised and blurred ones: each must get worse with every level.
+"""The figures of real, noised and blurred images: each figure must get worse with every level.
 
     python benchmarks/distortions.py cifar10-a.zip cifar10-b.zip --weights FILE --dims 768 --images 2000
 
-Half A of CIFAR-10's training images is the reference. Half B is compared with it as it is, with Gaussian noise of
+Half A of CIFAR-10's training images is the reference. Half B is compared with it unchanged, with Gaussian noise of
 growing deviation (in grey levels), and blurred by Gaussians of growing width (in pixels): always the same images.
-Prints a table in Markdown as it grows.
+Prints a Markdown table row by row.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from diffprobe.runtime.keyed import Key, normal
 
 NOISE = (4, 8, 16, 32, 64)  # deviation in grey levels
 BLUR = (0.5, 0.75, 1.0, 1.5, 2.0)  # deviation in pixels
-ASKED = ("fd", "sfid", "kid", "precision", "recall", "density", "coverage")
+FIGURES = ("fd", "sfid", "kid", "precision", "recall", "density", "coverage")
 
 Change = Callable[[np.ndarray, int], np.ndarray]
 
@@ -37,9 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Figures of noised and blurred images.")
     parser.add_argument("a", type=Path)
     parser.add_argument("b", type=Path)
-    parser.add_argument("--weights", type=Path, help="Inception's (default: the public download)")
+    parser.add_argument("--weights", type=Path, help="Inception's weights (default: the public download)")
     parser.add_argument("--dims", type=int, default=2048)
-    parser.add_argument("--images", type=int, default=25_000, help="of half B, and of its copies")
+    parser.add_argument("--images", type=int, default=25_000, help="images of half B and of each distorted copy")
     parser.add_argument("--reference", type=int, default=25_000, help="images of half A")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -53,9 +53,11 @@ def main() -> None:
     for name, change in changes():
         begun = time.perf_counter()
         plan = SubsetPlan(images.n, most)
-        found = collect({"it": extractor}, changed(images, change), plan, ASKED, device)
-        asked = [figure for figure in ASKED if figure != "sfid" or extractor.spatial]
-        rows = compute_figures(asked, {"it": extractor}, {"it": reference}, found, Metrics(), torch.device("cpu"))
+        statistics = collect({"it": extractor}, changed(images, change), plan, FIGURES, device)
+        measured = [figure for figure in FIGURES if figure != "sfid" or extractor.spatial]
+        rows = compute_figures(
+            measured, {"it": extractor}, {"it": reference}, statistics, Metrics(), torch.device("cpu")
+        )
         names = [row["evaluator"].removesuffix(f"_{extractor.name}") for row in rows]
         if not header:
             header = f"| half B | {' | '.join(names)} | seconds |\n|{'---|' * (len(names) + 2)}"
@@ -84,7 +86,7 @@ def changed(images: ImageSet, change: Change) -> ImageSet:
 
 
 def noised(images: np.ndarray, start: int, level: float) -> np.ndarray:
-    """Images (B, H, W, C), numbered from `start`, with noise of their own, rounded to 8 bits."""
+    """Images (B, H, W, C), numbered from `start`, each with its own noise, rounded to 8 bits."""
     rows = torch.arange(start, start + len(images))
     noise = normal(Key(0, "distortion"), rows, images.shape[1:]).numpy()
     return np.clip(np.rint(images + level * noise), 0, 255).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""What the benchmarks of training share: a recipe of config/ddae.yaml as plain data, and its training job in memory.
+"""Shared by the benchmarks of training: a recipe of config/ddae.yaml as plain data, and its training job in memory.
 
-The job is that of the workflow (workflow/scripts/train.py). A lent machine lacks packages that are imported for it and
-not used by these benchmarks: where they are missing, stand-ins take their names. A recipe's defaults come from the
-typed models, which need pydantic; elsewhere from a plan, a file that `throughput.py --write-plan` makes.
+The job is the workflow's own (workflow/scripts/train.py). A borrowed machine may lack packages that the job imports and
+these benchmarks do not use; mocks stand in for them. A recipe's defaults come from the typed models, which need
+pydantic; without it from a plan, a file that `throughput.py --write-plan` writes.
 """
 
 import json
@@ -27,7 +27,7 @@ Recipe = dict[str, Any]
 
 
 class StandIn(ModuleType):
-    """A package that is only named: everything in it is a mock."""
+    """A missing package: everything in it is a mock."""
 
     __path__: list[str] = []  # noqa: RUF012 (as a package's is)
 
@@ -38,7 +38,7 @@ class StandIn(ModuleType):
 
 
 class StandIns(MetaPathFinder, Loader):
-    """Comes last, so that it is asked only for what is not installed."""
+    """The last finder, so that it only gets the names of packages that are not installed."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] in LACKING else None
@@ -63,40 +63,45 @@ from diffprobe.training.tasks import diffusion  # noqa: E402
 def recipes(plan: Path | None = None) -> dict[str, Recipe]:
     """All recipes by name, from a plan or from the config: network, process, train, samplers, image (C, H, W).
 
-    Networks, processes, averages and samplers say with `build` where their code lies.
+    `build` of networks, processes, averages and samplers names their code.
     """
     if plan is not None:
         return json.loads(plan.read_text())
     from diffprobe.config.inferred import model_space
     from diffprobe.config.load import load
 
-    config, found = load(CONFIG), {}
+    config, by_name = load(CONFIG), {}
     for name, experiment in config.experiments.items():
         channels, size = model_space(config, experiment)
         process = coded(experiment.process) | {"schedule": experiment.process.schedule}
         averages = {key: coded(average) for key, average in experiment.train.averages.items()}
-        found[name] = {
+        by_name[name] = {
             "network": coded(experiment.network),
             "process": process,
-            "train": experiment.train.model_dump(mode="json") | {"averages": averages},
+            "train": dumped(experiment.train) | {"averages": averages},
             "samplers": {key: coded(sampler) for key, sampler in experiment.sample.samplers.items()},
             "image": [channels, size, size],
         }
-    return found
+    return by_name
+
+
+def dumped(model: Any) -> Recipe:
+    """All fields, including those that a job's argument leaves out while they have their default."""
+    return {name: getattr(model, name) for name in type(model).model_fields} | model.model_dump(mode="json")
 
 
 def coded(model: Any) -> Recipe:
-    return model.model_dump(mode="json") | {"build": model.build}
+    return dumped(model) | {"build": model.build}
 
 
 def settings(part: Recipe) -> Any:
-    """A part of a recipe as the typed models have it, its keys as attributes; `options` are those of its code."""
+    """A part of a recipe with its keys as attributes, as in the typed models; `options` are those of its code."""
     options = {key: value for key, value in part.items() if key not in NO_OPTIONS}
     return SimpleNamespace(**part, options=options)
 
 
 def training(recipe: Recipe) -> Any:
-    """The `train` of a recipe, likewise."""
+    """The same for the `train` of a recipe."""
     train = recipe["train"]
     averages = {name: settings(average) for name, average in train["averages"].items()}
     return settings(train | {"averages": averages, "augment": train["augment"] and settings(train["augment"])})
@@ -107,9 +112,9 @@ def changed(recipe: Recipe, settings: list[str]) -> Recipe:
     recipe = json.loads(json.dumps(recipe))
     for setting in settings:
         path, _, text = setting.partition("=")
-        *way, last = path.split(".")
+        *parents, last = path.split(".")
         inner = recipe
-        for key in way:
+        for key in parents:
             inner = inner[key]
         if last not in inner:
             sys.exit(f"{path}: no such key; there are {', '.join(inner)}")
@@ -130,7 +135,7 @@ def device_name(where: torch.device) -> str:
 
 
 def assemble(recipe: Recipe, where: torch.device) -> tuple[diffusion.Diffusion, Options, dict[str, int]]:
-    """The task on the device, its options, and what of the network follows from the data; as the job makes them."""
+    """The task on the device, its options, and the network's shape from the data, built as in the job."""
     channels, size, _ = recipe["image"]
     train = training(recipe)
     argument: Any = SimpleNamespace(
@@ -144,13 +149,13 @@ def assemble(recipe: Recipe, where: torch.device) -> tuple[diffusion.Diffusion, 
 
 def work(recipe: Recipe, shape: dict[str, int]) -> tuple[int, int]:
     """FLOPs per image: forward and backward, and forward alone."""
-    told = {name: count for name, count in shape.items() if name != "image_channels"}
-    module, inputs = on_meta(settings(recipe["network"]), tuple(recipe["image"]), **told)
+    labels = {name: count for name, count in shape.items() if name != "image_channels"}
+    module, inputs = on_meta(settings(recipe["network"]), tuple(recipe["image"]), **labels)
     return training_flops(module, inputs), flops(lambda: module(*inputs))
 
 
 def as_model(recipe: Recipe, network: Any, shape: dict[str, int]) -> Model:
-    """A network in memory as evaluations see a checkpoint."""
+    """A network in memory, in the form in which evaluations read a checkpoint."""
     channels, height, width = recipe["image"]
     head = {"network": recipe["network"], "process": recipe["process"], "shape": shape, "image": recipe["image"]}
     process = build_process(settings(recipe["process"]))

@@ -1,4 +1,4 @@
-"""Images per second of training a recipe of config/ddae.yaml, or of sampling by it, on whatever device there is.
+"""Images per second of training a recipe of config/ddae.yaml, or of sampling with it, on the GPU or the CPU.
 
     python benchmarks/throughput.py DDPM_ddpm --peer 2070
     python benchmarks/throughput.py DDPM_ddpm --sampler published --images 1024 --peer 83
@@ -40,12 +40,12 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, help="recipes as --write-plan wrote them")
     parser.add_argument("--write-plan", type=Path, help="only write the recipes with all their defaults")
     arguments = parser.parse_args()
-    found = recipes(arguments.plan)
+    plan = recipes(arguments.plan)
     if arguments.write_plan:
         arguments.write_plan.parent.mkdir(parents=True, exist_ok=True)
-        arguments.write_plan.write_text(json.dumps(found))
+        arguments.write_plan.write_text(json.dumps(plan))
         return
-    recipe, where = changed(found[arguments.recipe], arguments.set), device()
+    recipe, where = changed(plan[arguments.recipe], arguments.set), device()
     print(f"{HEAD}\n|{'---|' * (HEAD.count('|') - 1)}", flush=True)
     for mode in arguments.modes or (["eager", "compiled"] if where.type == "cuda" else ["eager"]):
         measure = sampling if arguments.sampler else training
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def training(arguments: argparse.Namespace, recipe: Recipe, where: torch.device, mode: str) -> str:
-    """Steps of the training loop for so many seconds; the first ones, and compiling, are not among them."""
+    """Steps of the training loop for so many seconds, after the first ones and their compilation."""
     batch = arguments.batch or SHARE[recipe["network"]["resample"]]
     recipe = changed(recipe, [f"train.batch={batch}"])
     begin(where)
@@ -63,7 +63,7 @@ def training(arguments: argparse.Namespace, recipe: Recipe, where: torch.device,
     begun = time.perf_counter()
     train(task, stream, options, state, 3, lambda _: None)
     first = time.perf_counter() - begun
-    train(task, stream, options, state, 3 + options.tick, lambda _: None)  # where clocks and allocator settle
+    train(task, stream, options, state, 3 + options.tick, lambda _: None)  # clocks and allocator settle
     done, begun = state.step, time.perf_counter()
     while time.perf_counter() - begun < arguments.seconds:  # the end of each call waits for the device
         train(task, stream, options, state, state.step + options.tick, lambda _: None)
@@ -73,7 +73,7 @@ def training(arguments: argparse.Namespace, recipe: Recipe, where: torch.device,
 
 
 def sampling(arguments: argparse.Namespace, recipe: Recipe, where: torch.device, mode: str) -> str:
-    """Whole batches, drawn and brought to the host as bytes; the first one is not counted."""
+    """Whole batches, drawn and copied to the host as bytes; the first one is not counted."""
     batch = arguments.batch or min(256, arguments.images)
     begin(where)
     task, _, shape = assemble(recipe, where)
@@ -100,7 +100,7 @@ def random_stream(recipe: Recipe, where: torch.device) -> Stream:
 
 
 def begin(where: torch.device) -> None:
-    """Nothing of the mode before is left."""
+    """Clear the compiler's cache and the peak of memory, so that nothing of the previous mode counts."""
     torch.compiler.reset()
     if where.type == "cuda":
         torch.cuda.empty_cache()
