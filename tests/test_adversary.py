@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from toy_training import KilledError, equal, run_once, slice_of, stream
 
 from diffprobe.config.built import parse_network
 from diffprobe.config.training import HalfLife
@@ -23,7 +23,7 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws
 from diffprobe.training.loop import accumulate, fresh, refuse_batch_statistics
 from diffprobe.training.optimizers import Options
-from diffprobe.training.slices import Slice, run_slice
+from diffprobe.training.slices import Slice
 from diffprobe.training.state import State
 from diffprobe.training.stream import Stream
 from diffprobe.training.tasks.autoencoding import Autoencoding, discriminator
@@ -47,14 +47,13 @@ def task(norm: str | None = "batch", **terms: object) -> Autoencoding:
     return Autoencoding(Codec(network, 16, 3, (3, 16, 16)), losses, None, discriminator(losses.adversary, 3, seed=0))
 
 
-def stream() -> Stream:
-    pixels = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 3), dtype=np.uint8)
-    return Stream(torch.from_numpy(pixels), torch.zeros(50, dtype=torch.int64), OPTIONS.seed, torch.device("cpu"))
+def images() -> Stream:
+    return stream(size=16, channels=3)
 
 
 def batch() -> tuple[Batch, Draws]:
-    images = stream().read(0, 6)
-    return images, Draws(0, images.positions)
+    six = images().read(0, 6)
+    return six, Draws(0, six.positions)
 
 
 # --- networks -----------------------------------------------------------------------------------------------
@@ -134,37 +133,21 @@ def test_neither_step_reaches_the_other() -> None:
     assert all(torch.equal(a, b.grad) for a, b in zip(before, one.module.parameters(), strict=True))
 
 
-def test_before_it_plays_the_adversary_is_not_asked() -> None:
+def test_before_it_plays_the_adversary_is_not_evaluated() -> None:
     assert set(task().losses(*batch())) == {"loss", "mse", "kl"}
 
 
 # --- the loop -----------------------------------------------------------------------------------------------
 
 
-class KilledError(Exception):
-    """Stands for a SIGKILL: nothing is saved on the way out."""
-
-
 def part(run: Path, kimg: int, stop: int) -> Slice:
     """Of an autoencoder's run: its slices all begin at the start."""
-    return Slice(run, kimg, 0, stop, identity="i", code="c", parent="")
+    return slice_of(run, kimg, 0, stop)
 
 
 def go(part: Slice, die_at: int | None = None, every: float = 1e9, norm: str | None = "batch") -> tuple[State, list]:
-    """Train in a fresh process's state; `die_at` a step, with an autosave after each step if every=0."""
-    one = task(norm)
-    state = fresh(one, OPTIONS)
-
-    def report(state: State) -> None:
-        if state.step == die_at:
-            raise KilledError
-
-    return state, run_slice(part, one, stream(), OPTIONS, state, every, report)
-
-
-def equal(a: State, b: State) -> bool:
-    x, y = a.tensors(), b.tensors()
-    return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
+    state, rows, _ = run_once(part, task(norm), images(), OPTIONS, die_at, every)
+    return state, rows
 
 
 @pytest.fixture(scope="module")
@@ -187,13 +170,11 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, undisturbed: tuple[Sta
 def test_a_longer_run_goes_on_from_the_shorter(tmp_path: Path, undisturbed: tuple[State, list], first: int) -> None:
     """kimg is no part of the identity, so raising it costs what is new."""
     go(part(tmp_path, 1, first))
-    one, begun = task(), []
-    state = fresh(one, OPTIONS)
-    run_slice(part(tmp_path, 2, 11), one, stream(), OPTIONS, state, 1e9, lambda state: begun.append(state.step))
-    assert begun[0] == first and equal(state, undisturbed[0])
+    state, _, steps = run_once(part(tmp_path, 2, 11), task(), images(), OPTIONS)
+    assert steps[0] == first and equal(state, undisturbed[0])
 
 
-def test_the_adversary_begins_where_it_is_told_and_has_a_row_of_its_own(undisturbed: tuple[State, list]) -> None:
+def test_the_adversary_begins_at_its_step_and_has_a_row_of_its_own(undisturbed: tuple[State, list]) -> None:
     """Rows of the history do not mix steps with and without it."""
     rows = undisturbed[1]
     assert [(row["step"], "adversary" in row) for row in rows] == [(BEGINS, False), (11, True)]
@@ -219,7 +200,7 @@ def test_parts_of_a_batch_give_both_gradients_of_the_whole(size: int) -> None:
     for device_batch in (None, size):
         one = task("group")
         one.adversary_plays = True
-        losses = accumulate(one, stream(), replace(OPTIONS, device_batch=device_batch), 3, World())
+        losses = accumulate(one, images(), replace(OPTIONS, device_batch=device_batch), 3, World())
         gradients = [parameter.grad for module in one.modules for parameter in module.parameters()]
         results[device_batch] = gradients, losses
     torch.testing.assert_close(results[size], results[None], rtol=1e-3, atol=1e-6)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from toy_training import equal, run_once, slice_of, stream
 
 from diffprobe.config.processes.flow import Flow
 from diffprobe.config.training import HalfLife
@@ -28,7 +29,6 @@ from diffprobe.runtime.keyed import Draws
 from diffprobe.training.ema import EMA
 from diffprobe.training.loop import fresh, train
 from diffprobe.training.optimizers import Options
-from diffprobe.training.slices import Slice, run_slice
 from diffprobe.training.state import State, restore, save
 from diffprobe.training.stream import Stream
 from diffprobe.training.tasks.base import ParameterGroup, Task, second_view
@@ -85,16 +85,14 @@ class TwoViews(Task):
         return [ParameterGroup(encoder, rate=2.0, weight_decay=0.0), ParameterGroup(decoder)]
 
 
-def stream() -> Stream:
-    pixels = torch.randint(256, (20, 4, 4, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return Stream(pixels, torch.zeros(20, dtype=torch.int64), 0, CPU)
+def images() -> Stream:
+    return stream(size=4, channels=1, n=20)
 
 
-def trained(options: Options, stop: int, state: State | None = None) -> State:
+def trained(options: Options, stop: int) -> State:
     task = TwoViews()
-    if state is None:
-        state = fresh(task, options)
-    train(task, stream(), options, state, stop, lambda _: None)
+    state = fresh(task, options)
+    train(task, images(), options, state, stop, lambda _: None)
     return state
 
 
@@ -102,9 +100,9 @@ def test_groups_learn_at_their_own_rates() -> None:
     """SGD's first step is lr times the gradient."""
     options = replace(OPTIONS, optimizer="sgd", lr=0.1, averages={})
     task, before = TwoViews(), TwoViews()
-    batch = stream().read(0, 8)
+    batch = images().read(0, 8)
     before.losses(batch, Draws(0, batch.positions))["loss"].backward()
-    train(task, stream(), options, fresh(task, options), 1, lambda _: None)
+    train(task, images(), options, fresh(task, options), 1, lambda _: None)
     for part, rate in (("encoder", 0.2), ("decoder", 0.1)):
         for old, new in zip(before.module[part].parameters(), task.module[part].parameters(), strict=True):
             torch.testing.assert_close(new, old - rate * old.grad)
@@ -118,22 +116,19 @@ def test_any_optimiser_goes_on_bit_for_bit(tmp_path: Path, optimizer: str) -> No
     task = TwoViews()
     resumed = fresh(task, options)
     restore(tmp_path / "state.safetensors", resumed)
-    train(task, stream(), options, resumed, 7, lambda _: None)
-    whole = trained(options, 7).tensors()
-    tensors = resumed.tensors()
-    assert tensors.keys() == whole.keys() and all(torch.equal(tensors[name], whole[name]) for name in whole)
-    assert any(name.startswith("momentum_buffer." if optimizer == "sgd" else "exp_avg_sq.") for name in tensors)
+    train(task, images(), options, resumed, 7, lambda _: None)
+    assert equal(resumed, trained(options, 7))
+    kept = "momentum_buffer." if optimizer == "sgd" else "exp_avg_sq."
+    assert any(name.startswith(kept) for name in resumed.tensors())
 
 
 def test_losses_besides_the_loss_are_logged(tmp_path: Path) -> None:
-    task = TwoViews()
-    part = Slice(tmp_path, 1, 0, 3, identity="i", code="c", parent="")
-    rows = run_slice(part, task, stream(), OPTIONS, fresh(task, OPTIONS), 1e9, lambda _: None)
+    _, rows, _ = run_once(slice_of(tmp_path, 1, 0, 3), TwoViews(), images(), OPTIONS)
     assert set(rows[-1]) == {"step", "images", "lr", "loss", "size of z"}
 
 
 def test_a_second_view_has_draws_of_its_own_and_stored_ones_stay() -> None:
-    batch = stream().read(0, 8)
+    batch = images().read(0, 8)
     draws = Draws(0, batch.positions)
 
     def noise(x: Tensor, draws: Draws) -> tuple[Tensor, None]:

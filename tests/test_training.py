@@ -4,11 +4,10 @@ import json
 import math
 import signal
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from toy_training import CPU, KilledError, equal, run_once, slice_of, stream
 
 from diffprobe.config.built import parse_network
 from diffprobe.config.training import DDAERamp, HalfLife
@@ -23,18 +22,13 @@ from diffprobe.training.events import Events
 from diffprobe.training.loop import accumulate, fresh, refuse_batch_statistics, train
 from diffprobe.training.optimizers import Options, learning_rate
 from diffprobe.training.slices import Slice, best_start, run_slice, stop_signals, tidy
-from diffprobe.training.state import State
+from diffprobe.training.state import Row, State
 from diffprobe.training.stream import Stream
 from diffprobe.training.tasks.diffusion import Diffusion
 from diffprobe.training.world import World
 
-CPU = torch.device("cpu")
 AVERAGE = HalfLife(kind="half_life", kimg=0.5, ramp=0.05)
 OPTIONS = Options(batch=16, lr=1e-3, averages={"ema": AVERAGE}, warmup=200)
-
-
-class KilledError(Exception):
-    """Stands for a SIGKILL: nothing is saved on the way out."""
 
 
 class Several(Diffusion):
@@ -51,49 +45,29 @@ def task(dropout: float = 0.2) -> Diffusion:
     return Diffusion(network.to(memory_format=torch.channels_last), EDM())
 
 
-def stream() -> Stream:
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8))
-    return Stream(images, torch.zeros(50, dtype=torch.int64), OPTIONS.seed, CPU)
+def images() -> Stream:
+    return stream(size=8, channels=1)
 
 
-def part(run: Path, kimg: int, start: int, stop: int, **tags: str) -> Slice:
-    return Slice(run, kimg, start, stop, **{"identity": "i", "code": "c", "parent": str(start), **tags})
-
-
-def go(part: Slice, die_at: int | None = None, every: float = 1e9) -> tuple[State, list[dict]]:
-    """Train a slice in a fresh process's state; `die_at` a step, with an autosave after each step if every=0."""
-    state = fresh(task(), OPTIONS)
-
-    def report(state: State) -> None:
-        if state.step == die_at:
-            raise KilledError
-
-    return state, run_slice(part, Several(state.module, EDM()), stream(), OPTIONS, state, every, report)
-
-
-def weights(state: State) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in state.tensors().items()}
-
-
-def equal(a: State, b: State) -> bool:
-    x, y = weights(a), weights(b)
-    return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
+def go(part: Slice, die_at: int | None = None, every: float = 1e9) -> tuple[State, list[Row]]:
+    state, rows, _ = run_once(part, Several(task().module, EDM()), images(), OPTIONS, die_at, every)
+    return state, rows
 
 
 def test_slices_equal_one_run(tmp_path):
     """Checkpoints on the way, at odd steps within an epoch, change no weight."""
-    whole, _ = go(part(tmp_path / "whole", 9, 0, 23))
+    whole, _ = go(slice_of(tmp_path / "whole", 9, 0, 23))
     for kimg, (start, stop) in enumerate([(0, 7), (7, 8), (8, 23)], start=1):
-        sliced, _ = go(part(tmp_path / "sliced", kimg, start, stop))
+        sliced, _ = go(slice_of(tmp_path / "sliced", kimg, start, stop))
     assert equal(whole, sliced)
 
 
 @pytest.mark.parametrize("step", [1, 6, 7, 12])
 def test_a_killed_slice_goes_on_bit_for_bit(tmp_path, step):
-    undisturbed, rows = go(part(tmp_path / "a", 1, 0, 13))
+    undisturbed, rows = go(slice_of(tmp_path / "a", 1, 0, 13))
     with pytest.raises(KilledError):
-        go(part(tmp_path / "b", 1, 0, 13), die_at=step, every=0)
-    resumed, rows_again = go(part(tmp_path / "b", 1, 0, 13))
+        go(slice_of(tmp_path / "b", 1, 0, 13), die_at=step, every=0)
+    resumed, rows_again = go(slice_of(tmp_path / "b", 1, 0, 13))
     assert equal(undisturbed, resumed)
     assert json.dumps(rows) == json.dumps(rows_again)  # the same text, in which order the losses come too
 
@@ -108,13 +82,13 @@ def test_a_signal_to_stop_saves_first(tmp_path, number, request):
         if state.step == 5:
             signal.raise_signal(number)
 
-    piece = part(tmp_path, 1, 0, 13)
+    piece = slice_of(tmp_path, 1, 0, 13)
     with pytest.raises(SystemExit) as stopped:
-        run_slice(piece, Diffusion(state.module, EDM()), stream(), OPTIONS, state, 1e9, report)
+        run_slice(piece, Diffusion(state.module, EDM()), images(), OPTIONS, state, 1e9, report)
     assert stopped.value.code == 128 + number
     assert best_start(piece) == piece.autosave
     resumed, _ = go(piece)
-    assert resumed.step == 13 and equal(resumed, go(part(tmp_path / "other", 1, 0, 13))[0])
+    assert resumed.step == 13 and equal(resumed, go(slice_of(tmp_path / "other", 1, 0, 13))[0])
 
 
 def test_an_ignored_signal_stays_ignored():
@@ -130,18 +104,18 @@ def test_an_ignored_signal_stays_ignored():
 
 
 def test_a_save_that_was_cut_short_disturbs_nothing(tmp_path):
-    first, second = part(tmp_path, 1, 0, 7), part(tmp_path, 2, 7, 13)
+    first, second = slice_of(tmp_path, 1, 0, 7), slice_of(tmp_path, 2, 7, 13)
     go(first)
     for name in (".1.99.part.safetensors", ".2.99.part.safetensors"):
         (tmp_path / "states" / name).write_bytes(b"half")
     expected, _ = go(second)
     tidy(second, keep="last")
     assert best_start(second) == second.state(2)
-    assert equal(expected, go(part(tmp_path / "other", 1, 0, 13))[0])
+    assert equal(expected, go(slice_of(tmp_path / "other", 1, 0, 13))[0])
 
 
 def test_a_middle_checkpoint_is_remade_from_the_nearest_kept_state(tmp_path):
-    first, second = part(tmp_path, 1, 0, 7), part(tmp_path, 2, 7, 13)
+    first, second = slice_of(tmp_path, 1, 0, 7), slice_of(tmp_path, 2, 7, 13)
     go(first)
     expected, rows = go(second)
     tidy(second, keep="last")
@@ -153,7 +127,7 @@ def test_a_middle_checkpoint_is_remade_from_the_nearest_kept_state(tmp_path):
 
 
 def test_what_a_finished_state_serves_for(tmp_path):
-    first, second = part(tmp_path, 1, 0, 7), part(tmp_path, 2, 7, 13)
+    first, second = slice_of(tmp_path, 1, 0, 7), slice_of(tmp_path, 2, 7, 13)
     go(first)
     go(second)
     own, earlier = second.state(2), second.state(1)
@@ -171,7 +145,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         bad.module.stem.weight.fill_(math.nan)
     state = fresh(bad, OPTIONS)
     with pytest.raises(UserError, match=r"loss is nan or infinite at step 1 \(learning rate 8e-05\)"):
-        train(bad, stream(), OPTIONS, state, 100, lambda state: None)
+        train(bad, images(), OPTIONS, state, 100, lambda state: None)
 
 
 def test_the_last_good_state_is_named(tmp_path):
@@ -184,8 +158,8 @@ def test_the_last_good_state_is_named(tmp_path):
     every = replace(OPTIONS, batch=500)  # a row of the history, and a look at the loss, every second step
     saved = r"loss is nan or infinite at step 10 .*the last good state is of step \d+ \(.*autosave.*train\.clip"
     with pytest.raises(UserError, match=saved):
-        run_slice(part(tmp_path, 1, 0, 20), Diffusion(state.module, EDM()), stream(), every, state, 0, report)
-    assert best_start(part(tmp_path, 1, 0, 20)) == part(tmp_path, 1, 0, 20).autosave
+        run_slice(slice_of(tmp_path, 1, 0, 20), Diffusion(state.module, EDM()), images(), every, state, 0, report)
+    assert best_start(slice_of(tmp_path, 1, 0, 20)) == slice_of(tmp_path, 1, 0, 20).autosave
 
 
 @pytest.mark.parametrize("parts", [1, 5, 16, None])
@@ -193,7 +167,7 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(parts):
     gradients = {}
     for size in (None, parts):
         one = task(dropout=0.0)
-        losses = accumulate(one, stream(), replace(OPTIONS, device_batch=size), 3, World())
+        losses = accumulate(one, images(), replace(OPTIONS, device_batch=size), 3, World())
         gradients[size] = [parameter.grad for parameter in one.module.parameters()], losses["loss"]
     torch.testing.assert_close(gradients[parts], gradients[None], rtol=1e-4, atol=1e-6)
 
@@ -217,9 +191,9 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine():
 def test_tensorboard_events_hold_the_history(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     state = fresh(task(), OPTIONS)
-    run = part(tmp_path, 1, 0, 130)
+    run = slice_of(tmp_path, 1, 0, 130)
     events = Events(tmp_path / "tensorboard")
-    rows = run_slice(run, Diffusion(state.module, EDM()), stream(), OPTIONS, state, 1e9, lambda _: None, events=events)
+    rows = run_slice(run, Diffusion(state.module, EDM()), images(), OPTIONS, state, 1e9, lambda _: None, events=events)
     written = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     written.Reload()
     assert [(e.step, e.value) for e in written.Scalars("train/loss")] == [
