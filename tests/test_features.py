@@ -19,7 +19,7 @@ from diffprobe.data import images, views
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.process import perturb
 from diffprobe.evaluation.representation import features
-from diffprobe.evaluation.representation.chunks import MARK, array, damage
+from diffprobe.evaluation.representation.chunks import MANIFEST, array, damage
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
 from diffprobe.evaluation.representation.heads import fit, row_stream
@@ -104,7 +104,7 @@ def test_a_stopped_store_goes_on_with_the_next_level(
     assert write(tmp_path / "p/0.1.zarr", levels[0], "other weights") == first and len(seen) == 5
     write(tmp_path / "p/9.zarr", EDM().level(9.0))
     finish(tmp_path / "p", tmp_path / "whole", levels, {"content": "c"})
-    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["0.1.zarr", "0.5.zarr", MARK]
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["0.1.zarr", "0.5.zarr", MANIFEST]
     stored = array(tmp_path / "whole", "0.5", "train", "augmented", "out_2.tokens")
     assert stored.shape == (3, 400, 256) and stored.dtype == np.float16
     assert damage(tmp_path / "whole") == []

@@ -30,12 +30,16 @@ DAMAGE = {
     "flipped value": (lambda path: flip(path / SHARD, 1000), rf"{SHARD}: rows 512-699 are damaged \(.*checksum"),
     "flipped index": (lambda path: flip(path / SHARD, -10), rf"{SHARD}: rows 512-699 are damaged \(.*checksum"),
     "cut": (lambda path: os.truncate(path / SHARD, 5000), rf"{SHARD}: has 5000 bytes, not \d+"),
-    "gone": (lambda path: (path / SHARD).unlink(), rf"{SHARD}: it or its receipt is missing"),
+    "gone": (lambda path: (path / SHARD).unlink(), rf"{SHARD}: cannot be read \(No such file"),
     "swapped": (
         lambda path: shutil.copy(path / SHARD.replace("/1/2/", "/0/2/"), path / SHARD),
         f"{SHARD}: sha256 is not the receipt's",
     ),
-    "receipt gone": (lambda path: (receipts_folder(path) / "train.1.2.json").unlink(), f"{SHARD}: it or its receipt"),
+    "receipt gone": (lambda path: (receipts_folder(path) / "train.1.2.json").unlink(), f"{SHARD}: its receipt is"),
+    "a list": (
+        lambda path: (receipts_folder(path) / "train.1.2.json").write_text("[]"),
+        f"{SHARD}: its receipt is",
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from toy_latents import tree
 from diffprobe.__main__ import main
 from diffprobe.data import images, samples
 from diffprobe.diffusion.edm import EDM
-from diffprobe.evaluation.representation.chunks import MARK
+from diffprobe.evaluation.representation.chunks import MANIFEST
 from diffprobe.evaluation.representation.featurestore import FOLDER, finish, write_block
 from diffprobe.latents.parts import receipts_folder
 from diffprobe.runtime import leases
@@ -168,10 +168,10 @@ def test_a_folder_is_not_ours_by_a_files_name(mark: str, tmp_path: Path, capsys:
     """Anybody may have a features.json."""
     folder = tmp_path / "project"
     (folder / "a.zarr/b/c/d").mkdir(parents=True)  # which is no array: damage
-    (folder / MARK).write_text(mark)
+    (folder / MANIFEST).write_text(mark)
     (folder / "thesis.tex").write_text("dear")
     before = tree(tmp_path)
-    assert "project: is left as it is" in verify(capsys, folder, folder / MARK)
+    assert "project: is left as it is" in verify(capsys, folder, folder / MANIFEST)
     assert tree(tmp_path) == before
 
 

@@ -8,7 +8,7 @@ store.0, store.1, ... (features of the levels). Outputs: grid, select.
 import pandas as pd
 
 from diffprobe.data import images
-from diffprobe.evaluation.representation.chunks import MARK
+from diffprobe.evaluation.representation.chunks import MANIFEST
 from diffprobe.evaluation.representation.grid import (
     ProbeData,
     Row,
@@ -28,7 +28,7 @@ def main(job: Job) -> None:
     labels = {split: images.labels(store, split) for split in (*config["fit"], config["read"])}
     names = images.describe(store)["classes"]
     refuse_missing_classes(labels, names)
-    levels_of = {path: read_json(path / MARK)["levels"] for path in job.group("store")}
+    levels_of = {path: read_json(path / MANIFEST)["levels"] for path in job.group("store")}
     folders = {level: path for path, levels in levels_of.items() for level in levels}
     levels = {level: about for levels in levels_of.values() for level, about in levels.items()}
     features = StoredFeatures(folders, labels, bool(config["augmented"]))

@@ -1,6 +1,7 @@
 """What is wrong with a finished latent store, and the removal of just the parts that must be made again."""
 
 import hashlib
+import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -93,11 +94,14 @@ def finished_plan(path: Path, attributes: dict[str, Any]) -> StorePlan:
 def check_part(plan: StorePlan, part: StorePart, shape: tuple[int, ...]) -> Iterator[Problem]:
     """The first thing wrong with a shard: its length, its chunks, its hash, its identity; `shape` is that of a row."""
     name = shard_path(plan.path, part).relative_to(plan.path)
+    receipt = recorded(receipt_path(plan.path, part))
     try:
-        receipt = read_json(receipt_path(plan.path, part))
         data = shard_path(plan.path, part).read_bytes()
-    except (OSError, ValueError) as error:
-        yield Problem(f"{name}: it or its receipt is missing or damaged ({error})", part)
+    except OSError as error:
+        yield Problem(f"{name}: cannot be read ({os.strerror(error.errno or 0)})", part)
+        return
+    if not isinstance(receipt, dict):
+        yield Problem(f"{name}: its receipt is missing or damaged", part)
         return
     if len(data) != receipt.get("bytes"):
         yield Problem(f"{name}: has {len(data)} bytes, not {receipt.get('bytes')}", part)

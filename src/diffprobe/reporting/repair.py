@@ -12,7 +12,7 @@ import h5py
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from diffprobe.data import hdf5
-from diffprobe.evaluation.representation.chunks import MARK
+from diffprobe.evaluation.representation.chunks import MANIFEST
 from diffprobe.evaluation.representation.featurestore import FOLDER
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import recorded
@@ -69,7 +69,7 @@ def remove_samples(store: Path) -> bool:
 def remove_features(store: Path) -> bool:
     """Remove a folder of features; False where it is not ours. Raises UserError where it holds anything else."""
     try:
-        FeaturesManifest.model_validate(recorded(store / MARK))
+        FeaturesManifest.model_validate(recorded(store / MANIFEST))
     except ValidationError:
         return False
     remove_store(store, FOLDER)

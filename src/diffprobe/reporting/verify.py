@@ -8,7 +8,7 @@ from diffprobe.config.levels import parts
 from diffprobe.config.models import Config
 from diffprobe.data import images, samples
 from diffprobe.evaluation.representation import chunks
-from diffprobe.evaluation.representation.chunks import MARK
+from diffprobe.evaluation.representation.chunks import MANIFEST
 from diffprobe.latents import verify as latents
 from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
@@ -36,7 +36,7 @@ def verify(config: Config, repair: bool) -> None:
     layout = Layout(config.results)
     damage = [of_images(Path(layout.images(name)), repair) for name in config.datasets]
     damage += [of_latents(Path(layout.latents(name)), repair) for name in used_latents(config)]
-    damage += [of_samples(Path(mark), repair) for mark in sample_stores(config)]
+    damage += [of_samples(Path(manifest), repair) for manifest in sample_stores(config)]
     damage += [of_features(Path(store), repair) for store in feature_stores(config)]
     others = [line for name in used_latents(config) for line in of_another_config(config, name)]
     end(damage, repair, others)
@@ -49,15 +49,15 @@ def verify_paths(paths: Sequence[Path], repair: bool) -> None:
 
 def of_path(path: Path, repair: bool) -> Damage:
     """Check one store, its kind recognised by its files. Raises UserError where there is no finished store."""
-    folder = path.parent if path.name in (ROOT, MARK) else path
+    folder = path.parent if path.name in (ROOT, MANIFEST) else path
     if path.suffix == ".h5" and path.exists():
         return of_images(path, repair)
-    if (folder / MARK).exists():
+    if (folder / MANIFEST).exists():
         return of_features(folder, repair)
     if (folder / ROOT).exists():
         kind = of_samples if (folder / "images").exists() else of_latents
         return kind(folder / ROOT, repair)
-    kinds = f"an images.h5, a folder with {ROOT} (latents or samples) or with {MARK} (features)"
+    kinds = f"an images.h5, a folder with {ROOT} (latents or samples) or with {MANIFEST} (features)"
     raise UserError(f"{path}: no finished store here, expected {kinds}; run the workflow to make it")
 
 
@@ -104,24 +104,26 @@ def of_images(store: Path, repair: bool) -> Damage:
     return report(store, lambda: images.check(store), (lambda: remove_images(store)) if repair else None)
 
 
-def of_latents(mark: Path, repair: bool) -> Damage:
-    if not mark.exists():
-        return not_made(mark.parent)
-    problems = latents.verify(mark.parent)
+def of_latents(manifest: Path, repair: bool) -> Damage:
+    if not manifest.exists():
+        return not_made(manifest.parent)
+    problems = latents.verify(manifest.parent)
     lines = [problem.text for problem in problems]
-    return report(mark.parent, lambda: lines, (lambda: latents.repair(mark.parent, problems)) if repair else None)
+    return report(
+        manifest.parent, lambda: lines, (lambda: latents.repair(manifest.parent, problems)) if repair else None
+    )
 
 
 def of_another_config(config: Config, name: str) -> list[str]:
     """An intact store that is not the one of the config, or not of the present images and autoencoder."""
     layout = Layout(config.results)
-    mark, images = Path(layout.latents(name)), Path(layout.images(config.latents[name].dataset))
+    manifest, images = Path(layout.latents(name)), Path(layout.images(config.latents[name].dataset))
     weights = Path(autoencoder_weights(config, config.latents[name].autoencoder))
-    if not (mark.exists() and images.exists() and weights.exists()):
+    if not (manifest.exists() and images.exists() and weights.exists()):
         return []
     try:
         settings = source_settings(job_arguments.latents(config, name))
-        open_store(mark.parent, expected_identity(settings, images, weights))
+        open_store(manifest.parent, expected_identity(settings, images, weights))
     except UserError as error:
         return [str(error)]
     return []
@@ -138,9 +140,9 @@ def sample_stores(config: Config) -> list[str]:
     ]
 
 
-def of_samples(mark: Path, repair: bool) -> Damage:
-    store = mark.parent
-    if not mark.exists():
+def of_samples(manifest: Path, repair: bool) -> Damage:
+    store = manifest.parent
+    if not manifest.exists():
         return not_made(store)
     return report(store, lambda: samples.check(store), (lambda: remove_samples(store)) if repair else None)
 
@@ -161,6 +163,6 @@ def feature_stores(config: Config) -> list[str]:
 
 
 def of_features(store: Path, repair: bool) -> Damage:
-    if not (store / MARK).exists():
+    if not (store / MANIFEST).exists():
         return not_made(store)
     return report(store, lambda: chunks.damage(store), (lambda: remove_features(store)) if repair else None)

@@ -27,7 +27,7 @@ def remove_store(folder: Path, layout: Sequence[str]) -> None:
     for path in foreign(folder, layout):
         raise UserError(f"{folder}: holds {path}, which is not ours; nothing is removed, move it away and run again")
     contents = list(os.walk(folder))
-    for root, _, files in contents:  # from the top: the mark of completeness goes before what it vouches for
+    for root, _, files in contents:  # from the top: the manifest goes before what it vouches for
         for name in files:
             Path(root, name).unlink()
     for root, _, _ in reversed(contents):

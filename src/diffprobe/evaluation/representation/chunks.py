@@ -7,7 +7,7 @@ import zarr
 from diffprobe.runtime.arrays import damaged_chunks, open_array
 from diffprobe.runtime.errors import UserError
 
-MARK = "features.json"  # in a folder of features that is whole
+MANIFEST = "features.json"  # in a folder of features that is whole
 BLOCK = 1024  # rows of a chunk
 REMEDY = "delete the folder of features and run again"
 

@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 
 from diffprobe.diffusion.levels import Level
-from diffprobe.evaluation.representation.chunks import BLOCK, MARK
+from diffprobe.evaluation.representation.chunks import BLOCK, MANIFEST
 from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel
 from diffprobe.evaluation.representation.inputs import Inputs
 from diffprobe.runtime.arrays import create_array
@@ -26,7 +26,7 @@ AHEAD = 4  # blocks that may wait for the writer
 # The files of a level's store, and of a folder of levels, as patterns for `runtime.removal`.
 ARRAY = r"(train|select|test)/(identity|augmented)/.+"
 LEVEL = ("zarr.json", f"{ARRAY}/zarr.json", rf"{ARRAY}/c/\d+/\d+/\d+")
-FOLDER = (MARK, r"\.snakemake_timestamp", *(rf"[\w.+-]+\.zarr/{path}" for path in LEVEL))
+FOLDER = (MANIFEST, r"\.snakemake_timestamp", *(rf"[\w.+-]+\.zarr/{path}" for path in LEVEL))
 
 
 class Copies(NamedTuple):
@@ -99,7 +99,7 @@ def content(path: Path, identity: str) -> str | None:
     return stored if made_by == identity else None
 
 
-def finish(partial: Path, folder: Path, levels: Sequence[Level], marks: Mapping[str, Any]) -> None:
+def finish(partial: Path, folder: Path, levels: Sequence[Level], attributes: Mapping[str, Any]) -> None:
     """Mark a folder of levels as whole and move it to its final name, without the levels of an earlier run.
 
     Raises UserError where the folder to be replaced holds files that are not ours.
@@ -108,6 +108,6 @@ def finish(partial: Path, folder: Path, levels: Sequence[Level], marks: Mapping[
         if path.stem not in {level.name for level in levels}:
             remove_store(path, LEVEL)
     by_name = {level.name: {"sigma": level.ratio, "log_snr": level.log_snr} for level in levels}
-    write_json(partial / MARK, {"levels": by_name, **marks})
+    write_json(partial / MANIFEST, {"levels": by_name, **attributes})
     remove_store(folder, FOLDER)
     partial.rename(folder)
