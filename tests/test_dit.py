@@ -120,8 +120,8 @@ def test_early_exit_gives_the_same_features_and_computes_no_more() -> None:
     assert out.shape == x.shape and whole["block_1"].shape == (2, 48, 4, 2)
     calls = []
     network.blocks[1].register_forward_hook(lambda *_: calls.append(1))
-    nothing, found = network(x, c, taps=["block_0"], features_only=True)
-    assert nothing is None and torch.equal(found["block_0"], whole["block_0"]) and not calls
+    nothing, tapped = network(x, c, taps=["block_0"], features_only=True)
+    assert nothing is None and torch.equal(tapped["block_0"], whole["block_0"]) and not calls
 
 
 @torch.no_grad()

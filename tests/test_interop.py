@@ -303,8 +303,8 @@ def test_every_name_of_ddae_has_one_of_ours(parts: dict, options: dict, count: i
     assert set(mapped) == ddae_names(parts, "resample" in options) | augmented
     assert sum(p.numel() for p in network.parameters()) == count
     for name, expected in SHAPES.items():
-        found = tuple(mapped[name])
-        assert all(b in (None, a) for a, b in zip(found, expected, strict=True)), (name, found)
+        shape = tuple(mapped[name])
+        assert all(b in (None, a) for a, b in zip(shape, expected, strict=True)), (name, shape)
 
 
 DDAE_SMALL = {"kind": "unet", "channels": 32, "multipliers": [1, 2], "blocks": 1, "attention": [1], "head_groups": 8}
@@ -343,8 +343,8 @@ def test_a_ddae_checkpoint_is_imported_whole(tmp_path: Path, resample: str) -> N
     written = import_weights(made, "x", "ddae", str(path), tmp_path / "x.safetensors")
     assert written.sets == ["ema", "raw"]
     for name, expected in (("ema", network), ("raw", other)):
-        found, _ = checkpoints.load(written.path, CPU, parse_network, name)
-        assert bytes_of(found.state_dict()) == bytes_of(expected.state_dict())
+        loaded, _ = checkpoints.load(written.path, CPU, parse_network, name)
+        assert bytes_of(loaded.state_dict()) == bytes_of(expected.state_dict())
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ def assert_each_image_has_its_own(latents: LatentStore, views: int) -> None:
         rows = latents.rows(split)
         assert len(latents.views[split]) == (views if split == "train" else 1)
         for view in range(len(latents.views[split])):
-            found = latents.moments(split, view, 0, len(rows))
-            assert np.array_equal(found, latents_of(rows, view).astype(np.float16)), (split, view)
+            moments = latents.moments(split, view, 0, len(rows))
+            assert np.array_equal(moments, latents_of(rows, view).astype(np.float16)), (split, view)
 
 
 @pytest.mark.parametrize("scaled", [1.0, 0.25])

@@ -39,12 +39,12 @@ def test_an_hdf5_file_holds_the_stores_arrays(whole: LatentStore, tmp_path: Path
         assert file.attrs["content"] == whole.content and json.loads(file.attrs["identity"]) == whole.identity
         assert np.array_equal(file.attrs["scale"], whole.scale) and np.array_equal(file.attrs["shift"], whole.shift)
         for split, n in whole.counts.items():
-            found = file[split]["moments"]
-            assert found.chunks == (1, min(256, n), 4, 2, 2) and found.fletcher32 and found.dtype == np.float16
+            moments = file[split]["moments"]
+            assert moments.chunks == (1, min(256, n), 4, 2, 2) and moments.fletcher32 and moments.dtype == np.float16
             assert np.array_equal(file[split]["labels"], whole.labels(split))
             assert np.array_equal(file[split]["rows"], whole.rows(split))
             for view in range(len(whole.views[split])):
-                assert np.array_equal(found[view], whole.moments(split, view, 0, n))
+                assert np.array_equal(moments[view], whole.moments(split, view, 0, n))
 
 
 @pytest.mark.parametrize("scaled", [0.5, None])
@@ -71,9 +71,9 @@ def test_samples_of_moments_are_drawn_by_image_and_version(whole: LatentStore, p
     order = np.searchsorted(whole.rows("select"), rows[split != TEST][at])
     mean, logvar = np.split(whole.moments("select", 0, 0, 300)[order].astype(np.float32), 2, axis=1)
     noise = (codes[:, at] - mean) / np.exp(logvar / 2)
-    told = logvar > -5  # elsewhere the noise is lost in rounding
-    assert abs(noise[:, told].mean()) < 0.1 and abs(noise[:, told].std() - 1) < 0.1
-    assert not np.isclose(*codes[:, at])[told].any()
+    visible = logvar > -5  # elsewhere the noise is lost in rounding
+    assert abs(noise[:, visible].mean()) < 0.1 and abs(noise[:, visible].std() - 1) < 0.1
+    assert not np.isclose(*codes[:, at])[visible].any()
     other = np.load(tmp_path / "b" / "train_code_0.npy")
     assert not np.array_equal(codes[0], other) and np.abs(codes[0] - other).mean() < 3
 
@@ -110,8 +110,8 @@ def test_an_export_replaces_nothing(whole: LatentStore, pictures: Path, tmp_path
 def test_the_command_exports_a_store_and_names_what_there_is(pictures: Path, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     theirs = {"kind": "npy", "path": str(write_npy(tmp_path / "peer", pictures))}
-    found = Path("results/latents/theirs")
-    imported(found, pictures, import_job("npy", Path(theirs["path"])))
+    results = Path("results/latents/theirs")
+    imported(results, pictures, import_job("npy", Path(theirs["path"])))
     Path("c.json").write_text(json.dumps(config_with(imported=theirs)))
     main(["export", "out.h5", "--latents", "theirs", "--format", "hdf5", "--configfile", "c.json"])
     assert "out.h5: the latents of train, select, test" in capsys.readouterr().out

@@ -25,18 +25,18 @@ def test_a_config_of_imported_latents(tmp_path: Path):
     npy.mkdir()
     for name in ("train_code_0", "train_code_1", "test_label"):
         np.save(npy / f"{name}.npy", np.zeros(3))
-    found = {"kind": "npy", "path": str(npy)}
-    settled = with_latents(imported=found)
-    assert augment_label(settled, settled.experiments["dit"]) == 0 and settled.latents["theirs"].versions == 2
-    assert job_arguments.latents(settled, "theirs") == {"imported": {"kind": "npy", "scaled": 1.0}, "scale": "measured"}
-    assert describe(settled, "dit")
+    peers = {"kind": "npy", "path": str(npy)}
+    parsed = with_latents(imported=peers)
+    assert augment_label(parsed, parsed.experiments["dit"]) == 0 and parsed.latents["theirs"].versions == 2
+    assert job_arguments.latents(parsed, "theirs") == {"imported": {"kind": "npy", "scaled": 1.0}, "scale": "measured"}
+    assert describe(parsed, "dit")
     for changes, said in (
         (
-            {"imported": found, "views": [{"kind": "identity"}, {"kind": "mirror"}]},
+            {"imported": peers, "views": [{"kind": "identity"}, {"kind": "mirror"}]},
             "views: .*mirror.* is refused; allowed: nothing",
         ),
         (
-            {"imported": found | {"test": "x"}},
+            {"imported": peers | {"test": "x"}},
             r"imported.test: .*x.* is refused; allowed: null: test_code_0",
         ),
     ):

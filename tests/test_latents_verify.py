@@ -14,7 +14,7 @@ from toy_latents import complete, one_line, planned, toy_moments, tree
 from diffprobe.latents.encoding import encode
 from diffprobe.latents.parts import missing_parts, receipts_folder
 from diffprobe.latents.store import open_store
-from diffprobe.latents.verify import repair, verify
+from diffprobe.latents.verify import remove_parts, repair, verify
 from diffprobe.reporting.verify import verify_paths
 from diffprobe.runtime.errors import UserError
 
@@ -108,6 +108,18 @@ def test_shards_that_are_gone_or_cut_are_made_again_without_being_asked(copy: Pa
     assert not (copy / "zarr.json").exists(), "the mark of completeness stands on a store in change"
     assert complete(planned(copy.parent), pictures) == []
     assert tree(copy) == tree(original)
+
+
+def test_parts_lost_before_the_store_is_finished_are_left_to_their_job(copy: Path):
+    """As workflow/scripts/latents.py does, where there is no manifest yet."""
+    (copy / "zarr.json").unlink()
+    (copy / SHARD).unlink()
+    plan, encoded = planned(copy.parent), copy.parent / "encoded"
+    encoded.mkdir()
+    for number, own in enumerate((plan.parts[:4], plan.parts[4:])):
+        (encoded / f"{number}.json").write_text(json.dumps({"parts": [part.name for part in own]}))
+    remove_parts(copy, missing_parts(plan))
+    assert [path.name for path in encoded.iterdir()] == ["0.json"]  # SHARD is the sixth part
 
 
 def test_reading_refuses_what_is_damaged_or_lost(copy: Path):

@@ -101,12 +101,12 @@ def test_the_order_is_the_one_that_runs_were_trained_with(latents):
 def test_what_a_view_has_done_comes_along(latents):
     """The label of each row's view."""
     rows, number = read(stream(latents, 0, 3), 0, VIEWS * N)
-    found = stream(latents, 0, 3).read(0, VIEWS * N).augment
+    labels = stream(latents, 0, 3).read(0, VIEWS * N).augment
     for view in range(VIEWS):
         here = (number == view) & (rows < 700)
         kind = views.view_table(latents.views["train"])[view].expand(here.sum(), -1)
         expected = views.augment_labels(kind, torch.from_numpy(rows[here]), 0)
-        assert torch.equal(found[here], expected) and expected.any()
+        assert torch.equal(labels[here], expected) and expected.any()
 
 
 def test_damage_surfaces_where_it_is_read(latents, tmp_path):
@@ -145,8 +145,8 @@ def test_samples_are_of_the_posterior_in_model_scale_and_keyed_by_position(laten
     """(mean + exp(logvar / 2) eps - shift) * scale: channel 1 of train's rows is (view + exp(-2) eps - 1) / 2."""
     mean, sample = (stream(latents, 7, 2, kind) for kind in ("mean", "sample"))
     for start in (0, 800, 1000):
-        found, means = sample.read(start, start + 200), mean.read(start, start + 200)
-        noise = (found.images - means.images) / torch.tensor([1, 0.5])[:, None, None] * np.exp(2)
+        samples, means = sample.read(start, start + 200), mean.read(start, start + 200)
+        noise = (samples.images - means.images) / torch.tensor([1, 0.5])[:, None, None] * np.exp(2)
         expected = normal(Key(7, "posterior"), means.positions, (2, 1, 1))
         assert torch.allclose(noise, expected, atol=2e-3)  # rows to 1000 leave five decimals of a float32
 
@@ -169,10 +169,10 @@ def test_samples_are_the_same_however_positions_are_cut_and_rows_are_held(latent
 
 def test_a_position_far_away_costs_no_walk(latents):
     """Position 10^12: a stream that has run for years."""
-    found = stream(latents, 0, 2, "sample").read(10**12, 10**12 + 100)
-    assert int(found.positions[0]) == 10**12
-    assert len(set(found.labels.tolist())) == 100
-    assert torch.isfinite(found.images).all()
+    batch = stream(latents, 0, 2, "sample").read(10**12, 10**12 + 100)
+    assert int(batch.positions[0]) == 10**12
+    assert len(set(batch.labels.tolist())) == 100
+    assert torch.isfinite(batch.images).all()
 
 
 @settings(max_examples=25, deadline=None)
@@ -205,15 +205,15 @@ def test_a_store_of_latents_gives_them_as_they_are(tmp_path):
     assert verify(store.path) == []
     latents = open_store(store.path)
     source, _ = open_source(latents, ["train"], 0, CPU, 1e9, STREAMED, batch=10)
-    found = LatentStream(latents, source, 0).read(0, 300)
-    assert found.images.shape == (300, 2, 3, 3)
-    assert torch.allclose(found.images.mean((0, 2, 3)), torch.zeros(2), atol=1e-2)
-    assert torch.allclose(found.images.std((0, 2, 3)), torch.ones(2), atol=1e-2)
-    back = found.images[torch.argsort(found.labels)] / torch.tensor(latents.scale)[:, None, None]
+    batch = LatentStream(latents, source, 0).read(0, 300)
+    assert batch.images.shape == (300, 2, 3, 3)
+    assert torch.allclose(batch.images.mean((0, 2, 3)), torch.zeros(2), atol=1e-2)
+    assert torch.allclose(batch.images.std((0, 2, 3)), torch.ones(2), atol=1e-2)
+    back = batch.images[torch.argsort(batch.labels)] / torch.tensor(latents.scale)[:, None, None]
     assert torch.allclose(back + torch.tensor(latents.shift)[:, None, None], torch.from_numpy(z).float(), atol=1e-2)
 
 
-def one_of_two(rank: int, port: int, path: Path, told: multiprocessing.Queue, old: bool) -> None:
+def one_of_two(rank: int, port: int, path: Path, reports: multiprocessing.Queue, old: bool) -> None:
     if old:
         del os.memfd_create
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -226,7 +226,7 @@ def one_of_two(rank: int, port: int, path: Path, told: multiprocessing.Queue, ol
     world.wait()
     held = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
     held_open = any("diffprobe" in file or "/dev/shm/#" in file for file in held)
-    told.put((rank, how, labels, int(source.rows[1].min()), held_open))
+    reports.put((rank, how, labels, int(source.rows[1].min()), held_open))
     world.leave()
 
 
@@ -236,20 +236,20 @@ def test_two_processes_hold_one_store_between_them(latents, old):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     spawn = multiprocessing.get_context("spawn")
-    told = spawn.Queue()
-    both = [spawn.Process(target=one_of_two, args=(rank, port, latents.path, told, old)) for rank in range(2)]
+    reports = spawn.Queue()
+    both = [spawn.Process(target=one_of_two, args=(rank, port, latents.path, reports, old)) for rank in range(2)]
     for process in both:
         process.start()
-    found = {rank: rest for rank, *rest in (told.get(timeout=100) for _ in both)}
+    by_rank = {rank: rest for rank, *rest in (reports.get(timeout=100) for _ in both)}
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
     source, _ = open_source(latents, SPLITS, 3, CPU, 2 * CHUNK * 8, STREAMED, batch=64)
     for step in range(40):
         expected = source.read(64 * step, 64 * (step + 1))[1].tolist()
-        assert found[0][1][step] + found[1][1][step] == expected
-    assert all("in memory, once for all" in how and lowest == -7 for how, _, lowest, _ in found.values())
-    assert not any(open_still for *_, open_still in found.values())
+        assert by_rank[0][1][step] + by_rank[1][1][step] == expected
+    assert all("in memory, once for all" in how and lowest == -7 for how, _, lowest, _ in by_rank.values())
+    assert not any(open_still for *_, open_still in by_rank.values())
 
 
 def full(*_: object) -> None:

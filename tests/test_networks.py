@@ -45,8 +45,8 @@ def test_published_parameter_counts(options, count):
 def test_published_tap_shapes(options, shapes):
     with torch.device("meta"):
         network = UNet(3, 128, attention=(1,), **options)
-        _, found = network(torch.zeros(1, 3, 32, 32), torch.zeros(1), taps=network.taps)
-    sizes = {name: tuple(h.shape[1:]) for name, h in found.items()}
+        _, tapped = network(torch.zeros(1, 3, 32, 32), torch.zeros(1), taps=network.taps)
+    sizes = {name: tuple(h.shape[1:]) for name, h in tapped.items()}
     assert [sizes[f"out_{i}"] for i in range(1, len(shapes) + 1)] == shapes
     assert f"out_{len(shapes) + 1}" not in sizes
     assert sizes["mid"] == shapes[0] and sizes["in_1"][1:] == (32, 32)
@@ -66,9 +66,9 @@ def test_early_exit_gives_the_same_features(options):
     _, whole = network(x, c, cond, taps=network.taps)
     assert list(whole) == network.taps
     for tap in network.taps:
-        out, found = network(x, c, cond, taps=[tap], features_only=True)
+        out, tapped = network(x, c, cond, taps=[tap], features_only=True)
         assert out is None
-        assert torch.equal(found[tap], whole[tap])
+        assert torch.equal(tapped[tap], whole[tap])
 
 
 def test_early_exit_computes_no_more():
@@ -117,8 +117,8 @@ def test_what_it_is_told_and_what_it_is_not():
     plain = network(x, c)[0]
     nothing = Condition(torch.tensor([-1, -1]), torch.zeros(2, 9))
     torch.testing.assert_close(network(x, c, nothing)[0], plain)
-    for told in (Condition(torch.tensor([0, -1])), Condition(augment=torch.eye(9)[:2] * torch.tensor([[1.0], [0]]))):
-        out = network(x, c, told)[0]
+    for cond in (Condition(torch.tensor([0, -1])), Condition(augment=torch.eye(9)[:2] * torch.tensor([[1.0], [0]]))):
+        out = network(x, c, cond)[0]
         assert not torch.allclose(out[0], plain[0]) and torch.allclose(out[1], plain[1], atol=1e-6)
 
 

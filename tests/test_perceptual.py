@@ -48,14 +48,14 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_distances_and_gradients_are_the_packages(package: lpips.LPIPS, vgg: Path, pair: tuple) -> None:
     ours, (a, b) = LPIPS(vgg), pair
-    found = []
+    results = []
     for distance in (ours, lambda x, y: package(x, y).flatten()):
         x = a.clone().requires_grad_(True)
         value = distance(x, b)
         value.sum().backward()
-        found.append((value.detach(), x.grad))
-    assert found[0][0].shape == (3,) and (found[0][0] > 0).all()
-    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+        results.append((value.detach(), x.grad))
+    assert results[0][0].shape == (3,) and (results[0][0] > 0).all()
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
     assert not ours(a, a).any()
     assert not any(parameter.requires_grad for parameter in ours.parameters()) and ours.sha256 == sha256(vgg)
 
@@ -93,15 +93,15 @@ def test_what_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     where = tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"
     monkeypatch.setattr(perceptual, "URL", f"file://{tmp_path}/vgg16-397923af.pth")
     for download in (False, True):
-        found, said = available(None, download)
-        assert found is None and str(where) in said and "train.perceptual.vgg" in said
+        file, said = available(None, download)
+        assert file is None and str(where) in said and "train.perceptual.vgg" in said
     (tmp_path / where.name).write_bytes(b"something else")
     assert "not the file that was published" in available(None, download=True)[1] and not where.exists()
     monkeypatch.setattr(perceptual, "URL", f"file://{tmp_path}/vgg16-{sha256(tmp_path / where.name)[:8]}.pth")
     (tmp_path / where.name).rename(perceptual.URL.removeprefix("file://"))
-    found, said = available(None, download=True)
-    assert found.read_bytes() == b"something else" and not said
-    assert available(found, download=False) == (found, "")
+    file, said = available(None, download=True)
+    assert file.read_bytes() == b"something else" and not said
+    assert available(file, download=False) == (file, "")
 
 
 # --- a training job -----------------------------------------------------------------------------------------

@@ -193,15 +193,15 @@ def test_a_config_without_a_scale_publishes_none(tmp_path: Path) -> None:
 def test_one_encodes_and_another_decodes(tmp_path: Path) -> None:
     mse, ema = kl(tmp_path / "mse", seed=0), kl(tmp_path / "ema", seed=1)
     out = tmp_path / "both.safetensors"
-    told = write("x", ENTRY | {"source": str(mse), "decoder": str(ema)}, out)
+    receipt = write("x", ENTRY | {"source": str(mse), "decoder": str(ema)}, out)
     codec, _ = load_codec(out, CPU, (3, 16, 16))
     encodes, decodes = AutoencoderKL.from_pretrained(mse), AutoencoderKL.from_pretrained(ema)
     x, z = torch.rand(2, 3, 16, 16) * 2 - 1, torch.randn(2, 4, 8, 8)
     torch.testing.assert_close(codec.latents(codec.moments(x)), encodes.encode(x).latent_dist.mean)
     torch.testing.assert_close(codec.decode(z), decodes.decode(z).sample)
     assert not torch.allclose(codec.decode(z), encodes.decode(z).sample, atol=1e-2)
-    assert (told["source"], told["decoder"]) == (str(mse), str(ema))
-    assert told["files"]["decoder"][FILE] == sha256(ema / FILE)
+    assert (receipt["source"], receipt["decoder"]) == (str(mse), str(ema))
+    assert receipt["files"]["decoder"][FILE] == sha256(ema / FILE)
     alone = checkpoints.header(written(mse))
     assert checkpoints.header(out)["identity"] != alone["identity"]
 
@@ -222,13 +222,13 @@ def test_load_takes_it_for_a_model_of_latents(tmp_path: Path, monkeypatch: pytes
     latents = {"scale": [2.0] * 4, "shift": [1.0] * 4, "image": [1, 8, 8], "content": "c"}
     head = {"network": network, "process": {"kind": "flow"}, "shape": shape, "image": [4, 8, 8], "latents": latents}
     checkpoints.write(tmp_path / "dit.safetensors", {"ema": build(parse_network(network), **shape).state_dict()}, head)
-    found = diffprobe.load(tmp_path / "dit.safetensors", autoencoder=tmp_path / "autoencoders/vae", device="cpu")
+    dit = diffprobe.load(tmp_path / "dit.safetensors", autoencoder=tmp_path / "autoencoders/vae", device="cpu")
     theirs, z = AutoencoderTiny.from_pretrained(tmp_path / "model"), torch.randn(3, 4, 8, 8)
-    expected = found.codec.images(z / 2 + 1)
-    torch.testing.assert_close(found.model.to_images(z), expected)
+    expected = dit.codec.images(z / 2 + 1)
+    torch.testing.assert_close(dit.model.to_images(z), expected)
     grey = theirs.decode(z / 2 + 1).sample.mean(dim=1, keepdim=True)
     torch.testing.assert_close(expected, torch.nn.functional.interpolate(grey, size=(8, 8), mode="area"))
-    assert found.sample(2, sampler={"kind": "heun", "steps": 2}).shape == (2, 8, 8, 1)
+    assert dit.sample(2, sampler={"kind": "heun", "steps": 2}).shape == (2, 8, 8, 1)
 
 
 # --- refusals
@@ -333,10 +333,10 @@ def test_a_folder_that_is_not_there_starts_no_job(tmp_path: Path) -> None:
     shipped = yaml.safe_load((project / "config/config.yaml").read_text())
     shipped["autoencoders"] = {"digits_vae": entry}
     (project / "config/config.yaml").write_text(yaml.safe_dump(shipped))
-    found = run(project, "-n")
-    assert found.returncode == 1
-    assert "autoencoders.digits_vae.source: ./nowhere: no such folder, and no name on the hub" in found.stderr
-    assert "Traceback" not in found.stderr and len(found.stderr.splitlines()) <= 2
+    dry_run = run(project, "-n")
+    assert dry_run.returncode == 1
+    assert "autoencoders.digits_vae.source: ./nowhere: no such folder, and no name on the hub" in dry_run.stderr
+    assert "Traceback" not in dry_run.stderr and len(dry_run.stderr.splitlines()) <= 2
 
 
 # --- the hub
@@ -351,7 +351,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Serves what lies in `tmp_path / "hub"`/OWNER/MODEL as huggingface.co does."""
-    commit, asked = "c" * 40, []
+    commit, requests = "c" * 40, []
 
     class Hub(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -361,17 +361,17 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             self.wfile.write(self.answer())
 
         def answer(self) -> bytes:
-            asked.append((self.command, self.path))
+            requests.append((self.command, self.path))
             name, _, file = self.path.strip("/").partition("/resolve/main/")
             path = tmp_path / "hub" / name / file
-            known = path.is_file()
-            self.send_response(200 if known else 404)
-            if not known:
+            exists = path.is_file()
+            self.send_response(200 if exists else 404)
+            if not exists:
                 there = (tmp_path / "hub" / name).is_dir()
                 self.send_header("X-Error-Code", "EntryNotFound" if there else "RepoNotFound")
-            data = path.read_bytes() if known else b""
+            data = path.read_bytes() if exists else b""
             self.send_header("X-Repo-Commit", commit)
-            self.send_header("ETag", f'"{sha256(path)}"' if known else '""')
+            self.send_header("ETag", f'"{sha256(path)}"' if exists else '""')
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             return data
@@ -381,23 +381,23 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     Thread(target=server.serve_forever, daemon=True).start()
-    known, address = huggingface_hub.constants, f"http://127.0.0.1:{server.server_port}"
-    template = known.HUGGINGFACE_CO_URL_TEMPLATE.replace(known.ENDPOINT, address)
-    monkeypatch.setattr(known, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(known, "ENDPOINT", address)
-    yield asked
+    constants, address = huggingface_hub.constants, f"http://127.0.0.1:{server.server_port}"
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    yield requests
     server.shutdown()
     server.server_close()
 
 
 def test_what_the_hub_has_is_downloaded_once(tmp_path: Path, cache: Path, hub: list) -> None:
-    """Of a pipeline, pickled; then the cache alone is asked, as it must be offline."""
+    """Of a pipeline, pickled; then the cache alone is used, as it must be offline."""
     folder = pickled(kl(tmp_path / "hub/owner/pipeline/vae"))
     said: list[str] = []
     entry, out = ENTRY | {"source": "owner/pipeline"}, tmp_path / "x.safetensors"
-    told = write("x", entry, out, said.append)
-    assert said == ["downloads owner/pipeline"] and told["source"] == "owner/pipeline"
-    assert told["files"]["source"] == {name: sha256(folder / name) for name in ("config.json", PICKLE)}
+    receipt = write("x", entry, out, said.append)
+    assert said == ["downloads owner/pipeline"] and receipt["source"] == "owner/pipeline"
+    assert receipt["files"]["source"] == {name: sha256(folder / name) for name in ("config.json", PICKLE)}
     assert sha256(out) == sha256(written(folder))  # what it came from changes nothing
     hub.clear()
     write("x", entry, out, said.append)
@@ -434,8 +434,8 @@ def test_offline_the_job_says_so_at_once(tmp_path: Path, offline: dict[str, str]
     command += [f"weights={tmp_path}/w.safetensors", f"receipt={tmp_path}/r.json", "--log", tmp_path / "logs/a.log"]
     env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HOME": str(tmp_path / "hf")} | offline
     begun = time.monotonic()
-    found = subprocess.run(command, env=env, capture_output=True, text=True)
+    job = subprocess.run(command, env=env, capture_output=True, text=True)
     assert time.monotonic() - begun < 20  # most of it imports; the client alone would try for 23 s more
-    (line,) = found.stderr.splitlines()
-    assert found.returncode == 1 and "autoencoders.sd.source: stabilityai/sd-vae-ft-mse: no such folder" in line
+    (line,) = job.stderr.splitlines()
+    assert job.returncode == 1 and "autoencoders.sd.source: stabilityai/sd-vae-ft-mse: no such folder" in line
     assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("r.json"))

@@ -36,11 +36,11 @@ def test_output_and_taps_are_those_of_the_model_and_of_our_u_net() -> None:
     state = ours.state_dict()
     ours.load_state_dict(to_ours(model.state_dict(), unet_names(ours), state, "", ""))
     assert network.taps == ours.taps
-    output, found = network(X, T, taps=network.taps)
+    output, tapped = network(X, T, taps=network.taps)
     torch.testing.assert_close(output, model(X, T).sample)
     expected = ours(X, T, taps=ours.taps)
     torch.testing.assert_close(output, expected[0], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found, expected[1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(tapped, expected[1], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -52,9 +52,9 @@ def test_nothing_is_computed_after_the_last_tap() -> None:
     whole = network(X, T, taps=["mid", "out_2"])[1]
     assert "conv_out" in called
     called.clear()
-    output, found = network(X, T, taps=["out_2", "mid"], features_only=True)
+    output, tapped = network(X, T, taps=["out_2", "mid"], features_only=True)
     assert output is None
-    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(tapped, whole)
     assert called[-1].startswith("up_blocks.0.attentions.1")
     assert not any("up_blocks.0.resnets.2" in name or "up_blocks.1" in name or "conv_out" in name for name in called)
     assert not any(module._forward_hooks for module in network.modules())
@@ -87,9 +87,9 @@ def test_blocks_of_score_based_models_have_taps_too() -> None:
     network = Wrapped(SMALL | changes, image_channels=3).eval()
     network.unet.load_state_dict(model.state_dict())
     x = X.expand(-1, 3, -1, -1)
-    output, found = network(x, T, taps=network.taps)
+    output, tapped = network(x, T, taps=network.taps)
     torch.testing.assert_close(output, model(x, T).sample)
-    shapes = {tap: tuple(h.shape[1:]) for tap, h in found.items()}
+    shapes = {tap: tuple(h.shape[1:]) for tap, h in tapped.items()}
     assert list(shapes) == network.taps
     assert shapes["in_1"] == shapes["out_6"] == (128, 8, 8)
     assert shapes["in_4"] == shapes["mid"] == shapes["out_3"] == (128, 4, 4)

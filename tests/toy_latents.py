@@ -61,8 +61,8 @@ def complete(
 
 
 def shards(path: Path) -> dict[str, tuple[int, int]]:
-    found = {str(file.relative_to(path)): file.stat() for file in path.glob("*/moments/c/**/*") if file.is_file()}
-    return {key: (stat.st_ino, stat.st_mtime_ns) for key, stat in found.items()}
+    stats = {str(file.relative_to(path)): file.stat() for file in path.glob("*/moments/c/**/*") if file.is_file()}
+    return {key: (stat.st_ino, stat.st_mtime_ns) for key, stat in stats.items()}
 
 
 def tree(path: Path) -> dict[str, bytes]:

@@ -49,9 +49,9 @@ class Codec:
     `resize` is `bilinear` (with antialiasing), or `repeat`: each pixel is repeated, which resizing back undoes exactly.
     """
 
-    network: Any
-    size: int
-    channels: int
+    network: Any  # see above
+    size: int  # height and width of its images
+    channels: int  # of its images
     image: tuple[int, int, int]  # (C, H, W) of the dataset
     resize: str = "bilinear"
 
@@ -67,7 +67,8 @@ class Codec:
 
     def moments(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to the posterior's mean and log-variance (B, 2c, h, w), or to latents (B, c, h, w)."""
-        encoded = optional_layer(self.network, "quant_conv", self.network.encoder(self.preprocess(x)))
+        h = self.network.encoder(self.preprocess(x))  # (B, 2c, h, w), or (B, c, h, w)
+        encoded = optional_layer(self.network, "quant_conv", h)
         if self.holds == "latents":
             return encoded  # (B, c, h, w)
         mean, logvar = encoded.chunk(2, dim=1)  # (B, c, h, w) each
@@ -102,8 +103,8 @@ def resized(x: Tensor, size: int, resize: str) -> Tensor:
     if x.shape[2] == size:
         return x
     if resize == "repeat":
-        return F.interpolate(x, size=(size, size), mode="nearest" if size > x.shape[2] else "area")
-    return F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+        return F.interpolate(x, size=(size, size), mode="nearest" if size > x.shape[2] else "area")  # (B, C, S, S)
+    return F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)  # (B, C, S, S)
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:

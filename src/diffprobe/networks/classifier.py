@@ -14,9 +14,9 @@ class SmallClassifier(nn.Module):
         super().__init__()
         widths = (channels, 2 * channels, 4 * channels)
         self.dim = widths[-1]
-        self.conv1 = nn.Conv2d(image_channels, widths[0], 3, padding=1)
-        self.conv2 = nn.Conv2d(widths[0], widths[1], 3, padding=1, stride=2)
-        self.conv3 = nn.Conv2d(widths[1], widths[2], 3, padding=1, stride=2)
+        self.conv1 = nn.Conv2d(image_channels, widths[0], 3, padding=1)  # (B, channels, H, W)
+        self.conv2 = nn.Conv2d(widths[0], widths[1], 3, padding=1, stride=2)  # (B, 2 channels, H/2, W/2)
+        self.conv3 = nn.Conv2d(widths[1], widths[2], 3, padding=1, stride=2)  # (B, 4 channels, H/4, W/4)
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths)  # unlike batch norm, the same in testing
         self.head = nn.Linear(self.dim, classes)
 

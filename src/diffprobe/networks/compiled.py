@@ -11,8 +11,7 @@ WORTHWHILE = 2e16  # FLOPs: some four minutes of a large GPU without compiling
 def compiled(network: Callable[..., Any], device: torch.device, work: float, mode: str = "auto") -> Any:
     """The network to call, compiled where `mode` is `always`, or where it is `auto`, on a GPU with `work` FLOPs ahead
     that make compiling worthwhile.
-
-    Its weights are those of the module itself.
     """
     worthwhile = device.type == "cuda" and work > WORTHWHILE
+    # A compiled module shares the parameters, so checkpoints and averages never see the wrapper.
     return torch.compile(network) if mode == "always" or (mode == "auto" and worthwhile) else network

@@ -17,17 +17,17 @@ class ConvAutoencoder(nn.Module):
 
     def __init__(
         self,
-        channels: int = 3,
+        channels: int = 3,  # of images
         latent_channels: int = 4,
-        widths: Sequence[int] = (128, 256, 384),
-        blocks: int = 2,
-        groups: int = 32,
+        widths: Sequence[int] = (128, 256, 384),  # of each level, from full resolution down
+        blocks: int = 2,  # residual units per level
+        groups: int = 32,  # of the group norms; must divide every width
     ) -> None:
         super().__init__()
         moments = 2 * latent_channels  # mean and log-variance of each
         self.encoder = encoder(channels, moments, widths, blocks, groups)
-        self.quant_conv = nn.Conv2d(moments, moments, 1)
-        self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)
+        self.quant_conv = nn.Conv2d(moments, moments, 1)  # (B, 2c, h, w)
+        self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1)  # (B, c, h, w)
         self.decoder = decoder(channels, latent_channels, widths, blocks, groups)
 
 
@@ -37,7 +37,7 @@ def encoder(channels: int, moments: int, widths: Sequence[int], blocks: int, gro
     for before, width in pairwise(widths):
         layers += units(before, width, blocks, groups)
         layers.append(nn.Conv2d(width, width, 4, stride=2, padding=1))  # (B, width, H/2, W/2)
-    return nn.Sequential(*layers, *normed(widths[-1], moments, groups))
+    return nn.Sequential(*layers, *normed(widths[-1], moments, groups))  # (B, moments, h, w)
 
 
 def decoder(channels: int, latent_channels: int, widths: Sequence[int], blocks: int, groups: int) -> nn.Sequential:
@@ -48,7 +48,7 @@ def decoder(channels: int, latent_channels: int, widths: Sequence[int], blocks: 
         # Kernel 4 at stride 2 covers every pixel equally often, which avoids checkerboards (Odena et al. 2016).
         layers.append(nn.ConvTranspose2d(before, before, 4, stride=2, padding=1))  # (B, before, 2h, 2w)
         layers += units(before, width, blocks, groups)
-    return nn.Sequential(*layers, *normed(widths[0], channels, groups))
+    return nn.Sequential(*layers, *normed(widths[0], channels, groups))  # (B, C, H, W)
 
 
 def units(before: int, width: int, blocks: int, groups: int) -> list[nn.Module]:

@@ -27,12 +27,15 @@ class Discriminator(nn.Module):
             layers.append(nn.Conv2d(before, width, 4, stride=2, padding=1, bias=False))  # (B, width, H/2, W/2)
             layers += [normalisation(norm, width), nn.LeakyReLU(0.2)]
             before = width
-        self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, padding=1, bias=False))  # (B, 1, h, w)
+        # Each logit sees a patch of the image, 46 x 46 pixels with three widths.
+        self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, padding=1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        return self.layers(x)  # (B, 1, h, w)
 
 
 def normalisation(norm: str, width: int) -> nn.Module:
     """Over the batch (Ioffe & Szegedy 2015), or over groups of an image's channels (Wu & He 2018)."""
-    return nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(math.gcd(NORM_GROUPS, width), width)
+    if norm == "batch":
+        return nn.BatchNorm2d(width)
+    return nn.GroupNorm(math.gcd(NORM_GROUPS, width), width)  # as many groups as divide the width

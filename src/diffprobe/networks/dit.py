@@ -128,9 +128,7 @@ class FinalLayer(nn.Module):
 class DiT(nn.Module):
     """`forward(x, c_noise, cond)`: x (B, image_channels, H, W), H and W divisible by `patch`; c_noise (B,).
 
-    `classes` is the number of labels it is conditioned on, 0 for none; `augment` the length of the augmentation label
-    (a linear embedding as in EDM, to which zeros add nothing), 0 for none. `time_scale` multiplies c_noise before its
-    sinusoids, which are made for t up to 1000.
+    The augmentation label enters through a linear embedding, to which zeros add nothing (EDM, appendix F.2).
 
     Taps: block_0.., the residual stream after each block as a map (B, width, H/patch, W/patch). The output is zero
     before training.
@@ -139,19 +137,20 @@ class DiT(nn.Module):
     def __init__(
         self,
         image_channels: int,
-        width: int,
-        depth: int,
-        heads: int,
-        patch: int,
-        mlp_ratio: float = 4.0,
-        time_scale: float = 1.0,
-        classes: int = 0,
-        augment: int = 0,
-        out_channels: int | None = None,
+        width: int,  # of the tokens, D
+        depth: int,  # blocks
+        heads: int,  # must divide the width
+        patch: int,  # height and width of a token's patch
+        mlp_ratio: float = 4.0,  # width of the MLPs, in widths
+        time_scale: float = 1.0,  # factor on c_noise before its sinusoids, which are made for t up to 1000
+        classes: int = 0,  # labels it is conditioned on, 0 for none
+        augment: int = 0,  # length of the augmentation label, 0 for none
+        out_channels: int | None = None,  # twice the image's with a learned variance; None: the image's
     ) -> None:
         super().__init__()
         self.patch, self.time_scale, self.classes = patch, time_scale, classes
         self.taps = dit_taps(depth)
+        # Submodules are created in a fixed order: each draws its initial weights when it is made.
         # A ModuleDict, since the published names are those of timm's PatchEmbed: x_embedder.proj.weight.
         self.x_embedder = nn.ModuleDict({"proj": nn.Conv2d(image_channels, width, patch, stride=patch)})
         self.t_embedder = TimestepEmbedder(width)
@@ -198,7 +197,7 @@ class DiT(nn.Module):
                 tapped[name] = tokens.mT.unflatten(2, (h, w))  # (B, D, h, w)
                 if features_only and len(tapped) == len(taps):
                     return None, tapped
-        return self.image(self.final_layer(tokens, c), h, w), tapped
+        return self.image(self.final_layer(tokens, c), h, w), tapped  # (B, out_channels, H, W)
 
     def tokens(self, x: Tensor, h: int, w: int) -> Tensor:
         embedded = self.x_embedder["proj"](x).flatten(2).mT  # (B, T, D)
@@ -208,9 +207,9 @@ class DiT(nn.Module):
         c = self.t_embedder(self.time_scale * c_noise)  # (B, D)
         if self.y_embedder is not None:
             no_label = torch.full_like(c_noise, -1, dtype=torch.long)  # (B,)
-            c = c + self.y_embedder(no_label if cond.label is None else cond.label)
+            c = c + self.y_embedder(no_label if cond.label is None else cond.label)  # (B, D)
         if self.a_embedder is not None and cond.augment is not None:
-            c = c + self.a_embedder(cond.augment)
+            c = c + self.a_embedder(cond.augment)  # (B, D)
         return c  # (B, D)
 
     def activations(self, tokens: Tensor, c: Tensor) -> Iterator[tuple[str, Tensor]]:

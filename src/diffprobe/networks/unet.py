@@ -28,34 +28,29 @@ from diffprobe.networks.unet_blocks import (
 class UNet(nn.Module):
     """`forward(x, c_noise, cond)`: x (B, image_channels, H, W), H and W divisible by 2^(levels-1); c_noise (B,).
 
-    `classes` is the number of labels it is conditioned on, 0 for none; `augment` the length of the augmentation label,
-    0 for none. Both enter through linear embeddings, to which a label of zeros adds nothing (EDM, appendix F.2).
-
-    `time_scale` multiplies c_noise before its sinusoids; `skip_scale` multiplies every residual sum; `init` is `torch`,
-    `ddpm` or `edm`; `down_padding` pads downsampling convolutions on `both` sides or, as DDPM does, on the `right` (and
-    below).
+    Label and augmentation label enter through linear embeddings, to which zeros add nothing (EDM, appendix F.2).
 
     Taps: in_1.. (encoder blocks), mid, out_1.. (decoder blocks), each (B, C, H', W') after attention.
     """
 
     def __init__(
         self,
-        image_channels: int,
-        channels: int,
-        multipliers: Sequence[int],
-        blocks: int,
-        attention: Sequence[int] = (),
+        image_channels: int,  # of x and of the output
+        channels: int,  # base width
+        multipliers: Sequence[int],  # width of each level, in base widths
+        blocks: int,  # per level of the encoder; the decoder has one more
+        attention: Sequence[int] = (),  # levels, counted from 0 at full resolution
         dropout: float = 0.0,
-        groups: int = 32,
-        head_groups: int = 8,
-        resample: str = "conv",
-        down_padding: str = "both",
-        norm_eps: float = 1e-5,
-        skip_scale: float = 1.0,
-        time_scale: float = 1.0,
-        init: str = "torch",
-        classes: int = 0,
-        augment: int = 0,
+        groups: int = 32,  # of the group norms
+        head_groups: int = 8,  # of the last norm; DDPM and EDM: as the others
+        resample: str = "conv",  # or `block`, a residual block (DDPM++)
+        down_padding: str = "both",  # sides on which downsampling pads; DDPM: `right` (and below)
+        norm_eps: float = 1e-5,  # DDPM and EDM: 1e-6
+        skip_scale: float = 1.0,  # factor on every residual sum; EDM: sqrt(0.5)
+        time_scale: float = 1.0,  # factor on c_noise before its sinusoids
+        init: str = "torch",  # or `ddpm`, `edm`: see `initialise`
+        classes: int = 0,  # labels it is conditioned on, 0 for none
+        augment: int = 0,  # length of the augmentation label, 0 for none
     ) -> None:
         super().__init__()
         widths = [channels * m for m in multipliers]
@@ -63,6 +58,7 @@ class UNet(nn.Module):
         self.channels, self.blocks, self.time_scale, self.classes = channels, blocks, time_scale, classes
         self.taps = unet_taps(len(widths), blocks)
         # Submodules are created in a fixed order: each draws its initial weights when it is made.
+        # A label is added to the sinusoids, not to the embedding: one MLP mixes all that the network is conditioned on.
         self.embed = nn.Sequential(nn.Linear(channels, options.emb), nn.SiLU(), nn.Linear(options.emb, options.emb))
         self.label = nn.Linear(classes, channels, bias=False) if classes else None
         self.augment = nn.Linear(augment, channels, bias=False) if augment else None
@@ -95,7 +91,7 @@ class UNet(nn.Module):
             if level < len(widths) - 1:
                 self.downs.append(down(width))
                 skips.append(width)
-        self.mid1 = UNetBlock(width, width, options, attention=True)
+        self.mid1 = UNetBlock(width, width, options, attention=True)  # at the lowest resolution always
         self.mid2 = UNetBlock(width, width, options, attention=False)
         self.decoder, self.ups = nn.ModuleList(), nn.ModuleList()
         for level, width_out in reversed(list(enumerate(widths))):
@@ -104,6 +100,7 @@ class UNet(nn.Module):
                 width = width_out
             if level > 0:
                 self.ups.append(up(width))
+        # Norm and activation before the output convolution, as the blocks are pre-activation throughout.
         norm = nn.GroupNorm(head_groups, width, eps=norm_eps)
         self.head = nn.Sequential(norm, nn.SiLU(), nn.Conv2d(width, image_channels, 3, padding=1))
         if init != "torch":
@@ -129,7 +126,7 @@ class UNet(nn.Module):
                 tapped[name] = h  # (B, C, H', W')
                 if features_only and len(tapped) == len(taps):
                     return None, tapped
-        return self.head(h), tapped
+        return self.head(h), tapped  # (B, image_channels, H, W)
 
     def embedding(self, c_noise: Tensor, cond: Condition) -> Tensor:
         """The embedding (B, 4 channels) that every block adds: noise level, label, augmentation label."""
@@ -146,7 +143,7 @@ class UNet(nn.Module):
         """Each block's name and output, in the order of computation; emb (B, 4 channels)."""
         names = iter(self.taps)
         h = self.stem(x)  # (B, channels, H, W)
-        skips = [h]
+        skips = [h]  # in the order in which the decoder pops them from the end
         for i, block in enumerate(self.encoder, start=1):
             h = block(h, emb)  # (B, C, H', W')
             skips.append(h)
@@ -154,7 +151,7 @@ class UNet(nn.Module):
             if i % self.blocks == 0 and i < len(self.encoder):  # the end of a level, not the last
                 h = resampled(self.downs[i // self.blocks - 1], h, emb)  # (B, C, H'/2, W'/2)
                 skips.append(h)
-        h = self.mid2(self.mid1(h, emb), emb)
+        h = self.mid2(self.mid1(h, emb), emb)  # (B, C, H', W') at the lowest resolution
         yield next(names), h
         for i, block in enumerate(self.decoder, start=1):
             h = block(torch.cat([h, skips.pop()], dim=1), emb)  # (B, C, H', W')

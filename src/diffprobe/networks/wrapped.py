@@ -56,7 +56,7 @@ class Wrapped(nn.Module):
         # Hooks live for one pass only, so that a copy of the network never keeps another's.
         hooks = [self.tapped[name].register_forward_hook(hook(name)) for name in self.taps if name in taps]
         try:
-            return self.unet(x, c_noise, return_dict=False)[0], activations
+            return self.unet(x, c_noise, return_dict=False)[0], activations  # (B, image_channels, H, W)
         except _LastTap:
             return None, activations
         finally:
@@ -70,10 +70,10 @@ class _LastTap(Exception):  # noqa: N818 (not an error)
 
 def tap_modules(unet: Any) -> Iterator[nn.Module]:
     """The module after which each tap is read, in the order of computation."""
-    for block in unet.down_blocks:
+    for block in unet.down_blocks:  # in_1..
         yield from block_outputs(block)
-    yield unet.mid_block.resnets[-1]
-    for block in unet.up_blocks:
+    yield unet.mid_block.resnets[-1]  # mid: its attention comes between its two residual blocks
+    for block in unet.up_blocks:  # out_1..
         yield from block_outputs(block)
 
 
@@ -87,7 +87,7 @@ def block_outputs(block: Any) -> Iterator[nn.Module]:
 
 def refused(config: Mapping[str, Any], image_channels: int) -> Iterator[tuple[str, object, str]]:
     """What in a model's config rules it out as a network here: key, value, what is allowed."""
-    if config["time_embedding_type"] != "positional":
+    if config["time_embedding_type"] != "positional":  # `fourier` takes the logarithm of what we pass it
         yield "time_embedding_type", config["time_embedding_type"], "positional"
     if config["mid_block_type"] is None:
         yield "mid_block_type", None, "a middle block (the tap `mid`)"
