@@ -35,7 +35,7 @@ def main(job: Job) -> None:
     data = open_data(files, latents)
     device_batch = int(job.options.get("device_batch", 0)) or None
     options = Options.of(argument.train, job.device.type == "cuda", device_batch)
-    task: Task = located(argument.build)(argument, data, job.device, job.say)
+    task: Task = located(argument.build)(argument, data, job.device, job.say)  # networks with fresh weights
     part = make_slice(job, data, task)
     prepare(task, job.device, options, world)
     # By the images of the whole slice, not of what is left of it, so that a stop changes nothing.
@@ -56,6 +56,7 @@ def main(job: Job) -> None:
 
     waiting = f"waits: another process ({{}}) still trains in {part.run}; it goes on when that one ends"
     lock = exclusive(part.run / "scratch" / "lock", lambda owner: job.say(waiting.format(owner)))
+    # The first process holds the lock for all; the others wait for it in `run_slice`.
     with lock if world.writes else nullcontext():
         state = fresh(task, options)
         rows = run_slice(part, task, stream, options, state, float(job.options["autosave"]), report, world, events)
@@ -65,7 +66,7 @@ def main(job: Job) -> None:
             write_jsonl(job.output("stats"), rows)
             speed = {"images_per_second": round(job.progress.rate, 1), "processes": world.size}
             job.write_receipt(images=images, from_step=first_steps[0], to_step=part.stop, **speed, **task.identity)
-            tidy(part, job.options["keep"])
+            tidy(part, job.options["keep"])  # last: until the outputs are written, the autosave is what a stop leaves
     world.leave()
 
 
@@ -77,6 +78,7 @@ def make_slice(job: Job, data: Data, task: Task) -> Slice:
         kimg=int(job.options["kimg"]),
         start=int(job.options["start"]),
         stop=int(job.options["stop"]),
+        # Without kimg, devices and the like: what changes no result must not retrain.
         identity=digest({"config": job.config, "content": data.content, **data.header, **task.identity}),
         code=digest(code_version()),
         parent=sha256(before) if before else "",

@@ -24,6 +24,7 @@ class Sampler:
 
     def run(self, denoise: Denoiser, x: Tensor, noise: Noise, watch: Watch | None = None) -> Tensor:
         """Images (B, C, H, W) from normal noise x of their shape; see `samplers.Trajectory` for the others."""
+        # The denoiser is guided already: guidance acts before clipping.
         denoise = clipped(denoise) if self.settings.clip else denoise
         trajectory = Trajectory(denoise, self.levels, noise, self.process.level, watch, x.dtype)
         start = self.process.start(x, self.levels[0]).double()

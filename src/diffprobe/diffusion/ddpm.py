@@ -24,6 +24,7 @@ class DDPM:
         self, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02, time_input: str = "index"
     ) -> None:
         self.steps, self.beta_min, self.beta_max, self.time_input = steps, beta_min, beta_max, time_input
+        # Tables as plain floats: a level is computed once, in double precision.
         self.abar = linear_abar(steps, beta_min, beta_max)
         self.ratios = ratios(self.abar)
         self.levels_on: dict[torch.device, Levels] = {}  # one copy a device, so that no loss waits for a transfer
@@ -47,6 +48,7 @@ class DDPM:
         features_only: bool = False,
     ) -> Denoised:
         """x_0 from the predicted noise, (x_t - sigma eps) / alpha (eq. 15); see `Process.denoise`."""
+        # DDPM has no input scaling: x_t has unit variance for data of unit variance at every t.
         noise, activations = network(x, level.c_noise, cond, taps, features_only)
         if noise is None:
             return Denoised(None, activations)
@@ -55,7 +57,7 @@ class DDPM:
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """|n - eps(x_t, t)|^2 with t uniform over 1 .. T (eq. 14), the mean over elements."""
         t = (draws.uniform("t") * self.steps).long()  # (B,), 0 .. T - 1 stand for 1 .. T
-        level = Levels(*(values[t] for values in self.levels(x.device)))
+        level = Levels(*(values[t] for values in self.levels(x.device)))  # each (B,)
         noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
         return (predicted(network, perturb(x, level, noise), level, cond) - noise).square().mean()
 

@@ -59,6 +59,7 @@ class EDM:
 
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """lambda(sigma) (D(x + sigma n; sigma) - x)^2 with ln sigma ~ N(p_mean, p_std^2) (eq. 2, table 1)."""
+        # Log-normal: the loss of the highest and the lowest levels teaches little (section 5, figure 5a).
         log_sigma = self.p_mean + self.p_std * draws.normal("sigma")  # (B,)
         sigma = log_sigma.exp()
         level = Levels(torch.ones_like(sigma), sigma, log_sigma / 4)
@@ -66,7 +67,7 @@ class EDM:
         clean = self.denoise(network, perturb(x, level, noise), level, cond).image
         weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2  # lambda = 1 / c_out^2, (B,)
         loss = (per_image(weight) * (clean - x) ** 2).mean()
-        return loss * x[0].numel() if self.reduction == "sum" else loss
+        return loss * x[0].numel() if self.reduction == "sum" else loss  # C H W elements of an image
 
     def schedule(self, steps: int, rho: float = 7.0) -> list[Level]:
         """From sigma_max down to sigma_min, then 0 (eq. 5)."""
@@ -74,4 +75,4 @@ class EDM:
         return [self.level(sigma) for sigma in (*sigmas, 0.0)]
 
     def start(self, noise: Tensor, level: Level) -> Tensor:
-        return noise * level.sigma
+        return noise * level.sigma  # N(0, sigma_max^2): the image is negligible there (algorithm 1, line 2)

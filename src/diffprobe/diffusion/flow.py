@@ -43,7 +43,7 @@ class Flow:
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """|v(x_t, t) - (n - x)|^2, the mean over elements (Lipman et al., eq. 23 with sigma_min = 0)."""
         t = draws.uniform("t") if self.t == "uniform" else self.logit_normal(draws)  # (B,)
-        level = Levels(1 - t, t, t)
+        level = Levels(1 - t, t, t)  # alpha, sigma, c_noise
         noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
         return (predicted(network, perturb(x, level, noise), level, cond) - (noise - x)).square().mean()
 

@@ -23,7 +23,7 @@ class Level(NamedTuple):
     @property
     def ratio(self) -> float:
         """sigma/alpha, by which levels of all processes compare; infinite for pure noise."""
-        return self.sigma / self.alpha if self.alpha else math.inf
+        return self.sigma / self.alpha if self.alpha else math.inf  # flow matching at t = 1
 
     @property
     def log_snr(self) -> float:

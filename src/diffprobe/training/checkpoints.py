@@ -48,7 +48,7 @@ def load(
     head = header(path)
     network = build(parse(head["network"]), **head["shape"])
     network.load_state_dict(state_dict(path, head["weights"], weights))
-    network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)  # whoever loads it only evaluates
     return network.to(device).to(memory_format=torch.channels_last), head
 
 
@@ -56,7 +56,7 @@ def state_dict(path: Path, sets: list[str], weights: str | None) -> dict[str, Te
     """One of the sets of weights of a file, under the parameters' own names; no other is read."""
     if weights not in (None, *sets):
         raise UserError(f"{path}: no weights called {weights}; it has {', '.join(sets)}")
-    prefix = f"{weights}/" if weights in sets[1:] else ""
+    prefix = f"{weights}/" if weights in sets[1:] else ""  # the first set is under the bare names
     with safe_open(path, "pt") as file:
         names = [name for name in file.keys() if (name.startswith(prefix) if prefix else "/" not in name)]  # noqa: SIM118
         return {name.removeprefix(prefix): file.get_tensor(name) for name in names}

@@ -21,7 +21,7 @@ def half_life(average: "HalfLife", step: int, batch: int) -> float:
     """A weight's influence halves every `kimg` thousand images (Karras et al. 2022, appendix F.2)."""
     # The ramp: a half-life of at most this share of the images seen, or a young average would be initial weights.
     images = min(1000 * average.kimg, average.ramp * step * batch)
-    return 0.5 ** (batch / max(images, 1e-8))
+    return 0.5 ** (batch / max(images, 1e-8))  # a half-life near 0 images: the average is the weights themselves
 
 
 def ddae(average: "DDAERamp", step: int, batch: int) -> float:
@@ -33,7 +33,7 @@ class EMA:
     """A copy of a module that follows it as an exponential moving average."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)  # in evaluation mode: it is never trained
 
     @torch.no_grad()
     def update(self, module: nn.Module, decay: float) -> None:

@@ -48,7 +48,7 @@ class LatentStream:
 
     def to_model(self, moments: Tensor, positions: Tensor) -> Tensor:
         """Moments (B, 2C, h, w) to latents in model scale, float32 (B, C, h, w), channels last in memory."""
-        noise = None
+        noise = None  # the mean; also for a store of latents, which has no posterior
         if self.latents_as == "sample" and self.latents.holds == "moments":
             noise = normal(Key(self.seed, "posterior"), positions, self.latents.shape)
         return self.latents.draw(moments, noise).contiguous(memory_format=torch.channels_last)
@@ -69,12 +69,14 @@ def open_source(
     `window_bytes` is of the rows that are mixed at a time. Raises UserError where the store is damaged.
     """
     world = world or World()
+    # All three ways read the same order: what decides among them is memory, which must change no result.
     chunks = LatentChunks(latents, splits, seed)
     window = max(1, int(window_bytes // chunks.chunk_bytes))
     amount = f"{latents.bytes / 2**30:.2f} GiB of latents"
+    # At most half of what is free: the rest is for activations.
     if device.type == "cuda" and latents.bytes <= min(budget.device, torch.cuda.mem_get_info(device)[0] / 2):
         return Resident(chunks, seed, window, device), f"{amount} on the GPU"
     if latents.bytes <= budget.host and (rows := shared_rows(chunks, world)):
         return Resident(chunks, seed, window, device, rows, world), f"{amount} in memory, once for all processes"
-    share = Share(world.rank, world.size, batch)
+    share = Share(world.rank, world.size, batch)  # a process loads only its own part of each batch
     return WindowStream(chunks, seed, window, device, share), f"{amount} streamed in windows of {window} chunks"

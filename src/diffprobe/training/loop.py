@@ -24,12 +24,13 @@ def prepare(task: Task, device: torch.device, options: Options, world: World) ->
     """Move a task's modules to the device. Raises UserError where one cannot be trained with these options."""
     for module in task.modules:
         module.to(device).to(memory_format=torch.channels_last)  # the format of fast convolutions on GPUs
+        # Batch statistics would depend on how a batch is divided, which must change only rounding.
         refuse_batch_statistics(module, options, world)
 
 
 def fresh(task: Task, options: Options) -> State:
     """The state of a run that has seen no image."""
-    emas = {name: EMA(task.module) for name in options.averages}
+    emas = {name: EMA(task.module) for name in options.averages}  # of the module alone: an adversary draws nothing
     adversary = None
     if task.adversary is not None:
         own = optimizer([ParameterGroup(list(task.adversary.parameters()))], options)
@@ -56,8 +57,9 @@ def train(
         lr = learning_rate(options, (state.step + 1) * options.batch)
         task.adversary_plays = state.step >= first_played
         losses = accumulate(task, stream, options, state.step, world)
-        # Gradients and losses in one message: a small message costs as long as a large one.
+        # Gradients and losses in one message: a small message takes as long as a large one.
         world.add([parameter.grad for parameter in parameters if parameter.grad is not None] + list(losses.values()))
+        # Both steps are by gradients at the same weights: neither module is updated before both losses are known.
         advance(state.optimizer, options, lr)
         if state.adversary is not None and task.adversary_plays:
             advance(state.adversary.optimizer, options, lr)
@@ -83,6 +85,7 @@ def accumulate(task: Task, stream: Feed, options: Options, step: int, world: Wor
     A share is computed in parts of `device_batch` images. Each part is weighted by its images, so that the sum over
     parts and processes is the gradient of the whole batch's mean.
     """
+    # Batches run across the borders of epochs and are always full, so no slice or epoch ends with a smaller one.
     start, stop = world.share(step * options.batch, (step + 1) * options.batch)
     part = options.device_batch or options.batch
     # Dropout cannot take explicit draws: its generator is seeded by the step, so that a resumed run has the same masks.
@@ -90,14 +93,15 @@ def accumulate(task: Task, stream: Feed, options: Options, step: int, world: Wor
     sums: dict[str, Tensor] = {}
     for begin in range(start, stop, part):
         batch = stream.read(begin, min(begin + part, stop))
-        weight = len(batch.positions) / options.batch
+        weight = len(batch.positions) / options.batch  # of the whole batch: shares and parts then add up to its mean
+        # Weights stay float32. bfloat16 has float32's range, so that losses need no scaling.
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=options.bf16):
             losses = task.losses(batch, Draws(options.seed, batch.positions))
         (losses["loss"] * weight).backward()
         if "adversary" in losses:
-            (losses["adversary"] * weight).backward()
+            (losses["adversary"] * weight).backward()  # reaches the adversary alone (`Task.losses`)
         for name, value in losses.items():
-            sums[name] = sums.get(name, 0) + value.detach().float() * weight
+            sums[name] = sums.get(name, 0) + value.detach().float() * weight  # stays on the device
     return sums
 
 

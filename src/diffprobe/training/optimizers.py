@@ -27,16 +27,16 @@ class Options:
     batch: int
     lr: float
     seed: int = 0
-    optimizer: str = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.9
+    optimizer: str = "adamw"  # a key of OPTIMIZERS
+    betas: tuple[float, float] = (0.9, 0.999)  # of Adam
+    momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0
-    warmup: float = 0.0
-    cosine: float | None = None
+    warmup: float = 0.0  # images over which the rate rises
+    cosine: float | None = None  # images after which it has fallen to 0
     averages: "dict[str, Average]" = field(default_factory=dict)  # see `ema.decay`
-    clip: float | None = None
+    clip: float | None = None  # bound on the norm of all gradients together
     bf16: bool = False
-    device_batch: int | None = None
+    device_batch: int | None = None  # images that a device takes at once; None: its whole share
 
     @classmethod
     def of(cls, train: "TrainSettings", gpu: bool, device_batch: int | None) -> "Options":
@@ -64,6 +64,7 @@ class Options:
 
 
 Groups = list[dict[str, Any]]  # torch's parameter groups
+# Fused: one kernel for all parameters, where a loop over hundreds of small tensors would keep a GPU waiting.
 OPTIMIZERS: dict[str, Callable[[Groups, Options], torch.optim.Optimizer]] = {
     "adam": lambda groups, options: torch.optim.Adam(groups, options.lr, options.betas, fused=True),
     "adamw": lambda groups, options: torch.optim.AdamW(groups, options.lr, options.betas, fused=True),
@@ -104,7 +105,7 @@ def advance(optimizer: torch.optim.Optimizer, options: Options, lr: float) -> No
     for group in optimizer.param_groups:
         group["lr"] = lr * group[RATE]
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)  # None and not 0: the next backward pass writes instead of adding
 
 
 def kept(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -115,6 +116,7 @@ def kept(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tenso
     tensors = {}
     for name, parameter in module.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
+            # SGD without momentum keeps None.
             if value is not None and not (key == "step" and isinstance(optimizer, torch.optim.Adam)):
                 tensors[f"{key}.{name}"] = torch.as_tensor(value)
     return tensors

@@ -66,7 +66,7 @@ class Slice:
 
 def best_start(part: Slice) -> Path | None:
     """The saved state nearest to the slice's end that it may start from; None: start from nothing."""
-    usable: list[tuple[int, Path]] = []
+    usable: list[tuple[int, Path]] = []  # (step, path)
     for path in [*part.states(), part.autosave]:
         meta = states.peek(path)
         if meta is None or meta["identity"] != part.identity or meta["step"] > part.stop:
@@ -102,13 +102,14 @@ def run_slice(
         for path in (part.autosave, part.state(part.kimg)):
             clear_partials(path)  # their writers are dead: this process holds the run's lock
     world.wait()
+    # Every process restores the same file: weights are never sent, and all begin at the same step.
     begin = best_start(part)
     if begin is not None:
         states.restore(begin, state)
     earlier = earlier_rows(part, min(state.step, part.start))
     state.history = [row for row in state.history if row["step"] > part.start]
     next_save = time.monotonic() + autosave_seconds
-    next_stats = 0.0
+    next_stats = 0.0  # at the first step, so that whoever watches sees the run at once
 
     def write_stats() -> None:
         if world.writes:
@@ -120,12 +121,12 @@ def run_slice(
         def after_step(state: State) -> None:
             nonlocal next_save, next_stats
             now = time.monotonic()
-            stopping = world.any(bool(stopped))
+            stopping = world.any(bool(stopped))  # a signal may have reached one process only
             # First of all: with the terminal closed, any output below may fail.
             if world.writes and (stopping or now >= next_save):
-                check_finite(state, options)
+                check_finite(state, options)  # a state with a bad loss must never replace a good one
                 states.save(part.autosave, state, part.tags)
-                next_save = time.monotonic() + autosave_seconds
+                next_save = time.monotonic() + autosave_seconds  # from its end on: saving may be slow
             if stopping:
                 world.wait()  # torchrun kills all processes once one has ended, the one that saves too
                 sys.exit(128 + (stopped or [signal.SIGTERM])[0])
@@ -140,7 +141,7 @@ def run_slice(
             for stop in (part.start, part.stop):
                 train(task, stream, options, state, stop, after_step, world)
         except DivergedError as error:
-            write_stats()
+            write_stats()  # the losses before it are what one looks at
             raise DivergedError(f"{error}; {last_good(part)}; lower train.lr or set train.clip") from None
     if world.writes:
         states.save(part.state(part.kimg), state, part.tags)

@@ -35,9 +35,9 @@ class State:
     """
 
     module: nn.Module
-    emas: dict[str, EMA]
+    emas: dict[str, EMA]  # by the name of the average
     optimizer: torch.optim.Optimizer
-    step: int = 0
+    step: int = 0  # optimiser steps taken since the run began
     history: list[Row] = field(default_factory=list)
     sums: dict[str, Tensor] = field(default_factory=dict)
     summed: int = 0
@@ -49,7 +49,7 @@ class State:
         """Add the losses of the step just taken to the sums. Nothing waits for the device."""
         self.lr, self.summed = lr, self.summed + 1
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0) + value.double()
+            self.sums[name] = self.sums.get(name, 0) + value.double()  # float64: sums of thousands of steps
         # torch.where and not an `if`, which would stall the GPU's queue at every step.
         bad = torch.zeros_like(losses["loss"], dtype=torch.int64) if self.bad is None else self.bad
         self.bad = torch.where((bad == 0) & ~losses["loss"].isfinite(), self.step, bad)
@@ -91,6 +91,7 @@ def save(path: Path, state: State, tags: dict[str, str]) -> None:
     meta = {"step": state.step, "history": state.history, "summed": state.summed, **tags}
     if state.adversary is not None:
         meta["adversary_steps"] = state.adversary.steps
+    # Without `lr` and `bad`: the first is set by the next step, and no state with a bad loss is saved.
     with atomic(path) as partial:
         save_file(contiguous(state.tensors()), partial, metadata={"state": json.dumps(meta)})
 
@@ -116,14 +117,14 @@ def restore(path: Path, state: State) -> None:
     with safe_open(path, "pt") as file:
         parts = grouped({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dictionary)
     learn(state.module, state.optimizer, meta["step"], parts)
-    averages = grouped(parts.get("ema", {}))
+    averages = grouped(parts.get("ema", {}))  # names are ema.AVERAGE.PARAMETER
     for average, ema in state.emas.items():
         ema.module.load_state_dict(averages[average])
     if state.adversary is not None:
         state.adversary.steps = meta["adversary_steps"]
         own = grouped(parts["adversary"])
         learn(state.adversary.module, state.adversary.optimizer, state.adversary.steps, own)
-    device = next(state.module.parameters()).device
+    device = next(state.module.parameters()).device  # where the loop adds to the sums
     state.sums = {name: value.to(device) for name, value in parts.get("sums", {}).items()}
     state.step, state.history, state.summed = meta["step"], meta["history"], meta["summed"]
 

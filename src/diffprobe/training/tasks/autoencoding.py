@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diffprobe.config.autoencoders import Adversary
     from diffprobe.plan.training_argument import AutoencodingArgument, Losses
 
-RECONSTRUCTION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss}  # mean of all
+RECONSTRUCTION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": F.mse_loss, "l1": F.l1_loss}  # means of all
 
 
 class Autoencoding(Task):
@@ -45,6 +45,7 @@ class Autoencoding(Task):
         its own loss.
         """
         terms, x = self.terms, self.codec.preprocess(batch.images)  # (B, C, S, S)
+        # Losses in float32: under autocast the networks' outputs are bfloat16, too coarse for small differences.
         moments = self.codec.moments(batch.images).float()  # (B, 2c, h, w)
         mean, logvar = moments.chunk(2, dim=1)
         noise = draws.normal("posterior", tuple(mean.shape[1:]))
@@ -57,9 +58,10 @@ class Autoencoding(Task):
             loss = loss + terms.perceptual.weight * parts["lpips"]
         if self.adversary is not None and terms.adversary is not None and self.adversary_plays:
             weight = terms.adversary.weight
-            with frozen(self.adversary):
+            with frozen(self.adversary):  # its gradients of this loss are nobody's
                 parts["fooling"] = least_squares(self.adversary(reconstructed), 1)
             loss = loss + weight * parts["fooling"]
+            # Detached: the adversary's loss must not train the autoencoder.
             parts["adversary"] = weight * discrimination(self.adversary, reconstructed.detach(), x)
         return {"loss": loss, **parts}
 
@@ -103,7 +105,7 @@ def make(
 ) -> Autoencoding:
     perceptual = load_perceptual(data, device, say) if argument.losses.perceptual else None
     seed_weights(argument.train.seed)
-    network = build(argument.network)
+    network = build(argument.network)  # needs no shape of the data: the codec adapts the images
     codec = Codec(network, argument.size, argument.network.channels, data.image, argument.resize)
     adversary = discriminator(argument.losses.adversary, codec.channels, argument.train.seed)
     task = Autoencoding(codec, argument.losses, perceptual, adversary)
@@ -126,5 +128,5 @@ def discriminator(settings: "Adversary | None", channels: int, seed: int) -> Dis
     """The adversary with fresh weights, where the config has one."""
     if settings is None:
         return None
-    seed_weights(seed, "adversary")
+    seed_weights(seed, "adversary")  # of its own, so that the autoencoder begins as it would without one
     return Discriminator(channels, settings.widths, settings.norm)

@@ -80,8 +80,8 @@ def seed_weights(seed: int, purpose: str = "weights") -> None:
 def second_view(batch: Batch, view: View, draws: Draws) -> Batch:
     """The batch with another view of the same images in `second`, by draws of its own.
 
-    A batch that has one already, as from stored views, stays.
+    A batch that has one already stays as it is.
     """
-    if batch.second is not None:
+    if batch.second is not None:  # from stored views, where a view is an encoding
         return batch
     return batch._replace(second=view(batch.images, draws.apart("second view"))[0])

@@ -22,6 +22,7 @@ class Classification(Task):
 
     def losses(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         logits = self.module(batch.images)  # (B, classes)
+        # Only logged; of the training images, as it comes for free.
         accuracy = (logits.argmax(dim=1) == batch.labels).float().mean()
         return {"loss": F.cross_entropy(logits, batch.labels), "accuracy": accuracy}
 

@@ -51,6 +51,7 @@ class Diffusion(Task):
         return {"loss": self.process.loss(self.network, images, draws, self.condition(batch, augmented, draws))}
 
     def condition(self, batch: Batch, augmented: Tensor | None, draws: Draws) -> Condition:
+        # Drawn for unconditional networks too, which ignore labels: the draws of noise are keyed apart.
         hidden = draws.uniform("label") < self.label_dropout  # (B,)
         return Condition(label=batch.labels.masked_fill(hidden, -1), augment=augmented)
 
@@ -64,6 +65,7 @@ class Diffusion(Task):
 def make(argument: "ExperimentArgument", data: Data, device: torch.device, say: Callable[[str], object]) -> Diffusion:
     shape = network_shape(argument, data)
     seed_weights(argument.train.seed)
+    # FLOPs are counted only where compiling is considered: it takes a second.
     return Diffusion(
         build(argument.network, **shape),
         build_process(argument.process),
