@@ -23,13 +23,14 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Manifest(BaseModel):
+    # Strict: "8" is no number. Keys that a later version adds are ignored.
     model_config = ConfigDict(strict=True)
 
 
 class SamplesManifest(Manifest):
     """The attributes of a store of samples."""
 
-    format: Literal["diffprobe samples 1"]  # samples.FORMAT
+    format: Literal["diffprobe samples 1"]  # samples.FORMAT; type checkers take no constant here
     about: dict[str, Any]
     shape: Annotated[list[PositiveInt], Field(min_length=4, max_length=4)]  # (N, H, W, C)
     content: Sha256

@@ -50,6 +50,7 @@ def verify_paths(paths: Sequence[Path], repair: bool) -> None:
 def of_path(path: Path, repair: bool) -> Damage:
     """Check one store, its kind recognised by its files. Raises UserError where there is no finished store."""
     folder = path.parent if path.name in (ROOT, MANIFEST) else path
+    # Samples and latents both have a zarr.json; only samples have an array of images beside it.
     if path.suffix == ".h5" and path.exists():
         return of_images(path, repair)
     if (folder / MANIFEST).exists():
@@ -63,6 +64,7 @@ def of_path(path: Path, repair: bool) -> Damage:
 
 def end(damage: Iterable[Damage], repair: bool, others: Sequence[str] = ()) -> None:
     """Raise UserError with all damage, and with `others`: stores that are intact but not those of the config."""
+    # All stores are checked before the first damage is reported: a pass over all bytes may take hours.
     damaged = [one for one in damage if one.lines]
     lines = [line for one in damaged for line in one.lines]
     if any(one.removed for one in damaged):
@@ -152,7 +154,7 @@ def feature_stores(config: Config) -> list[str]:
     layout = Layout(config.results)
     probed = {name: experiment for name, experiment in config.experiments.items() if experiment.probe}
     stores = [str(Path(layout.chosen(name)).parent) for name in probed]
-    if config.state.keep_features == "all":
+    if config.state.keep_features == "all":  # else Snakemake has removed them, as temporary outputs
         stores += [
             layout.features(name, kimg, part)
             for name, experiment in probed.items()

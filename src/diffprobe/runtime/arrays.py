@@ -27,6 +27,7 @@ def open_array(path: Path, remedy: str) -> zarr.Array:
     """An array on disk, for reading. Raises UserError, which ends in the remedy, where there is none."""
     try:
         array = zarr.open_array(str(path), mode="r")
+        # Before anybody loops over the chunks or allocates what the metadata says.
         if math.prod(map(len, chunk_ranges(array, ()))) > MOST_CHUNKS:
             raise ValueError(f"its shape {array.shape} in chunks of {array.chunks} cannot be right")
     except Exception as error:  # damaged metadata may raise anything
@@ -58,6 +59,7 @@ def damaged_chunks(array: zarr.Array) -> Iterator[str]:
 def read_verified(array: zarr.Array, selection: tuple[int | slice, ...]) -> np.ndarray:
     """As `read_array`, with a ValueError that names the chunk."""
     folder = Path(str(array.store_path).removeprefix("file://"))
+    # zarr's default names of chunks: c/0/3 is the fourth along the second axis.
     chunks = [folder / "c" / "/".join(map(str, key)) for key in product(*chunk_ranges(array, selection))]
     if missing := [chunk for chunk in chunks if not chunk.exists()]:
         raise ValueError(f"{missing[0]}: damaged (it is missing)")

@@ -36,7 +36,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     remove_partial(partial)  # of an earlier process with this number
     try:
         yield partial
-        if partial.is_dir():
+        if partial.is_dir():  # `replace` would say "Directory not empty"
             refuse_existing(path)
         if partial.is_file():
             partial.chmod(0o666 & ~UMASK)  # safetensors makes files that the group cannot read
@@ -71,6 +71,7 @@ def disk_errors(path: Path, needs: int | None = None, again: str = "run again") 
 def clear_partials(path: str | Path) -> None:
     """Remove what killed processes left half-written beside `path`; the caller must hold its job's lock."""
     path = Path(path)
+    # A glob cannot say "digits only", and `.a.backup.part.npz` may be the user's.
     name = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.part{re.escape(path.suffix)}")
     for partial in path.parent.glob(f".{glob.escape(path.stem)}.*.part*"):
         if name.fullmatch(partial.name):
@@ -79,7 +80,7 @@ def clear_partials(path: str | Path) -> None:
 
 def remove_partial(path: Path) -> None:
     """Remove a half-written file or folder of `atomic`, if it is there."""
-    assert PARTIAL.fullmatch(path.name), path
+    assert PARTIAL.fullmatch(path.name), path  # the only names that are removed with all that is in them
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -93,7 +94,7 @@ def canonical(value: object) -> str:
 
 def digest(value: object) -> str:
     """A content hash of 16 hex digits, of anything that JSON can hold."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]  # 64 bits: names collide by no accident
 
 
 def sha256(path: str | Path) -> str:

@@ -45,7 +45,7 @@ class Job:
         self.threads: int = arguments.threads
         self.log = log
         self.started = time.time()
-        self.console = Console(Path(log.name).parents[1] / ".console")
+        self.console = Console(Path(log.name).parents[1] / ".console")  # one slot for all jobs: logs/RULE/NAME.log
         path = Path(arguments.progress or Path(log.name).with_suffix(".json"))
         self.progress = Progress(path, arguments.name, log, self.console)
 
@@ -81,6 +81,7 @@ class Job:
         """The torch device of this job, its number of threads set: a GPU leased for the job's life, else the CPU."""
         import torch
 
+        # The processes of one job share its threads.
         torch.set_num_threads(max(1, self.threads // int(os.environ.get("WORLD_SIZE", 1))))
         if not torch.cuda.is_available():
             return torch.device("cpu")
@@ -143,6 +144,7 @@ def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
         arguments.name = f"{arguments.name}.{rank}"
     log_path = Path(arguments.log)
     waits = f"{arguments.name}: waits for process {{}}, which a killed run left at this same job"
+    # Held for life: `progress.alive` looks at it. The log is opened under the lock, since an orphan still writes to it.
     lock = Path(f"{log_path}.lock") if rank else log_path.with_suffix(".lock")
     orphan = exclusive(lock, lambda owner: print(waits.format(owner), file=sys.stderr))
     try:

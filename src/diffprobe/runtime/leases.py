@@ -28,11 +28,13 @@ def folder() -> Path:
     """
     if chosen := os.environ.get("DIFFPROBE_LEASES"):
         return Path(chosen)
+    # The runtime directory is of mode 0700 by specification, on a local disk, and gone after the last logout.
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and Path(runtime).is_absolute() and is_private(Path(runtime)):
         path = Path(runtime) / "diffprobe"
     else:
         path = Path(tempfile.gettempdir()) / f"diffprobe-{os.getuid()}"
+    # Anybody may have made the folder before. So it is checked after `mkdir`, as it is, not as it should be.
     try:
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:  # a file, or a link to nowhere
@@ -62,6 +64,7 @@ def lease(devices: Sequence[str], waiting: Callable[[], None], poll: float = 0.5
     """
     announced, leases = False, folder()
     while True:
+        # The first free one. flock wakes nobody up for "any of these", so the jobs that wait ask again and again.
         for index, name in enumerate(devices):
             descriptor = try_lock(leases / f"{name}.lock")
             if descriptor is not None:

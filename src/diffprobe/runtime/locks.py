@@ -21,14 +21,15 @@ def try_lock(path: str | Path) -> int | None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # CLOEXEC: a child process would inherit the descriptor and so hold the lock after its parent's end.
+    # NOFOLLOW: see above; only the last component counts, so a results folder may be a link.
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EISDIR):
             raise
         raise UserError(f"{path}: is a link or a folder where a lock file belongs; remove it and run again") from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # of the open file: the name may point elsewhere by now
         os.close(descriptor)
         raise UserError(f"{path}: is no regular file where a lock file belongs; remove it and run again")
     try:
@@ -36,6 +37,7 @@ def try_lock(path: str | Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+    # The file itself is never removed: a process could then lock the old file while another locks a new one.
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}@{socket.gethostname()}".encode(), 0)
     return descriptor
@@ -45,6 +47,7 @@ def held(path: str | Path) -> bool:
     """Whether a process holds the lock at `path`, a file that exists."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # Shared, so that two that only look do not take each other for the owner.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -13,6 +13,7 @@ ROOT = "zarr.json"
 def write_manifest(store: Path, store_format: str, attributes: Mapping[str, Any]) -> None:
     """Declare a store finished. `attributes` describe it; `store_format` names its layout and version."""
     attributes = {"format": store_format, **attributes}
+    # Of the attributes alone: they hold a hash of the data, so that this covers every byte of the store.
     attributes["checksum"] = digest(attributes)
     write_json(store / ROOT, {"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
@@ -27,7 +28,7 @@ def read_manifest(store: Path, store_format: str, kind: str) -> dict[str, Any]:
         intact = attributes.pop("checksum") == digest(attributes) and attributes["format"] == store_format
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{store}: no finished {kind} (no {ROOT}); run the workflow again") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or JSON of another type
         intact = False
     if not intact:
         raise UserError(f"{store / ROOT}: is damaged or no {kind} ({store_format}); delete it and run again")

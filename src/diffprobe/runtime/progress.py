@@ -86,6 +86,7 @@ class Progress:
     def update(self, done: int, note: str = "") -> None:
         """Report `done` units in all; cheap enough for every step."""
         self.done, now = done, time.time()
+        # A file that changes at every step would cost more than the step, on a network's disk above all.
         if now >= self.next_file:
             self.next_file = now + FILE_SECONDS
             self.write("running", note)

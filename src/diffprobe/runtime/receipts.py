@@ -15,12 +15,13 @@ from typing import Any
 from diffprobe.runtime.files import sha256
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "zarr", "safetensors", "pytorch-fid")
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[3]  # the workflow's folder, which holds src/ and workflow/
 
 
 @cache
 def module_hash(path: str) -> str:
     """A hash of a source file's behaviour: comments, docstrings and layout do not count."""
+    # `ast.unparse` writes one layout without comments. Docstrings are statements and must be dropped here.
     tree = ast.parse(Path(path).read_text())
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -33,6 +34,7 @@ def module_hash(path: str) -> str:
 
 def code_version() -> dict[str, str]:
     """The hash of every file of this project that this process has loaded, by path from the root."""
+    # A list, since another thread may import while this one iterates.
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     ours = sorted(Path(file).resolve() for file in files if file and file.endswith(".py"))
     ours = [file for file in ours if any(file.is_relative_to(ROOT / room) for room in ("src", "workflow"))]
@@ -55,14 +57,14 @@ def present_hash(path: Path) -> str | None:
 def packages() -> dict[str, str]:
     """The versions of Python and of the packages that this process has loaded."""
     loaded = {name: version(name) for name in PACKAGES if name.replace("-", "_") in sys.modules}
-    if "sklearn" in sys.modules:
+    if "sklearn" in sys.modules:  # the one package whose module has another name
         loaded["scikit-learn"] = version("scikit-learn")
     return {"python": platform.python_version(), **loaded}
 
 
 def device_name() -> str:
     """The accelerator that torch would use, or the processor, without importing torch."""
-    torch = sys.modules.get("torch")
+    torch = sys.modules.get("torch")  # an import takes seconds, and a job without torch has used no accelerator
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"cpu ({platform.machine()})"
@@ -81,6 +83,6 @@ def receipt(config: object, inputs: Mapping[str, str], started: float, **more: o
         "device": device_name(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - started, 2),
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # Linux counts in KiB
         **more,
     }

@@ -20,7 +20,7 @@ def remove_store(folder: Path, layout: Sequence[str]) -> None:
 
     Raises UserError, with nothing removed, where the folder is a link or holds anything else.
     """
-    if not os.path.lexists(folder):
+    if not os.path.lexists(folder):  # `exists` would miss a link to nowhere
         return
     if folder.is_symlink() or not folder.is_dir():
         raise UserError(f"{folder}: is a link or a file where a folder is replaced; move it away and run again")
@@ -48,6 +48,7 @@ def fits(folder: Path, path: Path, template: Sequence[re.Pattern[str]]) -> bool:
     """Whether a regular file is the template's, or half-written beside it, or a real folder leads there."""
     mode = (folder / path).lstat().st_mode
     half_written = stat.S_ISREG(mode) and PARTIAL.fullmatch(path.name)
+    # A half-written file stands for the folder that it lies in: some file of the template is there or below.
     parts = path.parent.parts if half_written else path.parts
     if not all(pattern.fullmatch(part) for pattern, part in zip(template, parts, strict=False)):
         return False
@@ -62,6 +63,7 @@ def remove_file(folder: Path, path: str | Path) -> None:
     Raises UserError where the path leaves the folder, by its name or by a link on the way.
     """
     file = folder / path
+    # The parent, not the file: a link in the place of a file is left alone below.
     if not file.parent.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{file}: lies outside {folder}; nothing is removed there")
     if file.is_file() and not file.is_symlink():
