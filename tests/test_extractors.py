@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprobe.config.built import parse_network
 from diffprobe.config.extractors.inception import InceptionExtractor
 from diffprobe.evaluation.generation.extractors import FeatureExtractor, make
 from diffprobe.networks.build import build
@@ -183,7 +184,7 @@ def test_offline_download_names_the_remedies(tmp_path: Path, monkeypatch: pytest
 
 def test_classifier_gets_images_from_minus_one_to_one(tmp_path: Path) -> None:
     config, shape = {"kind": "classifier", "channels": 4}, {"image_channels": 3, "classes": 5}
-    network, weights = build(config, **shape).eval(), tmp_path / "ema.safetensors"
+    network, weights = build(parse_network(config), **shape).eval(), tmp_path / "ema.safetensors"
     checkpoints.write(weights, {"ema": network.state_dict()}, {"network": config, "shape": shape})
     extractor = make(parse_extractor({"kind": "classifier"}), weights, CPU)
     assert (extractor.name, extractor.dim, extractor.classes) == ("classifier", 16, 5)

@@ -242,11 +242,3 @@ def test_knn_ties_go_to_the_nearer_neighbour_and_copies_are_averaged() -> None:
             memory=1,
             device=CPU,
         )
-
-
-def test_cells_side_by_side_are_one(digits: tuple[Tensor, ...]) -> None:
-    train, labels, test, truth = digits
-    halves = table_of(train[None], labels, [20, 44]).joined()
-    assert accuracy(linear(), halves, table_of(test[None], truth, [20, 44]).joined()) == accuracy(
-        linear(), one(train, labels), one(test, truth)
-    )

@@ -54,10 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
     request = figure_request(arguments.figures)
     refuse(arguments)
     settings, weights = extractor_of(arguments.extractor, arguments.trusted)
-    from diffprobe.evaluation.generation.standalone import Comparison, Opening  # torch: only to compute something
+    from diffprobe.evaluation.generation.standalone import Comparison  # torch: only to compute something
 
     metrics = Metrics(subset=arguments.subset, batch=arguments.batch)
-    opening = Opening(arguments.size, arguments.channels, arguments.splits)
+    opening = arguments.size, arguments.channels, arguments.splits
     comparison = Comparison(settings, weights, request, metrics, opening, arguments.processes)
     comparison.refuse(arguments.images, arguments.against)
     statistics, about = comparison.collect(arguments.images, every_figure=bool(arguments.save))

@@ -11,7 +11,7 @@ from diffprobe.config.evaluators.logistic import Logistic
 from diffprobe.data import images
 from diffprobe.evaluation.representation.evaluators import fit, score
 from diffprobe.evaluation.representation.grid import best_setting
-from diffprobe.evaluation.representation.table import SplitFeatures, Table
+from diffprobe.evaluation.representation.table import Table, table_of
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
@@ -22,8 +22,7 @@ MEMORY = 2**31
 def pixels(path: Path, *splits: str) -> Table:
     """Images of some splits as features, one copy: uint8 (1, N, H*W*C)."""
     data = images.read(path, splits)
-    flat = data.images.reshape(1, len(data.images), -1)
-    return Table([SplitFeatures([flat])], torch.from_numpy(data.labels), [flat.shape[2]])
+    return table_of(torch.from_numpy(data.images).flatten(1)[None], torch.from_numpy(data.labels))
 
 
 def main(job: Job) -> None:

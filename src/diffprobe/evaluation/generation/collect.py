@@ -55,6 +55,7 @@ def collect(
     """
     statistics = new_statistics(extractors, plan, figures)
     row = start + (saved.restore(statistics) if saved else 0)
+    # Batches are cut from `row`, so that a resumed pass may cut others: no figure depends on it.
     for part in batches(images, batch, row, stop):
         update(statistics, extractors, row, torch.from_numpy(part), device)
         row += len(part)

@@ -1,6 +1,6 @@
 """From the statistics of two sets of images to the figures of generation. A name always says over how many images."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -137,16 +137,11 @@ def refuse(
             )
     for name, reference in references.items():
         available = [figure for figure in figure_names(request) if not lacking(figure, extractors[name], reference)]
-        if reference.features is not None:
-            refuse_few(available, len(reference.features), plan.subset, metrics)
-
-
-def refuse_few(figures: Collection[str], real: int, fake: int, metrics: Metrics) -> None:
-    """Raises UserError where figures that compare images one by one have too few of one kind."""
-    if "kid" in figures and subset_size(real, fake) < 2:
-        raise UserError(f"kid needs 4 images of each kind, here are {real} real and {fake} generated: provide more")
-    if set(figures) & set(MANIFOLD):
-        refuse_few_neighbours(real, fake, metrics.neighbours, metrics.wide_neighbours)
+        real, fake = 0 if reference.features is None else len(reference.features), plan.subset
+        if "kid" in available and subset_size(real, fake) < 2:
+            raise UserError(f"kid needs 4 images of each kind, here are {real} real and {fake} generated: provide more")
+        if set(available) & set(MANIFOLD):
+            refuse_few_neighbours(real, fake, metrics.neighbours, metrics.wide_neighbours)
 
 
 def lacking(figure: str, extractor: FeatureExtractor, reference: Reference | None) -> str:

@@ -48,7 +48,7 @@ class InceptionScore:
 
     def score(self) -> tuple[float, float | None]:
         """Mean and standard deviation over the splits (None for a single one); from 1 to the number of classes."""
-        q = self.sums / self.counts[:, None]  # (S, K)
+        q = self.sums / self.counts[:, None]  # (S, K): p(y), the mean of the p(y|x)
         # xlogy is 0 where a class has no probability at all.
         scores = (self.negentropy / self.counts - torch.special.xlogy(q, q).sum(1)).exp()
         return scores.mean().item(), scores.std(correction=0).item() if len(scores) > 1 else None

@@ -14,14 +14,16 @@ def kernel_distance(real: Tensor, fake: Tensor, subsets: int = SUBSETS, size: in
     real (N, D), fake (M, D), any floating type; computed in float64. `size` defaults to `subset_size`.
     """
     size = size or subset_size(len(real), len(fake))
-    # The estimate is a small difference of large means: float32 would leave two or three digits of it.
+    # The estimate is a small difference of means of cubes, so its digits need float64.
     real, fake = real.double(), fake.double()
 
-    def draw(rows: Tensor, which: str, number: int) -> Tensor:
+    def draw(rows: Tensor, which: str, number: int) -> Tensor:  # (size, D), without replacement
+        # Keyed by set and number, not by the sets' features: another extractor compares the same images.
         return rows[permutation(Key(0, f"kernel/{which}"), len(rows), number)[:size].to(rows.device)]
 
     estimates = [squared_mmd(draw(real, "real", i), draw(fake, "fake", i)) for i in range(subsets)]
     values = torch.tensor(estimates, dtype=torch.float64)
+    # The spread over subsets, as published; it says nothing of the spread over repeated sampling.
     return values.mean().item(), values.std(correction=0).item()
 
 
@@ -42,4 +44,4 @@ def squared_mmd(a: Tensor, b: Tensor) -> float:
 
 def polynomial(a: Tensor, b: Tensor) -> Tensor:
     """The kernel (a.b / D + 1)^3 (Bińkowski et al. 2018, section 4) of rows (A, D) and (B, D): (A, B)."""
-    return (a @ b.T / a.shape[1] + 1) ** 3
+    return (a @ b.T / a.shape[1] + 1) ** 3  # degree 3, so that KID sees the first three moments of the features

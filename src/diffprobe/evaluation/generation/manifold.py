@@ -32,13 +32,13 @@ def manifold(real: Tensor, fake: Tensor, k: int = 3, wide: int = 5, chunk: int =
     real, fake = real - centre, fake - centre
     narrow_radii, wide_radii = squared_radii(real, (k, wide), chunk)  # (N,) each
     (fake_radii,) = squared_radii(fake, (k,), chunk)  # (M,)
-    precise = inside = 0
+    precise = inside = 0  # fake rows in any ball; pairs of a fake row and a wide ball that it is in
     recalled, covered = (torch.zeros(len(real), dtype=torch.bool, device=real.device) for _ in range(2))
     for part, radii in zip(fake.split(chunk), fake_radii.split(chunk), strict=True):
         squared = squared_distances(part, real)  # (chunk, N)
         precise += int((squared <= narrow_radii).any(1).sum())
-        recalled |= (squared <= radii[:, None]).any(0)
-        within = squared <= wide_radii
+        recalled |= (squared <= radii[:, None]).any(0)  # (N,): real rows in the ball of a fake one
+        within = squared <= wide_radii  # (chunk, N)
         inside += int(within.sum())
         covered |= within.any(0)
     recall, coverage = (hit.double().mean().item() for hit in (recalled, covered))

@@ -29,7 +29,7 @@ class Moments:
             raise ValueError(f"features of shape {tuple(features.shape)}, expected (B, {self.dim})")
         rows = features.to(torch.float64)  # (B, D)
         mean = rows.sum(0) / max(len(rows), 1)  # (D,)
-        centred = rows - mean
+        centred = rows - mean  # before the product: squares of uncentred rows would cancel later
         self._join(len(rows), mean, centred.T @ centred)
 
     def _join(self, n: int, mean: Tensor, scatter: Tensor) -> None:
@@ -42,7 +42,7 @@ class Moments:
         total = self.n + n
         self._mean, self._scatter = self._mean.to(mean.device), self._scatter.to(mean.device)
         delta = mean - self._mean  # (D,)
-        self._scatter.add_(scatter).addr_(delta, delta, alpha=self.n * n / total)
+        self._scatter.add_(scatter).addr_(delta, delta, alpha=self.n * n / total)  # rank-1 update in place
         self._mean.add_(delta, alpha=n / total)
         self.n = total
 

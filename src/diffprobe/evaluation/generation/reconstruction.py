@@ -74,7 +74,10 @@ class Reconstruction:
 
     def rows(self) -> list[dict[str, object]]:
         """Rows of results: the mean of each similarity and its spread over images, then each extractor's distance."""
-        rows = [similarity_row(name, values) for name, values in self.values.items()]
+        rows: list[dict[str, object]] = []
+        for name, values in self.values.items():
+            spread = statistics.stdev(values) if len(values) > 1 else None
+            rows.append({"evaluator": name, "value": statistics.mean(values), "spread": spread, "images": len(values)})
         return rows + [self.distance(name, extractor) for name, extractor in self.extractors.items()]
 
     def distance(self, name: str, extractor: FeatureExtractor) -> dict[str, object]:
@@ -83,11 +86,6 @@ class Reconstruction:
         figure = figure_name(printed("fd", extractor), real.n, extractor.name)
         value = frechet_distance(real.mu, real.sigma, made.mu, made.sigma)
         return {"evaluator": f"r{figure}", "extractor": name, "value": value, "images": real.n}
-
-
-def similarity_row(name: str, values: list[float]) -> dict[str, object]:
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return {"evaluator": name, "value": statistics.mean(values), "spread": spread, "images": len(values)}
 
 
 def reconstruct(images: ImageSet, into: Reconstruction, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -160,6 +160,7 @@ def import_reference(path: Path, extractor: FeatureExtractor, most: int, device:
     """
     reference = read(path, extractor)
     about = reference.about | {"file": path.name, "sha256": sha256(path)}
+    # Moments come from the file, which has more images than it holds; only the subset's features are computed.
     if reference.features is None and "arr_0" in npz_keys(path):
         images = compute_reference(open_images(path), extractor, most, device, batch)
         return replace(reference, features=images.features, about=about | {"subset": images.about["subset"]})

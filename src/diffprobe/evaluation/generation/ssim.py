@@ -20,7 +20,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(f"images of {tuple(a.shape[2:])} pixels, SSIM takes {WINDOW} or more")
     a, b = ((x.double() + 1) / 2 for x in (a, b))  # in [0, 1]; float64, as variances are small differences of squares
     mean_a, mean_b = blurred(a), blurred(b)  # (B, C, H - 10, W - 10)
-    var_a, var_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
+    var_a, var_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2  # E[x^2] - E[x]^2 under the window
     covariance = blurred(a * b) - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
     structure = (2 * covariance + C2) / (var_a + var_b + C2)

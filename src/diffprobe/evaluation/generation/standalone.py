@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -24,20 +24,13 @@ About = dict[str, Any]  # part of a receipt
 Row = dict[str, Any]
 
 
-class Opening(NamedTuple):
-    """How images are read, as in `open_images`."""
-
-    size: int | None
-    channels: int | None
-    splits: Sequence[str] | None
-
-    def open(self, path: Path) -> ImageSet:
-        splits = self.splits if path.suffix == ".h5" else None  # only image stores have splits
-        return open_images(path, size=self.size, channels=self.channels, splits=splits)
+def open_set(path: Path, size: int | None, channels: int | None, splits: Sequence[str] | None) -> ImageSet:
+    """As `open_images`; the splits are those of image stores, which alone have any."""
+    return open_images(path, size=size, channels=channels, splits=splits if path.suffix == ".h5" else None)
 
 
 class Comparison:
-    """Two sets of images under one extractor, read by one process or by several."""
+    """Two sets of images under one extractor, read by one process or by several; `opening` is that of `open_set`."""
 
     def __init__(
         self,
@@ -45,7 +38,7 @@ class Comparison:
         weights: Path | None,
         request: Request,
         metrics: Metrics,
-        opening: Opening,
+        opening: tuple[int | None, int | None, Sequence[str] | None],
         processes: int,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -64,18 +57,18 @@ class Comparison:
             # Features of images that the file holds besides are computed later.
             reference = None if "arr_0" in npz_keys(against) else read(against, self.extractor)
         elif against:
-            self.opening.open(against)
-        self.measurement(reference).plan(self.opening.open(images).n)
+            open_set(against, *self.opening)
+        self.measurement(reference).plan(open_set(images, *self.opening).n)
 
     def collect(self, path: Path, every_figure: bool = False) -> tuple[Statistics, About]:
         """The statistics of all images at `path` for the request, or for any figure; and the images' identity."""
-        images = self.opening.open(path)
+        images = open_set(path, *self.opening)
         plan, batch = SubsetPlan(images.n, self.metrics.subset), self.metrics.batch
         figures = FIGURES if every_figure else self.measurement(None).figures
         processes = min(self.processes, images.n)
         with progress(images.origin, images.n) as report:
             if processes > 1:
-                work = Work(self.settings, self.weights, partial(self.opening.open, path), plan, figures, batch)
+                work = Work(self.settings, self.weights, partial(open_set, path, *self.opening), plan, figures, batch)
                 statistics = collect_in_parallel(work, self.extractor, processes, report)
             else:
                 one = {"": self.extractor}

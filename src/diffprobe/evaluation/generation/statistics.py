@@ -106,6 +106,7 @@ class SubsetFeatures:
         """Add a batch: features (B, D), places (B,)."""
         chosen = places < self.size
         if chosen.any():
+            # Batches and processes come in any order; `features` sorts by place.
             self.places.append(places[chosen])
             self.rows.append(features[chosen.to(features.device)].float().cpu())
 

@@ -73,7 +73,7 @@ class FeatureModel:
         levels = level.of(x)
         cond = NOTHING if self.label is None else Condition(torch.full_like(rows, self.label))
         noisy = perturb(x, levels, noise).contiguous(memory_format=torch.channels_last)
-        taps = list(dict.fromkeys(tap for tap, _ in specs.values()))
+        taps = list(dict.fromkeys(tap for tap, _ in specs.values()))  # each once, though pooled in two ways
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             denoised = self.process.denoise(self.network, noisy, levels, cond, taps=taps, features_only=True)
         return {name: POOLINGS[pooling](denoised.activations[tap].float()) for name, (tap, pooling) in specs.items()}

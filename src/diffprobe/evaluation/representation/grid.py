@@ -56,6 +56,7 @@ def score_level(
 
 def best_cell(grid: pd.DataFrame) -> Row:
     """The cell and setting of the highest accuracy, ties broken by log-loss, and the best of another cell."""
+    # Accuracies of a few thousand images tie often; a stable sort then keeps the order of the grid.
     ranked = grid.sort_values(["accuracy", "nll"], ascending=[False, True], kind="stable")
     choices = [
         {key: row[key] for key in OF_CELL if key in row}
@@ -100,7 +101,7 @@ def evaluate(
     `setting` replaces the settings to try. Where several are left, the best on `score_on` is taken: so score on
     `select`, or on `test` with a single setting.
     """
-    if setting:
+    if setting:  # chosen before: a list of one leaves nothing to choose on `score_on`
         evaluator = evaluator.model_copy(update={key: [value] for key, value in setting.items()})
     tables = [table.joined() for table in data.features.training_tables(evaluator.plain, cells, fit_on, len(seeds))]
     queries = [table.joined() for table in data.features.plain_tables(cells, [score_on], len(seeds))]

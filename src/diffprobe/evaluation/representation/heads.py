@@ -79,6 +79,7 @@ def fit(
     widths = tables[0].widths
     distinct = {table.key: table for table in tables}  # a table that seeds share is held once
     distinct = {key: table.within(memory / 2 / len(distinct)) for key, table in distinct.items()}
+    # Seeds have statistics of their own, since each has other noise.
     identity = torch.zeros(sum(widths), device=device), torch.ones(sum(widths), device=device)
     moments = {key: statistics(table, device) if settings.standardise else identity for key, table in distinct.items()}
     mean, std = (torch.stack([moments[table.key][i] for table in tables])[:, None] for i in (0, 1))  # (S, 1, W) each
@@ -95,8 +96,10 @@ def fit(
     steps = settings.epochs * steps_per_epoch
     for i in range(steps):
         epoch, step_of_epoch = divmod(i, steps_per_epoch)
+        # Positions in the endless stream; an epoch's last batch ends where the epoch does.
         start = epoch * n + step_of_epoch * settings.batch
         stop = min(start + settings.batch, (epoch + 1) * n)
+        # (S, B, W) and (S, B)
         x, y = (torch.stack(part) for part in zip(*(stream.read(start, stop) for stream in streams), strict=True))
         # Cosine annealing to zero (Loshchilov and Hutter 2017, eq. 5, without restarts).
         progress = epoch / settings.epochs if settings.cosine == "epoch" else i / steps

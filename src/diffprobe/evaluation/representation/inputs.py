@@ -63,7 +63,7 @@ def latent_inputs(latents: LatentStore, split: str, device: torch.device, sample
     rows, others = latents.rows(split), len(latents.views[split]) - 1  # the first view is the image as it is
 
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
-        view = 1 + draw % others if augmented and others else 0
+        view = 1 + draw % others if augmented and others else 0  # draws beyond the views take them again
         moments = torch.from_numpy(latents.moments(split, view, part.start, part.stop)).to(device)
         noise = normal(key, torch.from_numpy(rows[part]).to(device), latents.shape, draw) if sampled else None
         return latents.draw(moments, noise)

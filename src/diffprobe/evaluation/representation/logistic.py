@@ -44,7 +44,7 @@ def fit_table(settings: Logistic, table: Table, classes: int, device: torch.devi
     """
     mean, std = statistics(table, device)
     weight = torch.zeros(sum(table.widths), classes, device=device, requires_grad=True)  # (D, K)
-    bias = torch.zeros(1, classes, device=device, requires_grad=True)
+    bias = torch.zeros(1, classes, device=device, requires_grad=True)  # (1, K)
     solutions: dict[float, tuple[Tensor, Tensor]] = {}
     # The strongest penalty converges fastest, and its solution is a good start for the next weaker one.
     for strength in sorted(settings.strength, reverse=True):
@@ -61,10 +61,10 @@ def minimise(
     optimizer = torch.optim.LBFGS(
         [weight, bias],
         max_iter=iterations,
-        max_eval=2 * iterations,
+        max_eval=2 * iterations,  # a line search seldom needs a second evaluation
         tolerance_grad=1e-6,
         tolerance_change=1e-9,
-        history_size=20,
+        history_size=20,  # pairs of steps and gradients in place of the Hessian
         line_search_fn="strong_wolfe",
     )
     n = len(table.labels) * table.copies

@@ -47,7 +47,7 @@ class NearestNeighbours:
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Similarity and class of the nearest images of the bank: (n, max k) each, the nearest first."""
-        most = max(self.ks)
+        most = max(self.ks)  # one search serves every k: the nearest k are the first of them
         best = torch.full((len(queries), 0), -torch.inf, device=self.device)
         classes = torch.zeros(len(queries), 0, dtype=torch.int64, device=self.device)
         for features, labels in self.chunks():
@@ -63,7 +63,7 @@ class NearestNeighbours:
             yield self.prepared(self.bank.read(number, 0)), self.bank.chunk_labels(number).to(self.device)
 
     def prepared(self, x: Tensor) -> Tensor:
-        x = x.to(self.device).float()
+        x = x.to(self.device).float()  # a product of float16 would round similarities to three digits
         return F.normalize(x, dim=1) if self.cosine else x
 
     def similarity(self, queries: Tensor, features: Tensor) -> Tensor:
@@ -82,6 +82,7 @@ def fit(
     cosine = settings.metric == "cosine"
 
     def fit_one(table: Table) -> NearestNeighbours:
+        # Averaging noisy copies brings the bank nearer to the clean features.
         return NearestNeighbours(table.joined().mean(), classes, settings.k, cosine, temperature, device)
 
     return fit_each(fit_one, tables, memory)

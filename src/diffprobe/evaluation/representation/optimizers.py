@@ -22,9 +22,10 @@ def adam(parameters: Sequence[Tensor], rates: Tensor, classes: int, settings: Li
     def update(p: Tensor, g: Tensor, factor: float, is_weight: bool) -> None:
         key = id(p)
         steps[key] += 1
-        g = g.add_(p, alpha=settings.weight_decay) if is_weight else g
+        g = g.add_(p, alpha=settings.weight_decay) if is_weight else g  # as torch.optim.Adam, unlike AdamW
         m = first[key].lerp_(g, 0.1)  # beta1 = 0.9
         v = second[key].mul_(0.999).addcmul_(g, g, value=0.001)  # beta2 = 0.999
+        # Both averages start at zero; dividing by these undoes the bias towards it.
         correction1, correction2 = 1 - 0.9 ** steps[key], 1 - 0.999 ** steps[key]
         p.sub_(m / ((v / correction2).sqrt_().add_(1e-8)) * (rates * (factor / correction1)))
 
@@ -37,6 +38,7 @@ def sgd(parameters: Sequence[Tensor], rates: Tensor, classes: int, settings: Lin
 
     def update(p: Tensor, g: Tensor, factor: float, is_weight: bool) -> None:
         g = g.add_(p, alpha=settings.weight_decay) if is_weight else g
+        # As in PyTorch the rate multiplies the velocity, not what is added to it.
         p.sub_(velocity[id(p)].mul_(settings.momentum).add_(g) * (rates * factor))
 
     return update

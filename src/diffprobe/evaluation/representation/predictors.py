@@ -42,6 +42,7 @@ class PerSeed:
         return self.members[0].averages_features
 
     def probabilities(self, x: Tensor) -> Tensor:
+        # Member i sees the features of seed i alone, (1, n, W).
         return torch.cat([member.probabilities(x[i : i + 1]) for i, member in enumerate(self.members)])
 
 
@@ -50,6 +51,6 @@ def fit_each(fit_one: Callable[[Table], Predictor], tables: Sequence[Table], mem
 
     A table is held in memory where it fits into half of `memory` (bytes); the other half is the solver's.
     """
-    distinct = {table.key: table for table in tables}
+    distinct = {table.key: table for table in tables}  # one alone, if the seeds share their copies
     fitted = {key: fit_one(table.within(memory / 2)) for key, table in distinct.items()}
     return PerSeed([fitted[table.key] for table in tables])

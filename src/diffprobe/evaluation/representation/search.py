@@ -26,6 +26,7 @@ def search(plan: SearchPlan, snap: Callable[[float], float], score: Callable[[fl
     for _ in range(plan.rounds):
         ratios = sorted(scores)
         at = ratios.index(max(ratios, key=scores.__getitem__))
+        # At the edge of the range the best is its own neighbour, whose level is tried already.
         for neighbour in (ratios[max(at - 1, 0)], ratios[min(at + 1, len(ratios) - 1)]):
             try_level((math.log(ratios[at]) + math.log(neighbour)) / 2)
     return scores

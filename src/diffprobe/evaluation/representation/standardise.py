@@ -19,7 +19,7 @@ def statistics(table: Table, device: torch.device) -> tuple[Tensor, Tensor]:
     for copy in range(table.copies):
         for number, size in enumerate(table.sizes):
             variance, chunk_mean = torch.var_mean(table.read(number, copy).to(device).double(), dim=0, correction=0)
-            delta = chunk_mean - mean
+            delta = chunk_mean - mean  # (W,)
             squares = squares + variance * size + delta**2 * (n * size / (n + size))
             mean, n = mean + delta * (size / (n + size)), n + size
     return mean.float(), (squares / n).sqrt().clamp(min=MIN_STD).float()
