@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure, print, and write what is requested. Raises UserError, a line."""
+    """Measure, print, and write what is requested. Raises UserError for arguments and files that do not allow it."""
     request = figure_request(arguments.figures)
     refuse(arguments)
     settings, weights = extractor_of(arguments.extractor, arguments.trusted)
@@ -125,7 +125,7 @@ def extractor_of(words: list[str], trusted: bool) -> tuple[Extractor, Path | Non
             entry[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise UserError(f"--extractor {pair}: not YAML after the =") from None
-    if kind == "classifier":  # its checkpoint holds all that a config says of its training
+    if kind == "classifier":  # of a trained one only the checkpoint is needed
         if set(entry) != {"kind", "weights"}:
             raise UserError("--extractor classifier: name its checkpoint alone, as weights=FILE")
         return parse_extractor({"kind": kind}), Path(entry["weights"])

@@ -1,11 +1,16 @@
-"""The choice of an experiment: the checkpoint, layer and level with the best accuracy on `select`."""
+"""The choice of an experiment: the checkpoint, layer and level with the best accuracy on `select`.
+
+Inputs: select.0, select.1, ... of the checkpoints. Output: choice.
+"""
+
+from typing import Any
 
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
 
 
-def rank(choice: dict) -> tuple[float, float]:
-    """Accuracy, of a checkpoint's best cell as the mean over seeds; of equals the one of the least log-loss."""
+def rank(choice: dict[str, Any]) -> tuple[float, float]:
+    """By accuracy, that of a checkpoint's best cell as the mean over seeds; ties go to the lower log-loss."""
     return choice.get("mean_accuracy", choice["accuracy"]), -choice["nll"]
 
 

@@ -134,7 +134,7 @@ class Drawing:
         return torch.cat([draw(self.model, self.sampler, part, self.seed) for part in rows.split(self.batch)])
 
     def write_strip(self, path: Path, images: int) -> None:
-        """How the first of so many images come about: `images` uint8 (n, frames, H, W, C), `sigmas` of the frames."""
+        """How the first of `images` images come about: uint8 (n, frames, H, W, C), and `sigmas` of the frames."""
         rows = torch.arange(min(STRIP, images), device=self.device)
         frames, levels = strip(self.model, self.sampler, rows, self.seed)
         with atomic(path) as partial:
@@ -142,7 +142,7 @@ class Drawing:
 
 
 def compiled_model(model: Model, sampler: Sampler, images: int, device: torch.device) -> Model:
-    """The model, its network compiled where it pays for so many images."""
+    """The model, its network compiled where that pays for this number of images."""
     if device.type != "cuda":
         return model
     from diffprobe.config.built import parse_network

@@ -1,4 +1,4 @@
-"""From the statistics of two sets of images to the figures of generation. A name always says over how many images."""
+"""The figures of generation from the statistics of two sets of images; their names include the number of images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
@@ -110,7 +110,7 @@ def image_count(figure: str, plan: SubsetPlan) -> int:
     return plan.subset if figure in OF_SUBSET else plan.n
 
 
-# --- what is refused before hours are spent on it -------------------------------------------------------------
+# --- refused before hours are spent on a pass -----------------------------------------------------------------
 
 
 def refuse(

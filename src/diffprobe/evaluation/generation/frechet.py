@@ -39,7 +39,7 @@ def half(sigma: np.ndarray) -> np.ndarray:
 
 def singular_value_sum(matrix: np.ndarray) -> float:
     """The sum of a matrix's singular values."""
-    # They are the roots of the eigenvalues of the smaller Gram matrix, which are found twice as fast.
+    # They are the roots of the eigenvalues of the smaller Gram matrix, which take half the time.
     squares = linalg.eigvalsh(matrix.T @ matrix if matrix.shape[0] > matrix.shape[1] else matrix @ matrix.T)
     if len(squares) and squares[0] > 0:
         roots = np.sqrt(squares)

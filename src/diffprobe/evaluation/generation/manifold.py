@@ -64,7 +64,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def refuse_few_neighbours(real: int, fake: int, k: int, wide: int) -> None:
-    """Raise UserError where the sets are too small for balls of so many neighbours."""
+    """Raises UserError for sets that are too small for balls of `k` and `wide` neighbours."""
     if k >= min(real, fake) or wide >= real:
         raise UserError(
             f"precision and recall with k = {k}, density and coverage with k = {wide} need more images than that, "

@@ -36,7 +36,7 @@ class Moments:
         """S = S1 + S2 + (n1 n2 / n) d d^T and mean = mean1 + (n2 / n) d, with d = mean2 - mean1 (eq. 2.1)."""
         if n == 0:
             return
-        if self.n == 0:  # exactly what is added, so that a restored state equals the saved one bit for bit
+        if self.n == 0:  # a copy, so that a restored state equals the saved one bit for bit
             self.n, self._mean, self._scatter = n, mean.clone(), scatter.clone()
             return
         total = self.n + n

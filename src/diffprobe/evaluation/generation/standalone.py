@@ -54,7 +54,7 @@ class Comparison:
         """Raises UserError for what would fail after hours."""
         reference = None
         if against and is_statistics(against):
-            # Features of images that the file holds besides are computed later.
+            # ADM's files hold some images too, whose features are computed later.
             reference = None if "arr_0" in npz_keys(against) else read(against, self.extractor)
         elif against:
             open_set(against, *self.opening)
@@ -92,7 +92,7 @@ class Comparison:
         measurement = self.measurement(reference)
         rows = [{**row} for row in measurement.rows({"": statistics})]
         for row in rows:
-            del row["extractor"]  # a name of the config, of which there is none
+            del row["extractor"]  # its name in a config, and there is no config here
         return rows, measurement.about({"": statistics})[""]
 
 

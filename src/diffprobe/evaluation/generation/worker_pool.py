@@ -27,7 +27,7 @@ PIECE = 512  # images at most: progress and errors show after a piece, whose sta
 
 @dataclass(frozen=True)
 class Work:
-    """A pass, as another process can be told: `open_set` opens its images."""
+    """A pass, in a form that can be sent to another process; `open_set` opens its images."""
 
     settings: Extractor
     weights: Path | None
@@ -81,6 +81,6 @@ _collect_piece: Callable[..., dict[str, Statistics]]  # of this process of the p
 
 
 def _collect(start: int, stop: int) -> bytes:
-    # As bytes: tensors would travel through shared memory, of which containers have little.
+    # As bytes: tensors would travel through shared memory, and containers have little of it.
     state = _collect_piece(start=start, stop=stop)[""].state()
     return safetensors.torch.save({key: x.contiguous() for key, x in state.items()})

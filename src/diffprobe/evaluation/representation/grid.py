@@ -21,7 +21,7 @@ OF_CELL = ("tap", "level", "accuracy", "nll", "sigma", "log_snr")  # columns of 
 
 @dataclass(frozen=True)
 class ProbeData:
-    """Stored features with what fitting needs besides: the number of classes, and the means."""
+    """Stored features, and what fitting on them needs: the number of classes, memory and device."""
 
     features: StoredFeatures
     classes: int
