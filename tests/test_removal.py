@@ -97,9 +97,11 @@ def test_a_file_outside_its_store_stays(store: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="lies outside"):
             remove_file(store, path)
     (store / "link").symlink_to(tmp_path / "outside" / "0")
-    remove_file(store, "link")
+    for path in ("link", "c"):
+        with pytest.raises(UserError, match="is a link or a folder in the place of a file"):
+            remove_file(store, path)
     remove_file(store, "gone")
-    assert (store / "link").exists()
+    assert (store / "link").exists() and (tmp_path / "outside" / "0").exists()
     remove_file(store, "c/0/0")
     assert not (store / "c/0/0").exists()
 

@@ -60,11 +60,11 @@ def fits(folder: Path, path: Path, template: Sequence[re.Pattern[str]]) -> bool:
 def remove_file(folder: Path, path: str | Path) -> None:
     """Remove one regular file, by its path from `folder`, if it is there.
 
-    Raises UserError where the path leaves the folder, by its name or by a link on the way.
+    Raises UserError where the path leaves the folder, by its name or by a link on the way, or ends in a link or folder.
     """
     file = folder / path
-    # The parent, not the file: a link in the place of a file is left alone below.
     if not file.parent.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{file}: lies outside {folder}; nothing is removed there")
-    if file.is_file() and not file.is_symlink():
-        file.unlink()
+    if file.is_symlink() or file.is_dir():
+        raise UserError(f"{file}: is a link or a folder in the place of a file; look at it and remove it yourself")
+    file.unlink(missing_ok=True)
