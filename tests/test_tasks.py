@@ -3,16 +3,18 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 from toy_training import equal, run_once, slice_of, stream
 
+from diffprobe.config import tasks
 from diffprobe.config.processes.flow import Flow
 from diffprobe.config.training import HalfLife
 from diffprobe.data.augment import random_flip
@@ -24,8 +26,10 @@ from diffprobe.diffusion.levels import CLEAN, Level
 from diffprobe.diffusion.process import Denoised
 from diffprobe.diffusion.samplers import Trajectory
 from diffprobe.networks.condition import NOTHING, Condition
-from diffprobe.plan.training_argument import parse_argument
+from diffprobe.plan.training_argument import ExperimentArgument, parse_argument
 from diffprobe.runtime.keyed import Draws
+from diffprobe.runtime.located import located
+from diffprobe.training.data import Data
 from diffprobe.training.ema import EMA
 from diffprobe.training.loop import fresh, train
 from diffprobe.training.optimizers import Options
@@ -197,6 +201,28 @@ def test_arguments_of_shipped_recipes_are_read_and_told_again(argument: dict) ->
     if not isinstance(argument["task"], str) or argument["task"] == "diffusion":
         dumped["task"] = dumped["task"]["kind"]
     assert dumped == argument
+
+
+def test_the_argument_of_a_task_of_ones_own_has_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind of task is a config model; its keys stand beside those of all tasks."""
+    monkeypatch.setattr(tasks.Task, "members", dict(tasks.Task.members))
+
+    class Mine(tasks.Task):
+        kind: Literal["mine"]
+        build: ClassVar[str] = f"{__name__}:make"
+
+        weight: float = 1.0
+
+    diffusion = next(argument for argument in arguments() if argument["task"] == "diffusion")
+    parsed = parse_argument(diffusion | {"task": "mine", "weight": 2.0})
+    assert isinstance(parsed, ExperimentArgument)
+    assert parsed.task == Mine(kind="mine", weight=2.0) and located(parsed.build) is make
+    with pytest.raises(ValueError, match="wieght"):
+        parse_argument(diffusion | {"task": "mine", "wieght": 2.0})
+
+
+def make(argument: ExperimentArgument, data: Data, device: torch.device, say: Callable[[str], object]) -> Task:
+    return TwoViews()
 
 
 # --- without pydantic
