@@ -88,6 +88,7 @@ def make_slice(job: Job, data: Data, task: Task) -> Slice:
 def write(job: Job, data: Data, task: Task, part: Slice, state: State, images: int) -> None:
     """The checkpoint: its averages in one file, the weights themselves in another, with the same header."""
     model = {"network": job.config["network"], "process": job.config.get("process"), "shape": task.shape}
+    model |= parse_argument(job.config).described
     header = {**model, "image": data.shape, "images": images, "identity": part.identity, **task.header(), **data.header}
     averages = {name: ema.module.state_dict() for name, ema in state.emas.items()}
     checkpoints.write(job.output("raw"), {"raw": state.module.state_dict()}, header)

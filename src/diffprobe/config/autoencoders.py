@@ -1,7 +1,7 @@
 """Autoencoders: trained by the workflow, or published."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,10 +17,6 @@ class AutoencoderNetwork(Kind, family=True):
 
     channels: Positive = Field(3, description="Channels of its images; grey ones are repeated.")
     latent_channels: Positive = Field(4, description="Channels of the latents.")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
 
     @property
     def factor(self) -> int:

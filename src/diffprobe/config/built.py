@@ -1,19 +1,18 @@
 """Every network that a checkpoint's header may describe: those of a config, and those that only jobs write."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from diffprobe.config.autoencoders import AutoencoderNetwork
 from diffprobe.config.base import Positive
 from diffprobe.config.kinds import Kind
 from diffprobe.config.networks import Network
+from diffprobe.config.tasks import Task
 
 
 class StoredNetwork(Kind, family=True):
     """A network that no config names: other models decide that a job builds it."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
 
 
 class DiffusersAutoencoder(StoredNetwork):
@@ -40,11 +39,31 @@ BuiltNetwork = Network | AutoencoderNetwork | StoredNetwork
 def parse_network(described: dict[str, Any]) -> BuiltNetwork:
     """The typed model of a header's `network`. Raises ValueError for a kind that there is not."""
     kind = described.get("kind", "")
-    if (model := Network.members.get(kind)) and issubclass(model, Network):
+    if (model := Network.kind_of(kind)) and issubclass(model, Network):
         return model.of_argument(described)
-    family = AutoencoderNetwork if kind in AutoencoderNetwork.members else StoredNetwork
-    return family.model_validate(described) if kind in family.members else unknown(kind)
-
-
-def unknown(kind: str) -> BuiltNetwork:
+    for family in (AutoencoderNetwork, StoredNetwork):
+        if family.kind_of(kind):
+            return family.member(described)
     raise ValueError(f"a network of kind {kind!r}: there is none, or its plugin is missing")
+
+
+@dataclass(frozen=True)
+class TaskModel:
+    """The model of a task that trains more than a network."""
+
+    task: Task
+    network: BuiltNetwork
+
+    @property
+    def build(self) -> str:
+        return self.task.model
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"network": self.network, "task": self.task}
+
+
+def parse_model(header: Mapping[str, Any]) -> BuiltNetwork | TaskModel:
+    """What a checkpoint's header describes. Raises ValueError as above."""
+    network = parse_network(header["network"])
+    return TaskModel(Task.member(header["task"]), network) if "task" in header else network

@@ -60,6 +60,18 @@ class Kind(Strict):
         choices = [handler(model.__pydantic_core_schema__) for model in models_of(cls)]
         return {"oneOf": choices, "discriminator": {"propertyName": "kind"}}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its settings, as keywords for the code that `build` names."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
+
+    @classmethod
+    def kind_of(cls, tag: Any) -> "type[Kind] | None":
+        """The member of a kind; None where there is none, in the plugins of this job's workflow neither."""
+        if isinstance(tag, str) and tag not in cls.members:
+            import_module("diffprobe.config.plugins").load_for_job()  # imported here, since it imports this module
+        return cls.members.get(tag) if isinstance(tag, str) else None
+
     @classmethod
     def member(cls, value: Any) -> Any:
         """The family's member that plain data names by its `kind`. Raises pydantic's errors, as a tagged union does."""
@@ -69,10 +81,7 @@ class Kind(Strict):
             raise PydanticKnownError("model_type", {"class_name": cls.__name__})
         if "kind" not in value:
             raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
-        tag = value["kind"]
-        if isinstance(tag, str) and tag not in cls.members:
-            import_module("diffprobe.config.plugins").load_for_job()  # which imports this module
-        model = cls.members.get(tag) if isinstance(tag, str) else None
+        model = cls.kind_of(tag := value["kind"])
         if model is None:
             tags = {"discriminator": "'kind'", "tag": str(tag), "expected_tags": ", ".join(cls.members)}
             raise PydanticKnownError("union_tag_invalid", tags)

@@ -6,6 +6,7 @@ that a kind consists of is a part of every job's argument that holds the kind.
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
@@ -19,6 +20,7 @@ from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.located import import_file
 
 PLUGINS = "DIFFPROBE_PLUGINS"  # the variable by which jobs know the paths of the config, separated by colons
+BESIDE = re.compile(r"([\w./-]+\.py):(\w+)")  # code in a file beside the plugin: `build`, and what else a kind names
 GROUP = "diffprobe.plugins"  # of entry points; each names a module
 
 
@@ -57,10 +59,10 @@ def adopt(module: ModuleType) -> None:
         if own and kind.plugin is None:
             code = Path(str(module.__file__))
             files = [code]
-            place, _, name = kind.build.partition(":")
-            if place.endswith(".py"):
-                files.append(code.parent / place)
-                kind.build = f"{files[-1]}:{name}"
+            for attribute, value in list(vars(kind).items()):
+                if match := BESIDE.fullmatch(value) if isinstance(value, str) else None:
+                    files.append(code.parent / match[1])
+                    setattr(kind, attribute, f"{files[-1]}:{match[2]}")
             kind.plugin = content_hash(files)
 
 

@@ -39,9 +39,9 @@ def load(path: Path, device: torch.device, autoencoder: Path | None = None, weig
     `autoencoder` is the checkpoint that decodes its latents, needed for samples. Raises UserError for unknown weights.
     """
     from diffprobe.config import processes  # here, so that benchmarks draw without pydantic
-    from diffprobe.config.built import parse_network
+    from diffprobe.config.built import parse_model
 
-    network, header = checkpoints.load(path, device, parse_network, weights)
+    network, header = checkpoints.load(path, device, lambda _: parse_model(checkpoints.header(path)), weights)
     decode = latent_decoder(header["latents"], autoencoder, device) if autoencoder else lambda x: x
     shape, classes = tuple(header["image"]), header["shape"].get("classes", 0)
     latents = header["latents"]["content"] if "latents" in header else None

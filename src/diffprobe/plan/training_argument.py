@@ -34,6 +34,11 @@ class TrainingArgument(Strict):
         """The function that makes the task of this argument (see `training.tasks.base`)."""
         raise NotImplementedError
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a checkpoint's header says of the task, where the trained model is more than its network."""
+        return {}
+
 
 class ExperimentArgument(TrainingArgument):
     """Of an experiment's run: its task's own settings stand beside these keys, and are in `task` here."""
@@ -53,6 +58,10 @@ class ExperimentArgument(TrainingArgument):
     @property
     def build(self) -> str:
         return self.task.build
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {"task": self.task.model_dump(mode="json")} if self.task.model else {}
 
 
 class Losses(Strict):

@@ -21,11 +21,6 @@ class Process(Kind, family=True):
     """Whether sampling can go back up to a noisier level (EDM's churn)."""
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Keywords for the process's class."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
-
-    @property
     def level_range(self) -> tuple[float, float, str]:
         """The lowest and the highest sigma/alpha of features, and what sets these."""
         raise NotImplementedError

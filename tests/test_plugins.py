@@ -1,0 +1,126 @@
+"""Kinds of a user's own: the worked examples of docs/extending.md run as plugins, from a folder outside the package."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from diffprobe.config.load import load, parse
+from diffprobe.plan.job_arguments import pretrain
+from diffprobe.reporting.describe import describe
+from diffprobe.runtime.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = re.findall(r"^```python (mine/\w+\.py)\n(.*?)^```", (ROOT / "docs/extending.md").read_text(), re.M | re.S)
+MODELS = ["mixer", "denoising", "midpoint", "centroid", "shapes", "joint"]
+TRAIN = {"checkpoints": [4], "batch": 64, "lr": 3.0e-3, "averages": {"ema": {"kind": "half_life", "kimg": 1}}}
+PROBE = {"levels": [0.3], "evaluators": {"ridge": {"kind": "ridge"}, "centroid": {"kind": "centroid"}}}
+
+
+def experiment(process: dict[str, Any], sampler: dict[str, Any], **more: Any) -> dict[str, Any]:
+    network = {"kind": "mixer", "width": 16, "size": 8}
+    sample = {"samplers": {"own": {"steps": 4, **sampler}}, "images": 16}
+    parts = {"dataset": "shapes", "network": network, "process": process, "train": TRAIN, "sample": sample}
+    return {**parts, "probe": PROBE, **more}
+
+
+CONFIG = {
+    "plugins": [f"mine/{name}.py" for name in MODELS],
+    "datasets": {"shapes": {"source": {"kind": "shapes", "count": 400}}},
+    "experiments": {
+        "mixed": experiment({"kind": "denoising"}, {"kind": "midpoint"}),
+        "joint": experiment({"kind": "edm"}, {"kind": "heun"}, task={"kind": "joint", "width": 16}, probe=None),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workflow with the examples' files beside it, as a user has them."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("Snakefile", "rules", "workflow", "config", "envs", "profiles"):
+        source = ROOT / name
+        shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder)
+    (folder / "src").symlink_to(ROOT / "src")
+    for path, text in EXAMPLES:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(text)
+    (folder / "own.yaml").write_text(yaml.safe_dump(CONFIG))
+    return folder
+
+
+def snakemake(folder: Path, *more: str) -> str:
+    command = [sys.executable, "-m", "snakemake", "--configfile", "own.yaml", "--cores", "2", *more]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout + run.stderr
+
+
+def scheduled(folder: Path) -> set[str]:
+    """The rules that a plain start would run."""
+    return set(re.findall(r"^rule (\w+):", snakemake(folder, "-n"), re.M)) - {"all"}
+
+
+def test_each_kind_costs_two_files() -> None:
+    assert len(EXAMPLES) == 2 * len(MODELS)
+
+
+def test_the_examples_run_to_a_table(project: Path) -> None:
+    snakemake(project)
+    rows = pd.read_csv(project / "results/summary.csv")
+    tested = rows[(rows.split == "test") & rows.experiment.notna()]
+    assert set(tested.evaluator) == {"ridge", "centroid"}
+    assert tested.value.min() > 0.55  # two classes: half by chance
+    stats = (project / "results/runs/joint/checkpoints/4/stats.jsonl").read_text().splitlines()
+    accuracies = [json.loads(line)["accuracy"] for line in stats]
+    assert accuracies[-1] > 0.6
+    assert (project / "results/runs/mixed/samples/4/own.zarr/zarr.json").exists()
+    assert scheduled(project) == set()
+    # The content of a kind's files decides a rerun of what holds the kind, and of nothing else.
+    path = project / "mine/joint_task.py"
+    path.write_text(path.read_text() + "\n# a change\n")
+    assert "pretrain" in scheduled(project) and "images" not in scheduled(project)
+    assert "Nothing to be done" in snakemake(project, "-n", "results/runs/mixed/checkpoints/4/ema.safetensors")
+
+
+def test_they_are_checked_and_described_like_ours(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    config = load("own.yaml")
+    (row,) = describe(config, "mixed")
+    assert [tap["tap"] for tap in row["network"]["taps"]] == ["block_0", "block_1"]
+    assert row["dataset"]["rows"] is not None
+    plugin = pretrain(config, config.experiments["mixed"])["network"]["plugin"]
+    assert re.fullmatch(r"[0-9a-f]{16}", plugin)
+    with pytest.raises(UserError, match=r"experiments.mixed.network.size: 9 is refused; allowed: 8"):
+        parse({**CONFIG, "each": {"network": {"size": 9}}, "only": ["mixed"]})
+    with pytest.raises(UserError, match=r"network.widht: 3 is refused, the key is unknown \(perhaps width is meant\)"):
+        parse({**CONFIG, "each": {"network": {"widht": 3}}, "only": ["mixed"]})
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "plugins: {}: no such file"),
+        ("import nothing_there", "plugins: {}: fails: ModuleNotFoundError: No module named 'nothing_there'"),
+        (
+            "from typing import Literal\nfrom diffprobe.config.networks import Network\n"
+            "class Mine(Network):\n    kind: Literal['dit']\n",
+            "plugins: {}: fails: ValueError: .*there is a network of kind dit already",
+        ),
+    ],
+    ids=["missing", "failing", "taken"],
+)
+def test_a_bad_plugin_is_one_line(tmp_path: Path, content: str | None, line: str) -> None:
+    path = tmp_path / "bad.py"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=line.format(re.escape(str(path)))) as error:
+        parse({**CONFIG, "plugins": [str(path)]})
+    assert len(str(error.value).splitlines()) == 1
