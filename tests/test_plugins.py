@@ -98,7 +98,7 @@ def test_they_are_checked_and_described_like_ours(project: Path, monkeypatch: py
     assert row["dataset"]["rows"] is not None
     plugin = pretrain(config, config.experiments["mixed"])["network"]["plugin"]
     assert re.fullmatch(r"[0-9a-f]{16}", plugin)
-    with pytest.raises(UserError, match=r"experiments.mixed.network.size: 9 is refused; allowed: 8"):
+    with pytest.raises(UserError, match=r"each.network.size: 9 is refused; allowed: 8"):
         parse({**CONFIG, "each": {"network": {"size": 9}}, "only": ["mixed"]})
     with pytest.raises(UserError, match=r"network.widht: 3 is refused, the key is unknown \(perhaps width is meant\)"):
         parse({**CONFIG, "each": {"network": {"widht": 3}}, "only": ["mixed"]})
