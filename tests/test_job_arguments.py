@@ -1,7 +1,7 @@
 """The arguments of jobs decide what is made again, so those of every shipped recipe are held here, a line each.
 
 A change of a line of tests/data/job_arguments.txt retrains or remeasures everybody's projects: it has to be said in
-docs/LOG.md, with what is made anew and why. A key that came later and has its default changes none (`config.base.LATER`).
+docs/LOG.md, with what is made anew and why. A key that came later and has its default changes none (`base.LATER`).
 
     python tests/test_job_arguments.py    # writes the file anew
 """

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from diffprobe.config.kinds import Kind, is_family
 from diffprobe.config.load import load, parse
 from diffprobe.plan.job_arguments import pretrain
 from diffprobe.reporting.describe import describe
@@ -54,6 +56,25 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / path).write_text(text)
     (folder / "own.yaml").write_text(yaml.safe_dump(CONFIG))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def ours_alone() -> Iterator[None]:
+    """What a test loads is gone after it: a family's members belong to the process."""
+    families = [kind for kind in all_subclasses(Kind) if is_family(kind)]
+    members, modules = [dict(family.members) for family in families], set(sys.modules)
+    yield
+    for family, before in zip(families, members, strict=True):
+        family.members.clear()
+        family.members.update(before)
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+def all_subclasses(kind: type) -> Iterator[type]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from all_subclasses(below)
 
 
 def snakemake(folder: Path, *more: str) -> str:
@@ -112,7 +133,7 @@ def test_they_are_checked_and_described_like_ours(project: Path, monkeypatch: py
         (
             "from typing import Literal\nfrom diffprobe.config.networks import Network\n"
             "class Mine(Network):\n    kind: Literal['dit']\n",
-            "plugins: {}: fails: ValueError: .*there is a network of kind dit already",
+            "plugins: {}: fails: ValueError: .*there is a Network dit already",
         ),
     ],
     ids=["missing", "failing", "taken"],
