@@ -67,6 +67,7 @@ def write(name: str, entry: Pretrained, out: Path, say: Say = print) -> dict[str
         refuse_other_decoder(f"{key}.decoder: {other.origin}", model, other)
         state |= {name: value for name, value in read_weights(other, entry).items() if name.startswith(DECODING)}
         files["decoder"] = other.files
+    # The same header as that of an autoencoder that the workflow trains.
     codec = {"size": entry.size, "channels": entry.channels, "resize": entry.resize, **scaling(model.config, key)}
     header = {
         "network": model.network,
@@ -101,6 +102,7 @@ def read_weights(model: PublishedModel, entry: Pretrained) -> State:
     state = renewed(source.read(model.weights))
     if foreign := [name for name, value in state.items() if not isinstance(value, Tensor)]:
         raise UserError(f"{model.weights}: {foreign[0]} is no tensor; expected tensors by name")
+    # Where the network expects a matrix, a 1x1 convolution is one in disguise.
     state = {name: as_matrix(value) if shapes.get(name, value).ndim == 2 else value for name, value in state.items()}
     remedy = f"the file is not that of {model.origin}; download both again"
     return to_ours(state, {name: (name,) for name in shapes}, shapes, f"weights of {model.weights}", remedy)
@@ -115,6 +117,7 @@ def empty_network(model: PublishedModel, entry: Pretrained) -> nn.Module:
     """The network without its weights, after a dry run: images of the entry's size, latents of the shape it says."""
     size, channels = entry.size, entry.channels
     latent = size // entry.factor
+    # On the meta device shapes are computed without weights, memory or time.
     with torch.device("meta"), torch.no_grad():
         network = build(parse_network(model.network)).eval()
         codec = Codec(network, size, channels, (channels, size, size))
@@ -143,6 +146,7 @@ def scaling(config: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The model's own scale and shift, z in model scale being (z - shift) * scale, as diffusers' pipelines take them:
     deviations and means per channel where it has them. Nothing where its config says no scale.
     """
+    # diffusers: z = (latent - mean) * factor / std, or (latent - shift) * factor
     factor, mean, std = config["scaling_factor"], config.get("latents_mean"), config.get("latents_std")
     if factor is None:
         return {}

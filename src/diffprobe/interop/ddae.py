@@ -35,6 +35,7 @@ def scheme(blocks: int) -> Scheme:
     """`down` and `up` are flat lists: each stage's blocks, then its resampler."""
     last = {"encoder": blocks, "decoder": blocks + 1}  # the resampler's number in its stage
 
+    # A stage has `last` + 1 entries: its blocks and its resampler. Only the last stage lacks one, which shifts nothing.
     def place(part: str, stage: int, i: int) -> str:
         return f"{PARTS[part]}.{stage * (last[part] + 1) + i}"
 
@@ -79,6 +80,7 @@ def sets(content: Mapping[str, Any]) -> dict[str, State]:
 def unwrapped(state: Mapping[str, Any]) -> State:
     """The network's tensors under its own names. Of ema-pytorch's two copies, online and averaged, the average."""
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    # Each wrapper prefixes all that it contains, so prefixes are stripped one after the other.
     for wrapper in WRAPPERS:
         if any(name.startswith(wrapper) for name in tensors):
             inside = ((name, value) for name, value in tensors.items() if name.startswith((wrapper, FILTERS)))

@@ -7,7 +7,9 @@ changes when it is converted and back has no counterpart; there is no other list
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from diffprobe.config.networks.unet import UNet as UNetSettings
 from diffprobe.config.problems import Problem
+from diffprobe.config.processes.ddpm import DDPM
 from diffprobe.interop.names import NameMap, Place, Scheme, State, unet_map
 from diffprobe.networks.diffusers_autoencoder import with_defaults
 from diffprobe.networks.unet import UNet
@@ -121,21 +123,21 @@ def our_network(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def their_config(network: Mapping[str, Any], channels: int) -> dict[str, Any]:
+def their_config(network: UNetSettings, channels: int) -> dict[str, Any]:
     """A network of ours, for images of so many channels, in UNet2DModel's keys."""
-    attention = [level in network["attention"] for level in range(len(network["multipliers"]))]
+    attention = [level in network.attention for level in range(len(network.multipliers))]
     down, up = BLOCKS
     return {
         **FIXED,
         "in_channels": channels,
         "out_channels": channels,
-        "block_out_channels": [network["channels"] * m for m in network["multipliers"]],
-        "layers_per_block": network["blocks"],
+        "block_out_channels": [network.channels * m for m in network.multipliers],
+        "layers_per_block": network.blocks,
         "down_block_types": [down[a] for a in attention],
         "up_block_types": [up[a] for a in reversed(attention)],
-        "downsample_padding": 0 if network["down_padding"] == "right" else 1,
-        "norm_num_groups": network["groups"],
-        "norm_eps": network["norm_eps"],
+        "downsample_padding": 0 if network.down_padding == "right" else 1,
+        "norm_num_groups": network.groups,
+        "norm_eps": network.norm_eps,
     }
 
 
@@ -154,16 +156,13 @@ def plain(value: Any) -> Any:
 def refused_config(config: Mapping[str, Any]) -> Iterator[Problem]:
     """What of a whole config our U-Net does not have."""
     silu = {"act_fn": "silu"} if config["act_fn"] == "swish" else {}  # two names of one function
-    yield from differing({**config, **silu}, their_config(our_network(config), config["in_channels"]))
+    ours = UNetSettings.model_construct(**our_network(config))  # not validated: what it cannot be shows on the way back
+    yield from differing({**config, **silu}, their_config(ours, config["in_channels"]))
 
 
-def refused_network(network: Mapping[str, Any], shape: Mapping[str, int]) -> Iterator[Problem]:
-    """What of a network of ours UNet2DModel does not have; keys as in the config of an experiment."""
-    for key, value, allowed in differing(network, our_network(their_config(network, shape["image_channels"]))):
-        yield f"network.{key}", value, allowed
-    for key, label in (("conditional", "classes"), ("augment", "augment")):
-        if shape.get(label):
-            yield f"network.{key}", True, "false"
+def refused_network(network: UNetSettings) -> Iterator[Problem]:
+    """What of a network of ours UNet2DModel does not have."""
+    yield from differing(network.model_dump(), our_network(their_config(network, channels=3)))
 
 
 def our_process(scheduler: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,11 +175,11 @@ def our_process(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": kind, "time_input": "index", **{ours: scheduler[theirs] for ours, theirs in SCHEDULE.items()}}
 
 
-def their_scheduler(process: Mapping[str, Any]) -> dict[str, Any]:
-    """The scheduler_config.json of the process ddpm, with the larger variance."""
+def their_scheduler(process: DDPM) -> dict[str, Any]:
+    """The scheduler_config.json of a process, with the larger variance."""
     return {
         "_class_name": "DDPMScheduler",
-        **{theirs: process[ours] for ours, theirs in SCHEDULE.items()},
+        **{theirs: getattr(process, ours) for ours, theirs in SCHEDULE.items()},
         "beta_schedule": "linear",
         "prediction_type": "epsilon",
         "variance_type": "fixed_large",

@@ -8,8 +8,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from diffprobe.config.built import parse_network
+from diffprobe.config.built import BuiltNetwork, parse_network
+from diffprobe.config.networks.diffusers import StoredDiffusers
+from diffprobe.config.networks.unet import UNet as UNetSettings
 from diffprobe.config.problems import Problem
+from diffprobe.config.processes import Process
+from diffprobe.config.processes.ddpm import DDPM
 from diffprobe.interop import diffusers_unet
 from diffprobe.interop.names import State, to_theirs
 from diffprobe.networks.build import build
@@ -17,8 +21,6 @@ from diffprobe.networks.unet import UNet
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, refuse_existing
 from diffprobe.training import checkpoints
-
-Header = Mapping[str, Any]  # of a checkpoint
 
 
 def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> list[str]:
@@ -37,54 +39,55 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> lis
     if format == "safetensors":
         checkpoints.write(out, {name: state}, header)
         return [f"{out}: the weights {name} of {checkpoint}"]
-    for key, value, allowed in refused(header):
+    network, process = parse_network(header["network"]), Process.member(header["process"])
+    for key, value, allowed in refused(network, process, header["shape"]):
         raise UserError(f"{checkpoint}: {key}: {value} is refused, UNet2DModel has no such thing; allowed: {allowed}")
-    return write_diffusers(header, state, out)
-
-
-def refused(header: Header) -> Iterator[Problem]:
-    network, process = header["network"], header["process"]
-    if network["kind"] not in ("unet", "diffusers"):
-        yield "network.kind", network["kind"], "unet or diffusers"
-        return
-    if network["kind"] == "unet":
-        yield from diffusers_unet.refused_network(network, header["shape"])
-    if process["kind"] == "ddpm" and process["time_input"] != "index":
-        yield "process.time_input", process["time_input"], "index, as its schedulers count"
-
-
-def write_diffusers(header: Header, state: State, out: Path) -> list[str]:
-    config, tensors = model(header, state)
-    process = header["process"]
+    if isinstance(network, UNetSettings):
+        config, tensors = converted(network, header["shape"], header["image"][1], state)
+    else:
+        config, tensors = header["network"]["config"], {name.removeprefix("unet."): x for name, x in state.items()}
     files = {"config.json": config}
-    pipeline = process["kind"] == "ddpm" and "latents" not in header
-    if pipeline:
+    loaders = f"UNet2DModel (there is no pipeline for {process.kind} here)"
+    if isinstance(process, DDPM) and "latents" not in header:
         files |= {"scheduler_config.json": diffusers_unet.their_scheduler(process)}
         files |= {"model_index.json": diffusers_unet.PIPELINE}
+        loaders = "DDPMPipeline or DDIMPipeline"
+    write_folder(out, files, tensors)
+    return [f"{out}: load it by diffusers' {loaders}.from_pretrained"]
+
+
+def refused(network: BuiltNetwork, process: Process, shape: Mapping[str, int]) -> Iterator[Problem]:
+    """What UNet2DModel and its pipelines do not have; keys as in the config of an experiment."""
+    if isinstance(network, UNetSettings):
+        for key, value, allowed in diffusers_unet.refused_network(network):
+            yield f"network.{key}", value, allowed
+        for key, label in (("conditional", "classes"), ("augment", "augment")):
+            if shape.get(label):
+                yield f"network.{key}", True, "false"
+    elif not isinstance(network, StoredDiffusers):
+        yield "network.kind", network.kind, "unet or diffusers"
+    if isinstance(process, DDPM) and process.time_input != "index":
+        yield "process.time_input", process.time_input, "index, as its schedulers count"
+
+
+def converted(network: UNetSettings, shape: Mapping[str, int], size: int, state: State) -> tuple[dict[str, Any], State]:
+    """A U-Net of ours, of images of size x size, as config and tensors of a UNet2DModel."""
+    with torch.device("meta"):  # for its names alone
+        unet = build(network, **shape)
+    assert isinstance(unet, UNet)
+    config = {
+        "_class_name": "UNet2DModel",
+        "sample_size": size,
+        "dropout": network.dropout,
+        **diffusers_unet.their_config(network, shape["image_channels"]),
+    }
+    return config, to_theirs(state, diffusers_unet.unet_names(unet))
+
+
+def write_folder(out: Path, files: Mapping[str, Any], tensors: State) -> None:
+    """JSON files and weights, with the names that diffusers expects."""
     with atomic(out) as partial:
         partial.mkdir()
         save_file(tensors, partial / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
         for name, content in files.items():
             (partial / name).write_text(json.dumps(content, indent=2) + "\n")
-    loaders = "DDPMPipeline or DDIMPipeline"
-    if not pipeline:
-        loaders = f"UNet2DModel (there is no pipeline for {process['kind']} here)"
-    return [f"{out}: load it by diffusers' {loaders}.from_pretrained"]
-
-
-def model(header: Header, state: State) -> tuple[dict[str, Any], State]:
-    """Config and tensors of a UNet2DModel."""
-    network = header["network"]
-    if network["kind"] == "diffusers":
-        return network["config"], {name.removeprefix("unet."): value for name, value in state.items()}
-    channels, size, _ = header["image"]
-    config = {
-        "_class_name": "UNet2DModel",
-        "sample_size": size,
-        "dropout": network["dropout"],
-        **diffusers_unet.their_config(network, channels),
-    }
-    with torch.device("meta"):  # for its names alone
-        unet = build(parse_network(network), **header["shape"])
-    assert isinstance(unet, UNet)
-    return config, to_theirs(state, diffusers_unet.unet_names(unet))

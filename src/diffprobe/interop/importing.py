@@ -11,6 +11,7 @@ from torch import nn
 from diffprobe.config.built import parse_network
 from diffprobe.config.inferred import augment_label, conditional, model_space
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.networks.diffusers import Diffusers
 from diffprobe.config.problems import Problem, one_of
 from diffprobe.interop import ddae, diffusers_unet, source
 from diffprobe.interop.diffusers_unet import differing
@@ -60,9 +61,10 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     with torch.device("meta"):  # for names and shapes alone
         module = build(parse_network(network), **shape)
     weights = READERS[format](origin, experiment)
+    # Values are compared before tensors: most of them (eps, padding, scales) change no tensor's shape.
     whence = f", as {weights.file} has it"
     where, mine = f"experiments.{name}.network", network
-    if network["kind"] == "diffusers":
+    if isinstance(experiment.network, Diffusers):
         where, mine = f"{where}.path: config.json", diffusers_unet.whole(network["config"])
     refuse(where, differing(mine, weights.network), whence)
     refuse(f"experiments.{name}.process", [*weights.problems, *differing(process, weights.process)], whence)
@@ -71,6 +73,7 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     sets = {
         key: to_ours(state, names, shapes, what, REMEDIES[format].format(name)) for key, state in weights.sets.items()
     }
+    # The identity is the source's, so that importing again changes nothing downstream.
     origins = {"path": str(weights.file), "sha256": sha256(weights.file)}
     header = {
         "network": network,
@@ -123,7 +126,8 @@ def from_diffusers(origin: str, experiment: Experiment) -> SourceWeights:
     """The network `diffusers` must have the source's own config, the network `unet` the same in our keys."""
     folder = source.diffusers_folder(origin)
     config = diffusers_unet.whole(source.read_config(folder))
-    if experiment.network.kind == "diffusers":
+    if isinstance(experiment.network, Diffusers):
+        # Neither the size of its images nor dropout changes a weight or an output.
         required = {key: value for key, value in config.items() if key not in ("sample_size", "dropout")}
     else:
         for key, value, allowed in diffusers_unet.refused_config(config):
@@ -147,7 +151,7 @@ REMEDIES = {  # where a tensor does not fit
 
 def scheduler(folder: Path) -> dict[str, Any]:
     """The config of the scheduler beside a model; empty where there is none."""
-    for place in (folder, folder.parent / "scheduler"):
+    for place in (folder, folder.parent / "scheduler"):  # beside the model, or as pipelines have it
         if (place / "scheduler_config.json").is_file():
             return source.read_settings(place / "scheduler_config.json")
     return {}

@@ -91,7 +91,7 @@ def downloaded(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        for weights in WEIGHTS:
+        for weights in WEIGHTS:  # the second, a pickle, is downloaded only where the first does not exist
             patterns = ["*.json", weights, f"unet/{weights}"]
             folder = Path(snapshot_download(name, allow_patterns=patterns))
             if any((folder / part / weights).is_file() for part in ("", "unet")):

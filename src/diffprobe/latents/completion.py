@@ -57,7 +57,7 @@ def finish(plan: StorePlan, labels: Arrays, rows: Arrays, rule: str | float, sca
     shape = tuple(receipts[0]["shape"])  # (2C, h, w), or (C, h, w)
     channels = shape[0] // 2 if plan.holds == "moments" else shape[0]
     with disk_errors(plan.path, again=AGAIN):
-        prune(plan)
+        prune(plan)  # before anything reads the folder as a store: zarr would not notice a stale shard
         for split in plan.counts:
             write_split(plan, split, shape, labels[split], rows[split])
         scaling = measured_scaling(plan, shape, channels) if scaling is None else per_channel(scaling, channels)
@@ -70,11 +70,13 @@ def finish(plan: StorePlan, labels: Arrays, rows: Arrays, rule: str | float, sca
             **scaling,
             "content": content([receipt["sha256"] for receipt in receipts], labels, rows),
         }
+        # Last of all files: a store with a manifest is complete, one without is not opened.
         write_manifest(plan.path, FORMAT, attributes)
 
 
 def content(shard_hashes: list[str], labels: Arrays, rows: Arrays) -> str:
     """A hash that changes with any byte of the data."""
+    # Of the shards' hashes, not their bytes: these were read once already.
     sha = hashlib.sha256("".join(shard_hashes).encode())
     for split, values in labels.items():
         sha.update(values.tobytes() + rows[split].tobytes())
@@ -105,6 +107,7 @@ def write_split(plan: StorePlan, split: str, shape: tuple[int, ...], labels: np.
             MemoryStore(files), name=name, shape=values.shape, chunks=chunks, dtype="int64", fill_value=LOST
         )
         array[:] = values
+    # The metadata alone: an array to which nothing is assigned has no chunks.
     metadata: dict[str, Buffer] = {}
     moments_array(metadata, plan, split, shape)
     files["moments/zarr.json"] = metadata["zarr.json"]

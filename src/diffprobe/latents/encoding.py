@@ -35,7 +35,7 @@ def split_arrays(file: ImageStore, splits: Sequence[str]) -> tuple[dict[str, np.
 
 def share_of(plan: StorePlan, job: int, jobs: int) -> list[StorePart]:
     """The parts that one of so many jobs makes."""
-    parts = plan.parts
+    parts = plan.parts  # in runs, so that a job reads neighbouring images
     return parts[len(parts) * job // jobs : len(parts) * (job + 1) // jobs]
 
 
@@ -53,6 +53,7 @@ def encode(
     which parts were made before. `report` is given the rows done so far over all views, earlier runs' included.
     Raises UserError for a batch that does not divide 256, and what `write_part` raises.
     """
+    # An autoencoder's rounding may depend on the batch; at fixed borders the same rows always share one.
     if batch < 1 or CHUNK % batch:
         raise UserError(f"batch {batch} does not divide {CHUNK}, the rows of a chunk; use 1, 2, 4, ... {CHUNK}")
     parts = plan.parts if parts is None else parts
@@ -86,6 +87,7 @@ def encode_part(
     rows done before this part.
     """
     view, part_rows = plan.views[part.split][part.view], rows[part.start : part.stop]
+    # Views are made by the thread that reads, so that the device only waits for whole batches.
     read = zip(batches(images, part_rows, batch), torch.from_numpy(part_rows).split(batch), strict=True)
     viewed = (views.apply(view, torch.from_numpy(raw), keys, plan.seed) for raw, keys in read)
     moments, done = torch.empty(0), 0

@@ -32,7 +32,7 @@ def plan_store(settings: EncodingSettings, path: Path, image_store: Path, encode
 
 
 def views_by_split(views: Sequence[View], splits: Mapping[str, int]) -> dict[str, list[StoredView]]:
-    identity = [Identity(kind="identity")]
+    identity = [Identity(kind="identity")]  # select and test are measured on images as they are
     return {split: expand(views if split == "train" else identity) for split in splits}
 
 
@@ -52,6 +52,7 @@ def configured_scaling(scale: Scale, published: Scaling | None) -> Scaling | Non
 def expected_identity(settings: SourceSettings, image_store: Path, autoencoder: Path) -> dict[str, Any]:
     """The identity that a store must have to be read with these settings, images and autoencoder."""
     counts, origin = describe_origin(image_store, autoencoder)
+    # Imported latents carry no hash of the autoencoder: nobody can tell which weights made them.
     if isinstance(settings, ImportedSettings):
         imported = settings.imported.model_dump()
         return {"dataset": origin["dataset"], "imported": imported, "scale": settings.scale}
@@ -64,4 +65,4 @@ def describe_origin(image_store: Path, autoencoder: Path) -> tuple[dict[str, int
     summary = images.describe(image_store)
     counts = {"train": summary["train"], "select": summary["select"], "test": summary["test"]}
     origin = {"dataset": summary["content"], "autoencoder": sha256(autoencoder)}
-    return {split: count for split, count in counts.items() if count}, origin
+    return {split: count for split, count in counts.items() if count}, origin  # a zarr array has rows

@@ -55,7 +55,7 @@ class StorePart(NamedTuple):
 class PartReceipt(TypedDict):
     identity: str  # `StorePlan.identity_of` the part
     sha256: str  # of the shard
-    bytes: int
+    bytes: int  # of the shard
     shape: list[int]  # of a row
 
 
@@ -69,12 +69,12 @@ class StorePlan:
     encoder without one, or samples that another system has stored.
     """
 
-    path: Path
+    path: Path  # latents.zarr
     identity: dict[str, Any]
-    seed: int
-    counts: dict[str, int]
+    seed: int  # of the views
+    counts: dict[str, int]  # rows of each split
     views: dict[str, list[StoredView]]
-    shard_chunks: int
+    shard_chunks: int  # chunks of 256 rows in a file
     holds: str = "moments"
 
     def __post_init__(self) -> None:
@@ -123,6 +123,7 @@ def valid_receipt(plan: StorePlan, part: StorePart) -> PartReceipt | None:
     receipt, shard = recorded(receipt_path(plan.path, part)), shard_path(plan.path, part)
     if not isinstance(receipt, dict) or receipt.get("identity") != plan.identity_of(part):
         return None
+    # By its length alone: hashing every shard at every start would take as long as making some. `verify` does it.
     complete = shard.is_file() and shard.stat().st_size == receipt.get("bytes")
     return cast(PartReceipt, receipt) if complete else None
 
@@ -159,6 +160,7 @@ def write_part(plan: StorePlan, part: StorePart, moments: np.ndarray) -> None:
             f"{plan.path}: {part.name} would hold moments that are not finite or beyond 65504, float16's range; "
             "check the autoencoder's weights and its input range"
         )
+    # zarr encodes the shard in memory, so that it can be hashed and written whole.
     files: dict[str, Buffer] = {}
     moments_array(files, plan, part.split, moments.shape[1:])[part.view, part.start : part.stop] = moments
     shard = files[part.key].to_bytes()

@@ -102,11 +102,12 @@ class LatentStore:
         """Latents of the autoencoder, float32 (B, C, h, w), from what is stored of them: samples of the posterior by
         noise (B, C, h, w), or its mean. A store of latents has no posterior to draw from.
         """
-        moments = moments.float()
+        moments = moments.float()  # float16 is too coarse to add noise in
         return posterior(moments, noise) if self.holds == "moments" else moments
 
     def to_model(self, z: Tensor) -> Tensor:
         """Latents (B, C, h, w) of the autoencoder in model scale."""
+        # (C, 1, 1) each, against (B, C, h, w)
         scale, shift = (torch.from_numpy(x).to(z.device)[:, None, None] for x in (self.scale, self.shift))
         return (z - shift) * scale
 
@@ -151,6 +152,7 @@ def open_store(path: Path, expected: Mapping[str, Any] | None = None) -> LatentS
 
 def first_difference(actual: object, expected: object, key: str = "") -> tuple[str, str, str] | None:
     """The first key of `expected`, dotted, that has another value in `actual`; both values as JSON."""
+    # Compared as JSON: an identity that was written and read has lists for tuples, and its floats' shortest decimals.
     if isinstance(actual, dict) and isinstance(expected, Mapping):
         pairs = ((f"{key}.{name}".lstrip("."), actual.get(name), value) for name, value in expected.items())
         return next((difference for name, a, b in pairs if (difference := first_difference(a, b, name))), None)

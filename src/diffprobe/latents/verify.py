@@ -30,7 +30,7 @@ class ManifestIdentity(BaseModel):
     views: dict[Split, list[dict[str, Any]]]
 
 
-class Manifest(BaseModel):
+class LatentManifest(BaseModel):
     """The attributes of a finished store's root. Paths are made from them, so a store whose root does not fit this is
     neither verified nor repaired.
     """
@@ -67,7 +67,7 @@ def verify(path: Path) -> list[Problem]:
     """Everything wrong with a finished store, in one pass over all its bytes; empty where all is well."""
     try:
         attributes = read_attributes(path)
-        Manifest.model_validate(attributes)
+        LatentManifest.model_validate(attributes)
     except UserError as error:
         return [Problem(str(error))]
     except ValidationError as error:
@@ -103,6 +103,7 @@ def check_part(plan: StorePlan, part: StorePart, shape: tuple[int, ...]) -> Iter
     if not isinstance(receipt, dict):
         yield Problem(f"{name}: its receipt is missing or damaged", part)
         return
+    # From the cheap to the telling: only a shard that is readable and sound by itself can be another's.
     if len(data) != receipt.get("bytes"):
         yield Problem(f"{name}: has {len(data)} bytes, not {receipt.get('bytes')}", part)
     elif bad := list(bad_chunks(plan, part, shape, data)):
@@ -130,7 +131,7 @@ def check_arrays(plan: StorePlan, latents: LatentStore, shape: tuple[int, int, i
     """Labels and rows; the shapes, chunks and codecs of all arrays."""
     for split, n in plan.counts.items():
         arrays = latents.arrays[split]
-        expected = moments_array({}, plan, split, shape)
+        expected = moments_array({}, plan, split, shape)  # its metadata as the plan would write it
         if arrays["moments"].metadata.to_dict() != expected.metadata.to_dict():
             yield Problem(f"{split}/moments/zarr.json: shape, chunks or codecs are not those of the plan")
         for name, read in (("labels", latents.labels), ("rows", latents.rows)):
@@ -157,7 +158,7 @@ def repair(path: Path, problems: Sequence[Problem]) -> bool:
     """
     if not problems or not (path / ROOT).exists() or not is_ours(path / ROOT):
         return False
-    remove_file(path, ROOT)
+    remove_file(path, ROOT)  # first, so that a repair that is killed leaves no complete-looking store
     remove_parts(path, {problem.part for problem in problems if problem.part})
     return True
 
@@ -178,7 +179,7 @@ def remove_parts(path: Path, parts: Collection[StorePart]) -> None:
 def is_ours(manifest: Path) -> bool:
     """Whether a root is the manifest of a latent store, its checksum aside."""
     try:
-        Manifest.model_validate(recorded(manifest, "attributes"))
+        LatentManifest.model_validate(recorded(manifest, "attributes"))
     except ValidationError:
         return False
     return True

@@ -47,6 +47,7 @@ def place(image_store: Path, peer: PeerLatents) -> dict[str, PlacedSplit]:
     those of test. Raises UserError where counts do not match, and for the first label that differs.
     """
     images = read_table(image_store)
+    # Peers know no `select`: it is the dataset's own, cut from what they call train.
     train = images.split != TEST
     if peer.test is None and not peer.train.fits(int(train.sum())):
         train = np.ones_like(train)
@@ -78,6 +79,7 @@ def refuse_other_labels(images: ImageTable, encoded: Encoded, rows: np.ndarray) 
     if encoded.labels is None:
         return
     ours, theirs = images.labels[rows], encoded.labels[: len(rows)]
+    # -1 is no label, on either side.
     differing = np.flatnonzero((ours != theirs) & (ours >= 0) & (theirs >= 0))
     if len(differing):
         at = int(differing[0])

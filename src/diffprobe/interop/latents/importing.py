@@ -34,6 +34,7 @@ def open_placed(peers: Peers, image_store: Path, shape: tuple[int, int, int]) ->
     peer = READERS[peers.kind](peers)
     channels, h, w = shape
     doubled = (2 * channels, h, w)
+    # One array per image is a sample, or a mean; twice the channels are mean and log-variance.
     for encoded in filter(None, peer):
         if encoded.shape[1:] not in (shape, doubled):
             raise UserError(
@@ -56,6 +57,7 @@ def plan_import(settings: ImportSettings, path: Path, image_store: Path, placed:
     counts = {split: len(own.rows) for split, own in placed.items()}
     views = {split: numbered_views(split, own) for split, own in placed.items()}
     holds = "latents" if placed["train"].encoded.shape[1] == settings.shape[0] else "moments"
+    # The seed is of views that are drawn here, and here none are.
     return StorePlan(path, identity, 0, counts, views, settings.shard_chunks, holds)
 
 

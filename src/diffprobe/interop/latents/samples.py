@@ -67,6 +67,7 @@ def write_file(samples: PosteriorSamples, folder: Path, name: str, splits: list[
         path = folder / f"{name}_code_{version}.npy"
         allocate(path, (len(ordered), *latents.shape))
         for split, at in positions.items():
+            # Select has the identity alone, so each of its versions is another sample of it.
             view = version if version < len(latents.views[split]) else 0
             for start in range(0, len(at), CHUNK):
                 part = slice(start, min(start + CHUNK, len(at)))

@@ -47,7 +47,7 @@ def sharded(path: str) -> Encoded:
     first = tensor_shapes(names[0][2])
     shards = [PeerShard(file, rank, number, rows_of(file, first)) for rank, number, file in names]
     refuse_gaps(folder, shards)
-    order = RankOrder(shards, read_rows)
+    order = RankOrder(shards, read_rows)  # files are opened when their rows are read, never all at once
     total = sum(shard.rows for shard in shards)
     _, *row = first["latents"]
     channels, height, width = row
@@ -88,6 +88,7 @@ class RankOrder:
 
 def read_rows(path: Path, name: str, rows: np.ndarray) -> np.ndarray:
     """Rows (n,) of a tensor, ascending; neighbours are read at once."""
+    # One slice per run of neighbours: safetensors slices are contiguous, and a read per row would be 256 reads a chunk.
     runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
     with opened(path) as file:
         tensor = file.get_slice(name)
