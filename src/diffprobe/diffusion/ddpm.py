@@ -8,12 +8,12 @@ from torch import Tensor
 
 from diffprobe.config.schedules import ddae_abar, linear_abar, nearest, ratios, spaced
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Denoised, Network, perturb, predicted
+from diffprobe.diffusion.process import Denoised, Network, Process, perturb, predicted
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
 
-class DDPM:
+class DDPM(Process):
     """alpha = sqrt(abar_t), sigma = sqrt(1 - abar_t) for t = 1 .. `steps`, betas rising linearly (section 4).
 
     `time_input` is the network's c_noise: the `index` t - 1 = 0 .. 999, as in the paper's code, or the `fraction` t/T
@@ -38,21 +38,9 @@ class DDPM:
     def level(self, ratio: float) -> Level:
         return self.at(nearest(ratio, self.ratios))
 
-    def denoise(
-        self,
-        network: Network,
-        x: Tensor,
-        level: Levels,
-        cond: Condition = NOTHING,
-        taps: Sequence[str] = (),
-        features_only: bool = False,
-    ) -> Denoised:
-        """x_0 from the predicted noise, (x_t - sigma eps) / alpha (eq. 15); see `Process.denoise`."""
-        # DDPM has no input scaling: x_t has unit variance for data of unit variance at every t.
-        noise, activations = network(x, level.c_noise, cond, taps, features_only)
-        if noise is None:
-            return Denoised(None, activations)
-        return Denoised((x - per_image(level.sigma) * noise) / per_image(level.alpha), activations)
+    def estimate(self, output: Tensor, x: Tensor, level: Levels) -> Denoised:
+        """x_0 from the predicted noise, (x_t - sigma eps) / alpha (eq. 15)."""
+        return Denoised((x - per_image(level.sigma) * output) / per_image(level.alpha))
 
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """|n - eps(x_t, t)|^2 with t uniform over 1 .. T (eq. 14), the mean over elements."""
@@ -75,6 +63,3 @@ class DDPM:
         """
         abar = ddae_abar(self.steps, self.beta_min, self.beta_max) if table == "ddae" else self.abar
         return [self.at(t, abar) for t in (*spaced(steps or self.steps, self.steps), 0)]
-
-    def start(self, noise: Tensor, level: Level) -> Tensor:
-        return noise  # algorithm 2 starts from N(0, 1): sigma_T is 1, but for 2e-5 with the paper's betas

@@ -4,19 +4,18 @@ Table 1 and equation numbers are the paper's; alpha is 1.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from diffprobe.config.schedules import edm_sigmas
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Denoised, Network, perturb
+from diffprobe.diffusion.process import Denoised, Network, Process, perturb
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
 
-class EDM:
+class EDM(Process):
     """Preconditioning and log-normal training levels.
 
     `reduction` of the loss: the `sum` over an image, as in the paper, or the `mean`, as in DDAE. They differ by a
@@ -39,23 +38,18 @@ class EDM:
         # c_noise = ln(sigma) / 4 (table 1); the clean end of a schedule is never given to the network.
         return Level(alpha=1.0, sigma=ratio, c_noise=math.log(ratio) / 4 if ratio else -math.inf)
 
-    def denoise(
-        self,
-        network: Network,
-        x: Tensor,
-        level: Levels,
-        cond: Condition = NOTHING,
-        taps: Sequence[str] = (),
-        features_only: bool = False,
-    ) -> Denoised:
-        """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (eq. 7); see `Process.denoise`."""
+    def scaled(self, x: Tensor, level: Levels) -> Tensor:
+        """c_in x, of unit variance at every level."""
+        c_in = 1 / (per_image(level.sigma) ** 2 + self.sigma_data**2).sqrt()
+        return c_in * x
+
+    def estimate(self, output: Tensor, x: Tensor, level: Levels) -> Denoised:
+        """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) (eq. 7)."""
         s, d = per_image(level.sigma), self.sigma_data
-        # Table 1: input and training target of F have unit variance, and F's errors are amplified least.
+        # Table 1: the target of F has unit variance, and F's errors are amplified least.
         c_skip = d**2 / (s**2 + d**2)
         c_out = s * d / (s**2 + d**2).sqrt()
-        c_in = 1 / (s**2 + d**2).sqrt()
-        out, activations = network(c_in * x, level.c_noise, cond, taps, features_only)
-        return Denoised(None if out is None else c_skip * x + c_out * out, activations)
+        return Denoised(c_skip * x + c_out * output)
 
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """lambda(sigma) (D(x + sigma n; sigma) - x)^2 with ln sigma ~ N(p_mean, p_std^2) (eq. 2, table 1)."""

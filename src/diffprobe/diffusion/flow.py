@@ -2,18 +2,16 @@
 2023; Liu et al., Flow straight and fast, 2023): alpha = 1 - t, sigma = t, the network predicts the velocity n - x.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Denoised, Network, perturb, predicted
+from diffprobe.diffusion.process import Denoised, Network, Process, perturb, predicted
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
 
-class Flow:
+class Flow(Process):
     """`t` in training: `uniform`, or `logit_normal`, the logistic function of N(t_mean, t_std^2) (Esser et al., Scaling
     rectified flow transformers, 2024, eq. 19). t is the network's c_noise.
     """
@@ -27,18 +25,9 @@ class Flow:
     def level(self, ratio: float) -> Level:
         return self.at(ratio / (1 + ratio))  # sigma/alpha = t / (1 - t), solved for t
 
-    def denoise(
-        self,
-        network: Network,
-        x: Tensor,
-        level: Levels,
-        cond: Condition = NOTHING,
-        taps: Sequence[str] = (),
-        features_only: bool = False,
-    ) -> Denoised:
-        """x_0 from the predicted velocity: x_t = x + t (n - x), so x = x_t - t v; see `Process.denoise`."""
-        velocity, activations = network(x, level.c_noise, cond, taps, features_only)
-        return Denoised(None if velocity is None else x - per_image(level.sigma) * velocity, activations)
+    def estimate(self, output: Tensor, x: Tensor, level: Levels) -> Denoised:
+        """x_0 from the predicted velocity v: x_t = x_0 + t (n - x_0), so x_0 = x_t - t v."""
+        return Denoised(x - per_image(level.sigma) * output)
 
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """|v(x_t, t) - (n - x)|^2, the mean over elements (Lipman et al., eq. 23 with sigma_min = 0)."""
@@ -54,6 +43,3 @@ class Flow:
         """Evenly spaced t from 1 to 0, moved towards noise by `shift`: s t / (1 + (s - 1) t) (Esser et al., eq. 23)."""
         times = [1 - i / steps for i in range(steps + 1)]
         return [self.at(shift * t / (1 + (shift - 1) * t)) for t in times]
-
-    def start(self, noise: Tensor, level: Level) -> Tensor:
-        return noise  # at t = 1 the state is the noise

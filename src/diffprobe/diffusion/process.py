@@ -4,6 +4,7 @@ In every process here a noisy image is x_t = alpha x + sigma n, and `denoise` re
 network predicts. So samplers and probes depend neither on the prediction nor on the network's scaling.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -46,17 +47,32 @@ class Denoised(NamedTuple):
         return self.x0
 
 
-class Process(Protocol):
-    """One objective; `config/processes.py` has its settings."""
+class Process(ABC):
+    """One objective: noise levels, what the network sees and what it predicts. config/processes/ has its settings."""
 
+    @abstractmethod
     def level(self, ratio: float) -> Level:
         """The level whose sigma/alpha is `ratio`, or the nearest one of a discrete process."""
 
+    @abstractmethod
     def schedule(self, *args: Any, **settings: Any) -> list[Level]:
         """Falling levels to sample at, then the one to end at; `settings` are those of its config's `schedule`."""
 
+    @abstractmethod
+    def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
+        """The training loss of clean images x (B, C, H, W), a scalar; levels and noise from `draws`."""
+
+    @abstractmethod
+    def estimate(self, output: Tensor, x: Tensor, level: Levels) -> Denoised:
+        """The estimate of the clean image, and the log-variance where it is learned, by the network's output."""
+
+    def scaled(self, x: Tensor, level: Levels) -> Tensor:
+        """What the network sees of noisy images x (B, C, H, W)."""
+        return x
+
     def start(self, noise: Tensor, level: Level) -> Tensor:
         """The state that sampling begins with, from normal noise (B, C, H, W)."""
+        return noise  # where sigma is 1 at the highest level
 
     def denoise(
         self,
@@ -71,9 +87,9 @@ class Process(Protocol):
 
         x (B, C, H, W) at the levels (B,). With `features_only` the network stops after the last tap, without estimate.
         """
-
-    def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
-        """The training loss of clean images x (B, C, H, W), a scalar; levels and noise from `draws`."""
+        output, activations = network(self.scaled(x, level), level.c_noise, cond, taps, features_only)
+        denoised = Denoised(None) if output is None else self.estimate(output, x, level)
+        return denoised._replace(activations=activations)
 
 
 def perturb(x: Tensor, level: Levels, noise: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import datetime
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,9 @@ class World:
 
     rank: int = 0
     size: int = 1
-    control: dist.ProcessGroup | None = None  # for flags and objects, on the CPU: they must not wait for a GPU's queue
+    control: "dist.ProcessGroup | None" = (
+        None  # for flags and objects, on the CPU: they must not wait for a GPU's queue
+    )
 
     @classmethod
     def join(cls, device: torch.device) -> "World":
@@ -36,7 +38,8 @@ class World:
             return cls()
         gpu = device.type == "cuda"
         dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=device if gpu else None)
-        control = dist.new_group(backend="gloo", timeout=PATIENCE) if gpu else None  # None: all processes, by gloo
+        # Beside NCCL's group; the default group is gloo's already on a CPU.
+        control = cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=PATIENCE)) if gpu else None
         return cls(dist.get_rank(), size, control)
 
     @property
