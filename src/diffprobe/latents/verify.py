@@ -4,12 +4,13 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 from zarr.core.buffer import Buffer, default_buffer_prototype
 
+from diffprobe.data.views import StoredView
 from diffprobe.latents.completion import content
 from diffprobe.latents.parts import ADDED, CHUNK, StorePart, StorePlan, moments_array, receipt_path, shard_path
 from diffprobe.latents.store import LatentStore, open_store, read_attributes, stored_shape
@@ -19,23 +20,21 @@ from diffprobe.runtime.manifests import ROOT
 from diffprobe.runtime.removal import remove_file
 
 MOST_PARTS = 10**6  # ten views of ImageNet are 50,000 shards of one chunk; a manifest that says more is not believed
-Split = Literal["train", "select", "test"]
+Split = Annotated[str, Field(pattern="^(train|select|test)$")]
 
 
-class ManifestIdentity(BaseModel):
-    """What a manifest's `identity` must hold for its parts to follow from it; other keys are kept unread."""
+class ManifestIdentity(BaseModel, strict=True, extra="allow"):
+    """What a manifest's `identity` must hold for its parts to follow from it; other keys are kept as they are."""
 
-    model_config = ConfigDict(strict=True)
     seed: int
     views: dict[Split, list[dict[str, Any]]]
 
 
-class LatentManifest(BaseModel):
+class LatentManifest(BaseModel, strict=True):
     """The attributes of a finished store's root. Paths are made from them, so a store whose root does not fit this is
     neither verified nor repaired.
     """
 
-    model_config = ConfigDict(strict=True)
     format: Literal["diffprobe latents 2"]  # store.FORMAT
     identity: ManifestIdentity
     holds: Literal["moments", "latents"]
@@ -66,14 +65,14 @@ class Problem(NamedTuple):
 def verify(path: Path) -> list[Problem]:
     """Everything wrong with a finished store, in one pass over all its bytes; empty where all is well."""
     try:
-        attributes = read_attributes(path)
-        LatentManifest.model_validate(attributes)
+        manifest = LatentManifest.model_validate(read_attributes(path))
     except UserError as error:
         return [Problem(str(error))]
     except ValidationError as error:
         reason = first_line(error)
         return [Problem(f"{path / ROOT}: is not the manifest of a latent store ({reason}); look at it yourself")]
-    plan, shape = finished_plan(path, attributes), stored_shape(attributes["shape"], attributes["holds"])
+    channels, height, width = manifest.shape
+    plan, shape = finished_plan(path, manifest), stored_shape((channels, height, width), manifest.holds)
     problems = [problem for part in plan.parts for problem in check_part(plan, part, shape)]
     try:
         latents = open_store(path)
@@ -84,11 +83,12 @@ def verify(path: Path) -> list[Problem]:
     return problems or check_content(plan, latents)
 
 
-def finished_plan(path: Path, attributes: dict[str, Any]) -> StorePlan:
+def finished_plan(path: Path, manifest: LatentManifest) -> StorePlan:
     """The plan that a finished store's manifest describes."""
-    identity = {key: value for key, value in attributes["identity"].items() if key not in ADDED}
-    seed, views = attributes["identity"]["seed"], attributes["identity"]["views"]
-    return StorePlan(path, identity, seed, attributes["counts"], views, attributes["shard_chunks"], attributes["holds"])
+    made_from = manifest.identity
+    identity = {key: value for key, value in (made_from.model_extra or {}).items() if key not in ADDED}
+    views = cast(dict[str, list[StoredView]], made_from.views)
+    return StorePlan(path, identity, made_from.seed, manifest.counts, views, manifest.shard_chunks, manifest.holds)
 
 
 def check_part(plan: StorePlan, part: StorePart, shape: tuple[int, ...]) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import h5py
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
 from diffprobe.data import hdf5
 from diffprobe.evaluation.representation.chunks import MANIFEST
@@ -22,12 +22,8 @@ from diffprobe.runtime.removal import remove_file, remove_store
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Manifest(BaseModel):
-    # Strict: "8" is no number. Keys that a later version adds are ignored.
-    model_config = ConfigDict(strict=True)
-
-
-class SamplesManifest(Manifest):
+# Strict: "8" is no number. Keys that a later version adds are ignored.
+class SamplesManifest(BaseModel, strict=True):
     """The attributes of a store of samples."""
 
     format: Literal["diffprobe samples 1"]  # samples.FORMAT; type checkers take no constant here
@@ -36,12 +32,12 @@ class SamplesManifest(Manifest):
     content: Sha256
 
 
-class LevelEntry(Manifest):
+class LevelEntry(BaseModel, strict=True):
     sigma: float | None
     log_snr: float | None
 
 
-class FeaturesManifest(Manifest):
+class FeaturesManifest(BaseModel, strict=True):
     """The features.json of a folder of features."""
 
     levels: Annotated[dict[str, LevelEntry], Field(min_length=1)]
@@ -49,7 +45,7 @@ class FeaturesManifest(Manifest):
     content: str
 
 
-class ImagesManifest(Manifest):
+class ImagesManifest(BaseModel, strict=True):
     """The attributes of an image store."""
 
     classes: list[str]

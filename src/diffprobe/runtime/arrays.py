@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
+from zarr.storage import StoreLike
 
 from diffprobe.runtime.errors import UserError
 
 MOST_CHUNKS = 10**6  # of an array, 256 million samples for instance; metadata that says more is not believed
 
 
-def create_array(store: Any, **options: Any) -> zarr.Array:
+def create_array(store: StoreLike, **options: Any) -> zarr.Array:
     """A new array in a store of zarr's, with its `options`; not compressed, since pixels and latents hardly shrink."""
     return zarr.create_array(store, serializer=BytesCodec(), compressors=[Crc32cCodec()], **options)
 
