@@ -26,6 +26,7 @@ from diffprobe.plan.sources import Sources
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical
 from diffprobe.runtime.leases import local_gpus
+from diffprobe.runtime.preload import listen
 
 try:
     CONFIG = parse_config(config)
@@ -50,6 +51,8 @@ FOREIGN = {name for name, latents in CONFIG.latents.items() if latents.imported}
 # With this interpreter and its packages, or with those of the environment that conda puts in front.
 CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
 PYTHON = "python" if CONDA else quote(sys.executable)
+# Where this process itself runs the jobs, they start from one that has torch loaded (see runtime/preload.py).
+PRELOAD = listen() if workflow.is_main_process and not CONDA and not workflow.non_local_exec else ""
 # glibc would give the memory of each activation back and fault its pages in again: a third of a U-Net's time on a CPU.
 MALLOC = " ".join(
     f"{name}=${{{{{name}:-1073741824}}}}" for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
@@ -57,7 +60,7 @@ MALLOC = " ".join(
 shell.prefix(
     f"set -euo pipefail; export {MALLOC}; export PYTHONSAFEPATH=1 PYTHONPATH={quote(str(ROOT / 'src'))}; "
     f"export {PLUGINS}={quote(':'.join(CONFIG.plugins))}; "
-    f'job() {{{{ {PYTHON} {quote(str(ROOT / "workflow" / "scripts"))}/"$2".py "$1" "${{{{@:3}}}}"; }}}}; '
+    f'job() {{{{ {PYTHON} {PRELOAD} {quote(str(ROOT / "workflow" / "scripts"))}/"$2".py "$1" "${{{{@:3}}}}"; }}}}; '
 )
 JOB = "job {params.config:q} {params.call} --log {log:q} --threads {threads}"
 

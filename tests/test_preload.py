@@ -203,6 +203,7 @@ def test_a_killed_main_process_leaves_orphans_that_end_well(script: Callable[[st
     server = int(process.communicate(timeout=10)[0])
     assert process.returncode == 3
     assert ended(server)
+    assert not Path(start.split()[-1]).parent.exists()
 
 
 def test_a_training_stops_goes_on_and_leaves_the_receipt_of_a_fresh_start(tmp_path: Path) -> None:

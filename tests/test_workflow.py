@@ -50,6 +50,8 @@ def test_every_declared_file_is_kept_and_every_job_leaves_log_benchmark_and_rece
     jobs = len(stages(config))
     assert len(list((finished / "results" / "logs").glob("*/*.log"))) == jobs
     assert len(list((finished / "results" / "benchmarks").glob("*/*.jsonl"))) == jobs
+    benchmark = json.loads((finished / "results/benchmarks/pretrain/tiny.6.jsonl").read_text())
+    assert benchmark["max_rss"] > 200  # MB: the job's process is counted, though it is the fork server's child
 
 
 def test_summary_has_one_row_per_figure_and_test_is_read_for_the_choice_only(finished: Path) -> None:

@@ -1,7 +1,7 @@
-"""The fork server, a program: python forkserver.py CONTROL PACKAGES... loads packages, then forks a child for each job.
+"""The fork server: python forkserver.py CONTROL FOLDER PACKAGES... loads the packages, then forks a child for each job.
 
-See preload.py, which starts it and sends it the jobs' requests over the socket CONTROL. Nothing of ours is imported
-here: receipts list the project's files that a job has loaded.
+See preload.py, which starts it, sends it the jobs' requests over the socket CONTROL, and listens in FOLDER. Nothing of
+ours is imported here: receipts list the project's files that a job has loaded.
 """
 
 import ctypes
@@ -10,6 +10,7 @@ import io
 import marshal
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -37,7 +38,7 @@ def read(descriptor: int) -> dict:
     return marshal.loads(content)
 
 
-def serve(control: socket.socket) -> tuple[dict, list[int]] | None:
+def serve(control: socket.socket, folder: str) -> tuple[dict, list[int]] | None:
     """Fork jobs until Snakemake's main process is gone and the last job has ended.
 
     Returns twice: in a job's process with the request and its standard streams, at the end of the server with None.
@@ -64,6 +65,7 @@ def serve(control: socket.socket) -> tuple[dict, list[int]] | None:
             message, descriptors, _, _ = socket.recv_fds(control, 1, 5)
             if not message:  # Snakemake's main process is gone
                 waited.clear()
+                shutil.rmtree(folder, ignore_errors=True)  # it may have been killed
                 continue
             if (pid := os.fork()) == 0:
                 die_with(server)
@@ -117,7 +119,7 @@ def become(request: dict, streams: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[2:]:
+    for name in sys.argv[3:]:
         importlib.import_module(name)
-    if job := serve(socket.socket(fileno=int(sys.argv[1]))):
+    if job := serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]):
         become(*job)

@@ -46,31 +46,32 @@ def listen() -> str:
         return ""
     try:
         _watch_jobs_in_benchmarks()
-        folder = Path(tempfile.mkdtemp(prefix="diffprobe-jobs-"))  # of mode 0700: nobody else can connect
+        folder = tempfile.mkdtemp(prefix="diffprobe-jobs-")  # of mode 0700: nobody else can connect
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(folder / "socket"))
+        listener.bind(f"{folder}/socket")
         listener.listen(64)
     except (ImportError, AttributeError, OSError):
         return ""
     threading.Thread(target=_accept, args=(listener,), daemon=True).start()
-    return shlex.join(["-IS", str(PROGRAMS / "forkclient.py"), str(folder / "socket")])
+    return shlex.join(["-IS", str(PROGRAMS / "forkclient.py"), f"{folder}/socket"])
 
 
 def _accept(listener: socket.socket) -> None:
+    folder = Path(listener.getsockname()).parent
     while True:
         # One thread each, since the first job of a server waits until its packages are loaded.
-        threading.Thread(target=_hand_over, args=listener.accept()[:1], daemon=True).start()
+        threading.Thread(target=_hand_over, args=(listener.accept()[0], folder), daemon=True).start()
 
 
-def _hand_over(client: socket.socket) -> None:
+def _hand_over(client: socket.socket, folder: Path) -> None:
     """Give a client's job to the server of its environment; closing the connection says that there is none."""
     with client, suppress(Exception):  # whatever it is, the job can start the ordinary way
         _, descriptors, _, _ = socket.recv_fds(client, 1, 4)
         try:
             request = marshal.loads(os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0))
             if set(PRELOADED) <= imports(request["command"][0]):
-                _server(request).start(client, descriptors)
+                _server(request, folder).start(client, descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -112,12 +113,12 @@ def _files(name: str) -> list[Path]:
 class _Server:
     """A server process, seen from Snakemake's main process."""
 
-    def __init__(self, request: dict) -> None:
+    def __init__(self, request: dict, folder: Path) -> None:
         self.control, theirs = socket.socketpair()
         self.lock = threading.Lock()
         self.jobs: dict[int, int] = {}  # process ids of jobs by those of their clients
         with theirs:
-            command = [sys.executable, str(PROGRAMS / "forkserver.py"), str(theirs.fileno()), *PRELOADED]
+            command = [sys.executable, str(PROGRAMS / "forkserver.py"), str(theirs.fileno()), str(folder), *PRELOADED]
             subprocess.Popen(
                 command,
                 cwd=request["folder"],
@@ -140,12 +141,12 @@ _servers: dict[frozenset, _Server] = {}
 _servers_lock = threading.Lock()
 
 
-def _server(request: dict) -> _Server:
+def _server(request: dict, folder: Path) -> _Server:
     """The server of a job's environment. One that has died is not replaced: sending to it fails."""
     key = frozenset((name, value) for name, value in request["environment"].items() if name not in SHELL_ONLY)
     with _servers_lock:
         if key not in _servers:
-            _servers[key] = _Server(request)
+            _servers[key] = _Server(request, folder)
         return _servers[key]
 
 
