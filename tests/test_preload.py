@@ -44,7 +44,7 @@ numpy.save(sys.argv[2], numpy.random.random(4))
 def start() -> Iterator[str]:
     """What stands between interpreter and script; little is preloaded, to save time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preload, "PRELOADED", ("numpy", "multiprocessing"))
+        patch.setattr(preload, "PRELOADED", (("numpy", "multiprocessing"),))
         patch.delenv("DIFFPROBE_PRELOAD", raising=False)
         arguments = preload.listen()
         assert arguments
@@ -188,7 +188,7 @@ def test_no_server_is_an_ordinary_start(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_killed_main_process_leaves_orphans_that_end_well(script: Callable[[str], Path], tmp_path: Path) -> None:
-    listening = "from diffprobe.runtime import preload; preload.PRELOADED = ('numpy', 'multiprocessing'); "
+    listening = "from diffprobe.runtime import preload; preload.PRELOADED = (('numpy', 'multiprocessing'),); "
     listening += "print(preload.listen(), flush=True); import time; time.sleep(60)"
     environment = {key: value for key, value in os.environ.items() if key != "DIFFPROBE_PRELOAD"}
     main = subprocess.Popen([sys.executable, "-c", listening], stdout=subprocess.PIPE, text=True, env=environment)

@@ -1,8 +1,8 @@
-"""Jobs start from a process that has torch loaded, more than a second sooner each.
+"""Jobs start from a process that has torch loaded, a second sooner each.
 
     Snakemake ── shell ── client     forkclient.py is what the shell sees; it passes signals on and ends as the job ends
         │ listen()           │       the request: command, environment, folder, umask, standard streams
-        └── server ── job ◄──┘       forkserver.py loads PRELOADED and forks; the child becomes the job
+        └── server ── job ◄──┘       forkserver.py loads packages and forks; the child becomes the job
 
 A job is what a fresh start would have made of it. Only other people's packages are preloaded, and only for scripts
 that import all of them anyway, because receipts list the packages and the project's files that a process has loaded.
@@ -30,7 +30,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-PRELOADED = ("torch",)  # most of the time; numpy comes with it
+# What takes most of the time to load; a script starts from the first of these that it would load whole.
+PRELOADED = (("torch",), ("matplotlib.figure", "pandas"))
 NEEDED = ("memfd_create", "pidfd_open")  # Linux
 PROGRAMS = Path(__file__).parent
 SOURCES = Path(__file__).parents[2]
@@ -70,16 +71,17 @@ def _hand_over(client: socket.socket, folder: Path) -> None:
         _, descriptors, _, _ = socket.recv_fds(client, 1, 4)
         try:
             request = marshal.loads(os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0))
-            if set(PRELOADED) <= imports(request["command"][0]):
-                _server(request, folder).start(client, descriptors)
+            script = request["command"][0]
+            if packages := next((some for some in PRELOADED if set(some) <= imports(script)), ()):
+                _server(request, packages, folder).start(client, descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
 
 def imports(script: str) -> set[str]:
-    """The packages that running a script of ours loads at once: by the imports at the top of it and of our modules
-    that it imports. Imports inside functions may never happen and do not count.
+    """The modules that running a script of ours loads at once: by the imports at the top of it and of our modules that
+    it imports. Imports inside functions may never happen and do not count.
     """
     names: set[str] = set()
     waiting, seen = [Path(script)], set()
@@ -88,7 +90,7 @@ def imports(script: str) -> set[str]:
             seen.add(file)
             names |= _imported(file)
             waiting += [path for name in _imported(file) if name.startswith("diffprobe") for path in _files(name)]
-    return {name.partition(".")[0] for name in names}
+    return {".".join(parts[:n]) for parts in (name.split(".") for name in names) for n in range(1, len(parts) + 1)}
 
 
 @cache
@@ -113,12 +115,12 @@ def _files(name: str) -> list[Path]:
 class _Server:
     """A server process, seen from Snakemake's main process."""
 
-    def __init__(self, request: dict, folder: Path) -> None:
+    def __init__(self, request: dict, packages: tuple[str, ...], folder: Path) -> None:
         self.control, theirs = socket.socketpair()
         self.lock = threading.Lock()
         self.jobs: dict[int, int] = {}  # process ids of jobs by those of their clients
         with theirs:
-            command = [sys.executable, str(PROGRAMS / "forkserver.py"), str(theirs.fileno()), str(folder), *PRELOADED]
+            command = [sys.executable, str(PROGRAMS / "forkserver.py"), str(theirs.fileno()), str(folder), *packages]
             subprocess.Popen(
                 command,
                 cwd=request["folder"],
@@ -137,16 +139,17 @@ class _Server:
             self.jobs[owner] = int.from_bytes(self.control.recv(4), "little")
 
 
-_servers: dict[frozenset, _Server] = {}
+_servers: dict[tuple, _Server] = {}
 _servers_lock = threading.Lock()
 
 
-def _server(request: dict, folder: Path) -> _Server:
-    """The server of a job's environment. One that has died is not replaced: sending to it fails."""
-    key = frozenset((name, value) for name, value in request["environment"].items() if name not in SHELL_ONLY)
+def _server(request: dict, packages: tuple[str, ...], folder: Path) -> _Server:
+    """The server of a job's packages and environment. One that has died is not replaced: sending to it fails."""
+    environment = request["environment"].items()
+    key = (packages, frozenset((name, value) for name, value in environment if name not in SHELL_ONLY))
     with _servers_lock:
         if key not in _servers:
-            _servers[key] = _Server(request, folder)
+            _servers[key] = _Server(request, packages, folder)
         return _servers[key]
 
 
