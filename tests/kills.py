@@ -97,7 +97,7 @@ def disturbed(project: Path, kinds: list[str], longest: float, seed: int) -> lis
         except psutil.TimeoutExpired:
             pass
         jobs = jobs_of(project)
-        names = [job.info["cmdline"][-1] for job in jobs]
+        names = [Path(line[line.index("--log") + 1]).stem for line in (job.info["cmdline"] for job in jobs)]
         if not jobs:
             main_kill(process, terminal)
             continue
