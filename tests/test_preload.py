@@ -216,7 +216,7 @@ def test_a_training_stops_goes_on_and_leaves_the_receipt_of_a_fresh_start(tmp_pa
     prepared = run(project, store)
     assert prepared.returncode == 0, prepared.stderr
     printed = run(project, "-n", "-p", target)
-    line = re.search(r"job train (.*)", printed.stdout + printed.stderr)
+    line = re.search(r"job ('.*') train (.*)", printed.stdout + printed.stderr)
     assert line, printed.stdout + printed.stderr
     source = os.environ | {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(project / "src"), "DIFFPROBE_PRELOAD": "1"}
     listening = "from diffprobe.runtime import preload; print(preload.listen(), flush=True); input()"
@@ -226,7 +226,7 @@ def test_a_training_stops_goes_on_and_leaves_the_receipt_of_a_fresh_start(tmp_pa
     start = main.stdout.readline().strip()
 
     def training(how: str) -> subprocess.Popen:
-        text = f"exec {sys.executable} {how} workflow/scripts/train.py {line[1]}"
+        text = f"exec {sys.executable} {how} workflow/scripts/train.py {line[1]} {line[2]}"
         return subprocess.Popen(["bash", "-c", text], cwd=project, env=source, stderr=subprocess.PIPE, text=True)
 
     def finish(how: str) -> tuple[dict[str, str], dict]:

@@ -93,9 +93,9 @@ def test_two_trainers_never_share_a_folder(tmp_path: Path) -> None:
     done(project, "results/data/digits/images.h5")
     target = "results/runs/tiny/checkpoints/8/ema.safetensors"
     printed = run(project, "-n", "-p", target)
-    line = re.search(r"job train .*", printed.stdout + printed.stderr)
+    line = re.search(r"job ('.*') train (.*)", printed.stdout + printed.stderr)
     assert line, printed.stdout + printed.stderr
-    command = line[0].replace("job train", f"{sys.executable} -P workflow/scripts/train.py", 1)
+    command = f"{sys.executable} -P workflow/scripts/train.py {line[1]} {line[2]}"
     first = subprocess.Popen(["bash", "-c", command], cwd=project, stderr=subprocess.PIPE, text=True)
     second = subprocess.Popen(["bash", "-c", command], cwd=project, stderr=subprocess.PIPE, text=True)
     said = first.communicate()[1] + second.communicate()[1]

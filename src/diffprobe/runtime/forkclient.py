@@ -17,34 +17,46 @@ FORWARDED |= {signal.SIGUSR1: signal.SIGUSR1, signal.SIGUSR2: signal.SIGUSR2, si
 FORWARDED |= {signal.SIGTSTP: signal.SIGSTOP}
 
 
-def hand_over(address: str, command: list[str]) -> socket.socket | None:
-    """The connection to the server that has started the job; None where the job must start the ordinary way."""
+def request(command: list[str]) -> int:
+    """The descriptor of a file with what the job needs, so that one byte is a whole message to the server."""
     umask = os.umask(0)
     os.umask(umask)
     folder = os.getcwd()  # noqa: PTH109 (pathlib would double the time to start)
-    request = {"command": command, "environment": dict(os.environ), "umask": umask, "folder": folder}
+    content = {"command": command, "environment": dict(os.environ), "umask": umask, "folder": folder}
+    file = os.memfd_create("request")
+    os.write(file, marshal.dumps(content))
+    return file
+
+
+def hand_over(address: str, command: list[str]) -> socket.socket | None:
+    """The connection to the server that has started the job; None where the job must start the ordinary way."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(PATIENCE)
+    passed: list[int] = []
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     try:
-        # The request travels as a file, so that one byte is a whole message.
-        file = os.memfd_create("request")
-        os.write(file, marshal.dumps(request))
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(PATIENCE)
         connection.connect(address)
-        socket.send_fds(connection, [b"j"], [file, 0, 1, 2])
-        os.close(file)
+        socket.send_fds(connection, [b"j"], [request(command), 0, 1, 2])
+        pass_on_signals(connection, passed)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         if connection.recv(1):
             connection.settimeout(None)
             return connection
-        connection.close()
     except OSError:
         pass  # among them a standard stream that is closed, and a server that takes too long
+    connection.close()
+    for number in passed:  # to nobody
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
     return None
 
 
-def forward_signals(connection: socket.socket) -> None:
-    """Signals that this process ignores (nohup) are ignored by the job too: both have inherited that."""
+def pass_on_signals(connection: socket.socket, passed: list[int]) -> None:
+    """From the first moment, so that none is lost. Signals that this process ignores (nohup) the job ignores too."""
 
     def forward(received: int, _: object) -> None:
+        passed.append(received)
         try:
             connection.send(bytes([FORWARDED[signal.Signals(received)]]))
         except OSError:
@@ -73,7 +85,9 @@ if __name__ == "__main__":
     server = hand_over(sys.argv[1], sys.argv[2:])
     if server is None:
         os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
-    forward_signals(server)
-    status = server.recv(4)
+    try:
+        status = server.recv(4)
+    except ConnectionResetError:  # the server had not read all signals
+        status = b""
     # Without a status the server was killed, and the job with it.
     end_as(int.from_bytes(status, "little") if status else signal.SIGKILL)

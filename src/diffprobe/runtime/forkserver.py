@@ -38,6 +38,14 @@ def read(descriptor: int) -> dict:
     return marshal.loads(content)
 
 
+def receive(connection: socket.socket, length: int) -> tuple[bytes, list[int]]:
+    """At most so many bytes and the descriptors with them; no bytes where the other end is gone."""
+    try:
+        return socket.recv_fds(connection, length, 5)[:2]
+    except ConnectionResetError:  # it went without having read what it was sent
+        return b"", []
+
+
 def serve(control: socket.socket, folder: str) -> tuple[dict, list[int]] | None:
     """Fork jobs until Snakemake's main process is gone and the last job has ended.
 
@@ -56,13 +64,13 @@ def serve(control: socket.socket, folder: str) -> tuple[dict, list[int]] | None:
             job.close()
             jobs.remove(job)
         for job in [job for job in jobs if job.client in ready]:
-            signals = job.client.recv(64)
+            signals, _ = receive(job.client, 64)
             for number in signals or [signal.SIGKILL]:  # without a client the job is killed
                 os.kill(job.pid, number)
             if not signals:
                 job.client.close()
         if control in ready:
-            message, descriptors, _, _ = socket.recv_fds(control, 1, 5)
+            message, descriptors = receive(control, 1)
             if not message:  # Snakemake's main process is gone
                 waited.clear()
                 shutil.rmtree(folder, ignore_errors=True)  # it may have been killed
