@@ -21,9 +21,9 @@ from diffprobe.config.models import Metrics
 from diffprobe.data.imagesets import ImageSet, open_images
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
-from diffprobe.evaluation.generation.figures import compute_figures
+from diffprobe.evaluation.generation.figures import Subject, compute_figures
 from diffprobe.evaluation.generation.reference import compute_reference
-from diffprobe.evaluation.generation.statistics import SubsetPlan
+from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.runtime.keyed import Key, normal
 
 NOISE = (4, 8, 16, 32, 64)  # deviation in grey levels
@@ -52,12 +52,11 @@ def main() -> None:
     header = ""
     for name, change in changes():
         begun = time.perf_counter()
-        plan = SubsetPlan(images.n, most)
-        statistics = collect({"it": extractor}, changed(images, change), plan, FIGURES, device)
+        statistics = Statistics(SubsetPlan(images.n, most), extractor, FIGURES)
+        collect([statistics], changed(images, change), device)
         measured = [figure for figure in FIGURES if figure != "sfid" or extractor.spatial]
-        rows = compute_figures(
-            measured, {"it": extractor}, {"it": reference}, statistics, Metrics(), torch.device("cpu")
-        )
+        subject = Subject("", extractor, reference)
+        rows = compute_figures(measured, [subject], [statistics], Metrics(), torch.device("cpu"))
         names = [row["evaluator"].removesuffix(f"_{extractor.name}") for row in rows]
         if not header:
             header = f"| half B | {' | '.join(names)} | seconds |\n|{'---|' * (len(names) + 2)}"

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES, extractor_of, figure_name, figure_of, promised_figure
 from diffprobe.evaluation.generation.extractors import FeatureExtractor, Features
-from diffprobe.evaluation.generation.figures import compute_figures
+from diffprobe.evaluation.generation.figures import Subject, compute_figures
 from diffprobe.evaluation.generation.frechet import frechet_distance
 from diffprobe.evaluation.generation.kernel import kernel_distance, squared_mmd, subset_size
 from diffprobe.evaluation.generation.manifold import manifold
@@ -165,7 +165,8 @@ def measure(request: list[str] | str, name: str = "inception_2048", **without: N
     spatial = real.spatial.mu, real.spatial.sigma
     parts = {"n": 150, "spatial": spatial, "features": real.subset.features} | without
     reference = Reference("real", real.moments.mu, real.moments.sigma, **parts)
-    rows = compute_figures(request, {"e": extractor}, {"e": reference}, {"e": samples}, Metrics(), torch.device("cpu"))
+    subject = Subject("e", extractor, reference)
+    rows = compute_figures(request, [subject], [samples], Metrics(), torch.device("cpu"))
     assert {row["extractor"] for row in rows} == {"e"}
     return {row["evaluator"]: row for row in rows}
 

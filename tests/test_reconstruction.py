@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from diffprobe.data.imagesets import ImageSet
 from diffprobe.data.pixels import to_float, to_uint8
 from diffprobe.evaluation.generation.extractors import FeatureExtractor, Features
+from diffprobe.evaluation.generation.figures import Subject
 from diffprobe.evaluation.generation.reconstruction import Reconstruction, reconstruct, similarities
 from diffprobe.evaluation.generation.ssim import ssim
 from diffprobe.networks.autoencoder import Codec, psnr
@@ -97,8 +98,8 @@ def measured(pixels: np.ndarray, share: float = 1.0, batch: int = 4, **more: obj
     """What is collected of pixels, and the pairs (2, n, S, S, C)."""
     n, size, _, channels = pixels.shape
     codec = Codec(Same(share), **{"size": size, "channels": channels, **more}, image=(channels, size, size))
-    made = {"ours": extractor("classifier"), "theirs": extractor("inception_2048")}
-    reconstruction = Reconstruction(codec, similarities(codec.size, None)[0], made, n, CPU, batch=3)
+    subjects = [Subject("ours", extractor("classifier"), None), Subject("theirs", extractor("inception_2048"), None)]
+    reconstruction = Reconstruction(codec, similarities(codec.size, None)[0], subjects, n, CPU, batch=3)
     whole = ImageSet("pixels", n, pixels.shape[1:], lambda start, stop: pixels[start:stop], dict)
     return reconstruction, torch.cat([torch.stack(pair) for pair in reconstruct(whole, reconstruction, batch)], dim=1)
 

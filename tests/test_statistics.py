@@ -14,6 +14,7 @@ from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES
 from diffprobe.evaluation.generation.autosave import Autosave
 from diffprobe.evaluation.generation.extractors import FeatureExtractor, Features
+from diffprobe.evaluation.generation.figures import Subject
 from diffprobe.evaluation.generation.inception_score import InceptionScore, splits_of
 from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.moments import Moments
@@ -117,13 +118,13 @@ def test_a_stop_changes_no_bit(tmp_path: Path) -> None:
     undisturbed = taken(10)
     for stop in (0, 40, 230):
         saved = Autosave(tmp_path / "state.safetensors", "of this", seconds=0)
-        saved.offer({name: taken(10, 0, stop) for name in ("toy", "other")})
-        after = {name: Statistics(SubsetPlan(N, 50), EXTRACTOR, FIGURES) for name in ("toy", "other")}
+        saved.offer([taken(10, 0, stop), taken(10, 0, stop)])
+        after = [Statistics(SubsetPlan(N, 50), EXTRACTOR, FIGURES) for _ in range(2)]
         assert Autosave(saved.path, "of something else", 0).restore(after) == 0
         assert saved.restore(after) == stop
         for at in range(stop, N, 10):
-            after["toy"].update(at, some(at, at + 10))
-        for name, value in after["toy"].state().items():
+            after[1].update(at, some(at, at + 10))
+        for name, value in after[1].state().items():
             assert torch.equal(value, undisturbed.state()[name]), name
     saved.clear()
     assert saved.restore(after) == 0 and not list(tmp_path.iterdir())
@@ -152,11 +153,12 @@ def test_statistics_saved_under_other_weights_are_ignored(tmp_path: Path) -> Non
     """A classifier that is trained again has the same config, but other features."""
 
     def saved(extractor: FeatureExtractor, of: str = "these") -> Autosave:
-        measurement = Measurement("all", Metrics(subset=50), {"toy": extractor}, {}, torch.device("cpu"))
+        subjects = [Subject("toy", extractor, None)]
+        measurement = Measurement("all", Metrics(subset=50), subjects, torch.device("cpu"))
         return measurement.autosave(tmp_path / "state.safetensors", of, 0)
 
-    saved(EXTRACTOR).offer({"toy": taken(10, 0, 40)})
-    empty = {"toy": Statistics(SubsetPlan(N, 50), EXTRACTOR, FIGURES)}
+    saved(EXTRACTOR).offer([taken(10, 0, 40)])
+    empty = [Statistics(SubsetPlan(N, 50), EXTRACTOR, FIGURES)]
     assert saved(replace(EXTRACTOR, weights="others")).restore(empty) == 0
     assert saved(EXTRACTOR, "other images").restore(empty) == 0
     assert saved(EXTRACTOR).restore(empty) == 40

@@ -10,7 +10,7 @@ import torch
 
 from diffprobe.data import samples
 from diffprobe.evaluation.generation.autosave import Autosave
-from diffprobe.evaluation.generation.collect import new_statistics, update
+from diffprobe.evaluation.generation.collect import update
 from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.evaluation.sampling import Drawing
@@ -21,16 +21,16 @@ from diffprobe.runtime.job import Job, run
 
 def collect(
     job: Job, measurement: Measurement, drawing: Drawing, kept: samples.SampleStore, saved: Autosave
-) -> dict[str, Statistics]:
+) -> list[Statistics]:
     """The statistics of all images: the kept ones as they are read back, the others as they are drawn."""
     n, step, batch = job.config["sample"]["images"], int(job.options["draw"]), int(job.options["batch"])
-    statistics = new_statistics(measurement.extractors, measurement.plan(n), measurement.figures)
+    statistics = measurement.new_statistics(n)
     start = saved.restore(statistics)
     while start < n:
         is_kept = start < kept.shape[0]
         stop = min(start + step, kept.shape[0] if is_kept else n)
         images = torch.from_numpy(kept.read(start, stop)) if is_kept else drawing.images(start, stop)
-        update(statistics, measurement.extractors, start, images, job.device, batch)
+        update(statistics, start, images, job.device, batch)
         start = stop
         saved.offer(statistics)
         job.progress.update(start)
@@ -41,7 +41,7 @@ def main(job: Job) -> None:
     config, keep = job.config["sample"], job.config["sample"]["keep"]
     argument = GenerationArgument.model_validate(job.config["generation"])
     measurement = Measurement.load(argument, job.named("weights"), job.named("reference"), job.device)
-    measurement.plan(config["images"])  # refuses before anything is drawn
+    measurement.new_statistics(config["images"])  # refuses before anything is drawn
     sample, draw = SampleArgument.model_validate(config), int(job.options["draw"])
     drawing = Drawing.of(sample, job.input("weights"), job.optional("autoencoder"), draw, job.device)
     job.progress.start(config["images"], "images")

@@ -16,20 +16,12 @@ def main(job: Job) -> None:
     argument = GenerationArgument.model_validate(job.config)
     measurement = Measurement.load(argument, job.named("weights"), job.named("reference"), job.device)
     images = open_images(job.input("samples"))
-    plan = measurement.plan(images.n)
+    statistics = measurement.new_statistics(images.n)
     path = job.output("rows").with_suffix(".part.safetensors")
     saved = measurement.autosave(path, images.identity, float(job.options["autosave"]))
     job.progress.start(images.n, "images")
-    statistics = collect(
-        measurement.extractors,
-        images,
-        plan,
-        measurement.figures,
-        job.device,
-        batch=int(job.options["batch"]),
-        report=job.progress.update,
-        saved=saved,
-    )
+    batch, report = int(job.options["batch"]), job.progress.update
+    collect(statistics, images, job.device, batch=batch, report=report, saved=saved)
     write_json(job.output("rows"), {"rows": [argument.row | row for row in measurement.rows(statistics)]})
     about, rate = images.identity["about"] | {"images": images.n}, round(job.progress.rate, 1)
     job.write_receipt(figures=measurement.about(statistics), samples=about, images_per_second=rate)

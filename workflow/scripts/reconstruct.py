@@ -11,6 +11,7 @@ import torch
 
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation import extractors
+from diffprobe.evaluation.generation.figures import Subject
 from diffprobe.evaluation.generation.reconstruction import Reconstruction, reconstruct, similarities
 from diffprobe.evaluation.model import load_codec
 from diffprobe.networks.perceptual import LPIPS, available
@@ -38,11 +39,11 @@ def main(job: Job) -> None:
     measures, too_small = similarities(codec.size, perceptual)
     for line in too_small:
         print(f"{line}, the autoencoder's have {codec.size}: left out", file=job.log)
-    loaded = {
-        name: extractors.make(parse_extractor(entry), weights.get(name), device)
+    subjects = [
+        Subject(name, extractors.make(parse_extractor(entry), weights.get(name), device), reference=None)
         for name, entry in config["extractors"].items()
-    }
-    reconstruction = Reconstruction(codec, measures, loaded, images.n, device, int(job.options["batch"]))
+    ]
+    reconstruction = Reconstruction(codec, measures, subjects, images.n, device, int(job.options["batch"]))
     pairs: list[torch.Tensor] = []
     job.progress.start(images.n, "images")
     for pair in reconstruct(images, reconstruction, int(job.options["images"])):
@@ -53,7 +54,7 @@ def main(job: Job) -> None:
     with atomic(job.output("pairs")) as partial:
         np.savez(partial, images=torch.cat(pairs, dim=1)[:, :SHOWN].numpy())  # uint8 (2, n, S, S, C)
     write_json(job.output("rows"), {"rows": [row | measured for measured in reconstruction.rows()]})
-    identities = {name: extractor.identity for name, extractor in loaded.items()}
+    identities = {subject.name: subject.extractor.identity for subject in subjects}
     lpips = perceptual.sha256 if "lpips" in measures else "absent"
     job.write_receipt(
         images=images.n, lpips=lpips, extractors=identities, images_per_second=round(job.progress.rate, 1)

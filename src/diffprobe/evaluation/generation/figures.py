@@ -1,7 +1,7 @@
 """The figures of generation from the statistics of two sets of images; their names include the number of images."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import torch
 
@@ -21,6 +21,17 @@ ALL = ("fd", "sfid", "kid", "is", *MANIFOLD)  # `all`: those that extractor and 
 
 Request = Sequence[str] | Literal["all"]  # [fid50k, kid] or "all"
 Value = tuple[float, float | None]  # a figure, with its spread where it has one
+
+
+class Subject(NamedTuple):
+    """An extractor, and the reference that samples are compared with, unless that is yet to come."""
+
+    name: str  # of the extractor in the config
+    extractor: FeatureExtractor
+    reference: Reference | None
+
+    def allows(self, figure: str) -> bool:
+        return not lacking(figure, self.extractor, self.reference)
 
 
 class FigureRow(TypedDict):
@@ -51,29 +62,24 @@ def parsed(request: Request) -> list[tuple[str, int | None]]:
 
 def compute_figures(
     request: Request,
-    extractors: Mapping[str, FeatureExtractor],
-    references: Mapping[str, Reference],
-    statistics: Mapping[str, Statistics],
+    subjects: Sequence[Subject],
+    statistics: Sequence[Statistics],
     metrics: Metrics,
     device: torch.device,
 ) -> list[FigureRow]:
-    """Every requested figure by each extractor that allows it.
-
-    Extractors, references and statistics go by the extractors' names in the config. Raises UserError as `refuse`.
-    """
+    """Every requested figure by each extractor that allows it, from its statistics. Raises UserError as `refuse`."""
     rows: list[FigureRow] = []
-    for name, extractor in extractors.items():
-        samples, reference = statistics[name], references[name]
-        refuse(request, extractors, references, samples.plan, metrics)
-        available = [figure for figure in figure_names(request) if not lacking(figure, extractor, reference)]
+    for subject, samples in zip(subjects, statistics, strict=True):
+        refuse(request, subjects, samples.plan, metrics)
         values: dict[str, Value] = {}
         by_label: dict[str, FigureRow] = {}  # fd and fid may have the same label
-        for figure in available:
+        for figure in filter(subject.allows, figure_names(request)):
+            assert subject.reference is not None
             if figure not in values:
-                values |= compute(figure, reference, samples, metrics, device)
+                values |= compute(figure, subject.reference, samples, metrics, device)
             (value, spread), n = values[figure], image_count(figure, samples.plan)
-            label = figure_name(printed(figure, extractor), n, extractor.name)
-            by_label[label] = FigureRow(extractor=name, evaluator=label, value=value, spread=spread, images=n)
+            label = figure_name(printed(figure, samples.extractor), n, samples.extractor.name)
+            by_label[label] = FigureRow(extractor=subject.name, evaluator=label, value=value, spread=spread, images=n)
         rows += by_label.values()
     return rows
 
@@ -113,19 +119,10 @@ def image_count(figure: str, plan: SubsetPlan) -> int:
 # --- refused before hours are spent on a pass -----------------------------------------------------------------
 
 
-def refuse(
-    request: Request,
-    extractors: Mapping[str, FeatureExtractor],
-    references: Mapping[str, Reference],
-    plan: SubsetPlan,
-    metrics: Metrics,
-) -> None:
-    """Raises UserError for figures that no extractor allows, or over another number of images, or over too few.
-
-    References that are not computed yet may be missing.
-    """
+def refuse(request: Request, subjects: Sequence[Subject], plan: SubsetPlan, metrics: Metrics) -> None:
+    """Raises UserError for figures that no extractor allows, or over another number of images, or over too few."""
     for figure, number in parsed(request):
-        reasons = [lacking(figure, extractor, references.get(name)) for name, extractor in extractors.items()]
+        reasons = [lacking(figure, subject.extractor, subject.reference) for subject in subjects]
         if all(reasons):
             raise UserError(f"{figure} is unavailable: {'; '.join(reasons)}")
         n = image_count(figure, plan)
@@ -135,9 +132,11 @@ def refuse(
                 f"{figure}{count_name(number)} needs {number:,} images, but {where} {n:,}: "
                 f"request {figure}{count_name(n)}, or provide {number:,} images"
             )
-    for name, reference in references.items():
-        available = [figure for figure in figure_names(request) if not lacking(figure, extractors[name], reference)]
-        real, fake = 0 if reference.features is None else len(reference.features), plan.subset
+    for subject in subjects:
+        if subject.reference is None or subject.reference.features is None:
+            continue
+        available = list(filter(subject.allows, figure_names(request)))
+        real, fake = len(subject.reference.features), plan.subset
         if "kid" in available and subset_size(real, fake) < 2:
             raise UserError(f"kid needs 4 images of each kind, here are {real} real and {fake} generated: provide more")
         if set(available) & set(MANIFOLD):
@@ -160,7 +159,7 @@ def lacking(figure: str, extractor: FeatureExtractor, reference: Reference | Non
     return ""
 
 
-def about(extractor: FeatureExtractor, reference: Reference, samples: Statistics, metrics: Metrics) -> dict[str, Any]:
+def about(reference: Reference, samples: Statistics, metrics: Metrics) -> dict[str, Any]:
     """For the receipt: all that one extractor's figures depend on besides the samples."""
     options: dict[str, int] = metrics.model_dump(include={"neighbours", "wide_neighbours"})
     if samples.scores is not None:
@@ -169,7 +168,7 @@ def about(extractor: FeatureExtractor, reference: Reference, samples: Statistics
         options["kernel_subsets"] = SUBSETS
         options["kernel_subset_size"] = subset_size(len(reference.features), samples.plan.subset)
     return {
-        "extractor": extractor.identity,
+        "extractor": samples.extractor.identity,
         "reference": {"origin": reference.origin, "images": reference.n, **reference.about},
         "images": samples.n,
         "subset": samples.plan.about,

@@ -3,7 +3,7 @@ reconstructions and all originals.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,12 +11,11 @@ from torch import Tensor
 from diffprobe.config.names import figure_name
 from diffprobe.data.imagesets import ImageSet, batches
 from diffprobe.data.pixels import to_float, to_uint8
-from diffprobe.evaluation.generation.collect import BATCH, new_statistics, update
-from diffprobe.evaluation.generation.extractors import FeatureExtractor
-from diffprobe.evaluation.generation.figures import printed
+from diffprobe.evaluation.generation.collect import BATCH, update
+from diffprobe.evaluation.generation.figures import Subject, printed
 from diffprobe.evaluation.generation.frechet import frechet_distance
 from diffprobe.evaluation.generation.ssim import WINDOW, ssim
-from diffprobe.evaluation.generation.statistics import SubsetPlan
+from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.evaluation.model import DECODED
 from diffprobe.networks.autoencoder import Codec, psnr
 from diffprobe.networks.perceptual import LPIPS, SMALLEST
@@ -44,16 +43,17 @@ class Reconstruction:
         self,
         codec: Codec,
         measures: Mapping[str, Similarity],
-        extractors: Mapping[str, FeatureExtractor],
+        subjects: Sequence[Subject],
         n: int,
         device: torch.device,
         batch: int = BATCH,
     ) -> None:
         self.codec, self.measures, self.device, self.batch = codec, measures, device, batch
-        self.extractors = extractors if n > 1 else {}  # one image has no covariance
+        self.subjects = subjects if n > 1 else []  # one image has no covariance
         self.values: dict[str, list[float]] = {name: [] for name in measures}
-        plan = SubsetPlan(n, 0)
-        self.originals, self.reconstructions = (new_statistics(self.extractors, plan, ("fd",)) for _ in range(2))
+        self.originals, self.reconstructions = (
+            [Statistics(SubsetPlan(n, 0), subject.extractor, ("fd",)) for subject in self.subjects] for _ in range(2)
+        )
         self.done = 0
 
     @torch.inference_mode()
@@ -65,10 +65,10 @@ class Reconstruction:
         clamped = decoded.clamp(-1, 1)
         for name, measure in self.measures.items():
             self.values[name] += measure(clamped, original).tolist()
-        if self.extractors:
+        if self.subjects:
             returned = to_uint8(self.codec.postprocess(decoded))
-            update(self.originals, self.extractors, self.done, images, self.device, self.batch)
-            update(self.reconstructions, self.extractors, self.done, returned, self.device, self.batch)
+            update(self.originals, self.done, images, self.device, self.batch)
+            update(self.reconstructions, self.done, returned, self.device, self.batch)
         self.done += len(images)
         return to_uint8(original), to_uint8(clamped)
 
@@ -78,14 +78,13 @@ class Reconstruction:
         for name, values in self.values.items():
             spread = statistics.stdev(values) if len(values) > 1 else None
             rows.append({"evaluator": name, "value": statistics.mean(values), "spread": spread, "images": len(values)})
-        return rows + [self.distance(name, extractor) for name, extractor in self.extractors.items()]
-
-    def distance(self, name: str, extractor: FeatureExtractor) -> dict[str, object]:
-        """Named rfd or rfid, so that nobody takes it for a figure of generation."""
-        real, made = self.originals[name].moments, self.reconstructions[name].moments
-        figure = figure_name(printed("fd", extractor), real.n, extractor.name)
-        value = frechet_distance(real.mu, real.sigma, made.mu, made.sigma)
-        return {"evaluator": f"r{figure}", "extractor": name, "value": value, "images": real.n}
+        for subject, original, made in zip(self.subjects, self.originals, self.reconstructions, strict=True):
+            figure = figure_name(printed("fd", subject.extractor), self.done, subject.extractor.name)
+            a, b = original.moments, made.moments
+            value = frechet_distance(a.mu, a.sigma, b.mu, b.sigma)
+            # Called rfd or rfid, so that nobody takes it for a figure of generation.
+            rows.append({"evaluator": f"r{figure}", "extractor": subject.name, "value": value, "images": self.done})
+        return rows
 
 
 def reconstruct(images: ImageSet, into: Reconstruction, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -147,8 +147,8 @@ def compute_reference(
     saved: Autosave | None = None,
 ) -> Reference:
     """The statistics of images for every figure; `most` of them are in the subset."""
-    one, plan = {"": extractor}, SubsetPlan(images.n, most)
-    statistics = collect(one, images, plan, FIGURES, device, batch=batch, report=report, saved=saved)[""]
+    statistics = Statistics(SubsetPlan(images.n, most), extractor, FIGURES)
+    collect([statistics], images, device, batch=batch, report=report, saved=saved)
     about = {"source": images.identity, "extractor": extractor.identity}
     return Reference.of(statistics, origin or images.origin, about)
 

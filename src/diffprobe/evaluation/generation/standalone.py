@@ -14,7 +14,7 @@ from diffprobe.config.names import FIGURES
 from diffprobe.data.imagesets import ImageSet, open_images
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
-from diffprobe.evaluation.generation.figures import Request
+from diffprobe.evaluation.generation.figures import Request, Subject, figure_names
 from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.reference import Reference, import_reference, npz_keys, read, write
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
@@ -47,8 +47,8 @@ class Comparison:
         self.request, self.metrics, self.opening, self.processes = request, metrics, opening, processes
 
     def measurement(self, reference: Reference | None) -> Measurement:
-        references = {} if reference is None else {"": reference}
-        return Measurement(self.request, self.metrics, {"": self.extractor}, references, self.device)
+        subject = Subject("", self.extractor, reference)  # without a config it has no name
+        return Measurement(self.request, self.metrics, [subject], self.device)
 
     def refuse(self, images: Path, against: Path | None) -> None:
         """Raises UserError for what would fail after hours."""
@@ -58,21 +58,21 @@ class Comparison:
             reference = None if "arr_0" in npz_keys(against) else read(against, self.extractor)
         elif against:
             open_set(against, *self.opening)
-        self.measurement(reference).plan(open_set(images, *self.opening).n)
+        self.measurement(reference).new_statistics(open_set(images, *self.opening).n)
 
     def collect(self, path: Path, every_figure: bool = False) -> tuple[Statistics, About]:
         """The statistics of all images at `path` for the request, or for any figure; and the images' identity."""
         images = open_set(path, *self.opening)
         plan, batch = SubsetPlan(images.n, self.metrics.subset), self.metrics.batch
-        figures = FIGURES if every_figure else self.measurement(None).figures
+        figures = FIGURES if every_figure else figure_names(self.request)
+        statistics = Statistics(plan, self.extractor, figures)
         processes = min(self.processes, images.n)
         with progress(images.origin, images.n) as report:
             if processes > 1:
                 work = Work(self.settings, self.weights, partial(open_set, path, *self.opening), plan, figures, batch)
-                statistics = collect_in_parallel(work, self.extractor, processes, report)
+                collect_in_parallel(statistics, work, processes, report)
             else:
-                one = {"": self.extractor}
-                statistics = collect(one, images, plan, figures, self.device, batch=batch, report=report)[""]
+                collect([statistics], images, self.device, batch=batch, report=report)
         return statistics, {"origin": images.origin, "images": images.n, **images.identity}
 
     def reference(self, path: Path) -> Reference:
@@ -90,10 +90,8 @@ class Comparison:
     def figures(self, statistics: Statistics, reference: Reference) -> tuple[list[Row], About]:
         """The figures (evaluator, value, spread, images), and their receipt."""
         measurement = self.measurement(reference)
-        rows = [{**row} for row in measurement.rows({"": statistics})]
-        for row in rows:
-            del row["extractor"]  # its name in a config, and there is no config here
-        return rows, measurement.about({"": statistics})[""]
+        rows = [{key: x for key, x in row.items() if key != "extractor"} for row in measurement.rows([statistics])]
+        return rows, measurement.about([statistics])[""]
 
 
 def is_statistics(path: Path) -> bool:

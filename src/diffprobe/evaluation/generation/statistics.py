@@ -50,7 +50,7 @@ class Statistics:
     """One set of images under one extractor: as much as the figures need."""
 
     def __init__(self, plan: SubsetPlan, extractor: FeatureExtractor, figures: Collection[str]) -> None:
-        self.plan, self.extractor = plan, extractor.name
+        self.plan, self.extractor = plan, extractor
         self.moments = Moments(extractor.dim)
         self.spatial = Moments(extractor.spatial) if extractor.spatial and "sfid" in figures else None
         scored = extractor.classes and "is" in figures
@@ -66,7 +66,7 @@ class Statistics:
         """Add the features of images start, start + 1, ... Raises UserError where they are not finite."""
         if not torch.isfinite(features.pooled).all():
             raise UserError(
-                f"{self.extractor} has features that are not finite for some of images {start} to "
+                f"{self.extractor.name} has features that are not finite for some of images {start} to "
                 f"{start + len(features.pooled) - 1}: check its weights and its input"
             )
         places = self.plan.places[start : start + len(features.pooled)]  # (B,)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from diffprobe.config.extractors import Extractor
 from diffprobe.data.imagesets import ImageSet
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
-from diffprobe.evaluation.generation.extractors import FeatureExtractor
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.workers import end_with_parent
@@ -37,17 +35,14 @@ class Work:
     batch: int
 
 
-def collect_in_parallel(
-    work: Work, extractor: FeatureExtractor, processes: int, report: Callable[[int], object]
-) -> Statistics:
-    """As `collect` with `extractor`, that of `work`, by several processes, each on a GPU of its own if there are any.
+def collect_in_parallel(statistics: Statistics, work: Work, processes: int, report: Callable[[int], object]) -> None:
+    """Fill empty statistics as `collect` does, by several processes, each on a GPU of its own if there are any.
 
     Raises UserError where a process was killed.
     """
     n = work.plan.n
     pieces = max(processes, -(-n // PIECE))
     edges = [n * i // pieces for i in range(pieces + 1)]
-    total = Statistics(work.plan, extractor, work.figures)
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     indices: SimpleQueue[int] = context.SimpleQueue()
     for index in range(processes):
@@ -56,11 +51,10 @@ def collect_in_parallel(
     with ProcessPoolExecutor(processes, context, _start, (work, indices, threads)) as pool:
         try:
             for state in pool.map(_collect, edges, edges[1:]):  # in the order of the images, so sums round alike
-                total.merge(safetensors.torch.load(state))
-                report(total.n)
+                statistics.merge(safetensors.torch.load(state))
+                report(statistics.n)
         except BrokenProcessPool:
             raise UserError("a process of the pass was killed; run again with fewer if memory was short") from None
-    return total
 
 
 def _start(work: Work, indices: "SimpleQueue[int]", threads: int) -> None:
@@ -72,15 +66,19 @@ def _start(work: Work, indices: "SimpleQueue[int]", threads: int) -> None:
     gpus = torch.cuda.device_count()
     device = torch.device("cuda", indices.get() % gpus) if gpus else torch.device("cpu")
     extractor = extractors.make(work.settings, work.weights, device)
-    _collect_piece = partial(
-        collect, {"": extractor}, work.open_set(), work.plan, work.figures, device, batch=work.batch
-    )
+    images = work.open_set()
+
+    def collect_piece(start: int, stop: int) -> Statistics:
+        statistics = Statistics(work.plan, extractor, work.figures)
+        collect([statistics], images, device, batch=work.batch, start=start, stop=stop)
+        return statistics
+
+    _collect_piece = collect_piece
 
 
-_collect_piece: Callable[..., dict[str, Statistics]]  # of this process of the pool
+_collect_piece: Callable[[int, int], Statistics]  # of this process of the pool
 
 
 def _collect(start: int, stop: int) -> bytes:
     # As bytes: tensors would travel through shared memory, and containers have little of it.
-    state = _collect_piece(start=start, stop=stop)[""].state()
-    return safetensors.torch.save({key: x.contiguous() for key, x in state.items()})
+    return safetensors.torch.save({key: x.contiguous() for key, x in _collect_piece(start, stop).state().items()})
