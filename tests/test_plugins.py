@@ -13,8 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from diffprobe.config import plugins
 from diffprobe.config.kinds import Kind, is_family
 from diffprobe.config.load import load, parse
+from diffprobe.config.networks import Network
+from diffprobe.networks.build import build
 from diffprobe.plan.job_arguments import pretrain
 from diffprobe.reporting.describe import describe
 from diffprobe.runtime.errors import UserError
@@ -123,6 +126,28 @@ def test_they_are_checked_and_described_like_ours(project: Path, monkeypatch: py
         parse({**CONFIG, "each": {"network": {"size": 9}}, "only": ["mixed"]})
     with pytest.raises(UserError, match=r"network.widht: 3 is refused, the key is unknown \(perhaps width is meant\)"):
         parse({**CONFIG, "each": {"network": {"widht": 3}}, "only": ["mixed"]})
+
+
+def test_an_installed_package_adds_its_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, metadata = tmp_path / "mixers", tmp_path / "mixers-1.0.dist-info"
+    for folder in (package, metadata):
+        folder.mkdir()
+    examples = dict(EXAMPLES)
+    (package / "__init__.py").write_text("")
+    (package / "models.py").write_text(examples["mine/mixer.py"].replace("mixer_network.py:", "mixers.network:"))
+    (package / "network.py").write_text(examples["mine/mixer_network.py"])
+    (metadata / "METADATA").write_text("Name: mixers\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[diffprobe.plugins]\nmixers = mixers.models\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins.installed.cache_clear()
+    try:
+        network = Network.member({"kind": "mixer", "size": 8})  # as in a job, which reads no config
+        assert network.taps == ["block_0", "block_1"]
+        code = plugins.content_hash([package / "models.py", package / "network.py"])
+        assert network.model_dump()["plugin"] == code
+        assert sum(p.numel() for p in build(network, image_channels=1).parameters()) > 8**4
+    finally:
+        plugins.installed.cache_clear()
 
 
 @pytest.mark.parametrize(

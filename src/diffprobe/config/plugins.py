@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from diffprobe.runtime.located import import_file
 
 PLUGINS = "DIFFPROBE_PLUGINS"  # the variable by which jobs know the paths of the config, separated by colons
 BESIDE = re.compile(r"([\w./-]+\.py):(\w+)")  # code in a file beside the plugin: `build`, and what else a kind names
+WITHIN = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):(\w+)")  # code in an installed package
 GROUP = "diffprobe.plugins"  # of entry points; each names a module
 
 
@@ -36,8 +38,8 @@ def load(paths: Any, source: str = "config") -> None:
     for path in paths:
         try:
             adopt(import_file(Path(expanded(path)).resolve()))
-        except FileNotFoundError:
-            raise UserError(f"{source}: plugins: {path}: no such file") from None
+        except FileNotFoundError as error:
+            raise UserError(f"{source}: plugins: {error.filename or path}: no such file") from None
         except Exception as error:
             raise UserError(f"{source}: plugins: {path}: fails: {type(error).__name__}: {one_line(error)}") from None
 
@@ -57,12 +59,14 @@ def adopt(module: ModuleType) -> None:
     for kind in vars(module).values():
         own = isinstance(kind, type) and issubclass(kind, Kind) and kind.__module__ == module.__name__
         if own and kind.plugin is None:
-            code = Path(str(module.__file__))
-            files = [code]
+            folder, files = Path(str(module.__file__)).parent, [Path(str(module.__file__))]
             for attribute, value in list(vars(kind).items()):
                 if match := BESIDE.fullmatch(value) if isinstance(value, str) else None:
-                    files.append(code.parent / match[1])
+                    files.append(folder / match[1])
                     setattr(kind, attribute, f"{files[-1]}:{match[2]}")
+                elif match := WITHIN.fullmatch(value) if isinstance(value, str) else None:
+                    spec = find_spec(match[1])  # imports no more than the packages around it
+                    files += [Path(spec.origin)] if spec and spec.origin else []
             kind.plugin = content_hash(files)
 
 
