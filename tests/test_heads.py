@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -21,6 +22,7 @@ from diffprobe.evaluation.representation.heads import row_stream
 from diffprobe.evaluation.representation.optimizers import OPTIMIZERS
 from diffprobe.evaluation.representation.standardise import MIN_STD, statistics
 from diffprobe.evaluation.representation.table import Table, table_of
+from diffprobe.plan.arguments import EvaluatorArgument, parse_extractor
 from diffprobe.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -242,3 +244,15 @@ def test_knn_ties_go_to_the_nearer_neighbour_and_copies_are_averaged() -> None:
             memory=1,
             device=CPU,
         )
+
+
+def test_an_unknown_kind_is_an_error_and_joined_cells_are_resolved() -> None:
+    entry = {"kind": "knn", "k": [3], "combine": [{"tap": "mid", "sigma": None}, {"tap": None, "sigma": 0.5}]}
+    entry |= {"tokens": False, "average": True}
+    argument = EvaluatorArgument.parse(entry)
+    assert argument.settings == KNN(kind="knn", k=[3])
+    assert argument.selection.cells(("0.1", "out_1")) == [("0.1", "out_1"), ("0.1", "mid"), ("0.5", "out_1")]
+    with pytest.raises(ValidationError, match="'svm'"):
+        EvaluatorArgument.parse(entry | {"kind": "svm"})
+    with pytest.raises(ValidationError, match="'vgg'"):
+        parse_extractor({"kind": "vgg", "weights": None})

@@ -48,8 +48,8 @@ class NearestNeighbours:
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Similarity and class of the nearest images of the bank: (n, max k) each, the nearest first."""
         most = max(self.ks)  # one search serves every k: the nearest k are the first of them
-        best = torch.full((len(queries), 0), -torch.inf, device=self.device)
-        classes = torch.zeros(len(queries), 0, dtype=torch.int64, device=self.device)
+        best = torch.full((len(queries), 0), -torch.inf, device=self.device)  # (n, up to k)
+        classes = torch.zeros(len(queries), 0, dtype=torch.int64, device=self.device)  # of the best
         for features, labels in self.chunks():
             # The best so far compete with the next chunk, so the whole similarity matrix is never held.
             candidates = torch.cat([best, self.similarity(queries, features)], dim=1)
@@ -64,7 +64,7 @@ class NearestNeighbours:
 
     def prepared(self, x: Tensor) -> Tensor:
         x = x.to(self.device).float()  # a product of float16 would round similarities to three digits
-        return F.normalize(x, dim=1) if self.cosine else x
+        return F.normalize(x, dim=1) if self.cosine else x  # the cosine is then a product
 
     def similarity(self, queries: Tensor, features: Tensor) -> Tensor:
         """Queries (n, D), prepared features (m, D) to (n, m)."""
