@@ -38,7 +38,7 @@ from diffprobe.diffusion.build import build_process
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, write_level
 from diffprobe.evaluation.representation.grid import ProbeData, score_level
-from diffprobe.evaluation.representation.inputs import Inputs
+from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.runtime.keyed import Key
 
@@ -127,7 +127,7 @@ def ours(setup: Setup, copies: int, rates: list[float], folder: Path) -> tuple[n
     return np.array(found), time.perf_counter() - begun
 
 
-def inputs(pixels: Tensor) -> Inputs:
+def inputs(pixels: Tensor) -> ModelInputs:
     rows = np.arange(len(pixels))
 
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
@@ -136,7 +136,7 @@ def inputs(pixels: Tensor) -> Inputs:
         numbers = torch.from_numpy(rows[part]).to(pixels.device)
         return to_float(views.apply({"kind": "crop", **CROP, "draw": draw}, pixels[part], numbers, key.seed))
 
-    return Inputs(rows, read)
+    return ModelInputs(rows, read)
 
 
 def linear(rates: list[float], **changes: Any) -> Linear:

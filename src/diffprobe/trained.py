@@ -18,7 +18,7 @@ from diffprobe.diffusion.build import build_sampler
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
-from diffprobe.evaluation.representation.inputs import Inputs
+from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
 from diffprobe.networks.autoencoder import Codec
@@ -81,7 +81,9 @@ class TrainedModel:
         if missing := [tap for tap in selected if tap not in self.taps]:
             raise UserError(f"no tap {missing[0]}; there are {one_of(self.taps)}")
         pixels, level = self.pixels(images), self.level(sigma)
-        data = Inputs(np.arange(len(pixels)), lambda part, key, draw, _: self.seen(pixels[part], part.start, key, draw))
+        data = ModelInputs(
+            np.arange(len(pixels)), lambda part, key, draw, _: self.seen(pixels[part], part.start, key, draw)
+        )
         # The purpose "features" and row numbers key the noise as in the workflow's jobs.
         source = FeatureModel(self.model.network, self.model.process, seed, self.device, batch)
         pooled = {tap: (tap, "mean") for tap in selected}

@@ -10,7 +10,7 @@ from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.process import Network, Process, perturb
 from diffprobe.evaluation.model import Model
 from diffprobe.evaluation.representation.chunks import BLOCK
-from diffprobe.evaluation.representation.inputs import Inputs
+from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.plan.arguments import FeatureSettings
 from diffprobe.runtime.errors import UserError
@@ -79,7 +79,7 @@ class FeatureModel:
         return {name: POOLINGS[pooling](denoised.activations[tap].float()) for name, (tap, pooling) in specs.items()}
 
     def blocks(
-        self, data: Inputs, level: Level, specs: ArraySpecs, purpose: str, draw: int, augmented: bool = False
+        self, data: ModelInputs, level: Level, specs: ArraySpecs, purpose: str, draw: int, augmented: bool = False
     ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
         """The features of all images, BLOCK at a time: (rows of the split, name to (n, D)).
 

@@ -17,7 +17,7 @@ import zarr
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation.representation.chunks import BLOCK, MANIFEST
 from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel
-from diffprobe.evaluation.representation.inputs import Inputs
+from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.files import atomic, recorded, write_json
 from diffprobe.runtime.removal import remove_store
@@ -40,7 +40,7 @@ class Copies(NamedTuple):
 def write_level(
     path: Path,
     model: FeatureModel,
-    data: Mapping[str, Inputs],
+    data: Mapping[str, ModelInputs],
     level: Level,
     specs: ArraySpecs,
     copies: Sequence[Copies],

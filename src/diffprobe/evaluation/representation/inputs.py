@@ -17,7 +17,7 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
 
-class Inputs(NamedTuple):
+class ModelInputs(NamedTuple):
     """The images of one split, on demand."""
 
     rows: np.ndarray  # int64 (N,): indices in the image store, by which noise is drawn
@@ -32,7 +32,7 @@ def open_inputs(
     content: str | None,
     crop: Crop | None = None,
     latents_as: str = "sample",
-) -> dict[str, Inputs]:
+) -> dict[str, ModelInputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
 
     The augmented copy number `draw` of pixels is a crop (see `data.views`), keyed by key, image and draw; that of
@@ -48,7 +48,7 @@ def open_inputs(
     return {split: latent_inputs(latents, split, device, latents_as == "sample") for split in splits}
 
 
-def pixel_inputs(data: images.Images, device: torch.device, crop: Crop) -> Inputs:
+def pixel_inputs(data: images.Images, device: torch.device, crop: Crop) -> ModelInputs:
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
         pixels = torch.from_numpy(data.images[part]).to(device)  # (B, H, W, C)
         if augmented:
@@ -56,10 +56,10 @@ def pixel_inputs(data: images.Images, device: torch.device, crop: Crop) -> Input
             pixels = views.apply(view, pixels, torch.from_numpy(data.rows[part]).to(device), key.seed)
         return to_float(pixels)
 
-    return Inputs(data.rows, read)
+    return ModelInputs(data.rows, read)
 
 
-def latent_inputs(latents: LatentStore, split: str, device: torch.device, sampled: bool) -> Inputs:
+def latent_inputs(latents: LatentStore, split: str, device: torch.device, sampled: bool) -> ModelInputs:
     rows, others = latents.rows(split), len(latents.views[split]) - 1  # the first view is the image as it is
 
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
@@ -68,4 +68,4 @@ def latent_inputs(latents: LatentStore, split: str, device: torch.device, sample
         noise = normal(key, torch.from_numpy(rows[part]).to(device), latents.shape, draw) if sampled else None
         return latents.draw(moments, noise)
 
-    return Inputs(rows, read)
+    return ModelInputs(rows, read)
