@@ -26,9 +26,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    control: "dist.ProcessGroup | None" = (
-        None  # for flags and objects, on the CPU: they must not wait for a GPU's queue
-    )
+    control: "dist.ProcessGroup | None" = None  # for flags and objects, which must not wait for a GPU's queue
 
     @classmethod
     def join(cls, device: torch.device) -> "World":
