@@ -65,24 +65,25 @@ class Options:
 
 Groups = list[dict[str, Any]]  # torch's parameter groups
 # Fused: one kernel for all parameters, where a loop over hundreds of small tensors would keep a GPU waiting.
+# Not SGD: its fused kernel fails where some parameters have had no gradient yet.
 OPTIMIZERS: dict[str, Callable[[Groups, Options], torch.optim.Optimizer]] = {
     "adam": lambda groups, options: torch.optim.Adam(groups, options.lr, options.betas, fused=True),
     "adamw": lambda groups, options: torch.optim.AdamW(groups, options.lr, options.betas, fused=True),
-    "sgd": lambda groups, options: torch.optim.SGD(groups, options.lr, options.momentum, fused=True),
+    "sgd": lambda groups, options: torch.optim.SGD(groups, options.lr, options.momentum),
 }
 
 
 def optimizer(groups: Sequence[ParameterGroup], options: Options) -> torch.optim.Optimizer:
     """A fresh optimiser of these parameters."""
-    own = [group.weight_decay for group in groups]
-    decays = [options.weight_decay if decay is None else decay for decay in own]
-    return OPTIMIZERS[options.optimizer](
-        [
-            {"params": group.parameters, RATE: group.rate, "weight_decay": decay}
-            for group, decay in zip(groups, decays, strict=True)
-        ],
-        options,
-    )
+    own = [
+        {
+            "params": group.parameters,
+            RATE: group.rate,
+            "weight_decay": options.weight_decay if group.weight_decay is None else group.weight_decay,
+        }
+        for group in groups
+    ]
+    return OPTIMIZERS[options.optimizer](own, options)
 
 
 def learning_rate(options: Options, seen: int) -> float:
@@ -108,16 +109,17 @@ def advance(optimizer: torch.optim.Optimizer, options: Options, lr: float) -> No
     optimizer.zero_grad(set_to_none=True)  # None and not 0: the next backward pass writes instead of adding
 
 
-def kept(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's state by `KEY.PARAMETER`, such as `exp_avg.stem.weight`; empty before its first step.
+def kept(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Tensor]:
+    """An optimiser's state after so many steps by `KEY.PARAMETER`, such as `exp_avg.stem.weight`.
 
-    Adam's count of steps is left out: it is the same for all parameters, and the run has it.
+    Adam's own count of steps is left out where it is the run's; a parameter that had no gradient at some has fewer.
     """
     tensors = {}
     for name, parameter in module.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            # SGD without momentum keeps None.
-            if value is not None and not (key == "step" and isinstance(optimizer, torch.optim.Adam)):
+            if value is None:  # SGD without momentum
+                continue
+            if not (key == "step" and isinstance(optimizer, torch.optim.Adam) and float(value) == steps):
                 tensors[f"{key}.{name}"] = torch.as_tensor(value)
     return tensors
 
@@ -130,7 +132,7 @@ def take(
         state = {key: placed(values[name], parameter) for key, values in moments.items() if name in values}
         if state and isinstance(optimizer, torch.optim.Adam):
             # On the parameter's device, where the fused kernel reads it.
-            state["step"] = torch.tensor(float(steps), device=parameter.device)
+            state.setdefault("step", torch.tensor(float(steps), device=parameter.device))
         if state:
             optimizer.state[parameter] = state
 

@@ -60,12 +60,12 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by their names in a state file."""
-        out = learned(self.module, self.optimizer)
+        out = learned(self.module, self.optimizer, self.step)
         for average, ema in self.emas.items():
             out |= {f"ema.{average}.{name}": value for name, value in ema.module.state_dict().items()}
         out |= {f"sums.{name}": value for name, value in self.sums.items()}
         if self.adversary is not None:
-            own = learned(self.adversary.module, self.adversary.optimizer)
+            own = learned(self.adversary.module, self.adversary.optimizer, self.adversary.steps)
             out |= {f"adversary.{name}": value for name, value in own.items()}
         return out
 
@@ -73,10 +73,10 @@ class State:
 OURS = ("raw", "ema", "sums", "adversary")  # first parts of names; all others are keys of the optimiser's state
 
 
-def learned(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """A module's weights and buffers, and its optimiser's state."""
+def learned(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Tensor]:
+    """A module's weights and buffers, and its optimiser's state after so many steps."""
     weights = {f"raw.{name}": value for name, value in module.state_dict().items()}
-    return weights | optimizers.kept(module, optimizer)
+    return weights | optimizers.kept(module, optimizer, steps)
 
 
 def learn(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int, parts: dict[str, dict[str, Tensor]]) -> None:
