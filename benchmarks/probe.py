@@ -1,14 +1,14 @@
-"""The grid over layer and noise against the published way of making it, in one run on one machine.
+"""The grid over layer and noise against the published procedure, in one run on one machine.
 
     python benchmarks/probe.py cifar10-a.zip --count 4000 --weights ema.safetensors   # speed and accuracy
     python benchmarks/probe.py --memory 0.5                  # bytes held on a store three times as large as the bound
     python benchmarks/probe.py cifar10-a.zip cifar10-b.zip --recipe DDPM_ddpm --count 50000 --precision bf16   # a GPU
 
-The reference is DDAE's algorithm written plainly: for every level and every epoch all training images are cropped,
-flipped and noised anew and go through the whole network, and each tap's linear head is stepped by itself with an Adam
-of its own; at the end the test images go through once. Heads for several learning rates mean as many runs. Ours
-computes V copies once, in a store, and fits all taps and rates as one problem. Both have the same network, levels,
-taps, batch, epochs, crops, and judge one noisy copy of the last fifth of the images.
+The reference is DDAE's algorithm, written plainly. For every level and epoch, all training images are cropped, flipped
+and noised anew and pass through the whole network; each tap's linear head has its own Adam. At the end the test images
+pass through once. Several learning rates mean as many runs. Ours computes V copies once, in a store, and fits all taps
+and rates as one problem. Both use the same network, levels, taps, batch, epochs and crops, and are scored on one noisy
+copy of the last fifth of the images.
 """
 
 import argparse
@@ -50,7 +50,7 @@ EPOCHS, BATCH = 15, 128
 
 
 class Setup(NamedTuple):
-    """What both ways are given."""
+    """What both procedures share."""
 
     network: Any
     process: Any
@@ -64,14 +64,14 @@ class Setup(NamedTuple):
     bf16: bool
 
 
-# --- the published way --------------------------------------------------------------------------------------
+# --- the published procedure --------------------------------------------------------------------------------
 
 
 def published(setup: Setup, lr: float) -> tuple[np.ndarray, float]:
     """Accuracies (levels, taps) and seconds."""
     begun = time.perf_counter()
-    found = [published_level(setup, level, lr) for level in setup.levels]
-    return np.array(found), time.perf_counter() - begun
+    accuracies = [published_level(setup, level, lr) for level in setup.levels]
+    return np.array(accuracies), time.perf_counter() - begun
 
 
 def published_level(setup: Setup, level: Any, lr: float) -> list[float]:
@@ -98,11 +98,11 @@ def published_level(setup: Setup, level: Any, lr: float) -> list[float]:
 
 @torch.no_grad()
 def seen(setup: Setup, x: Tensor, level: Any) -> list[Tensor]:
-    """Every tap's mean, of one pass through the whole network under fresh noise."""
+    """Every tap's mean over positions, from one pass through the whole network under fresh noise."""
     noisy = (level.alpha * x + level.sigma * torch.randn_like(x)).contiguous(memory_format=torch.channels_last)
     with torch.autocast(setup.device.type, torch.bfloat16, enabled=setup.bf16):
-        found = setup.process.denoise(setup.network, noisy, level.of(x), taps=setup.taps).activations
-    return [found[tap].float().mean(dim=(2, 3)) for tap in setup.taps]
+        features = setup.process.denoise(setup.network, noisy, level.of(x), taps=setup.taps).activations
+    return [features[tap].float().mean(dim=(2, 3)) for tap in setup.taps]
 
 
 # --- ours ---------------------------------------------------------------------------------------------------
@@ -113,18 +113,18 @@ def ours(setup: Setup, copies: int, rates: list[float], folder: Path) -> tuple[n
     begun = time.perf_counter()
     source = FeatureModel(setup.network, setup.process, 0, setup.device, BATCH, bf16=setup.bf16)
     data = {"train": inputs(setup.train), "test": inputs(setup.test)}
-    wanted = {tap: (tap, "mean") for tap in setup.taps}
-    asked = [Copies("train", "augmented", copies), Copies("test", "identity", 1)]
+    pooled = {tap: (tap, "mean") for tap in setup.taps}
+    blocks = [Copies("train", "augmented", copies), Copies("test", "identity", 1)]
     labels = {"train": setup.labels.cpu().numpy(), "test": setup.truth.cpu().numpy()}
     scorer = linear(rates, average=False)
-    found = []
+    accuracies = []
     for level in setup.levels:
-        write_level(folder / f"{level.name}.zarr", source, data, level, wanted, asked, "benchmark", lambda _: None)
+        write_level(folder / f"{level.name}.zarr", source, data, level, pooled, blocks, "benchmark", lambda _: None)
         features = StoredFeatures({level.name: folder}, labels, augmented=True)
         stored = ProbeData(features, int(setup.labels.max()) + 1, 2**31, setup.device)
         cells = score_level(stored, level.name, setup.taps, scorer, 0, ["train"], "test")
-        found.append(cells.groupby("tap")["accuracy"].max().loc[setup.taps].tolist())
-    return np.array(found), time.perf_counter() - begun
+        accuracies.append(cells.groupby("tap")["accuracy"].max().loc[setup.taps].tolist())
+    return np.array(accuracies), time.perf_counter() - begun
 
 
 def inputs(pixels: Tensor) -> ModelInputs:
@@ -149,17 +149,17 @@ def linear(rates: list[float], **changes: Any) -> Linear:
 
 
 def compare(setup: Setup, lr: float, row: Callable[..., None]) -> None:
-    """Both ways, whole: at 15 copies, at 4, and at 4 with five rates."""
+    """Both procedures: ours at 15 copies, at 4, and at 4 with five rates."""
     with tempfile.TemporaryDirectory() as folder:
         ours(setup._replace(train=setup.train[:256], labels=setup.labels[:256]), 1, [lr], Path(folder) / "warm")
         theirs, long = published(setup, lr)
-        row("published way, one rate", f"{long:.1f} s", best(theirs), "")
+        row("published procedure, one rate", f"{long:.1f} s", best(theirs), "")
         rates = [lr / 4, lr / 2, lr, 2 * lr, 4 * lr]
-        for name, copies, asked in (("V = 15", 15, [lr]), ("V = 4", 4, [lr]), ("V = 4, five rates", 4, rates)):
-            found, seconds = ours(setup, copies, asked, Path(folder) / name)
-            faster = len(asked) * long / seconds  # for every rate theirs runs once more
-            gap = 100 * (found - theirs).mean()
-            row(f"ours, {name}", f"{seconds:.1f} s", best(found), f"{faster:.2f} times, {gap:+.2f} points")
+        for name, copies, fitted in (("V = 15", 15, [lr]), ("V = 4", 4, [lr]), ("V = 4, five rates", 4, rates)):
+            accuracies, seconds = ours(setup, copies, fitted, Path(folder) / name)
+            faster = len(fitted) * long / seconds  # theirs runs once per rate
+            gap = 100 * (accuracies - theirs).mean()
+            row(f"ours, {name}", f"{seconds:.1f} s", best(accuracies), f"{faster:.2f} times, {gap:+.2f} points")
 
 
 def best(accuracies: np.ndarray) -> str:
@@ -167,7 +167,7 @@ def best(accuracies: np.ndarray) -> str:
 
 
 def heads_alone(setup: Setup, row: Callable[..., None]) -> None:
-    """The same features in memory, heads of all taps: one by one, and as one problem; an epoch each."""
+    """Heads of all taps on the same features in memory: one by one, and as one problem."""
     from diffprobe.evaluation.representation.heads import fit
     from diffprobe.evaluation.representation.table import table_of
 
@@ -202,7 +202,7 @@ def settled(where: torch.device) -> Callable[[], None]:
 
 
 def early_exit(where: torch.device, batch: int, plan: Path | None, row: Callable[..., None]) -> None:
-    """A pass to the published tap, or a DiT's middle, against the whole pass."""
+    """A pass up to the published tap, or to a DiT's middle, against the whole pass."""
     from diffprobe.networks.build import build
 
     dit = {"kind": "dit", "width": 384, "depth": 28, "heads": 6, "patch": 2, "conditional": False, "augment": False}
@@ -221,19 +221,19 @@ def early_exit(where: torch.device, batch: int, plan: Path | None, row: Callable
 
 @torch.inference_mode()
 def timed(run: Callable[[], object], where: torch.device, repeats: int = 3) -> float:
-    """Seconds of the fastest."""
+    """Seconds of the fastest call, after one to warm up."""
     run()
-    found = []
+    times = []
     for _ in range(repeats):
         wait, begun = settled(where), time.perf_counter()
         run()
         wait()
-        found.append(time.perf_counter() - begun)
-    return min(found)
+        times.append(time.perf_counter() - begun)
+    return min(times)
 
 
 def memory(bound: float, row: Callable[..., None]) -> None:
-    """Anonymous memory above that before, fitting each evaluator on a store three times the bound."""
+    """Added anonymous memory of fitting each evaluator on a store three times the bound."""
     from diffprobe.evaluation.representation.evaluators import fit, score
     from diffprobe.evaluation.representation.featurestore import write_block
 
@@ -261,11 +261,11 @@ def memory(bound: float, row: Callable[..., None]) -> None:
             with Anonymous() as used:
                 begun = time.perf_counter()
                 tables = source.training_tables(evaluator.plain, [("0.1", "tap")], ["train"], 1)
-                found = fit(evaluator, tables, [0], 10, bound, torch.device("cpu"))
-                score(found, source.plain_tables([("0.1", "tap")], ["test"], 1), 10, True, torch.device("cpu"))
+                predictors = fit(evaluator, tables, [0], 10, bound, torch.device("cpu"))
+                score(predictors, source.plain_tables([("0.1", "tap")], ["test"], 1), 10, True, torch.device("cpu"))
             seconds = time.perf_counter() - begun
             peak, share = f"{used.peak / 2**30:.2f} GiB", f"{used.peak / bound:.2f} of the bound"
-            row(f"memory, {evaluator['kind']}", peak, f"{seconds:.0f} s", share)
+            row(f"memory, {evaluator.kind}", peak, f"{seconds:.0f} s", share)
 
 
 class Anonymous:
@@ -296,9 +296,9 @@ def anonymous() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The grid over layer and noise, against the published way.")
+    parser = argparse.ArgumentParser(description="The grid over layer and noise against the published procedure.")
     parser.add_argument("images", nargs="*", type=Path, help="zips of labelled images in EDM's form; none: noise")
-    parser.add_argument("--count", type=int, default=4000, help="images, of which the last fifth is judged")
+    parser.add_argument("--count", type=int, default=4000, help="images; the last fifth is for scoring")
     parser.add_argument("--recipe", help="a network of config/ddae.yaml, untrained; default: a small one")
     parser.add_argument("--plan", type=Path, help="recipes as throughput.py --write-plan wrote them")
     parser.add_argument("--channels", type=int, default=32, help="of the small network")
@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--memory", type=float, metavar="GIB", help="only: memory on a store three times this bound")
     parser.add_argument("--only", nargs="+", choices=["compare", "heads", "exit"], default=["compare", "heads", "exit"])
     arguments = parser.parse_args()
-    if not hasattr(zarr, "__version__"):  # recipes.py lets benchmarks run without it that store nothing
+    if not hasattr(zarr, "__version__"):  # recipes.py mocks it for benchmarks that store nothing
         raise SystemExit("zarr is missing: pip install zarr")
     where = device()
     print(f"{device_name(where)}\n\n| what | figure | of | against |\n|---|---|---|---|", flush=True)
