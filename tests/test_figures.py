@@ -198,6 +198,8 @@ def test_unavailable_figures_are_left_out_of_all_and_refused_by_name() -> None:
         with pytest.raises(UserError, match=line) as error:
             measure([figure], **without)
         assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="fd50k needs 50,000 images"):
+        measure(["fd", "fd50k"])  # every promise is kept, also of a figure that is requested twice
     with pytest.raises(UserError, match="FID is defined by inception_2048 alone"):
         measure(["fid"], "inception_768")
     assert list(measure(["fid100", "fd"])) == ["fid100_inception_2048"]

@@ -46,18 +46,17 @@ class FigureRow(TypedDict):
 
 def figure_names(request: Request) -> tuple[str, ...]:
     """The requested figures, without the numbers of images that a request may name."""
-    return ALL if request == "all" else tuple(figure for figure, _ in parsed(request))
+    return ALL if request == "all" else tuple(dict.fromkeys(figure for figure, _ in parsed(request)))
 
 
 def parsed(request: Request) -> list[tuple[str, int | None]]:
-    """Figures requested by name, each with its number of images or None. Raises UserError for no figure's name."""
-    pairs: dict[str, int | None] = {}
+    """Figures requested by name, each with its number of images or None. Raises UserError for unknown names."""
+    pairs = []
     for text in () if request == "all" else request:
-        pair = promised_figure(text)
-        if pair is None:
-            raise UserError(f"{text}: no such figure; there are {', '.join(ALL)}, fid")
-        pairs.setdefault(*pair)
-    return list(pairs.items())
+        if (pair := promised_figure(text)) is None:
+            raise UserError(f"{text}: no such figure; expected {', '.join(ALL)} or fid")
+        pairs.append(pair)
+    return pairs
 
 
 def compute_figures(
