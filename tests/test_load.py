@@ -58,29 +58,31 @@ def weight(trained: TrainedModel) -> torch.Tensor:
 
 def test_which_checkpoint(run: Path) -> None:
     latest, first = run / "checkpoints/10", run / "checkpoints/9"
-    for found, file, weights in (
+    for trained, file, weights in (
         (diffprobe.load(run), latest / "ema.safetensors", "ema"),
         (diffprobe.load(run, kimg=9), first / "ema.safetensors", "ema"),
         (diffprobe.load(str(first), weights="slow"), first / "ema.safetensors", "slow"),
         (diffprobe.load(run, weights="raw"), latest / "raw.safetensors", "raw"),
         (diffprobe.load(first / "raw.safetensors", weights=None), first / "raw.safetensors", "raw"),
     ):
-        assert torch.equal(weight(found), checkpoints.load(file, CPU, parse_network, weights)[0].stem.weight)
+        assert torch.equal(weight(trained), checkpoints.load(file, CPU, parse_network, weights)[0].stem.weight)
 
 
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_features_and_samples_are_the_workflows(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path / "x.safetensors", PROCESSES[kind])
     trained, loaded = diffprobe.load(path, device="cpu"), model.load(path, CPU)
-    found = trained.features(IMAGES, 0.3, ["out_2", "mid"], seed=3, batch=2)
-    assert list(found) == ["out_2", "mid"] and found["mid"].dtype == np.float32 and found["mid"].shape == (5, 16)
+    features = trained.features(IMAGES, 0.3, ["out_2", "mid"], seed=3, batch=2)
+    assert (
+        list(features) == ["out_2", "mid"] and features["mid"].dtype == np.float32 and features["mid"].shape == (5, 16)
+    )
     level, x = loaded.process.level(0.3), torch.from_numpy(IMAGES).permute(0, 3, 1, 2) / 127.5 - 1
     key = Key(3, f"features/{level.name}")
     source = FeatureModel(loaded.network, loaded.process, 3, CPU)
     expected = source.pooled(x, torch.arange(5), level, {tap: (tap, "mean") for tap in ("mid", "out_2")}, key, 0)
-    for tap in found:
-        np.testing.assert_allclose(found[tap], expected[tap].numpy(), atol=1e-5)
-        np.testing.assert_allclose(trained.features(x, 0.3, tap, seed=3)[tap], found[tap], atol=1e-5)
+    for tap in features:
+        np.testing.assert_allclose(features[tap], expected[tap].numpy(), atol=1e-5)
+        np.testing.assert_allclose(trained.features(x, 0.3, tap, seed=3)[tap], features[tap], atol=1e-5)
     assert set(trained.features(IMAGES[:1], 0.3)) == set(trained.taps)
 
     usual = {"edm": ("heun", 18), "ddpm": ("ddim", 100), "flow": ("heun", 25)}[kind]

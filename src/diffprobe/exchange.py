@@ -56,7 +56,7 @@ def add_export(parser: argparse.ArgumentParser, default: str) -> None:
 
 def run_import(arguments: argparse.Namespace) -> None:
     """Import weights, print where they are and what is left to set. Raises UserError."""
-    config = load(*arguments.configfile)
+    config = load(*arguments.configfile)  # a mistake in the config ends here, before torch is imported
     from diffprobe.interop.importing import import_weights
 
     name = arguments.experiment
@@ -96,6 +96,7 @@ def export_latents(config: Config, arguments: argparse.Namespace) -> None:
     from diffprobe.latents.store import open_store
 
     layout = Layout(config.results)
+    # Samples are exported in the order of the images, which the image store has; HDF5 keeps the store's own.
     latents = open_store(Path(layout.latents(name)).parent)
     if arguments.format == "hdf5":
         to_hdf5(latents, out)

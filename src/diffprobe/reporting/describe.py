@@ -78,6 +78,7 @@ def description(config: Config, name: str) -> Description:
     if experiment.latents:
         latents = {"name": experiment.latents, "shape": [channels, size, size]}
     train = experiment.train
+    # Whole batches, as the loop trains; imported weights are not trained.
     images = 0 if train.imported else checkpoint_steps(train.checkpoints[-1], train.batch) * train.batch
     return {
         "experiment": name,
@@ -114,6 +115,7 @@ def jobs(config: Config, name: str) -> dict[str, int]:
     """The number of jobs of each rule, including those that the experiment shares with others."""
     experiment = config.experiments[name]
     datasets = {experiment.dataset: config.datasets[experiment.dataset]}
+    # As if it were the only experiment of the config.
     alone = config.model_copy(update={"experiments": {name: experiment}, "datasets": datasets})
     return dict(Counter(stage.rule for stage in stages(alone)))
 

@@ -92,7 +92,7 @@ def curves(rows: Rows, choice: Choice | None = None, dpi: int = 110) -> Figure:
     """
     frame = pd.DataFrame(rows).dropna(subset=["kimg"]).sort_values("kimg", kind="stable")
     figure, left = canvas(6.4, 3.8, dpi)
-    right = left.twinx()
+    right = left.twinx()  # distances and accuracies share the axis of images and no other
     style(right)
     names, lines = draw_distances(left, frame[frame["evaluator"].map(is_distance)])
     probes = draw_probes(right, frame[frame["split"].isin(["select", "published"])])
@@ -154,6 +154,7 @@ def mark_checkpoints(axes: Axes, checkpoints: list[int], chosen: int | None) -> 
     ticks = [checkpoints[i] for i in spread(len(checkpoints), TICKS)]
     if chosen is not None:
         # Its label has two lines and is wider, so ticks that are too near give way.
+        # Two thirds of the mean spacing of TICKS labels.
         room = (checkpoints[-1] - checkpoints[0]) / (1.5 * TICKS)
         ticks = [chosen, *(tick for tick in ticks if abs(tick - chosen) > room)]
         axes.axvline(chosen, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=0)

@@ -71,7 +71,7 @@ def finish_time(stage: Stage) -> float | None:
 
 def current_stages(finished: dict[Stage, float | None]) -> set[Stage]:
     """The stages that progress files describe now: where slices share one file, the first unfinished slice."""
-    sharing: dict[str, list[Stage]] = {}
+    sharing: dict[str, list[Stage]] = {}  # the slices of one training write one file in turn
     for stage in finished:
         sharing.setdefault(stage.progress, []).append(stage)
     return {next((s for s in group if finished[s] is None), group[-1]) for group in sharing.values()}
@@ -80,6 +80,7 @@ def current_stages(finished: dict[Stage, float | None]) -> set[Stage]:
 def stage_state(stage: Stage, finished: float | None, current: bool) -> StageState:
     """The state in the progress file where that is newer than the outputs and does not say done, else theirs."""
     progress = read(Path(stage.progress)) if current else None
+    # A file older than the outputs is of an earlier attempt.
     if progress and progress["state"] != "done" and progress["updated"] > (finished or 0):
         tail = () if progress["state"] == "running" else last_lines(Path(progress["log"]))
         return StageState(stage, progress["state"], progress, tail)
@@ -99,8 +100,8 @@ def older_code(stage: Stage) -> tuple[str, ...]:
 def last_lines(path: Path) -> tuple[str, ...]:
     """The last TAIL lines of a log that are not blank."""
     with suppress(FileNotFoundError), path.open("rb") as log:
-        log.seek(max(0, path.stat().st_size - 4096))
-        lines = log.read().decode(errors="replace").splitlines()
+        log.seek(max(0, path.stat().st_size - 4096))  # logs of long runs are large
+        lines = log.read().decode(errors="replace").splitlines()  # the cut may split a character
         return tuple([line.rstrip() for line in lines if line.strip()][-TAIL:])
     return ()
 
@@ -114,6 +115,7 @@ def show(config: Config, watch: bool = False, console: Console | None = None) ->
     if not watch:
         console.print(render(collect(config)))
         return
+    # Refreshed by hand, so that a table is never drawn half-collected.
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(render(collect(config)), refresh=True)
@@ -137,7 +139,7 @@ def render(states: list[StageState]) -> Group:
 def experiment(name: str, states: list[StageState]) -> Group:
     """Stages by checkpoint, and below them those of the whole experiment."""
     by_checkpoint = table(name, [s for s in states if s.stage.kimg], lambda state: f"{state.stage.kimg} kimg")
-    groups: dict[str, list[StageState]] = {}
+    groups: dict[str, list[StageState]] = {}  # by rule; all plots in one
     for state in states:
         if state.stage.kimg is None:
             rule = state.stage.rule
@@ -186,7 +188,7 @@ def failures(states: Iterable[StageState]) -> Iterable[Text]:
 
 def older(states: Iterable[StageState]) -> Iterable[Text]:
     """Each source file that has changed since results were made, with the rules of these results."""
-    rules: dict[str, dict[str, None]] = {}
+    rules: dict[str, dict[str, None]] = {}  # an ordered set of rules for each file
     for state in states:
         for name in state.older:
             rules.setdefault(name, {})[state.stage.rule] = None

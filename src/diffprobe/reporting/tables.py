@@ -40,6 +40,7 @@ def summary(rows: Iterable[ResultRow]) -> pd.DataFrame:
     # Nullable integers, so that a missing count does not turn a column into floats.
     frame = pd.DataFrame(list(rows)).reindex(columns=COLUMNS).astype(NUMBERS)
     frame = frame.fillna({name: "" for name in COLUMNS if name not in NUMBERS})
+    # Two values for one key would mean that two jobs measured the same thing: a bug, not a choice to make here.
     twice = frame[frame.duplicated(KEY)]
     if len(twice):
         raise ValueError(f"two results for {twice[KEY].iloc[0].to_dict()}")
@@ -52,7 +53,7 @@ def results(rows: Iterable[ResultRow], choices: Mapping[str, Choice | None]) -> 
     names = distances(frame)
     lines = []
     for name, choice in choices.items():
-        mine = frame[frame["experiment"] == name]
+        mine = frame[frame["experiment"] == name]  # all figures of this experiment
         accuracies = test_accuracies(frame, mine, choice) if choice else {}
         lines.append({"experiment": name, **accuracies, **best_distances(mine, names)})
     return whole_checkpoints(probes_together(pd.DataFrame(lines)))
@@ -66,7 +67,7 @@ def probes_together(frame: pd.DataFrame) -> pd.DataFrame:
     tests = [name for name in frame.columns if name.endswith(" test")]
     if not tests:
         return frame
-    tests.sort(key=lambda name: name == PIXELS)
+    tests.sort(key=lambda name: name == PIXELS)  # stable: only raw pixels move, to the end
     others = [name for name in frame.columns if name not in tests]
     at = others.index("chosen on") + 1
     return frame[[*others[:at], *tests, *others[at:]]]
@@ -103,6 +104,7 @@ def test_accuracies(frame: pd.DataFrame, mine: pd.DataFrame, choice: Choice) -> 
 
 def best_distances(mine: pd.DataFrame, names: list[str]) -> Cells:
     """The lowest value of each distance; checkpoint, sampler, precision and recall at the lowest of the first one."""
+    # Frames of one row, or of none for a distance that this experiment lacks.
     lowest = {name: mine[mine["evaluator"] == name].nsmallest(1, "value") for name in names}
     cells: Cells = {f"{name} (best)": number(row) for name, row in lowest.items()}
     measured = [name for name, row in lowest.items() if len(row)]
@@ -114,7 +116,7 @@ def best_distances(mine: pd.DataFrame, names: list[str]) -> Cells:
         cells |= {"best kimg": int(first["kimg"]), "best sampler": first["sampler"]}
         for figure in ("precision", "recall"):
             rows = same[same["evaluator"].map(figure_of) == figure]
-            cells[figure] = number(rows.sort_values("images", ascending=False))
+            cells[figure] = number(rows.sort_values("images", ascending=False))  # over the most images
     return cells
 
 
@@ -153,6 +155,7 @@ def best_of_both(mine: pd.DataFrame, choice: Choice | None) -> Cells:
 
 def at_checkpoint(name: str, kimg: int, measured: pd.DataFrame, probed: pd.DataFrame) -> Cells:
     """One checkpoint's distance and its accuracy on `select`, in columns that begin with `name`."""
+    # Under `selection: published` the split is called `published`; either way it is not the final test.
     selected = probed[(probed["split"] != "test") & (probed["kimg"] == kimg)]
     distance = measured[measured["kimg"] == kimg].nsmallest(1, "value")  # by the best sampler
     return {f"{name} kimg": kimg, f"{name} distance": number(distance), f"{name} select": accuracy(selected)}
