@@ -174,6 +174,11 @@ def test_files_that_are_missing_or_cut_are_named(pictures: Path, tmp_path: Path)
         imported(tmp_path, pictures, import_job("files", path))
     rows, _, labels = listing(pictures)
     path = write_shards(tmp_path / "shards", rows, labels, ranks=2)
+    far = path / "latents_rank999999999_shard000.safetensors"
+    far.write_bytes((path / "latents_rank00_shard000.safetensors").read_bytes())
+    with pytest.raises(UserError, match="17 shards, but one of rank 999999999") as error:
+        open_shards(import_job("safetensors", path).peers)
+    far.unlink()
     (path / "latents_rank01_shard002.safetensors").unlink()
     with pytest.raises(UserError, match=r"shards: of rank 1 a shard before latents_rank01_shard007.safe.* is missing"):
         open_shards(import_job("safetensors", path).peers)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffprobe.evaluation.generation.extractors.weights import checked
 from diffprobe.networks.unet import UNet
@@ -49,8 +49,7 @@ def unet_map(network: UNet, scheme: Scheme) -> NameMap:
 
 def named_modules(network: UNet, scheme: Scheme) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The name of each of our layers with weights, and theirs."""
-    for ours, theirs in scheme.layers.items():
-        yield ours, (theirs,)
+    yield from ((ours, (layer,)) for ours, layer in scheme.layers.items())
     for ours, place in zip(("mid1", "mid2"), scheme.middle, strict=True):
         yield from block_layers(ours, place, scheme)
     # Our blocks are one list over all levels, theirs a list per stage; the decoder has one more block per stage.
@@ -59,7 +58,12 @@ def named_modules(network: UNet, scheme: Scheme) -> Iterator[tuple[str, tuple[st
             yield from block_layers(f"{part}.{i}", scheme.block(part, *divmod(i, per_stage)), scheme)
     for part, ours, resamplers in (("encoder", "downs", network.downs), ("decoder", "ups", network.ups)):
         for stage, module in enumerate(resamplers):
-            yield from resampler_layers(f"{ours}.{stage}", part, stage, module, scheme)
+            residual = isinstance(module, ResBlock)
+            theirs = scheme.resampler(part, stage, residual)
+            if residual:
+                yield from residual_layers(f"{ours}.{stage}", theirs, scheme)
+            else:  # our upsampling is followed by its convolution
+                yield f"{ours}.{stage}" + (".after" if part == "decoder" else ""), (theirs,)
 
 
 def block_layers(ours: str, place: Place, scheme: Scheme) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -71,17 +75,6 @@ def block_layers(ours: str, place: Place, scheme: Scheme) -> Iterator[tuple[str,
 def residual_layers(ours: str, theirs: str, scheme: Scheme) -> Iterator[tuple[str, tuple[str, ...]]]:
     for layer, name in scheme.residual.items():
         yield f"{ours}.{layer}", (f"{theirs}.{name}",)
-
-
-def resampler_layers(
-    ours: str, part: str, stage: int, module: nn.Module, scheme: Scheme
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    residual = isinstance(module, ResBlock)
-    theirs = scheme.resampler(part, stage, residual)
-    if residual:
-        yield from residual_layers(ours, theirs, scheme)
-    else:
-        yield (ours if part == "encoder" else f"{ours}.after"), (theirs,)  # upsampling is followed by a convolution
 
 
 def to_ours(state: State, names: NameMap, shapes: State, what: str, remedy: str) -> State:

@@ -2,7 +2,6 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from os import scandir
 from pathlib import Path
 from typing import NamedTuple
@@ -93,8 +92,11 @@ def numbered(path: str) -> Encoded:
     shape = latents_shape(files.path(0), one.dtype, (files.total, *row))
     beside = Path(labels_folder(path))
     labels = labels_beside(numbered_files(beside), files) if beside != files.folder and beside.is_dir() else None
-    read = partial(read_floats, files, row)
-    return Encoded(path, shape, [FOREIGN], lambda _, positions: read(positions), labels)
+
+    def read(view: int, positions: np.ndarray) -> np.ndarray:
+        return read_all(files, positions, row, np.dtype(np.float32))  # (n, c, h, w)
+
+    return Encoded(path, shape, [FOREIGN], read, labels)
 
 
 def numbered_files(folder: Path) -> NumberedFiles:
@@ -124,11 +126,6 @@ def labels_beside(labels: NumberedFiles, files: NumberedFiles) -> np.ndarray:
     if (labels.first, labels.total) != (files.first, files.total):
         raise UserError(f"{labels.folder}: holds {labels.total} labels, but there are {files.total} files of latents")
     return read_all(labels, np.arange(files.total), (), np.dtype(np.int64))
-
-
-def read_floats(files: NumberedFiles, shape: tuple[int, ...], positions: np.ndarray) -> np.ndarray:
-    """float32 (n, c, h, w)"""
-    return read_all(files, positions, shape, np.dtype(np.float32))
 
 
 def read_all(files: NumberedFiles, positions: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

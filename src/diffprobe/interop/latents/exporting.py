@@ -32,20 +32,10 @@ def to_hdf5(latents: LatentStore, out: Path) -> None:
         atomic(out) as partial,
         h5py.File(partial, "w", rdcc_nbytes=0) as file,
     ):
-        file.attrs.update(attributes(latents))
+        file.attrs.update({name: getattr(latents, name) for name in ("holds", "shape", "scale", "shift")})
+        file.attrs.update({"identity": canonical(latents.identity), "content": latents.content})
         for split in latents.splits:
             write_split(file.create_group(split), latents, split)
-
-
-def attributes(latents: LatentStore) -> dict[str, object]:
-    return {
-        "holds": latents.holds,
-        "shape": latents.shape,
-        "scale": latents.scale,
-        "shift": latents.shift,
-        "identity": canonical(latents.identity),
-        "content": latents.content,
-    }
 
 
 def write_split(group: h5py.Group, latents: LatentStore, split: str) -> None:

@@ -34,19 +34,15 @@ def source_positions(image_store: Path) -> np.ndarray:
         return file["order"][:].astype(np.int64) if "order" in file else np.arange(len(file["labels"]))
 
 
-def read_table(image_store: Path) -> ImageTable:
-    with open_store(image_store) as file:
-        split, labels = file["split"][:], file["labels"][:]
-    return ImageTable(split, labels, source_positions(image_store))
-
-
 def place(image_store: Path, peer: PeerLatents) -> dict[str, PlacedSplit]:
     """Latents for the images of each split that the peer has some of.
 
     The peer's train covers the images of train and select or, where it has no test of its own, perhaps all; its test
     those of test. Raises UserError where counts do not match, and for the first label that differs.
     """
-    images = read_table(image_store)
+    source = source_positions(image_store)
+    with open_store(image_store) as file:
+        images = ImageTable(file["split"][:], file["labels"][:], source)
     # Peers know no `select`: it is the dataset's own, cut from what they call train.
     train = images.split != TEST
     if peer.test is None and not peer.train.fits(int(train.sum())):

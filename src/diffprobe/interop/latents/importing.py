@@ -55,15 +55,13 @@ def plan_import(settings: ImportSettings, path: Path, image_store: Path, placed:
     dataset = images.describe(image_store)["content"]
     identity = {"dataset": dataset, "imported": settings.imported.model_dump(), "state": settings.state}
     counts = {split: len(own.rows) for split, own in placed.items()}
-    views = {split: numbered_views(split, own) for split, own in placed.items()}
+    views: dict[str, list[StoredView]] = {}
+    for split, own in placed.items():
+        stored = own.encoded.views if split == "train" else own.encoded.views[:1]
+        views[split] = [{**view, "draw": draw} for draw, view in enumerate(stored)]
     holds = "latents" if placed["train"].encoded.shape[1] == settings.shape[0] else "moments"
     # The seed is of views that are drawn here, and here none are.
     return StorePlan(path, identity, 0, counts, views, settings.shard_chunks, holds)
-
-
-def numbered_views(split: str, placed: PlacedSplit) -> list[StoredView]:
-    views = placed.encoded.views if split == "train" else placed.encoded.views[:1]
-    return [{**view, "draw": draw} for draw, view in enumerate(views)]
 
 
 def write(

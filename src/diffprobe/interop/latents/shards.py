@@ -132,6 +132,8 @@ def rows_of(path: Path, first: dict[str, tuple[int, ...]]) -> int:
 
 def refuse_gaps(folder: Path, shards: list[PeerShard]) -> None:
     """Raise UserError where a shard is missing: ranks and shards count from 0, and all ranks have as many rows."""
+    if shards[-1].rank >= len(shards):  # before a list is made of as many ranks as a file's name claims
+        raise UserError(f"{folder}: has {len(shards)} shards, but one of rank {shards[-1].rank}; shards are missing")
     ranks = [[shard for shard in shards if shard.rank == rank] for rank in range(shards[-1].rank + 1)]
     first_rows = sum(shard.rows for shard in ranks[0])
     for rank, own in enumerate(ranks):
