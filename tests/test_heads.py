@@ -249,10 +249,10 @@ def test_knn_ties_go_to_the_nearer_neighbour_and_copies_are_averaged() -> None:
 def test_an_unknown_kind_is_an_error_and_joined_cells_are_resolved() -> None:
     entry = {"kind": "knn", "k": [3], "combine": [{"tap": "mid", "sigma": None}, {"tap": None, "sigma": 0.5}]}
     entry |= {"tokens": False, "average": True}
-    argument = EvaluatorArgument.parse(entry)
+    argument = EvaluatorArgument.parse("three", entry)
     assert argument.settings == KNN(kind="knn", k=[3])
     assert argument.selection.cells(("0.1", "out_1")) == [("0.1", "out_1"), ("0.1", "mid"), ("0.5", "out_1")]
     with pytest.raises(ValidationError, match="'svm'"):
-        EvaluatorArgument.parse(entry | {"kind": "svm"})
+        EvaluatorArgument.parse("three", entry | {"kind": "svm"})
     with pytest.raises(ValidationError, match="'vgg'"):
         parse_extractor({"kind": "vgg", "weights": None})

@@ -14,7 +14,8 @@ from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    config, evaluator, seeds = job.config, EvaluatorArgument.parse(job.config["evaluator"]), job.config["seeds"]
+    config, seeds = job.config, job.config["seeds"]
+    evaluator = EvaluatorArgument.parse(config["name"], config["evaluator"])
     choice, store = read_json(job.input("choice")), job.input("store").parent
     labels = {split: images.labels(job.input("images"), split) for split in SPLITS}
     names = images.describe(job.input("images"))["classes"]
@@ -24,7 +25,7 @@ def main(job: Job) -> None:
     features = StoredFeatures(folders, labels, bool(config["augmented"]), fresh=config["draws"])
     data = ProbeData(features, len(names), config["memory"], job.device)
     job.progress.start(2, "fits")
-    setting = choice["setting"] if config["name"] == choice["scorer"] else evaluator.settings.only_setting
+    setting = choice["setting"] if evaluator.name == choice["scorer"] else evaluator.settings.only_setting
     if setting is None:  # the best on the split on which the layer was chosen
         setting = evaluate(data, evaluator.settings, cells, seeds, config["fit"], config["read"]).setting
     job.progress.update(1)
@@ -33,7 +34,7 @@ def main(job: Job) -> None:
     common = {**config["row"], **config["about"], "split": "test", "kimg": choice["kimg"]}
     common |= {"tap": choice["tap"], "sigma": choice["sigma"]}
     details = {"confusion": scores.confusion, "classes": list(map(str, names)), "accuracies": scores.accuracies}
-    write_json(job.output("rows"), {"rows": scores.rows(config["name"], common), **details})
+    write_json(job.output("rows"), {"rows": scores.rows(evaluator.name, common), **details})
     job.write_receipt(images=len(labels["test"]), setting=scores.setting, accuracies=scores.accuracies)
 
 

@@ -5,10 +5,12 @@ Config: row, about, seeds, memory, augmented, fit, read, evaluators, scorer, tap
 store.0, store.1, ... (features of the levels). Outputs: grid, select.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from diffprobe.data import images
-from diffprobe.evaluation.representation.chunks import MANIFEST
+from diffprobe.evaluation.representation.chunks import StoredLevel, stored_levels
 from diffprobe.evaluation.representation.grid import (
     ProbeData,
     Row,
@@ -19,7 +21,7 @@ from diffprobe.evaluation.representation.grid import (
 )
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import EvaluatorArgument
-from diffprobe.runtime.files import atomic, read_json, write_json
+from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run
 
 
@@ -28,13 +30,15 @@ def main(job: Job) -> None:
     labels = {split: images.labels(store, split) for split in (*config["fit"], config["read"])}
     names = images.describe(store)["classes"]
     refuse_missing_classes(labels, names)
-    levels_of = {path: read_json(path / MANIFEST)["levels"] for path in job.group("store")}
-    folders = {level: path for path, levels in levels_of.items() for level in levels}
-    levels = {level: about for levels in levels_of.values() for level, about in levels.items()}
+    levels = sorted(
+        level for folder in job.group("store") for level in stored_levels(folder)
+    )  # from the least noise up
+    folders = {level.name: level.folder for level in levels}
     features = StoredFeatures(folders, labels, bool(config["augmented"]))
     data = ProbeData(features, len(names), config["memory"], job.device)
-    evaluators = {name: EvaluatorArgument.parse(entry) for name, entry in config["evaluators"].items()}
-    grid = score_cells(job, data, levels, evaluators[config["scorer"]])
+    evaluators = [EvaluatorArgument.parse(name, entry) for name, entry in config["evaluators"].items()]
+    scorer = next(evaluator for evaluator in evaluators if evaluator.name == config["scorer"])
+    grid = score_cells(job, data, levels, scorer)
     choice = {**config["row"], "selection": config["selection"], "scorer": config["scorer"], **best_cell(grid)}
     rows = evaluate_choice(job, data, choice, evaluators)
     # Over all seeds, where the grid has one: checkpoints are compared by this.
@@ -45,36 +49,34 @@ def main(job: Job) -> None:
     job.write_receipt(cells=len(levels) * len(config["taps"]), classes=len(names))
 
 
-def score_cells(
-    job: Job, data: ProbeData, levels: dict[str, dict[str, float]], scorer: EvaluatorArgument
-) -> pd.DataFrame:
+def score_cells(job: Job, data: ProbeData, levels: Sequence[StoredLevel], scorer: EvaluatorArgument) -> pd.DataFrame:
     """Every tap, level and setting: by tap in the order of computation, then by rising noise."""
     config, taps = job.config, job.config["taps"]
     job.progress.start(len(levels) * len(taps), "cells")
     tables = []
-    for level in sorted(levels, key=lambda name: levels[name]["sigma"]):
-        scores = score_level(data, level, taps, scorer.settings, config["seeds"][0], config["fit"], config["read"])
-        tables.append(scores.assign(**levels[level]))
-        job.progress.update(job.progress.done + len(taps), f"sigma {level}")
+    for level in levels:
+        scores = score_level(data, level.name, taps, scorer.settings, config["seeds"][0], config["fit"], config["read"])
+        tables.append(scores.assign(sigma=level.sigma, log_snr=level.log_snr))
+        job.progress.update(job.progress.done + len(taps), f"sigma {level.name}")
     grid = pd.concat(tables)
     return grid.sort_values("tap", key=lambda names: names.map(taps.index), kind="stable", ignore_index=True)
 
 
-def evaluate_choice(job: Job, data: ProbeData, choice: Row, evaluators: dict[str, EvaluatorArgument]) -> list[Row]:
+def evaluate_choice(job: Job, data: ProbeData, choice: Row, evaluators: Sequence[EvaluatorArgument]) -> list[Row]:
     """The rows of every evaluator at the best cell, but for those of tokens, which are computed after the choice."""
     config = job.config
     common = {**config["row"], **config["about"], "split": config["split"]}
     common |= {"tap": choice["tap"], "sigma": choice["sigma"]}
     rows: list[Row] = []
-    for name, evaluator in evaluators.items():
+    for evaluator in evaluators:
         if evaluator.selection.tokens:
             continue
         cells = evaluator.selection.cells((choice["level"], choice["tap"]))
         # All seeds share the features here, so without a seed of its own an evaluator would give one score repeatedly.
         seeds = config["seeds"] if evaluator.settings.seeded else config["seeds"][:1]
-        setting = choice["setting"] if name == config["scorer"] else None
+        setting = choice["setting"] if evaluator.name == config["scorer"] else None
         scores = evaluate(data, evaluator.settings, cells, seeds, config["fit"], config["read"], setting)
-        rows += scores.rows(name, common)
+        rows += scores.rows(evaluator.name, common)
     return rows
 
 

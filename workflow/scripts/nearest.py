@@ -27,7 +27,9 @@ def main(job: Job) -> None:
     k = min(max(config["neighbours"], 2), training.n)
     distances, rows = nearest(torch.from_numpy(queries), reporting_batches(job, training), k, job.device)
     ratio = ratios(distances).numpy()  # (M,)
-    write_json(job.output("rows"), {"rows": figure_rows(config["row"], "+".join(config["splits"]), ratio)})
+    write_json(
+        job.output("rows"), {"rows": [config["row"] | row for row in figure_rows("+".join(config["splits"]), ratio)]}
+    )
     if "pairs" in job.outputs:
         write_pairs(job, training, queries, ratio, distances.numpy(), rows)
     about = {"asked": query_set.identity, "training": training.identity, "training_images": training.n}
@@ -74,9 +76,9 @@ def reporting_batches(job: Job, training: ImageSet) -> Iterator[np.ndarray]:
         job.progress.update(done)
 
 
-def figure_rows(row: dict[str, Any], splits: str, ratio: np.ndarray) -> list[dict[str, Any]]:
+def figure_rows(splits: str, ratio: np.ndarray) -> list[dict[str, Any]]:
     """Rows of results for ratios (M,): their median, and the share below MEMORISED."""
-    common = row | {"split": splits, "images": len(ratio), "extractor": "pixels"}
+    common = {"split": splits, "images": len(ratio), "extractor": "pixels"}
     values = {"nearest_ratio": np.median(ratio), "memorised": np.mean(ratio < MEMORISED)}
     return [
         common | {"evaluator": figure_name(figure, len(ratio), "pixels"), "value": float(value)}

@@ -83,14 +83,15 @@ class CellSelection(Argument):
 class EvaluatorArgument:
     """An evaluator with the noise levels that it joins resolved to sigma/alpha."""
 
+    name: str
     settings: Evaluator
     selection: CellSelection
 
     @classmethod
-    def parse(cls, entry: Mapping[str, Any]) -> Self:
+    def parse(cls, name: str, entry: Mapping[str, Any]) -> Self:
         """From an entry of `job_arguments.evaluators`. Raises pydantic's ValidationError for an unknown kind."""
         settings: Evaluator = Evaluator.model_validate({**entry, "combine": []})
-        return cls(settings, CellSelection.model_validate(entry))
+        return cls(name, settings, CellSelection.model_validate(entry))
 
 
 class SampleArgument(Argument):

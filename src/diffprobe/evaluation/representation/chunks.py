@@ -1,15 +1,32 @@
 """Folders of stored features: opened, and searched for damage."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import zarr
 
 from diffprobe.runtime.arrays import damaged_chunks, open_array
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import read_json
 
 MANIFEST = "features.json"  # in a folder of features that is whole
 BLOCK = 1024  # rows of a chunk
 REMEDY = "delete the folder of features and run again"
+
+
+class StoredLevel(NamedTuple):
+    """A noise level with features; levels sort by their noise."""
+
+    sigma: float  # sigma/alpha
+    log_snr: float
+    name: str
+    folder: Path
+
+
+def stored_levels(folder: Path) -> list[StoredLevel]:
+    """The levels of a finished folder."""
+    levels = read_json(folder / MANIFEST)["levels"]
+    return [StoredLevel(level["sigma"], level["log_snr"], name, folder) for name, level in levels.items()]
 
 
 def array(folder: Path, level: str, split: str, view: str, name: str) -> zarr.Array:
