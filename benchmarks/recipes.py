@@ -149,8 +149,7 @@ def assemble(recipe: Recipe, where: torch.device) -> tuple[diffusion.Diffusion, 
 
 def work(recipe: Recipe, shape: dict[str, int]) -> tuple[int, int]:
     """FLOPs per image: forward and backward, and forward alone."""
-    labels = {name: count for name, count in shape.items() if name != "image_channels"}
-    module, inputs = on_meta(settings(recipe["network"]), tuple(recipe["image"]), **labels)
+    module, inputs = on_meta(settings(recipe["network"]), tuple(recipe["image"]), **shape)
     return training_flops(module, inputs), flops(lambda: module(*inputs))
 
 

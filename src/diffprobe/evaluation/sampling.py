@@ -147,7 +147,6 @@ def compiled_model(model: Model, sampler: Sampler, images: int, device: torch.de
         return model
     from diffprobe.config.built import parse_network
 
-    shape = {key: n for key, n in model.header["shape"].items() if key != "image_channels"}
-    module, inputs = on_meta(parse_network(model.header["network"]), model.shape, **shape)
+    module, inputs = on_meta(parse_network(model.header["network"]), model.shape, **model.header["shape"])
     work = flops(lambda: module(*inputs)) * evaluations(sampler)  # per image
     return model._replace(network=compiled(model.network, device, work * images))

@@ -20,9 +20,13 @@ def flops(run: Callable[[], object]) -> int:
 
 
 def on_meta(network: Settings, image: tuple[int, int, int], **shape: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The network of its settings, and its inputs for one image (C, H, W): x (1, C, H, W) and c_noise (1,)."""
+    """The network of its settings, and its inputs for one image (C, H, W): x (1, C, H, W) and c_noise (1,).
+
+    `shape` as in `build`; the channels may be left out.
+    """
     with torch.device("meta"):
-        return build(network, image_channels=image[0], **shape), (torch.zeros(1, *image), torch.zeros(1))
+        module = build(network, **{"image_channels": image[0]} | shape)
+        return module, (torch.zeros(1, *image), torch.zeros(1))
 
 
 def training_flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:

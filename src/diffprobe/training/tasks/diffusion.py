@@ -72,7 +72,7 @@ def make(argument: "ExperimentArgument", data: Data, device: torch.device, say: 
         getattr(argument.network, "label_dropout", 0.0),
         view(argument.train),
         shape,
-        image_flops=lambda: training_flops(*on_meta(argument.network, data.shape, **without_channels(shape))),
+        image_flops=lambda: training_flops(*on_meta(argument.network, data.shape, **shape)),
     )
 
 
@@ -81,10 +81,6 @@ def network_shape(argument: "ExperimentArgument", data: Data) -> dict[str, int]:
     conditional = getattr(argument.network, "conditional", False)
     counts = {"classes": data.classes if conditional else 0, "augment": augment_length(argument, data)}
     return {"image_channels": data.shape[0], **{name: count for name, count in counts.items() if count}}
-
-
-def without_channels(shape: dict[str, int]) -> dict[str, int]:
-    return {name: count for name, count in shape.items() if name != "image_channels"}
 
 
 def augment_length(argument: "ExperimentArgument", data: Data) -> int:
