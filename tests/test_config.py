@@ -87,16 +87,16 @@ def test_config_room_imports_no_torch() -> None:
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     # unknown keys
-    "unknown key at the top": ({"resultz": "out"}, ["resultz: 'out'", "results is meant", "datasets"]),
+    "unknown key at the top": ({"resultz": "out"}, ["resultz: 'out'", "did you mean results?", "datasets"]),
     "unknown key in a dataset": (
         {"datasets.digits.split.tests": 0.3},
-        ["datasets.digits.split.tests: 0.3", "test is meant"],
+        ["datasets.digits.split.tests: 0.3", "did you mean test?"],
     ),
     "unknown key in an extractor": (
         {"extractors.digits_classifier.dims": 64},
         ["extractors.digits_classifier.dims: 64", "channels"],
     ),
-    "unknown key in training": ({f"{RUN}.train.bach": 64}, [f"{RUN}.train.bach: 64", "batch is meant"]),
+    "unknown key in training": ({f"{RUN}.train.bach": 64}, [f"{RUN}.train.bach: 64", "did you mean batch?"]),
     "unknown key in the heads": (
         {f"{RUN}.probe.evaluators": {"a": {"kind": "linear", "x": 1}}},
         [f"{RUN}.probe.evaluators.a.x: 1", "epochs"],

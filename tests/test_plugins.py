@@ -124,7 +124,7 @@ def test_they_are_checked_and_described_like_ours(project: Path, monkeypatch: py
     assert re.fullmatch(r"[0-9a-f]{16}", plugin)
     with pytest.raises(UserError, match=r"each.network.size: 9 is refused; allowed: 8"):
         parse({**CONFIG, "each": {"network": {"size": 9}}, "only": ["mixed"]})
-    with pytest.raises(UserError, match=r"network.widht: 3 is refused, the key is unknown \(perhaps width is meant\)"):
+    with pytest.raises(UserError, match=r"network.widht: 3 is refused: unknown key \(did you mean width\?\)"):
         parse({**CONFIG, "each": {"network": {"widht": 3}}, "only": ["mixed"]})
 
 

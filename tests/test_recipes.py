@@ -266,9 +266,9 @@ def test_each_is_merged_over_every_experiment() -> None:
 EACH: dict[str, tuple[Any, str]] = {
     "unknown key": (
         {"train": {"bach": 3}},
-        "each.train.bach: 3 is refused, the key is unknown (perhaps batch is meant)",
+        "each.train.bach: 3 is refused: unknown key (did you mean batch?)",
     ),
-    "unknown part": ({"trian": {}}, "each.trian: {} is refused, the key is unknown (perhaps train is meant)"),
+    "unknown part": ({"trian": {}}, "each.trian: {} is refused: unknown key (did you mean train?)"),
     "wrong type": ({"train": {"lr": "fast"}}, "each.train.lr: 'fast' is refused; allowed: positive number"),
     "wrong item": ({"train": {"checkpoints": [1, -2]}}, "each.train.checkpoints.1: -2 is refused; allowed: positive"),
     "what does not fit": (
@@ -289,7 +289,7 @@ def test_mistakes_in_each_are_named_there_and_once(each: Any, said: str) -> None
 
 def test_a_mistake_of_some_experiments_says_of_which() -> None:
     (line,) = refusal(each={"process": {"sigma_data": 1.0}})
-    assert line.startswith("config: each.process.sigma_data: 1.0 is refused, the key is unknown; allowed keys: kind")
+    assert line.startswith("config: each.process.sigma_data: 1.0 is refused: unknown key; allowed keys: kind")
     assert line.endswith(" (in DDPM_ddpm, DDPM_ddpmpp)")
 
 

@@ -406,7 +406,7 @@ def test_the_docs_replace_no_other_page(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "README.md").write_text("# Mine\n")
     with pytest.raises(SystemExit):
         main(["docs", "--configfile", str(tmp_path / "mine.yaml")])
-    assert "README.md: is another page" in capsys.readouterr().err
+    assert "README.md: refusing to replace a README that was not generated" in capsys.readouterr().err
     assert tree(tmp_path) == {"README.md": b"# Mine\n"}
     (tmp_path / "README.md").unlink()
     for _ in range(2):

@@ -1,1 +1,1 @@
-"""Typed config: the only source of truth about what may be asked for. Nothing here imports torch."""
+"""The typed config: the only source of truth on what a user may write. Nothing here imports torch."""

@@ -1,4 +1,4 @@
-"""Autoencoders: trained by the workflow, or published."""
+"""Autoencoders: trained by the workflow, or pretrained and published."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -13,14 +13,14 @@ from diffprobe.config.sources import Facts
 
 
 class AutoencoderNetwork(Kind, family=True):
-    """An autoencoder's network. `build` names a class or function that takes `options` as keywords."""
+    """The network of an autoencoder. `build` names a class or function that takes `options` as keywords."""
 
-    channels: Positive = Field(3, description="Channels of its images; grey ones are repeated.")
-    latent_channels: Positive = Field(4, description="Channels of the latents.")
+    channels: Positive = Field(3, description="Image channels; grey images are repeated to fill them.")
+    latent_channels: Positive = Field(4, description="Latent channels.")
 
     @property
     def factor(self) -> int:
-        """Pixels per latent pixel, in height and width."""
+        """Downsampling factor, in height and in width."""
         raise NotImplementedError
 
     def problems(self, key: str) -> Iterator[Problem]:
@@ -28,10 +28,12 @@ class AutoencoderNetwork(Kind, family=True):
 
 
 class LevelledNetwork(AutoencoderNetwork):
-    """A network of levels, each but the first at half the resolution."""
+    """A network of levels; every level after the first halves the resolution."""
 
-    widths: list[Positive] = Field(min_length=1, description="Width of each level; each but the first halves.")
-    groups: Positive = Field(32, description="Groups of the group norms; must divide every width.")
+    widths: list[Positive] = Field(
+        min_length=1, description="Width of each level; every level after the first halves the resolution."
+    )
+    groups: Positive = Field(32, description="Group-norm groups; must divide every width.")
 
     @property
     def factor(self) -> int:
@@ -43,7 +45,7 @@ class LevelledNetwork(AutoencoderNetwork):
 
 
 class AutoencoderKL(LevelledNetwork):
-    """diffusers' AutoencoderKL: a Gaussian posterior per latent pixel (Rombach et al. 2022)."""
+    """diffusers' AutoencoderKL: a Gaussian posterior for each latent pixel (Rombach et al. 2022)."""
 
     kind: Literal["autoencoder_kl"]
     build: ClassVar[str] = "diffprobe.networks.autoencoder:autoencoder_kl"
@@ -51,14 +53,14 @@ class AutoencoderKL(LevelledNetwork):
     widths: list[Positive] = Field(
         [128, 256, 512, 512],
         min_length=1,
-        description="Width of each level; each but the first halves the resolution.",
+        description="Width of each level; every level after the first halves the resolution.",
     )
     blocks: Positive = Field(2, description="Residual blocks per level.")
-    attention: bool = Field(True, description="Self-attention in the middle.")
+    attention: bool = Field(True, description="Self-attention in the middle block.")
 
 
 class ConvAutoencoder(LevelledNetwork):
-    """The CelebA-HQ recipe's convolutional autoencoder: no middle, no attention; 17,760,359 parameters as it is."""
+    """The convolutional autoencoder of the CelebA-HQ recipe: no middle block, no attention; 17,760,359 parameters."""
 
     kind: Literal["conv_autoencoder"]
     build: ClassVar[str] = "diffprobe.networks.conv_autoencoder:ConvAutoencoder"
@@ -66,64 +68,64 @@ class ConvAutoencoder(LevelledNetwork):
     widths: list[Positive] = Field(
         [128, 256, 384],
         min_length=2,
-        description="Width of each level; each but the first halves the resolution.",
+        description="Width of each level; every level after the first halves the resolution.",
     )
     blocks: Positive = Field(2, description="Residual blocks per level.")
 
 
 class Perceptual(Strict):
-    """LPIPS (Zhang et al. 2018) with VGG16, of the package `lpips`."""
+    """LPIPS (Zhang et al. 2018) with VGG16, from the `lpips` package."""
 
-    weight: Number = Field(1.0, gt=0, description="Its weight in the loss.")
+    weight: Number = Field(1.0, gt=0, description="Weight in the loss.")
     vgg: Path | None = Field(
         None,
-        description="A local file of torchvision's VGG16 weights (vgg16-397923af.pth); null: torchvision's download. "
-        "Where neither is to be had the weight is 0, which log and receipt say.",
+        description="Local copy of torchvision's VGG16 weights (vgg16-397923af.pth); null: torchvision's download. If "
+        "neither is available, training continues without LPIPS and says so in its log and receipt.",
     )
 
 
 class Adversary(Strict):
-    """A discriminator of patches (PatchGAN, Isola et al. 2017) with least squares (Mao et al. 2017)."""
+    """A PatchGAN discriminator (Isola et al. 2017) with a least-squares loss (Mao et al. 2017)."""
 
-    start_kimg: Number = Field(30, ge=0, description="It plays from so many thousand images on.")
-    weight: Number = Field(0.5, gt=0, description="Its weight in the autoencoder's loss.")
-    widths: list[Positive] = Field([64, 128, 256], min_length=1, description="Widths of its layers.")
+    start_kimg: Number = Field(30, ge=0, description="Start of adversarial training, in thousands of images.")
+    weight: Number = Field(0.5, gt=0, description="Weight in the autoencoder's loss.")
+    widths: list[Positive] = Field([64, 128, 256], min_length=1, description="Layer widths.")
     norm: Literal["batch", "group"] = Field(
-        "batch", description="Its norms; `batch` is the published one, and takes a batch whole (no `device_batch`)."
+        "batch", description="Normalisation; `batch`, as published, needs the whole batch at once (no `device_batch`)."
     )
 
 
 class AutoencoderTraining(Strict):
-    """Training of an autoencoder: reconstruction plus the KL divergence to the normal distribution, and if asked LPIPS
-    and a discriminator.
+    """Autoencoder training: a reconstruction loss plus the KL divergence to a standard normal; optionally LPIPS and a
+    discriminator.
     """
 
-    kimg: Positive = Field(description="Length, in thousands of images; more of it goes on from what is there.")
+    kimg: Positive = Field(description="Length in thousands of images. A longer run continues from the shorter one.")
     batch: Positive = Field(32, description="Images per step.")
     device_batch: Positive | None = Field(
-        None, description="Images that the device takes at once, gradients being accumulated; null: all."
+        None, description="Images per forward pass, with gradient accumulation; null: the whole batch."
     )
-    lr: Number = Field(1e-4, gt=0, description="Learning rate of Adam, of the discriminator's too.")
-    beta1: Number = Field(0.9, ge=0, lt=1, description="Adam's decay of its first moment.")
-    beta2: Number = Field(0.999, ge=0, lt=1, description="Adam's decay of its second moment.")
-    warmup_kimg: Number = Field(0, ge=0, description="Linear warm-up, in thousands of images.")
-    reconstruction: Literal["mse", "l1"] = Field("mse", description="Mean over pixels of squares, or absolute values.")
-    kl_weight: Number = Field(1e-6, ge=0, description="Weight of the KL divergence (summed over a latent).")
+    lr: Number = Field(1e-4, gt=0, description="Adam's learning rate, also for the discriminator.")
+    beta1: Number = Field(0.9, ge=0, lt=1, description="Adam's decay rate for the first moment.")
+    beta2: Number = Field(0.999, ge=0, lt=1, description="Adam's decay rate for the second moment.")
+    warmup_kimg: Number = Field(0, ge=0, description="Linear learning-rate warm-up, in thousands of images.")
+    reconstruction: Literal["mse", "l1"] = Field("mse", description="Mean squared or mean absolute error.")
+    kl_weight: Number = Field(1e-6, ge=0, description="Weight of the KL divergence, summed over each latent.")
     perceptual: Perceptual | None = Field(None, description="LPIPS; null: none.")
-    adversary: Adversary | None = Field(None, description="A discriminator; null: none.")
-    ema_kimg: Number = Field(10, gt=0, description="Half-life of the moving average, in thousands of images.")
-    ema_ramp: Number = Field(0.1, gt=0, description="The half-life is at most this share of the images seen so far.")
-    clip: Number | None = Field(None, gt=0, description="Bound on the norm of the gradient; null for none.")
-    seed: Integer = Field(0, description="Seed of weights, order and noise.")
+    adversary: Adversary | None = Field(None, description="Discriminator; null: none.")
+    ema_kimg: Number = Field(10, gt=0, description="Half-life of the EMA weights, in thousands of images.")
+    ema_ramp: Number = Field(0.1, gt=0, description="Cap on the half-life, as a fraction of the images seen so far.")
+    clip: Number | None = Field(None, gt=0, description="Maximum gradient norm; null: no clipping.")
+    seed: Integer = Field(0, description="Seed for weight initialisation, image order and noise.")
     splits: list[Literal["train", "select"]] = Field(
-        ["train", "select"], min_length=1, description="The images that it may see."
+        ["train", "select"], min_length=1, description="Splits it is trained on."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Of the network's arithmetic; weights are float32. `auto`: bf16 on a GPU, else fp32."
+        "auto", description="Compute precision; weights stay in float32. `auto`: bf16 on a GPU, else fp32."
     )
 
 
-PRETRAINED = "pretrained"  # the one checkpoint of an autoencoder that was trained elsewhere
+PRETRAINED = "pretrained"  # the name of the single checkpoint of a published autoencoder
 
 Resize = Literal["bilinear", "repeat"]
 
@@ -131,15 +133,15 @@ Resize = Literal["bilinear", "repeat"]
 class Autoencoder(Kind, family=True):
     """An autoencoder between images and latents."""
 
-    size: Positive = Field(description="Height and width of the images that it takes; the dataset's are resized.")
+    size: Positive = Field(description="Height and width of its input; images are resized to it.")
     resize: Resize = Field(
         "bilinear",
-        description="How the dataset's images come to that size: `bilinear` (with antialiasing, the published way), or "
-        "`repeat` (each pixel repeated a whole number of times, which resizing back does not blur).",
+        description="How images are resized: `bilinear` (antialiased, as published), or `repeat` (each pixel repeated "
+        "an integer number of times, so that resizing back is exact).",
     )
 
     rule: ClassVar[str]
-    """The rule that makes its weights."""
+    """The rule that writes its weights."""
 
     @property
     def image_channels(self) -> int:
@@ -152,27 +154,27 @@ class Autoencoder(Kind, family=True):
 
     @property
     def pixels_per_latent(self) -> int:
-        """In height and width."""
+        """Downsampling factor, in height and in width."""
         raise NotImplementedError
 
     @property
     def trained_on(self) -> str | None:
-        """The dataset that the workflow trains it on; None where it comes trained."""
+        """The dataset it is trained on by the workflow; None for a pretrained one."""
         return None
 
     @property
     def last_checkpoint(self) -> int | str:
-        """The checkpoint that encodes."""
+        """The checkpoint used for encoding."""
         return PRETRAINED
 
     @property
     def vgg(self) -> str | None:
-        """The local weights for LPIPS that its training names."""
+        """Local VGG16 weights for LPIPS, if its training names any."""
         return None
 
     @property
     def local_sources(self) -> dict[str, str]:
-        """Folders that it is read from, by key."""
+        """Local folders it is read from, by config key."""
         return {}
 
     @property
@@ -181,16 +183,16 @@ class Autoencoder(Kind, family=True):
 
     def problems(self, key: str) -> Iterator[Problem]:
         if self.size % self.pixels_per_latent:
-            yield f"{key}.size", self.size, f"a multiple of {self.pixels_per_latent}, the pixels per latent pixel"
+            yield f"{key}.size", self.size, f"a multiple of the downsampling factor {self.pixels_per_latent}"
 
 
 class Trained(Autoencoder):
-    """An autoencoder that the workflow trains."""
+    """An autoencoder trained by the workflow."""
 
     kind: Literal["trained"]
-    dataset: Name = Field(description="An entry of `datasets`: what it is trained on.")
-    network: AutoencoderNetwork = Field(description="The network.")
-    train: AutoencoderTraining = Field(description="Its training.")
+    dataset: Name = Field(description="Entry of `datasets` to train on.")
+    network: AutoencoderNetwork = Field(description="Network.")
+    train: AutoencoderTraining = Field(description="Training.")
 
     rule: ClassVar[str] = "autoencoder"
 
@@ -224,37 +226,37 @@ class Trained(Autoencoder):
         train = self.train
         whole = train.device_batch is None or train.device_batch >= train.batch
         if train.adversary and train.adversary.norm == "batch" and not whole:
-            yield f"{key}.train.device_batch", train.device_batch, "null, or an adversary with norm: group"
-        least = {"train.perceptual": 16 if train.perceptual else 0}  # VGG16 halves four times
+            yield f"{key}.train.device_batch", train.device_batch, "null, or train.adversary.norm: group"
+        least = {"train.perceptual": 16 if train.perceptual else 0}  # VGG16 halves the resolution four times
         least["train.adversary"] = 2 ** (1 + len(train.adversary.widths)) if train.adversary else 0
         for part, size in least.items():
             if self.size < size:
                 yield f"{key}.size", self.size, f"at least {size}, for {part}"
 
     def problems_with(self, key: str, facts: Facts) -> Iterator[Problem]:
-        """Images that it cannot be trained on."""
+        """Mismatches with the images it is trained on."""
         if facts.channels not in (1, self.network.channels):
-            yield f"{key}.network.channels", self.network.channels, f"{facts.channels}, as the images have"
+            yield f"{key}.network.channels", self.network.channels, f"{facts.channels}, the number of image channels"
         if self.resize == "repeat" and facts.size and self.size % facts.size:
-            allowed = f"bilinear, or a size that is a multiple of the images' {facts.size} pixels"
+            allowed = f"bilinear, or a size that is a multiple of the image size, {facts.size} pixels"
             yield f"{key}.resize", "repeat", allowed
 
 
 class Pretrained(Autoencoder):
-    """A published autoencoder: any AutoencoderKL or AutoencoderTiny of diffusers. Its licence is its publisher's."""
+    """A published autoencoder: any diffusers AutoencoderKL or AutoencoderTiny. Its publisher's licence applies."""
 
     kind: Literal["pretrained"]
     source: Path = Field(
-        description="A hub name such as stabilityai/sd-vae-ft-mse, or a folder with its config.json (or a pipeline's, "
-        "in which it is `vae`)."
+        description="Hub name such as stabilityai/sd-vae-ft-mse, or a folder that holds its config.json (or a "
+        "pipeline folder, in which it is `vae`)."
     )
     decoder: Path | None = Field(
-        None, description="Another of the same shape that decodes, such as stabilityai/sd-vae-ft-ema; null: the same."
+        None, description="Separate decoder of the same shape, such as stabilityai/sd-vae-ft-ema; null: the same model."
     )
-    size: Positive = Field(256, description="Height and width of the images that it takes; the dataset's are resized.")
-    channels: Positive = Field(3, description="Channels of its images; grey ones are repeated.")
-    latent_channels: Positive = Field(4, description="Channels of its latents.")
-    factor: Positive = Field(8, description="Pixels per latent pixel, in height and width.")
+    size: Positive = Field(256, description="Height and width of its input; images are resized to it.")
+    channels: Positive = Field(3, description="Image channels; grey images are repeated to fill them.")
+    latent_channels: Positive = Field(4, description="Latent channels.")
+    factor: Positive = Field(8, description="Downsampling factor, in height and in width.")
 
     rule: ClassVar[str] = "pretrained"
 

@@ -1,4 +1,4 @@
-"""What every model of the config is made of: strict models, and types that take what a config may hold."""
+"""Building blocks of the config's models: the strict base class, and checked scalar types."""
 
 import os
 import re
@@ -17,14 +17,14 @@ from pydantic_core import PydanticCustomError
 
 
 def no_switch(value: Any) -> Any:
-    """pydantic alone would read `true` as 1."""
+    """Refuse booleans, which pydantic reads as 0 and 1."""
     if isinstance(value, bool):
         raise ValueError("expected a number")
     return value
 
 
 def expanded(path: str) -> str:
-    """`~` and `$VARIABLE` as in a shell; a variable that is not set is an error."""
+    """Expand `~` and `$VARIABLE` as a shell does. Raises PydanticCustomError for an unset variable."""
     path = os.path.expanduser(os.path.expandvars(path))  # noqa: PTH111 (may be a URL)
     if unset := re.search(r"\$\w+|\$\{\w+\}", path):
         raise PydanticCustomError("unset_variable", "the environment variable {name} is not set", {"name": unset[0]})
@@ -37,23 +37,24 @@ Positive = Annotated[Integer, Field(gt=0)]
 NotNegative = Annotated[Integer, Field(ge=0)]
 Above0 = Annotated[Number, Field(gt=0)]
 Path = Annotated[str, AfterValidator(expanded), Field(min_length=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 LATER: Final = "later"
-"""Marks a key that came after results had been made without it: `decode: Annotated[..., LATER] = Field("once", ...)`.
+"""Marks a key added after projects had results without it: `decode: Annotated[..., LATER] = Field("once", ...)`.
 
-Its default means "as before", so while it has its default it is left out of the arguments of jobs, the identities of
-runs and the headers of checkpoints: a new key retrains and remeasures nobody's project.
+Its default must mean "as before". While it keeps that default it is left out of job arguments, run identities and
+checkpoint headers, so adding the key makes no existing project retrain or remeasure.
 """
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors, and a config never changes once read."""
+    """A model that forbids unknown keys and is immutable once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def without_later_defaults(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Dumped fields without those that came later and have their default (see LATER)."""
+        """The dumped fields, except LATER ones that still have their default."""
         fields = type(self).model_fields
         later = [name for name in data if name in fields and LATER in fields[name].metadata]
         idle = {name for name in later if getattr(self, name) == fields[name].get_default(call_default_factory=True)}

@@ -1,4 +1,4 @@
-"""Every network that a checkpoint's header may describe: those of a config, and those that only jobs write."""
+"""Networks as checkpoint headers describe them: those of a config, and those that only jobs build."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from diffprobe.config.tasks import Task
 
 
 class StoredNetwork(Kind, family=True):
-    """A network that no config names: other models decide that a job builds it."""
+    """A network that a job builds but no config names."""
 
 
 class DiffusersAutoencoder(StoredNetwork):
-    """A published autoencoder, by the content of its config.json."""
+    """A published autoencoder, described by the content of its config.json."""
 
     kind: Literal["diffusers_autoencoder"]
     build: ClassVar[str] = "diffprobe.networks.diffusers_autoencoder:diffusers_autoencoder"
@@ -25,7 +25,7 @@ class DiffusersAutoencoder(StoredNetwork):
 
 
 class Classifier(StoredNetwork):
-    """The network of the extractor `classifier`."""
+    """The network of the `classifier` extractor."""
 
     kind: Literal["classifier"]
     build: ClassVar[str] = "diffprobe.networks.classifier:SmallClassifier"
@@ -37,19 +37,19 @@ BuiltNetwork = Network | AutoencoderNetwork | StoredNetwork
 
 
 def parse_network(described: dict[str, Any]) -> BuiltNetwork:
-    """The typed model of a header's `network`. Raises ValueError for a kind that there is not."""
+    """The typed model of a header's `network`. Raises ValueError for an unknown kind."""
     kind = described.get("kind", "")
     if (model := Network.kind_of(kind)) and issubclass(model, Network):
         return model.of_argument(described)
     for family in (AutoencoderNetwork, StoredNetwork):
         if family.kind_of(kind):
             return family.member(described)
-    raise ValueError(f"a network of kind {kind!r}: there is none, or its plugin is missing")
+    raise ValueError(f"unknown network kind {kind!r}; if a plugin defines it, list the plugin in the config")
 
 
 @dataclass(frozen=True)
 class TaskModel:
-    """The model of a task that trains more than a network."""
+    """The model of a task whose trained model is more than its network."""
 
     task: Task
     network: BuiltNetwork
@@ -64,6 +64,6 @@ class TaskModel:
 
 
 def parse_model(header: Mapping[str, Any]) -> BuiltNetwork | TaskModel:
-    """What a checkpoint's header describes. Raises ValueError as above."""
+    """The typed model that a checkpoint's header describes. Raises ValueError for an unknown kind."""
     network = parse_network(header["network"])
     return TaskModel(Task.member(header["task"]), network) if "task" in header else network

@@ -1,4 +1,4 @@
-"""Datasets: where images come from, how they are fitted, how they are split."""
+"""Datasets: where images come from, how they are resized, and how they are split."""
 
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
@@ -12,51 +12,53 @@ from diffprobe.config.sources import Facts, Source
 
 
 class Split(Kind, family=True):
-    """How images are divided into train, select and test (see `data.splits`). `build` names the function."""
+    """A rule that divides images into train, select and test. `build` names its function (see `data.splits`)."""
 
     def counts(self, facts: Facts) -> tuple[int, int]:
-        """Images of `select` and of `test`, right to a few; all facts are there."""
+        """Approximate number of images in `select` and `test`. Needs complete facts."""
         raise NotImplementedError
 
     def problems(self, key: str, facts: Facts, source: str) -> Iterator[Problem]:
-        """What does not go with the images of a kind of source."""
+        """Settings that do not suit the images of this kind of source."""
         yield from ()
 
 
 class Stratified(Split):
-    """Shares of each class, in an order keyed by a seed."""
+    """A fraction of each class, in a seeded random order."""
 
     kind: Literal["stratified"]
     build: ClassVar[str] = "diffprobe.data.splits:by_class"
 
-    seed: Integer = Field(0, description="Seed of the order from which the splits are cut.")
+    seed: Integer = Field(0, description="Seed of the order in which images are assigned.")
     select: Number = Field(
-        0.15, gt=0, lt=1, description="Share of each class on which layer, level and checkpoint are chosen."
+        0.15, gt=0, lt=1, description="Fraction of each class for choosing layer, noise level and checkpoint."
     )
-    test: Number = Field(0.2, gt=0, lt=1, description="Share of each class that is read once, for the chosen row.")
+    test: Number = Field(0.2, gt=0, lt=1, description="Fraction of each class that is read once, for the final result.")
 
     def counts(self, facts: Facts) -> tuple[int, int]:
-        """As if classes were of equal size."""
+        """Assumes classes of equal size."""
         images, classes = facts.images or 0, max(facts.classes or 1, 1)
         sizes = [images // classes + (i < images % classes) for i in range(classes)]
         return sum(round(self.select * size) for size in sizes), sum(round(self.test * size) for size in sizes)
 
     def problems(self, key: str, facts: Facts, source: str) -> Iterator[Problem]:
         if self.select + self.test >= 1:
-            yield f"{key}.test", self.test, f"a share that leaves some for train beside select = {self.select:g}"
+            yield f"{key}.test", self.test, f"a fraction that leaves images for train, with select = {self.select:g}"
             return
         for part, share in (("select", self.select), ("test", self.test)):
             if facts.smallest is not None and round(share * facts.smallest) < 1:
-                yield f"{key}.{part}", share, "a share that holds an image of every class"
+                yield f"{key}.{part}", share, "a fraction that holds an image of every class"
 
 
 class Official(Split):
-    """The dataset's own `test`; `select` is its own, or the last share of its train (of each class, if sorted)."""
+    """The dataset's own test split. `select` is its own too, or else the last images of train (of each class if
+    sorted).
+    """
 
     kind: Literal["official"]
     build: ClassVar[str] = "diffprobe.data.splits:by_source"
 
-    select: Number = Field(0.1, gt=0, lt=1, description="Share of train, where the dataset has no such split.")
+    select: Number = Field(0.1, gt=0, lt=1, description="Fraction of train, if the dataset has no such split.")
 
     def counts(self, facts: Facts) -> tuple[int, int]:
         images, official = facts.images or 0, facts.official or 0
@@ -64,7 +66,7 @@ class Official(Split):
 
     def problems(self, key: str, facts: Facts, source: str) -> Iterator[Problem]:
         if facts.official == 0:
-            yield f"{key}.kind", self.kind, f"stratified or last ({source} has no test of its own)"
+            yield f"{key}.kind", self.kind, f"stratified or last ({source} has no official test split)"
 
 
 class Last(Split):
@@ -73,57 +75,58 @@ class Last(Split):
     kind: Literal["last"]
     build: ClassVar[str] = "diffprobe.data.splits:by_position"
 
-    select: Positive = Field(description="How many images.")
-    test: Positive = Field(description="How many images.")
+    select: Positive = Field(description="Number of images.")
+    test: Positive = Field(description="Number of images.")
 
     def counts(self, facts: Facts) -> tuple[int, int]:
         return self.select, self.test
 
     def problems(self, key: str, facts: Facts, source: str) -> Iterator[Problem]:
         if facts.images and self.select + self.test >= facts.images:
-            yield f"{key}.test", self.test, f"a number that leaves some of {facts.images:,} images for train"
+            yield f"{key}.test", self.test, f"a number that leaves some of the {facts.images:,} images for train"
 
 
 class Dataset(Strict):
-    """Images, with or without labels."""
+    """A set of images, with or without labels."""
 
-    source: Source = Field(description="Where they come from.")
+    source: Source = Field(description="Where the images come from.")
     size: Positive | None = Field(
-        None, description="Height and width in pixels; null: the dataset's own (`folder`, `zip` and photos need one)."
+        None,
+        description="Height and width in pixels; null: the dataset's own. Required for `folder`, `zip` and photos.",
     )
     channels: Literal[1, 3] | None = Field(
-        None, description="1 grey, 3 colour; null: the dataset's own, 3 for folders and zips."
+        None, description="1: grey, 3: colour; null: the dataset's own, 3 for folders and zips."
     )
     resize: Literal["crop", "plain"] = Field(
-        "crop", description="`crop`: ADM's centre crop (halving, then bicubic). `plain`: the whole image, bicubic."
+        "crop", description="`crop`: ADM's centre crop (box halving, then bicubic). `plain`: the whole image, bicubic."
     )
     decode: Annotated[Literal["once", "when_read"], LATER] = Field(
         "once",
-        description="`once`: `images.h5` holds the pixels. `when_read`: it holds no pixels, only where the files are "
-        "(of `folder`, `zip`, `imagenet`, `tiny_imagenet`, `celebahq`), and each job decodes those that it reads; for "
-        "sets of which there shall be no copy, such as ImageNet that is encoded to latents. The files must stay as "
-        "they are: one that is gone or has changed is named when it is read.",
+        description="`once`: `images.h5` stores the pixels. `when_read`: it stores only file locations (`folder`, "
+        "`zip`, `imagenet`, `tiny_imagenet`, `celebahq`) and every job decodes what it reads. This avoids a second "
+        "copy of large sets, such as ImageNet encoded to latents. The files must not change: a job that reads a "
+        "missing or modified file stops and names it.",
     )
-    per_class: Positive | None = Field(None, description="Only the first so many images of each class; null: all.")
+    per_class: Positive | None = Field(None, description="Keep only the first N images of each class; null: all.")
     split: Split | None = Field(
-        None, description="The splits; null: `official` where the dataset has a test of its own, else `stratified`."
+        None, description="Split rule; null: `official` if the dataset has a test split, else `stratified`."
     )
     references: dict[Name, Path] = Field(
         {},
-        description="Statistics of its images made elsewhere, by extractor: .npz files with `mu` and `sigma`, as "
-        "pytorch-fid, EDM and ADM write them; used in place of those computed here.",
+        description="Precomputed reference statistics by extractor: .npz files with `mu` and `sigma`, as written by "
+        "pytorch-fid, EDM and ADM. They replace those computed here.",
     )
 
     @property
     def facts(self) -> Facts:
-        """What is certain of its images before any is read, as this config has them."""
+        """What is certain about the images before any is read, with this config applied."""
         facts = self.source.facts
         facts = facts._replace(size=self.size or facts.size, channels=self.channels or facts.channels)
         return limited(facts, self.per_class) if self.per_class else facts
 
     @property
     def split_rule(self) -> Split | None:
-        """The rule that holds; None where only reading shows whether there is an official test."""
+        """The rule in effect; None if only reading shows whether there is an official test split."""
         if self.split:
             return self.split
         official = self.facts.official
@@ -131,7 +134,7 @@ class Dataset(Strict):
 
     @property
     def split_rows(self) -> dict[str, int] | None:
-        """Rows of each split, right to a few; None where only reading shows."""
+        """Approximate number of images in each split; None if only reading shows."""
         facts, rule = self.facts, self.split_rule
         if facts.images is None or rule is None:
             return None
@@ -141,15 +144,15 @@ class Dataset(Strict):
     def problems(self, key: str) -> Iterator[Problem]:
         facts, source = self.facts, self.source.kind
         if facts.size is None:
-            yield f"{key}.size", self.size, f"the height and width to bring the images of a {source} to"
+            yield f"{key}.size", self.size, f"a height and width in pixels (required for a {source})"
         if self.decode == "when_read" and self.source.as_arrays:
-            yield f"{key}.decode", self.decode, f"once ({source} comes as arrays, not as files)"
+            yield f"{key}.decode", self.decode, f"once ({source} consists of arrays, not image files)"
         if self.split is not None:
             yield from self.split.problems(f"{key}.split", facts, source)
 
 
 def limited(facts: Facts, per_class: int) -> Facts:
-    """With only the first images of each class, of train and of an official test."""
+    """The facts when only the first images of each class are kept, in train and in an official test split."""
     if facts.images is None or facts.classes is None or facts.official is None:
         return facts
     classes = max(facts.classes, 1)

@@ -1,4 +1,4 @@
-"""The config explained from its models: the JSON schema, the page, and in words what each key takes."""
+"""Documentation generated from the config's models: the JSON schema, the reference page, and types in words."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from diffprobe.config.base import NAME_PATTERN
 from diffprobe.config.kinds import is_family, models_of
 from diffprobe.config.models import Config
 from diffprobe.runtime.errors import UserError
@@ -17,17 +18,16 @@ from diffprobe.runtime.files import atomic
 
 INTRO = """# The config
 
-A YAML file says which datasets, extractors and experiments there are; `config.yaml` in this folder is used
-when no other is named. A key that is left out takes the default given below, which comes from the typed
-models in `src/diffprobe/config/`; a key marked **required** has none. Unknown keys and impossible
-combinations are refused before any job starts.
+A YAML file defines the datasets, extractors and experiments. `config.yaml` in this folder is the default.
+A key that is left out takes the default listed below; keys marked **required** have none. Unknown keys and
+impossible combinations are refused before any job starts.
 
-To change a few keys, put them alone into a file of your own and name it after this one:
+To change a few keys, put only those keys into a file of your own and list it after the first:
 `--configfile config/config.yaml mine.yaml`. Later files are merged over earlier ones, key by key at every
-depth; a list is replaced as a whole. `1e-4` and `0.0001` are the same number; `true` is none.
+depth; lists are replaced as a whole. `1e-4` and `0.0001` are the same number; `true` is not a number.
 
-Do not edit this page: it and `schema.json`, by which editors complete and check a config, are made by
-`python -m diffprobe docs`.
+Do not edit this page. `python -m diffprobe docs` generates it, and `schema.json` for editors, from the typed
+models in `src/diffprobe/config/`.
 """
 
 
@@ -37,7 +37,7 @@ def schema() -> str:
 
 
 def readme() -> str:
-    """The page that explains every key."""
+    """The reference page for every key."""
     models = dict(reading_order(Config, ""))
     page = "\n".join([INTRO, *(section(model, where) for model, where in models.items())])
     names = "|".join(model.__name__ for model in models)
@@ -45,17 +45,17 @@ def readme() -> str:
 
 
 def write(folder: str | Path) -> None:
-    """Write `schema.json` and `README.md` into the folder. UserError where another page has that name."""
+    """Write `schema.json` and `README.md` into a folder. Raises UserError rather than replace another README."""
     page = Path(folder) / "README.md"
     if page.exists() and not page.read_text().startswith(INTRO.partition("\n")[0]):
-        raise UserError(f"{page}: is another page, which is not replaced; name a config in a folder of its own")
+        raise UserError(f"{page}: refusing to replace a README that was not generated; choose another folder")
     for name, text in (("schema.json", schema()), ("README.md", readme())):
         with atomic(Path(folder) / name) as partial:
             partial.write_text(text)
 
 
 def section(model: type[BaseModel], where: str) -> str:
-    """One model's part of the page; `where` is the path of keys that lead to it."""
+    """The section of one model; `where` is the path of keys that leads to it."""
     doc = " ".join((model.__doc__ or "").split())
     head = [f"## {model.__name__}", "", f"At `{where}`. {doc}" if where else doc, ""]
     table = ["| key | type | default | meaning |", "|---|---|---|---|"]
@@ -63,7 +63,7 @@ def section(model: type[BaseModel], where: str) -> str:
 
 
 def row(name: str, field: FieldInfo) -> str:
-    meaning = field.description or "Which kind this is."
+    meaning = field.description or "Selects this kind."
     return f"| `{name}` | {words(annotation(field))} | {default(field)} | {meaning} |".replace("\n", " ")
 
 
@@ -77,7 +77,7 @@ def default(field: FieldInfo) -> str:
 
 
 def reading_order(model: type[BaseModel], where: str) -> Iterator[tuple[type[BaseModel], str]]:
-    """A model and all that are below it, each with its path of keys (NAME where the user chooses the key)."""
+    """A model and all models below it, each with its path of keys (NAME for keys that the user chooses)."""
     yield model, where
     for name, field in model.model_fields.items():
         for below, step in models_in(annotation(field)):
@@ -85,7 +85,7 @@ def reading_order(model: type[BaseModel], where: str) -> Iterator[tuple[type[Bas
 
 
 def models_in(kind: Any) -> Iterator[tuple[type[BaseModel], str]]:
-    """The models in an annotation, each with what stands between the field and the model's own keys."""
+    """The models in an annotation, each with the path between the field and the model's keys."""
     kind, _ = parted(kind)
     if is_family(kind):
         yield from ((model, "") for model in models_of(kind))
@@ -99,11 +99,11 @@ def models_in(kind: Any) -> Iterator[tuple[type[BaseModel], str]]:
 
 # --- annotations in words -----------------------------------------------------------------------------------
 
-BOUNDS = {"above": "gt", "from": "ge", "below": "lt", "up to": "le"}  # our word for each of pydantic's limits
+BOUNDS = {"above": "gt", "from": "ge", "below": "lt", "up to": "le"}  # words for pydantic's constraints
 
 
 def words(kind: Any) -> str:
-    """What an annotation takes, for people: `positive integer`, `list of numbers`, `one of ...`."""
+    """What an annotation accepts, in words: `positive integer`, `list of numbers`, `one of ...`."""
     kind, limits = parted(kind)
     origin, parts = get_origin(kind), get_args(kind)
     some = ", at least one" if limit(limits, "min_length") else ""
@@ -120,27 +120,32 @@ def words(kind: Any) -> str:
     if is_union(kind):
         return alternatives(parts, limits)
     if kind is str:
-        pattern = any(hasattr(limit, "pattern") for limit in limits)
-        return "name of an entry" if pattern else "text that is not empty" if some else "text"
+        return (
+            "name of an entry"
+            if NAME_PATTERN in (getattr(bound, "pattern", "") for bound in limits)
+            else "non-empty text"
+            if some
+            else "text"
+        )
     return number({int: "integer", float: "number", bool: "`true` or `false`"}[kind], limits)
 
 
 def alternatives(members: tuple[Any, ...], limits: list[Any]) -> str:
-    """One of several; the limits hold for each."""
+    """The members of a union; constraints apply to each."""
     each = [words(Annotated[(part, *limits)] if limits else part) for part in members if part is not NoneType]
     text = " or ".join(each).replace(" or keys of", " or")
     return f"{text}, or `null`" if NoneType in members else text
 
 
 def number(noun: str, limits: list[Any]) -> str:
-    """A number within limits."""
+    """A number with its range."""
     bounds = {word: limit(limits, name) for word, name in BOUNDS.items()}
     phrases = [f"{word} {value:g}" for word, value in bounds.items() if value is not None]
     return f"positive {noun}" if phrases == ["above 0"] else " ".join([noun, ", ".join(phrases)]).strip()
 
 
 def plural(noun: str) -> str:
-    """Several of what `words` has named."""
+    """The plural of what `words` returns."""
     if noun == "name of an entry":
         return "names of entries"
     if noun.startswith(("one of ", "`")):
@@ -151,17 +156,17 @@ def plural(noun: str) -> str:
 
 
 def limit(limits: list[Any], name: str) -> Any:
-    """The value of a limit by its name (gt, ge, lt, le, min_length), or None."""
+    """The value of a constraint by name (gt, ge, lt, le, min_length), or None."""
     return next((getattr(bound, name) for bound in limits if hasattr(bound, name)), None)
 
 
 def annotation(field: FieldInfo) -> Any:
-    """A field's annotation with its limits, as it was written."""
+    """A field's annotation including its constraints, as written in the model."""
     return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
 def parted(kind: Any) -> tuple[Any, list[Any]]:
-    """An annotation without its limits, and the limits."""
+    """Split an annotation into the bare type and its constraints."""
     if get_origin(kind) is not Annotated:
         return kind, []
     bare, *limits = get_args(kind)

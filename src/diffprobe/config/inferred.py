@@ -1,4 +1,4 @@
-"""What follows from several entries of a config together, before any data is read; None where only reading shows."""
+"""Facts that follow from several config entries before any data is read; None if only reading shows."""
 
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import AUGMENT_LABEL, VIEW_LABEL
@@ -7,7 +7,7 @@ FLOAT16 = 2  # bytes
 
 
 def model_space(config: Config, experiment: Experiment) -> tuple[int, int | None]:
-    """(channels, size) of what the experiment's network sees: the dataset's pixels, or its latents."""
+    """(channels, size) of the network's input: the dataset's pixels, or its latents."""
     if experiment.latents is None:
         facts = config.datasets[experiment.dataset].facts
         return facts.channels, facts.size
@@ -15,8 +15,8 @@ def model_space(config: Config, experiment: Experiment) -> tuple[int, int | None
 
 
 def latent_bytes(config: Config, name: str, rows: dict[str, int] | None = None) -> int | None:
-    """About the bytes of a store of latents: mean and log-variance of every view of train, and of the other splits as
-    they are; of imported latents, these alone. None where only reading the dataset shows its `rows`.
+    """Approximate size of a store of latents in bytes: mean and log-variance (for imported latents, one value) of every
+    view of train, and of the other splits without views. None if only reading the dataset shows its `rows`.
     """
     latents = config.latents[name]
     rows = rows or config.datasets[latents.dataset].split_rows
@@ -28,23 +28,23 @@ def latent_bytes(config: Config, name: str, rows: dict[str, int] | None = None) 
 
 
 def augment_label(config: Config, experiment: Experiment) -> int:
-    """The length of the label that tells the network how an image was augmented; 0 where it has none."""
+    """Length of the augmentation label that the network is conditioned on; 0: unconditioned."""
     if not experiment.network.conditional_on_views:
         return 0
     if experiment.latents is None:
         return AUGMENT_LABEL if experiment.train.augment else 0
     latents = config.latents[experiment.latents]
-    # What the views of imported latents have done to an image is in none of their files.
+    # Files of imported latents do not record which augmentation made each view.
     return VIEW_LABEL if not latents.imported and latents.versions > 1 else 0
 
 
 def conditional(config: Config, experiment: Experiment) -> bool:
-    """Whether the experiment's network is conditioned on labels; yes where only reading shows if there are any."""
+    """Whether the network is conditioned on class labels; True if only reading shows whether there are any."""
     return experiment.network.conditional_on_labels and config.datasets[experiment.dataset].facts.classes != 0
 
 
 def keys_that_need_labels(config: Config, dataset: str) -> list[str]:
-    """The keys of the config that need labels of a dataset."""
+    """The config keys that need labels for this dataset."""
     keys = [f"extractors.{name}.dataset" for name, e in config.extractors.items() if e.trained_on == dataset]
     for name, experiment in config.experiments.items():
         if experiment.dataset == dataset and experiment.probe:

@@ -1,7 +1,7 @@
-"""Kinds: what a `kind` key chooses among. Defining a subclass of a family adds a kind, here and in a plugin alike.
+"""Kinds: the alternatives that a `kind` key selects. Subclassing a family adds one, in this package or in a plugin.
 
-A family is a typed model whose members differ in their keys; each member carries its own facts (what it refuses, what
-it needs, what it costs) and names the code that does the work, so that nobody else has to know it by name.
+A family is a typed model whose members have different keys. Each member carries its own facts (what it refuses, what
+it needs, what it costs) and names the code that implements it, so no other code refers to it by name.
 """
 
 from collections.abc import Sequence
@@ -16,27 +16,30 @@ from diffprobe.config.base import Strict
 
 
 def is_family(cls: Any) -> bool:
-    """Whether a class founds a family of kinds."""
+    """Whether a class is the base of a family."""
     return isinstance(cls, type) and "members" in vars(cls)
 
 
 class Kind(Strict):
-    """A member of a family. `class Network(Kind, family=True)` founds one; each subclass with a Literal `kind` joins.
+    """A member of a family. `class Network(Kind, family=True)` starts one; each subclass with a Literal `kind` joins
+    it.
 
-    A field annotated with the family takes any of its members by their `kind`, those that are defined later too.
+    A field annotated with the family accepts any member by its `kind`, including members defined later.
     """
 
     kind: str
 
     build: ClassVar[str] = ""
-    """Where its code lives: "package.module:name"; of a plugin also "file.py:name", beside the plugin's own file."""
+    """Where its code is: "package.module:name"; in a plugin also "file.py:name", relative to the plugin's folder."""
     members: ClassVar[dict[str, type["Kind"]]]
     plugin: ClassVar[str | None] = None
-    """A hash of the code of a kind that a plugin adds: a part of every job's argument that holds the kind."""
+    """Hash of the plugin code that defines the kind, part of every job argument that contains it; None for built-in
+    kinds.
+    """
 
     def __init_subclass__(cls, family: bool = False, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if family:  # here already, before pydantic makes the schema of the class
+        if family:  # must be set before pydantic builds the schema of the class
             cls.members = {}
 
     @classmethod
@@ -50,7 +53,7 @@ class Kind(Strict):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # The members are looked up when a value is validated, not when this schema is made: plugins come in between.
+        # Members are looked up at validation time, since plugins register after this schema is built.
         return core_schema.no_info_plain_validator_function(cls.member) if is_family(cls) else handler(source)
 
     @classmethod
@@ -62,19 +65,19 @@ class Kind(Strict):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Its settings, as keywords for the code that `build` names."""
+        """Its settings as keyword arguments for the code that `build` names."""
         return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
 
     @classmethod
     def kind_of(cls, tag: Any) -> "type[Kind] | None":
-        """The member of a kind; None where there is none, in the plugins of this job's workflow neither."""
+        """The member with this kind; None if neither this package nor the workflow's plugins define it."""
         if isinstance(tag, str) and tag not in cls.members:
-            import_module("diffprobe.config.plugins").load_for_job()  # imported here, since it imports this module
+            import_module("diffprobe.config.plugins").load_for_job()  # a local import: that module imports this one
         return cls.members.get(tag) if isinstance(tag, str) else None
 
     @classmethod
     def member(cls, value: Any) -> Any:
-        """The family's member that plain data names by its `kind`. Raises pydantic's errors, as a tagged union does."""
+        """Parse plain data as the member its `kind` names. Raises the same pydantic errors as a tagged union."""
         if isinstance(value, cls):
             return value
         if not isinstance(value, dict):
@@ -85,7 +88,7 @@ class Kind(Strict):
         if model is None:
             tags = {"discriminator": "'kind'", "tag": str(tag), "expected_tags": ", ".join(cls.members)}
             raise PydanticKnownError("union_tag_invalid", tags)
-        if model.plugin:  # which a job's argument holds
+        if model.plugin:  # job arguments carry the plugin's hash, which is not a field
             value = {key: part for key, part in value.items() if key != "plugin"}
         return model.model_validate(value)
 
@@ -100,17 +103,17 @@ def family_of(cls: type[Kind]) -> type[Kind]:
 
 
 def names_of(cls: type[Kind]) -> tuple[str, ...]:
-    """The kinds that a model stands for; none of an abstract one."""
+    """The values of `kind` that select a model; none for an abstract model."""
     annotation = cls.model_fields["kind"].annotation
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def models_of(family: type[Kind]) -> list[type[Kind]]:
-    """The members of a family, each once (a model may stand for several kinds)."""
+    """The members of a family, each once (a model may serve several kinds)."""
     return list(dict.fromkeys(family.members.values()))
 
 
 def import_members(package: str, path: Sequence[str]) -> None:
-    """Import every module of a package, so that each file in it adds its kinds."""
+    """Import every module of a package, which registers the kinds they define."""
     for module in sorted(iter_modules(path), key=lambda module: module.name):
         import_module(f"{package}.{module.name}")

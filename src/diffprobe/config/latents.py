@@ -1,4 +1,4 @@
-"""Stores of latents."""
+"""Stores of latents: views, scaling, and latents imported from other systems."""
 
 import pathlib
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from diffprobe.config.problems import Problem, listed
 
 
 class View(Kind, family=True):
-    """What is done to an image before it is encoded (see `data.views`)."""
+    """A transformation of an image before it is encoded (see `data.views`)."""
 
     @property
     def number(self) -> int:
-        """As how many views it counts."""
+        """How many views it contributes."""
         return 1
 
     @property
@@ -25,7 +25,7 @@ class View(Kind, family=True):
 
 
 class Identity(View):
-    """The image as it is."""
+    """The unchanged image."""
 
     kind: Literal["identity"]
 
@@ -35,19 +35,19 @@ class Identity(View):
 
 
 class Mirror(View):
-    """Left and right exchanged."""
+    """The image flipped left to right."""
 
     kind: Literal["mirror"]
 
 
 class Crop(View):
-    """A random crop of the padded image at its own size, drawn anew for each image and view."""
+    """A random crop of the padded image at the original size, drawn independently for each image and view."""
 
     kind: Literal["crop"]
-    count: Positive = Field(1, description="So many views.")
+    count: Positive = Field(1, description="Number of such views.")
     pad: Positive = Field(4, description="Pixels of padding on each side.")
-    fill: Literal["zero", "edge"] = Field("zero", description="What the padding holds: black, or the border repeated.")
-    flip: bool = Field(True, description="Half of the views are mirrored first.")
+    fill: Literal["zero", "edge"] = Field("zero", description="Padding: black, or the repeated border.")
+    flip: bool = Field(True, description="Flip left to right first, with probability 0.5.")
 
     @property
     def number(self) -> int:
@@ -55,39 +55,39 @@ class Crop(View):
 
 
 def labels_folder(path: str) -> str:
-    """Where the labels are of a folder with a file per image: imagenet256_labels beside imagenet256_features; the
-    folder itself where its name has no `features`.
+    """The label folder of a folder with one file per image: imagenet256_labels for imagenet256_features, or the same
+    folder if its name does not contain `features`.
     """
     place = pathlib.PurePath(path)
     return str(place.with_name(place.name.replace("features", "labels")))
 
 
 class Peers(Kind, family=True):
-    """Latents that another system has encoded. The images must lie in the order of the dataset's own files: its train
-    and select are the peer's train, in one; or all of it, where it has no test of its own. Counts and labels are
+    """Latents encoded by another system, in the order of the dataset's own files. Its train and select splits together
+    (all images, if it has no official test split) correspond to the other system's train. Counts and labels are
     compared.
     """
 
-    path: Path = Field(description="The folder.")
+    path: Path = Field(description="Folder of the latents.")
     test: Path | None = Field(
         None,
-        description="The folder of the latents of test, where they lie apart (those of `npy` lie in the same, as "
-        "test_code_0.npy); null: none. Without those of test nothing can be probed.",
+        description="Folder of the test latents, if separate (`npy` keeps them in the same folder as "
+        "test_code_0.npy); null: none. Probes need test latents.",
     )
     scaled: Number = Field(
         1.0,
         gt=0,
-        description="What its latents were multiplied by, and are divided by again: 0.18215 in DDAE/DiT and fast-DiT.",
+        description="Factor already applied to these latents, divided out on import: 0.18215 in DDAE/DiT and fast-DiT.",
     )
 
     @property
     def folders(self) -> list[str]:
-        """All that is read of it."""
+        """Every folder that is read."""
         return [path for path in (self.path, self.test) if path]
 
     @property
     def versions(self) -> int:
-        """As many views of train as the files are likely to hold; 0 where they are not there to be counted."""
+        """Number of views of train in the files; 0 if they are missing and cannot be counted."""
         return 1
 
     def problems(self, key: str) -> Iterator[Problem]:
@@ -95,7 +95,7 @@ class Peers(Kind, family=True):
 
 
 class NpyPeers(Peers):
-    """A folder with train_code_0.npy and so on, one file per view (DDAE/DiT)."""
+    """A folder with one file per view: train_code_0.npy, ... (DDAE/DiT)."""
 
     kind: Literal["npy"]
 
@@ -109,7 +109,7 @@ class NpyPeers(Peers):
 
 
 class FilePeers(Peers):
-    """A folder with 0.npy and so on, one per image, and the labels in a folder beside it (fast-DiT)."""
+    """A folder with one file per image (0.npy, ...) and its labels in a folder beside it (fast-DiT)."""
 
     kind: Literal["files"]
 
@@ -130,54 +130,55 @@ class ShardPeers(Peers):
 
 
 class Latents(Strict):
-    """A store of latents: a dataset as an autoencoder's posterior moments, in several views."""
+    """A store of latents: the posterior moments of a dataset under an autoencoder, in one or more views."""
 
-    dataset: Name = Field(description="An entry of `datasets`.")
-    autoencoder: Name = Field(description="An entry of `autoencoders`.")
+    dataset: Name = Field(description="Entry of `datasets`.")
+    autoencoder: Name = Field(description="Entry of `autoencoders`.")
     views: list[View] = Field(
         [{"kind": "identity"}],
         min_length=1,
         validate_default=True,
-        description="Views of `train` (select and test have the identity alone); the identity comes first. A DiT is "
-        "told what a view has done and draws images as they are; a U-Net is not, so its samples come in all views.",
+        description="Views of train, the identity first; select and test have only the identity. A DiT is conditioned "
+        "on the view, so it samples unaugmented images; a U-Net is not, so it samples all views.",
     )
     scale: Literal["measured", "published"] | Number = Field(
         "measured",
-        description="Factor that brings latents to unit deviation: measured per channel (with the mean as shift); that "
-        "of a pretrained autoencoder's own config, and its shift; or a number (and no shift), such as 0.18215.",
+        description="Scaling of latents to unit standard deviation. `measured`: per channel, after subtracting the "
+        "mean. `published`: scale and shift from a pretrained autoencoder's config. A number, such as 0.18215: no "
+        "shift.",
     )
     imported: Peers | None = Field(
         None,
-        description="Latents that another system has encoded, in place of encoding; null: none. Their views are those "
-        "of the files, of which a network is told nothing; seed, batch, precision and jobs have no meaning.",
+        description="Latents encoded by another system, used instead of encoding; null: none. The files determine the "
+        "views, on which no network is conditioned; `seed`, `batch`, `precision` and `jobs` do not apply.",
     )
-    seed: Integer = Field(0, description="Seed of the views.")
-    batch: Positive = Field(64, description="Images per pass of the autoencoder; a divisor of 256.")
+    seed: Integer = Field(0, description="Seed of random views.")
+    batch: Positive = Field(64, description="Images per pass through the autoencoder; a divisor of 256.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Of the autoencoder's arithmetic when it encodes. `auto`: bf16 on a GPU, else fp32."
+        "auto", description="Compute precision of encoding. `auto`: bf16 on a GPU, else fp32."
     )
     shard_chunks: Positive = Field(16, description="Chunks of 256 images per file.")
     jobs: Positive = Field(
-        1, description="Jobs that share the encoding, so as many devices or nodes may; changes no byte."
+        1, description="Number of parallel encoding jobs (devices or nodes). Does not change the store."
     )
 
     @property
     def versions(self) -> int:
-        """How many views of train there are."""
+        """Number of views of train."""
         if self.imported:
             return max(1, self.imported.versions)
         return sum(view.number for view in self.views)
 
     def problems(self, key: str) -> Iterator[Problem]:
-        """Views, scales and batches that cannot be."""
+        """Invalid views, scales and batch sizes."""
         if self.imported:
             if not all(view.is_identity for view in self.views) or len(self.views) > 1:
                 kinds = listed(view.kind for view in self.views)
-                yield f"{key}.views", kinds, "nothing (the views of imported latents are those of their files)"
+                yield f"{key}.views", kinds, "only identity: the imported files determine the views"
             yield from self.imported.problems(f"{key}.imported")
         elif not self.views[0].is_identity:
-            yield f"{key}.views", self.views[0].kind, "identity as the first (features are taken from it)"
+            yield f"{key}.views", self.views[0].kind, "identity as the first view (features are computed from it)"
         if 256 % self.batch:
-            yield f"{key}.batch", self.batch, "a divisor of 256, the images of a chunk"
+            yield f"{key}.batch", self.batch, "a divisor of 256, the chunk size"
         if isinstance(self.scale, float) and self.scale <= 0:
             yield f"{key}.scale", self.scale, "measured, or a number above 0"

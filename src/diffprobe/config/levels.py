@@ -1,4 +1,4 @@
-"""Noise levels of an experiment's probe as sigma/alpha: which there are, and which is meant."""
+"""The noise levels of an experiment's probe, resolved to sigma/alpha."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from diffprobe.config.noise import At, Level
 
 
 def ratio(level: Level, experiment: Experiment) -> float:
-    """The sigma/alpha that is meant. Raises ValueError, with what is allowed, where the process has no such level."""
+    """sigma/alpha of a level. Raises ValueError, saying what is allowed, if the process has no such level."""
     process = experiment.process
     if not isinstance(level, At):
         return process.ratio(level)
     if (level.t is None) == (level.edm_index is None):
-        raise ValueError("t or edm_index")
+        raise ValueError("either t or edm_index")
     if level.edm_index is not None:
         return process.ratio_at_edm_index(level.edm_index)
     assert level.t is not None
@@ -22,7 +22,7 @@ def ratio(level: Level, experiment: Experiment) -> float:
 
 
 def grid_levels(experiment: Experiment) -> list[float] | None:
-    """sigma/alpha of the grid's levels; None where they are searched for."""
+    """sigma/alpha of the grid's levels; None if they come from a search."""
     probe = experiment.probe
     if probe is None or probe.search:
         return None
@@ -30,7 +30,7 @@ def grid_levels(experiment: Experiment) -> list[float] | None:
 
 
 def parts(experiment: Experiment) -> int:
-    """Into how many jobs the features of a checkpoint are divided."""
+    """Number of jobs that compute the features of one checkpoint."""
     probe = experiment.probe
     if probe is None or probe.search or not probe.levels_per_job:
         return 1
@@ -42,5 +42,5 @@ def names(levels: Sequence[float]) -> list[str]:
 
 
 def joined(cell: Joined, experiment: Experiment) -> dict[str, str | float | None]:
-    """Features to be joined to the chosen ones: tap and sigma/alpha, None for the chosen."""
+    """Tap and sigma/alpha of features joined to the chosen ones; None: the chosen tap or level."""
     return {"tap": cell.tap, "sigma": None if cell.level is None else ratio(cell.level, experiment)}

@@ -1,4 +1,4 @@
-"""From YAML or plain data to a checked `Config`; every mistake is a line that names key, value and remedy."""
+"""Load and check a `Config` from YAML or plain data. Every mistake is one line that names key, value and remedy."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,8 @@ from diffprobe.runtime.errors import UserError, one_line
 
 
 def load(*paths: str | Path, **more: Any) -> Config:
-    """Read and check config files, the later merged over the earlier as Snakemake does; `more` are keys as its
-    `--config` gives them, over all files. Raises UserError.
+    """Read and check config files. Later files are merged over earlier ones, and `more` (as `--config` in Snakemake)
+    over all files. Raises UserError.
     """
     raw: Any = {}
     for path in paths:
@@ -32,19 +32,19 @@ def read(path: str | Path) -> Any:
         raise UserError(f"{path}: no such config file") from None
     except OSError as error:
         raise UserError(f"{path}: this config file cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an invalid date
         raise UserError(f"{path}: not YAML: {one_line(error)}") from None
 
 
 def merged(below: Any, above: Any) -> Any:
-    """`above` over `below`, key by key at every depth; what is no mapping replaces what was there."""
+    """`above` merged over `below`, key by key at every depth; anything but a mapping replaces the old value."""
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
     return below | {key: merged(below.get(key), value) for key, value in above.items()}
 
 
 def parse(raw: Any, source: str = "config") -> Config:
-    """Check a config given as plain data. Raises UserError, a line for each mistake."""
+    """Check a config in plain data. Raises UserError with one line per mistake."""
     if not isinstance(raw, dict):
         raise UserError(f"{source}: {shown(raw)} is refused; allowed: {words(Config)}")
     if line := missing_names(raw):
@@ -63,20 +63,20 @@ def parse(raw: Any, source: str = "config") -> Config:
 
 
 def contradictions(config: Config) -> Iterator[tuple[Key, str]]:
-    """What its entries do not allow each other, by key."""
+    """Conflicts between entries, by key."""
     for key, value, allowed in problems(config):
         yield tuple(key.split(".")), f"{shown(value)} is refused; allowed: {allowed}"
 
 
 def named(raw: dict[str, Any]) -> list[str] | None:
-    """What `only` names; None where it is not given, or is no names at all, as the models will tell."""
+    """The names in `only`; None if it is absent or malformed, which validation then reports."""
     only = raw.get("only")
     names = [only] if isinstance(only, str) else only
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def missing_names(raw: dict[str, Any]) -> str | None:
-    """A refusal of names in `only` that are no experiments."""
+    """The refusal of a name in `only` that is not an experiment; None if all are."""
     names, experiments = named(raw), raw.get("experiments")
     if names is None or not isinstance(experiments, dict):
         return None
@@ -88,7 +88,7 @@ def missing_names(raw: dict[str, Any]) -> str | None:
 
 
 def selected(raw: dict[str, Any]) -> dict[str, Any]:
-    """The config with the experiments that `only` names alone, `each` merged over them."""
+    """The config reduced to the experiments in `only`, with `each` merged over them."""
     names, each, experiments = named(raw), raw.get("each"), raw.get("experiments")
     if not isinstance(experiments, dict):
         return raw
@@ -100,7 +100,7 @@ def selected(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def used(config: Config) -> Config:
-    """Without the datasets that no experiment needs: each is read, or downloaded, whether or not it is needed."""
+    """Drop datasets that no experiment needs, since every listed dataset is downloaded and read."""
     experiments = config.experiments.values()
     stores = [config.latents[experiment.latents] for experiment in experiments if experiment.latents]
     names = {experiment.dataset for experiment in experiments}

@@ -1,4 +1,4 @@
-"""A config's mistakes in words: what pydantic refuses, with the key, its value and what is allowed there."""
+"""pydantic's validation errors reworded: the key, its value, and what is allowed there."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from diffprobe.config.kinds import Kind, is_family
 from diffprobe.config.models import Config
 from diffprobe.config.problems import listed
 
-Key = tuple[str | int, ...]  # the way to a place in the config
+Key = tuple[str | int, ...]  # a path of keys and indices in the config
 
 
 def lines(raw: Mapping[str, Any], refusals: Sequence[tuple[Key, str]]) -> list[str]:
-    """Refusals as lines, each once; what `each` brought is named there, with the experiments that it does not fit."""
+    """Refusals as lines, without repeats. A value set by `each` is reported there, with the experiments it breaks."""
     experiments_by_line: dict[str, set[Any]] = {}
     for key, line in refusals:
         place = placed(key, raw.get("each"))
@@ -26,17 +26,17 @@ def lines(raw: Mapping[str, Any], refusals: Sequence[tuple[Key, str]]) -> list[s
 
 
 def among(names: set[Any], every: list[Any]) -> str:
-    """In which of the experiments, where these are some of them."""
+    """A suffix naming the affected experiments, unless all are affected."""
     some = ", ".join(escaped(name) for name in every if name in names)
     return f" (in {some})" if 0 < len(names) < len(every) else ""
 
 
 def placed(key: Key, each: Any) -> Key:
-    """The key under `each`, where a key of an experiment has its value from there."""
+    """The key under `each` if it set this experiment's value, else the key itself."""
     if key[:1] != ("experiments",) or len(key) < 3:
         return key
     for step in key[2:]:
-        if isinstance(each, list):  # taken as a whole
+        if isinstance(each, list):  # lists are replaced as a whole, so every item comes from `each`
             break
         if not (isinstance(each, dict) and step in each):
             return key
@@ -45,9 +45,9 @@ def placed(key: Key, each: Any) -> Key:
 
 
 def mistakes(details: Sequence[Any], raw: Any) -> list[tuple[Key, str]]:
-    """pydantic's errors in our words, one for each key.
+    """pydantic's errors reworded, one per key.
 
-    pydantic tells how each member of a union refuses a value; the one that came deepest was meant.
+    pydantic reports one error per member of a union; the deepest comes from the member that the user meant.
     """
     by_key: dict[Key, str] = {}
     for detail in details:
@@ -59,7 +59,7 @@ def mistakes(details: Sequence[Any], raw: Any) -> list[tuple[Key, str]]:
 
 
 def reworded(key: Key, kind: Any, detail: Any, raw: Any) -> tuple[Key, str]:
-    """One of pydantic's errors at a key that takes `kind`: the key at fault, and what is wrong there."""
+    """Reword one error at a key annotated `kind`: the key at fault, and what is wrong there."""
     value = detail["input"]
     match detail["type"]:
         case "missing":
@@ -67,10 +67,10 @@ def reworded(key: Key, kind: Any, detail: Any, raw: Any) -> tuple[Key, str]:
         case "extra_forbidden":
             names = list(bare(followed(detail["loc"][:-1], raw)[1]).model_fields)
             near = get_close_matches(str(key[-1]), names, 1)
-            hint = f" (perhaps {near[0]} is meant)" if near else ""
-            return key, f"{shown(value)} is refused, the key is unknown{hint}; allowed keys: {listed(names)}"
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            return key, f"{shown(value)} is refused: unknown key{hint}; allowed keys: {listed(names)}"
         case "unset_variable":
-            return key, f"{shown(value)} is refused, since {detail['msg']}; set it, or write the path"
+            return key, f"{shown(value)} is refused: {detail['msg']}; set it, or write out the path"
         case "invalid_key":
             return key, "this key is refused; allowed: text"
         case "union_tag_not_found":
@@ -78,26 +78,26 @@ def reworded(key: Key, kind: Any, detail: Any, raw: Any) -> tuple[Key, str]:
         case "union_tag_invalid":
             return (*key, "kind"), f"{shown(value['kind'])} is refused; allowed: {kinds(kind)}"
     if detail["loc"][-1] == "[key]":
-        return key, "this name is refused; allowed: letters, digits, `-` and `_`, a letter or digit first"
+        return key, "this name is refused; allowed: letters, digits, `-` and `_`, starting with a letter or digit"
     return key, f"{shown(value)} is refused; allowed: {words(kind)}"
 
 
 def escaped(part: str | int) -> str:
-    """A part of a key, without line breaks."""
+    """A key part with line breaks escaped."""
     return repr(str(part))[1:-1]
 
 
 def shown(value: Any) -> str:
-    """A value as one line that is not too long."""
+    """A value as one line of at most 80 characters."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def followed(location: Key, raw: Any) -> tuple[Key, Any]:
-    """An error's location as keys of the config, and the annotation there (None under an unknown key).
+    """Translate an error's location to config keys and the annotation there (None below an unknown key).
 
-    pydantic adds to a location the type of a plain union's member, and `[key]` where a name is at fault. Which member
-    of a family is meant, only the value itself shows: `raw` is followed along.
+    pydantic inserts the type of a union's member into locations, and `[key]` if a dictionary key is at fault. Only the
+    value shows which member of a family applies, so `raw` is followed along.
     """
     key: list[str | int] = []
     kind: Any = Config
@@ -121,7 +121,7 @@ def step_into(raw: Any, part: str | int) -> Any:
 
 
 def member(family: type[Kind], value: Any) -> type[Kind] | None:
-    """The member that a value names, if it names one."""
+    """The member that a value's `kind` names, if any."""
     tag = value.get("kind") if isinstance(value, dict) else None
     return family.members.get(tag) if isinstance(tag, str) else None
 
@@ -131,21 +131,21 @@ def below(kind: Any, part: str | int) -> Any:
     if is_model(kind):
         return annotation(kind.model_fields[part]) if part in kind.model_fields else None
     if not is_union(kind):
-        return next(reversed(get_args(kind)), None)  # a list or a dictionary: its values; None: unknown either way
+        return next(reversed(get_args(kind)), None)  # the values of a list or dictionary; None below an unknown key
     members = get_args(kind)
-    if isinstance(part, int):  # an item of the member that is a list
+    if isinstance(part, int):  # an item, so of the union's list member
         return get_args(next(member for member in members if get_origin(member) is list))[0]
-    # The name of a member that is no model says nothing more.
+    # The name of a scalar member adds no information.
     return next((member for member in members if is_model(member) and part == member.__name__), kind)
 
 
 def bare(kind: Any) -> Any:
-    """An annotation without its limits and without `| None`, which no location shows."""
+    """An annotation without constraints and without `| None`, neither of which appears in locations."""
     kind = parted(kind)[0]
     members = [member for member in get_args(kind) if member is not NoneType] if is_union(kind) else []
     return bare(members[0]) if len(members) == 1 else kind
 
 
 def kinds(annotation: Any) -> str:
-    """The kinds of a family."""
+    """The kinds of a family, as alternatives."""
     return " or ".join(f"`{kind}`" for kind in bare(annotation).members)

@@ -1,4 +1,4 @@
-"""What may be asked for, as typed models; `config/schema.json` and `config/README.md` are made from them."""
+"""The whole config as typed models, from which `config/schema.json` and `config/README.md` are generated."""
 
 from typing import Annotated, Literal
 
@@ -19,111 +19,114 @@ from diffprobe.config.training import Training
 
 
 class Generation(Strict):
-    """How good the samples are, against the images that the generator may see (`train` and `select`)."""
+    """Quality of the samples, measured against the images the generator may see (`train` and `select`)."""
 
     extractors: list[Name] = Field(
-        description="Entries of `extractors`; the names of the figures say which, and over how many images. "
-        "Without any only `nearest` is asked.",
+        description="Entries of `extractors`. Metric names include the extractor and the number of images. Empty: "
+        "only `nearest` is computed.",
     )
     figures: list[str] | Literal["all"] = Field(
         "all",
-        description="`fd` (called fid where it is one), `fid`, `sfid`, `kid`, `is`, `precision`, `recall`, `density`, "
-        "`coverage`, or `all` that the extractors can tell. `fid50k` is refused unless 50,000 images are drawn.",
+        description="`fd` (reported as fid where it is one), `fid`, `sfid`, `kid`, `is`, `precision`, `recall`, "
+        "`density`, `coverage`, or `all` that the extractors support. `fid50k` is refused unless 50,000 images are "
+        "drawn.",
     )
     nearest: NotNegative = Field(
         1000,
-        description="Generated images whose nearest training images are sought (in pixels), to see whether they are "
-        "copies; 0: none.",
+        description="Number of samples checked for memorisation, by their nearest training images in pixel space; 0: "
+        "none.",
     )
 
 
 class Experiment(Strict):
-    """One model: a dataset, a network, an objective, its training, and what is asked of it."""
+    """One model: dataset, network, objective, training and evaluation."""
 
-    dataset: Name = Field(description="An entry of `datasets`.")
+    dataset: Name = Field(description="Entry of `datasets`.")
     latents: Name | None = Field(
-        None, description="An entry of `latents`, where the diffusion runs there; null: in pixels."
+        None, description="Entry of `latents`, for diffusion in latent space; null: in pixels."
     )
-    network: Network = Field(description="The network.")
-    process: Process = Field(description="The diffusion process.")
-    task: Annotated[Task, LATER] = Field(Diffusion(kind="diffusion"), description="What its training learns.")
-    train: Training = Field(description="Its training.")
-    sample: Sampling = Field(description="Its samples.")
-    generation: Generation | None = Field(None, description="Their quality; null: not measured.")
-    probe: Probe | None = Field(None, description="Probes of its features (needs labels); null: none.")
+    network: Network = Field(description="Network.")
+    process: Process = Field(description="Diffusion process.")
+    task: Annotated[Task, LATER] = Field(Diffusion(kind="diffusion"), description="Training task.")
+    train: Training = Field(description="Training.")
+    sample: Sampling = Field(description="Sampling.")
+    generation: Generation | None = Field(None, description="Quality of the samples; null: not measured.")
+    probe: Probe | None = Field(None, description="Probes of the features (needs labels); null: none.")
 
     @property
     def taps(self) -> list[str]:
-        """The taps of its model in the order of computation."""
+        """The taps of its model, in order of computation."""
         return self.task.taps(self.network)
 
     @property
     def probed_taps(self) -> list[str]:
-        """Those whose features are probed, in the same order."""
+        """The taps that are probed, in order of computation."""
         if self.probe is None:
             return []
         return self.taps if self.probe.taps == "all" else [tap for tap in self.taps if tap in self.probe.taps]
 
 
 class State(Strict):
-    """Keeping of training states, and their display. Changes no result and reruns nothing."""
+    """What is kept besides results, and logging. Changes no result and triggers no rerun."""
 
     keep: Literal["all", "last"] = Field(
         "last",
-        description="Training states kept: of every checkpoint, or of the last only "
-        "(remaking an older checkpoint then costs retraining).",
+        description="Training states to keep: of every checkpoint, or only of the last (remaking an older checkpoint "
+        "then means retraining).",
     )
     autosave_seconds: Number = Field(
-        120, gt=0, description="A killed training, or pass over images, loses at most this."
+        120, gt=0, description="Interval of autosaves: a killed job loses at most this much work."
     )
     keep_features: Literal["chosen", "all"] = Field(
         "chosen",
-        description="Features kept: those of the chosen cell, or of all checkpoints, levels and taps too (else a new "
-        "grid computes them anew).",
+        description="Features to keep: of the chosen cell only, or of all checkpoints, levels and taps, which saves "
+        "recomputing them for a new grid.",
     )
-    tensorboard: bool = Field(False, description="Losses also as TensorBoard events, in runs/NAME/tensorboard.")
+    tensorboard: bool = Field(False, description="Also write losses as TensorBoard events to runs/NAME/tensorboard.")
 
 
 class MemoryBudget(Strict):
-    """How training reads latents, by the size of their store; changes no result. Larger ones than both are streamed,
-    two windows (`train.window_mib`) at a time.
+    """Where training holds its latents, by the size of their store. Stores above both limits are streamed, two windows
+    (`train.window_mib`) at a time. Changes no result.
     """
 
-    device_gib: Number = Field(8, ge=0, description="Up to this (GiB) all of it is held on a GPU.")
+    device_gib: Number = Field(8, ge=0, description="Stores up to this size, in GiB, are held on the GPU.")
     host_gib: Number = Field(
         2,
         ge=0,
-        description="Up to this it is held in memory, once for all processes of a training.",
+        description="Stores up to this size, in GiB, are held in host memory, shared by all processes of a run.",
     )
 
 
 class Threads(Strict):
-    """CPU threads of a job. Another number may round differently, so it stays with a run."""
+    """CPU threads per job. The number can change rounding, so keep it fixed within a run."""
 
-    train: Positive = Field(2, description="Training jobs.")
-    evaluate: Positive = Field(1, description="All others.")
-    decode: Positive = Field(2, description="Reading a dataset: processes that decode images; changes no byte.")
+    train: Positive = Field(2, description="Threads of training jobs.")
+    evaluate: Positive = Field(1, description="Threads of all other jobs.")
+    decode: Positive = Field(
+        2, description="Processes that decode images when a dataset is read. Does not change the store."
+    )
 
 
 class Metrics(Strict):
-    """How generated images are measured: one setting for all experiments, so that their figures compare."""
+    """How generated images are measured: shared by all experiments, so that their metrics are comparable."""
 
     subset: Positive = Field(
         10_000,
-        description="Images of each kind that kernel distance, precision, recall, density and coverage compare, "
-        "drawn evenly; the other figures take all.",
+        description="Generated and reference images, evenly spaced, used for kernel distance, precision, recall, "
+        "density and coverage; other metrics use all images.",
     )
-    neighbours: Positive = Field(3, description="k of precision and recall.")
-    wide_neighbours: Positive = Field(5, description="k of density and coverage.")
-    batch: Positive = Field(64, description="Images per pass of an extractor; changes no figure.")
+    neighbours: Positive = Field(3, description="Nearest neighbours k for precision and recall.")
+    wide_neighbours: Positive = Field(5, description="Nearest neighbours k for density and coverage.")
+    batch: Positive = Field(64, description="Images per forward pass of an extractor. Changes no metric.")
     references: Path = Field(
         "results/references",
-        description="Folder of reference statistics, named by content: computed once for all runs that name it.",
+        description="Folder of reference statistics, named by content and shared by all runs that use this folder.",
     )
 
 
 class Report(Strict):
-    """Plot options; they retrain and re-evaluate nothing."""
+    """Plot options. They trigger no retraining and no re-evaluation."""
 
     columns: Positive = Field(16, description="Columns of the sample grids.")
     rows: Positive = Field(8, description="Rows of the sample grids.")
@@ -132,8 +135,8 @@ class Report(Strict):
 
 
 class Each(BaseModel):
-    """Any keys of an `Experiment`, as deep as they go, merged over every experiment before these are checked: so a
-    small file scales any recipe down (`smoke.yaml`).
+    """Any keys of an `Experiment`, at any depth, merged over every experiment before validation. A small file such as
+    `smoke.yaml` can thus scale down any recipe.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -144,22 +147,24 @@ class Config(Strict):
 
     plugins: list[Path] = Field(
         [],
-        description="Python files that add kinds of your own: networks, processes, samplers, evaluators, sources, "
-        "tasks, extractors (docs/extending.md). They run as part of the workflow.",
+        description="Python files that define kinds of your own: networks, processes, samplers, evaluators, sources, "
+        "tasks, extractors (see docs/extending.md). They are executed by the workflow.",
     )
-    results: str = Field("results", pattern=r"^[^{}]+$", description="Folder of everything that is made.")
+    results: str = Field("results", pattern=r"^[^{}]+$", description="Folder for all outputs.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Datasets by name.")
     autoencoders: dict[Name, Autoencoder] = Field({}, description="Autoencoders by name.")
     latents: dict[Name, Latents] = Field({}, description="Stores of latents by name.")
-    extractors: dict[Name, Extractor] = Field({}, description="Feature extractors of the distances, by name.")
+    extractors: dict[Name, Extractor] = Field(
+        {}, description="Feature extractors by name, for the metrics of generation."
+    )
     experiments: dict[Name, Experiment] = Field(min_length=1, description="Experiments by name.")
     only: list[Name] | Name | None = Field(
         None,
-        description="The experiments to run; others, and datasets of theirs alone, are as if not there. Null: all.",
+        description="Experiments to run; all others, and datasets that only they use, are ignored. null: all.",
     )
-    each: Each | None = Field(None, description="What is merged over every experiment; null: nothing.")
-    state: State = Field(default_factory=State, description="Keeping of training states.")
-    memory_budget: MemoryBudget = Field(default_factory=MemoryBudget, description="How training reads latents.")
+    each: Each | None = Field(None, description="Keys merged over every experiment; null: none.")
+    state: State = Field(default_factory=State, description="Training states to keep, and logging.")
+    memory_budget: MemoryBudget = Field(default_factory=MemoryBudget, description="Where training holds latents.")
     threads: Threads = Field(default_factory=Threads, description="CPU threads per job.")
-    metrics: Metrics = Field(default_factory=Metrics, description="How generated images are measured.")
+    metrics: Metrics = Field(default_factory=Metrics, description="Metrics of generation.")
     report: Report = Field(default_factory=Report, description="Plot options.")

@@ -1,4 +1,4 @@
-"""Noise levels as a config writes them."""
+"""Noise levels as written in a config."""
 
 from pydantic import Field
 
@@ -6,15 +6,15 @@ from diffprobe.config.base import Above0, Integer, Number, Strict
 
 
 class At(Strict):
-    """A noise level as the published recipe counts, by one of the two."""
+    """A noise level in a published recipe's numbering; set exactly one key."""
 
     t: Number | None = Field(
         None,
         ge=0,
-        description="`ddpm`: the step, from 1 (DDAE), or from 0 where the network is a `dit` (DiT). `flow`: the time.",
+        description="`ddpm`: the step, counted from 1 (DDAE), or from 0 with a `dit` network (DiT). `flow`: the time.",
     )
     edm_index: Integer | None = Field(
-        None, ge=1, le=18, description="`edm`: of its 18 levels, as DDAE counts: 1 is sigma_min, 18 sigma_max."
+        None, ge=1, le=18, description="`edm`: index among 18 levels as in DDAE; 1 is sigma_min, 18 is sigma_max."
     )
 
 

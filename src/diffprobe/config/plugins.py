@@ -1,7 +1,7 @@
-"""Kinds of a user's own: Python files that a config names, and packages that are installed.
+"""Plugins: kinds defined in Python files that a config lists, or in installed packages.
 
-A plugin defines subclasses of the families (see `kinds`). Its code decides a rerun as ours does: the hash of the files
-that a kind consists of is a part of every job's argument that holds the kind.
+A plugin subclasses the families (see `kinds`). Editing it triggers reruns: the hash of the files that implement a kind
+is part of every job argument that contains the kind.
 """
 
 import hashlib
@@ -20,21 +20,21 @@ from diffprobe.config.kinds import Kind
 from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.located import import_file
 
-PLUGINS = "DIFFPROBE_PLUGINS"  # the variable by which jobs know the paths of the config, separated by colons
-BESIDE = re.compile(r"([\w./-]+\.py):(\w+)")  # code in a file beside the plugin: `build`, and what else a kind names
+PLUGINS = "DIFFPROBE_PLUGINS"  # environment variable that passes the config's plugin paths to jobs, separated by colons
+BESIDE = re.compile(r"([\w./-]+\.py):(\w+)")  # code in a file beside the plugin, named by `build` or another attribute
 WITHIN = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):(\w+)")  # code in an installed package
-GROUP = "diffprobe.plugins"  # of entry points; each names a module
+GROUP = "diffprobe.plugins"  # entry-point group; each entry point is a module
 
 
 def load(paths: Any, source: str = "config") -> None:
-    """Import the plugins at these paths and those that are installed, each once. Raises UserError, a line."""
+    """Import installed plugins and those at the given paths, each once. Raises UserError."""
     for point in installed():
         try:
             adopt(point.load())
         except Exception as error:
             raise UserError(f"the installed plugin {point.name} ({point.value}) fails: {one_line(error)}") from None
     if not (isinstance(paths, list) and all(isinstance(path, str) for path in paths)):
-        return  # the models say what is wrong
+        return  # validation reports it
     for path in paths:
         try:
             adopt(import_file(Path(expanded(path)).resolve()))
@@ -45,7 +45,7 @@ def load(paths: Any, source: str = "config") -> None:
 
 
 def load_for_job() -> None:
-    """Import the plugins that the config of this job's workflow names."""
+    """Import the plugins listed in the config of the workflow that runs this job."""
     load([path for path in os.environ.get(PLUGINS, "").split(":") if path], PLUGINS)
 
 
@@ -55,7 +55,7 @@ def installed() -> tuple[Any, ...]:
 
 
 def adopt(module: ModuleType) -> None:
-    """Give the kinds that a module defines the hash of their code, and the folder that their `build` is relative to."""
+    """Set the code hash of each kind that a module defines, and resolve its relative file references."""
     for kind in vars(module).values():
         own = isinstance(kind, type) and issubclass(kind, Kind) and kind.__module__ == module.__name__
         if own and kind.plugin is None:

@@ -1,4 +1,4 @@
-"""What is probed of a model: levels, copies of the images, and the evaluators by name."""
+"""Probes of a model's features: noise levels, noisy copies of the images, and evaluators."""
 
 from typing import Literal
 
@@ -12,76 +12,80 @@ from diffprobe.config.noise import Level
 
 
 class Search(Strict):
-    """Levels found by search: evenly spread in log-SNR, then ever closer around the best, by ridge regression."""
+    """Search for noise levels by ridge regression: evenly spaced in log-SNR, then refined around the best."""
 
-    low: Level = Field(description="The least noise.")
-    high: Level = Field(description="The most noise.")
-    coarse: Integer = Field(7, ge=3, description="Levels of the first round.")
-    rounds: NotNegative = Field(2, description="Rounds that follow, each of two levels beside the best so far.")
-    keep: Positive = Field(3, description="The best levels, which go into the grid.")
+    low: Level = Field(description="Lowest noise level.")
+    high: Level = Field(description="Highest noise level.")
+    coarse: Integer = Field(7, ge=3, description="Levels in the first round.")
+    rounds: NotNegative = Field(
+        2, description="Refinement rounds; each tries one level on either side of the best so far."
+    )
+    keep: Positive = Field(3, description="Number of best levels that enter the grid.")
 
 
 class Crop(Strict):
-    """How augmented copies are made in pixels: the published way is a flip, and a crop of the padded image."""
+    """Augmentation of copies in pixels: by default a flip and a random crop of the padded image, as published."""
 
     pad: Positive = Field(4, description="Pixels of padding on each side.")
-    fill: Literal["zero", "edge"] = Field("zero", description="What the padding holds: black, or the border repeated.")
-    flip: bool = Field(True, description="Half of the copies are mirrored first.")
+    fill: Literal["zero", "edge"] = Field("zero", description="Padding: black, or the repeated border.")
+    flip: bool = Field(True, description="Flip left to right first, with probability 0.5.")
 
 
 class Probe(Strict):
-    """What the model has learned: layer x noise grid on `select`, then the evaluators at the choice."""
+    """What the model has learned: a layer x noise grid on `select`, then all evaluators at the chosen cell."""
 
-    weights: Name = Field("ema", description="Which of `train.averages` is probed, or `raw`.")
+    weights: Name = Field("ema", description="Weights to probe: an entry of `train.averages`, or `raw`.")
     levels: list[Level] = Field(
         [],
-        description="Noise levels of the grid: sigma/alpha (of `ddpm` the nearest), `{t: 11}` or `{edm_index: 4}`.",
+        description="Noise levels of the grid: sigma/alpha (`ddpm` uses the nearest step), `{t: 11}` or `{edm_index: "
+        "4}`.",
     )
-    search: Search | None = Field(None, description="In place of `levels`: where to look for them.")
+    search: Search | None = Field(None, description="Search for levels, instead of `levels`; null: no search.")
     taps: list[str] | Literal["all"] = Field(
-        "all", description="Layers of the grid: names of the network's taps, or `all`."
+        "all", description="Layers of the grid: tap names of the network, or `all`."
     )
     pooling: Literal["mean", "mean_std"] = Field(
-        "mean", description="Over positions: the mean, or mean and standard deviation side by side."
+        "mean", description="Pooling over positions: the mean, or mean and standard deviation concatenated."
     )
     label: NotNegative | None = Field(
-        None, description="The class that a conditional network is told of every image; null: none, as it should be."
+        None,
+        description="Class label that a conditional network gets for every image; null: unconditional (recommended).",
     )
     augmented: NotNegative = Field(
         0,
-        description="Augmented, freshly noised copies V of each image that heads are fitted on, one of which each "
-        "epoch sees; 0: on the un-augmented ones. 15 with 15 epochs is the published recipe, draw for draw. In latents "
-        "they are the store's views.",
+        description="Augmented, independently noised copies of each image for fitting heads; each epoch uses one of "
+        "them. 0: unaugmented images. 15 copies with 15 epochs match the published recipe draw for draw. In latent "
+        "space the store's views are used.",
     )
-    crop: Crop = Field(default_factory=Crop, description="How they are made, in pixels.")
+    crop: Crop = Field(default_factory=Crop, description="How augmented copies are made, in pixels.")
     latents_as: Literal["sample", "mean"] = Field(
-        "sample", description="In latents: each copy is drawn anew from its posterior, or is its mean."
+        "sample", description="In latent space: sample each copy from its posterior, or use its mean."
     )
-    draws: Integer = Field(2, ge=2, description="Noisy copies of each un-augmented image (of each seed, on `test`).")
-    batch: Positive = Field(256, description="Images per forward pass; changes no feature.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the network's arithmetic.")
-    noise_seed: Integer = Field(0, description="Seed of the noise.")
+    draws: Integer = Field(2, ge=2, description="Noisy copies of each unaugmented image (per seed on `test`).")
+    batch: Positive = Field(256, description="Images per forward pass. Changes no feature.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Compute precision.")
+    noise_seed: Integer = Field(0, description="Seed for the noise.")
     seeds: list[Integer] = Field(
         [0, 1, 2],
         min_length=1,
-        description="Seeds of the heads, and of the noise on `test`; accuracies are mean and spread over them.",
+        description="Seeds for the heads, and for the noise on `test`. Accuracies are reported as mean and spread.",
     )
     selection: Literal["select", "published"] = Field(
         "select",
-        description="Layer, level, checkpoint and settings are chosen on `select`; or, as the papers did, on `test` "
-        "itself, which the tables then say.",
+        description="Split on which layer, level, checkpoint and settings are chosen. `published`: on `test`, as in "
+        "the papers; the tables then say so.",
     )
     evaluators: dict[Name, Evaluator] = Field(
         default_factory=lambda: {"linear": Linear(kind="linear"), "knn": KNN(kind="knn")},
         min_length=1,
-        description="What is asked of the features, by name.",
+        description="Evaluators of the features, by name.",
     )
     scorer: Name | None = Field(
-        None, description="The evaluator that scores the grid, `linear` or `ridge`; null: the first of these kinds."
+        None, description="Evaluator that scores the grid, of kind `linear` or `ridge`; null: the first of these kinds."
     )
     levels_per_job: Positive | None = Field(
-        None, description="Levels of a checkpoint whose features one job computes; null: all."
+        None, description="Noise levels per feature job; null: all levels of a checkpoint in one job."
     )
     memory_gib: Number = Field(
-        2, gt=0.05, description="Features that a job holds in memory at a time; of more, windows are streamed."
+        2, gt=0.05, description="Features that a job holds in memory, in GiB; larger sets are streamed in windows."
     )

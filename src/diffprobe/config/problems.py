@@ -1,8 +1,8 @@
-"""How the checks of a config put their refusals."""
+"""Refusals: how the checks of a config report a problem."""
 
 from collections.abc import Iterable
 
-Problem = tuple[str, object, str]  # the key, its value, what is allowed
+Problem = tuple[str, object, str]  # key, value, what is allowed instead
 
 
 def listed(values: Iterable[object]) -> str:

@@ -1,4 +1,4 @@
-"""Tables of noise levels as plain data, for the config's checks and for the processes alike."""
+"""Noise schedules as plain data, shared by the config's checks and the diffusion processes."""
 
 import math
 
@@ -9,26 +9,26 @@ def linear_betas(steps: int, beta_min: float, beta_max: float) -> list[float]:
 
 
 def linear_abar(steps: int, beta_min: float, beta_max: float) -> list[float]:
-    """abar_0 .. abar_T, the products of 1 - beta; abar_0 = 1 is the clean image."""
+    """abar_0 .. abar_T, the cumulative products of 1 - beta; abar_0 = 1 is the clean image."""
     return products(linear_betas(steps, beta_min, beta_max), first=0.0)
 
 
 def ddae_abar(steps: int, beta_min: float, beta_max: float) -> list[float]:
-    """The table that DDAE's DDIM reads: T + 1 betas where there should be a zero and T of them, so that every level is
-    somewhat noisier than in training, and the last one, abar_0 = 1 - beta_min, is not clean.
+    """The table used by DDAE's DDIM: T + 1 betas instead of a zero and T betas. Every level is slightly noisier than in
+    training, and the last one, abar_0 = 1 - beta_min, is not clean.
     """
     betas = linear_betas(steps + 1, beta_min, beta_max)
     return products(betas[1:], first=betas[0])
 
 
 def products(betas: list[float], first: float) -> list[float]:
-    """Running products of 1 - beta over `first` and `betas`, summed as logarithms."""
+    """Cumulative products of 1 - beta over `first` and `betas`, summed in log space for accuracy."""
     total = math.log1p(-first)
-    found = [math.exp(total)]
+    abar = [math.exp(total)]
     for beta in betas:
         total += math.log1p(-beta)
-        found.append(math.exp(total))
-    return found
+        abar.append(math.exp(total))
+    return abar
 
 
 def edm_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> list[float]:
@@ -42,13 +42,13 @@ def ratios(abar: list[float]) -> list[float]:
     return [math.sqrt((1 - a) / a) for a in abar]
 
 
-def nearest(ratio: float, known: list[float]) -> int:
-    """The step t >= 1 whose sigma/alpha is nearest to `ratio` in log-SNR."""
-    return min(range(1, len(known)), key=lambda t: abs(math.log(known[t] / ratio)))
+def nearest(ratio: float, table: list[float]) -> int:
+    """The step t >= 1 whose sigma/alpha `table[t]` is nearest to `ratio` in log-SNR."""
+    return min(range(1, len(table)), key=lambda t: abs(math.log(table[t] / ratio)))
 
 
 def spaced(count: int, steps: int) -> list[int]:
-    """`count` of the steps 1 .. T, evenly spaced from the first on, the noisiest first: 991, 981, .., 1 for 100 of
-    1,000 (Song et al. 2021, DDIM, appendix D.2, linear).
+    """`count` evenly spaced steps of 1 .. T including 1, noisiest first: 991, 981, .., 1 for 100 of 1,000 (Song et al.
+    2021, DDIM, appendix D.2, linear).
     """
     return [1 + i * steps // count for i in reversed(range(count))]

@@ -1,4 +1,4 @@
-"""How a training goes, and the averages of its weights."""
+"""Settings of training, and moving averages of the weights."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -9,26 +9,26 @@ from diffprobe.config.kinds import Kind
 
 
 class Average(Kind, family=True):
-    """A moving average of the weights. `build` names the function of its decay (see `training.ema`)."""
+    """A moving average of the weights. `build` names its decay function (see `training.ema`)."""
 
 
 class HalfLife(Average):
-    """An average in which a weight counts half after so many images (Karras et al. 2022, appendix F.2)."""
+    """An exponential moving average with a half-life in images (Karras et al. 2022, appendix F.2)."""
 
     kind: Literal["half_life"]
     build: ClassVar[str] = "diffprobe.training.ema:half_life"
 
     kimg: Number = Field(500, gt=0, description="Half-life, in thousands of images.")
-    ramp: Number = Field(0.05, gt=0, description="The half-life is at most this share of the images seen so far.")
+    ramp: Number = Field(0.05, gt=0, description="Cap on the half-life, as a fraction of the images seen so far.")
 
 
 class DDAERamp(Average):
-    """DDAE's average: at its s-th update, from 0 on, the decay is min(`decay`, 1 - (1 + s)^(-2/3)), for any batch."""
+    """DDAE's moving average: the decay of update s = 0, 1, .. is min(`decay`, 1 - (1 + s)^(-2/3)), for any batch."""
 
     kind: Literal["ddae"]
     build: ClassVar[str] = "diffprobe.training.ema:ddae"
 
-    decay: Number = Field(0.9999, gt=0, lt=1, description="Decay per step that is reached in the end (if it is).")
+    decay: Number = Field(0.9999, gt=0, lt=1, description="Upper limit of the decay per step.")
 
 
 def default_averages() -> dict[str, Average]:
@@ -38,74 +38,85 @@ def default_averages() -> dict[str, Average]:
 class Augment(Strict):
     """EDM's non-leaking augmentation (Karras et al. 2022, appendix F.2): flips, scale, rotation, stretch, shift."""
 
-    p: Number = Field(0.12, gt=0, le=1, description="Probability of each; images are flipped left to right always.")
+    p: Number = Field(
+        0.12,
+        gt=0,
+        le=1,
+        description="Probability of each transformation; left-right flips always have probability 0.5.",
+    )
 
 
 class Training(Strict):
-    """The one training loop: images as clock, a checkpoint at each listed count."""
+    """The training loop. Progress is counted in images."""
 
     checkpoints: list[Positive] = Field(
         min_length=1,
-        description="Checkpoints, in thousands of images seen; each is trained from the one before. "
-        "A longer list trains only what is new.",
+        description="Checkpoints, in thousands of images seen; each continues from the one before. Extending the list "
+        "trains only the new ones.",
     )
     imported: Path | None = Field(
         None,
-        description="Weights from elsewhere, as `diffprobe import` writes them: nothing is trained, they are the one "
-        "checkpoint.",
+        description="Weights written by `diffprobe import`, used as the only checkpoint instead of training; null: "
+        "train.",
     )
-    batch: Positive = Field(128, description="Images per step, over all devices.")
+    batch: Positive = Field(128, description="Images per step, summed over all devices.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        "adamw", description="`adam` and `adamw` differ in `weight_decay` alone; `sgd` takes `momentum`."
+        "adamw", description="`adam` and `adamw` differ only in `weight_decay`; `sgd` uses `momentum`."
     )
     lr: Number = Field(1e-3, gt=0, description="Learning rate after the warm-up.")
-    beta1: Number = Field(0.9, ge=0, lt=1, description="Adam's decay of its first moment.")
-    beta2: Number = Field(0.999, ge=0, lt=1, description="Adam's decay of its second moment.")
-    momentum: Annotated[Number, LATER] = Field(0.9, ge=0, lt=1, description="Of `sgd`.")
-    weight_decay: Number = Field(0.0, ge=0, description="Decoupled (AdamW), or added to the gradient (Adam, SGD).")
-    warmup_kimg: Number = Field(0, ge=0, description="Linear warm-up, in thousands of images.")
+    beta1: Number = Field(0.9, ge=0, lt=1, description="Adam's decay rate for the first moment.")
+    beta2: Number = Field(0.999, ge=0, lt=1, description="Adam's decay rate for the second moment.")
+    momentum: Annotated[Number, LATER] = Field(0.9, ge=0, lt=1, description="Momentum of `sgd`.")
+    weight_decay: Number = Field(
+        0.0, ge=0, description="Weight decay: decoupled for AdamW, added to the gradient for Adam and SGD."
+    )
+    warmup_kimg: Number = Field(0, ge=0, description="Linear learning-rate warm-up, in thousands of images.")
     cosine_kimg: Number | None = Field(
         None,
         gt=0,
-        description="The learning rate falls to 0 as a cosine up to so many thousand images; null: constant.",
+        description="Cosine decay of the learning rate to 0 at this many thousand images; null: constant.",
     )
     averages: dict[Name, Average] = Field(
         default_factory=default_averages,
         min_length=1,
-        description="Moving averages of the weights by name; what is drawn and probed says which it takes.",
+        description="Moving averages of the weights, by name. Samplers and probes select one of them.",
     )
-    clip: Number | None = Field(None, gt=0, description="Bound on the norm of the gradient; null for none.")
-    flip: bool = Field(False, description="Images flipped left to right with probability 0.5 (in pixels).")
+    clip: Number | None = Field(None, gt=0, description="Maximum gradient norm; null: no clipping.")
+    flip: bool = Field(False, description="Flip images left to right with probability 0.5 (pixels only).")
     augment: Augment | None = Field(
-        None, description="EDM's augmentation, on whose label the network is conditioned (in pixels); null: none."
+        None,
+        description="EDM's augmentation; the network is conditioned on the augmentation label (pixels only). null: "
+        "none.",
     )
-    seed: Integer = Field(0, description="Seed of weights, order and noise.")
+    seed: Integer = Field(0, description="Seed for weight initialisation, image order and noise.")
     splits: list[Literal["train", "select"]] = Field(
-        ["train", "select"], min_length=1, description="The images that the generator may see."
+        ["train", "select"], min_length=1, description="Splits the generator is trained on."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Of the network's arithmetic; weights are float32. `auto`: bf16 on a GPU, else fp32."
+        "auto", description="Compute precision; weights stay in float32. `auto`: bf16 on a GPU, else fp32."
     )
     compile: Literal["auto", "always", "never"] = Field(
-        "auto", description="torch.compile. `auto`: on a GPU, where a slice is long enough to pay for it."
+        "auto", description="torch.compile. `auto`: on a GPU, if training is long enough to repay compilation."
     )
     resident_gib: Number = Field(
-        8, ge=0, description="Images (as bytes, in GiB) up to which they are held on the device; more are streamed."
+        8,
+        ge=0,
+        description="Image sets up to this size (uint8, in GiB) are held on the device; larger ones are streamed.",
     )
     latents_as: Literal["sample", "mean"] = Field(
-        "sample", description="A latent is drawn anew from its posterior each time, or is its mean."
+        "sample", description="Sample each latent from its posterior every time it is read, or use the posterior mean."
     )
     window_mib: Number = Field(
         48,
         gt=0,
-        description="Latents (in MiB) that are permuted together: chunks of 256 come in a new order each epoch, then "
-        "the rows of as many chunks as this holds are mixed.",
+        description="Shuffle window for latents, in MiB. Each epoch permutes chunks of 256 images, then shuffles the "
+        "rows within a window of chunks.",
     )
     devices: Positive = Field(
-        1, description="GPUs (without any, processes) that train together and share each batch; changes only rounding."
+        1, description="GPUs (CPU processes if there are none) that share each batch. Changes only rounding."
     )
     device_batch: Positive | None = Field(
         None,
-        description="Images that a device takes at once, its share of a batch being accumulated; null: all. Changes "
-        "only rounding.",
+        description="Images per device and forward pass, with gradient accumulation; null: the device's whole share "
+        "of the batch. Changes only rounding.",
     )

@@ -1,4 +1,4 @@
-"""What a model's features are asked, by evaluators: a file a kind."""
+"""Evaluators of a model's features, one file per kind."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,56 +15,59 @@ if TYPE_CHECKING:
 
 
 class Joined(Strict):
-    """Features beside those of the chosen cell."""
+    """Features joined to those of the chosen cell."""
 
-    tap: str | None = Field(None, description="A layer; null: the chosen one.")
-    level: Level | None = Field(None, description="A noise level; null: the chosen one.")
+    tap: str | None = Field(None, description="Layer; null: the chosen layer.")
+    level: Level | None = Field(None, description="Noise level; null: the chosen level.")
 
 
 class Evaluator(Kind, family=True):
-    """What all evaluators have. Where a setting is a list, the best on `select` is taken, and refitted.
+    """An evaluator. If a setting is a list, the value that scores best on `select` is chosen and the evaluator
+    refitted.
 
     `build` names a function that fits it (see `evaluation.representation.evaluators`).
     """
 
     combine: list[Joined] = Field(
-        [], description="Levels or taps whose features are joined to the chosen ones, in one vector."
+        [], description="Further levels or taps whose features are concatenated to the chosen ones."
     )
     tokens: bool = Field(
-        False, description="Features of every position of the chosen tap side by side, instead of pooled (only `test`)."
+        False,
+        description="Concatenate the features of all positions of the chosen tap instead of pooling (`test` only).",
     )
     average: bool = Field(
         True,
-        description="Probabilities (of `knn` features) are averaged over an image's noisy copies; otherwise each copy "
-        "is judged alone, as published, and the spread is over copies too.",
+        description="Average probabilities (for `knn`: features) over an image's noisy copies. `false`: score each "
+        "copy separately, as published; the spread then includes copies.",
     )
 
     rule: ClassVar[str] = "evaluate"
-    """The rule that runs it at the choice. One that is no head on stored features has a rule of its own."""
+    """The rule that evaluates it at the chosen cell. An evaluator that does not use stored features needs its own rule.
+    """
     setting: ClassVar[str] = ""
-    """The key whose list holds the values that are tried; none where there is nothing to choose."""
+    """The key whose list holds the values to choose from; "" if there is nothing to choose."""
     seeded: ClassVar[bool] = False
-    """Whether a seed changes the fit; if not, equal features are fitted once."""
+    """Whether the fit depends on the seed. If not, equal features are fitted once."""
     scores_grid: ClassVar[bool] = False
-    """Whether it can score the grid, all taps of a level at once."""
+    """Whether this kind can score the grid, all taps of a level at once."""
     plain: ClassVar[bool] = False
-    """Whether it compares with un-augmented images, so that their features are stored too."""
+    """Whether it needs unaugmented training images, so that their features are stored too."""
 
     @property
     def scores(self) -> bool:
-        """Whether it can score the grid as it is set."""
+        """Whether it can score the grid with these settings."""
         return self.scores_grid and not self.combine and not self.tokens
 
     @property
     def only_setting(self) -> dict[str, Any] | None:
-        """The setting that leaves nothing to choose; None where there are several."""
+        """The setting if there is nothing to choose; None if there are several values."""
         if not self.setting:
             return {}
         values = getattr(self, self.setting)
         return {self.setting: values[0]} if len(values) == 1 else None
 
     def problems(self, key: str, dataset: "Dataset") -> Iterator[Problem]:
-        """What the dataset does not allow."""
+        """Settings that the dataset does not allow."""
         yield from ()
 
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours."""
+"""k-nearest neighbours."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -14,23 +14,25 @@ if TYPE_CHECKING:
 
 
 class KNN(Evaluator):
-    """The k nearest neighbours among the un-augmented images."""
+    """A k-nearest-neighbour classifier on the features of unaugmented images."""
 
     kind: Literal["knn"]
     build: ClassVar[str] = "diffprobe.evaluation.representation.neighbours:fit"
     setting: ClassVar[str] = "k"
     plain: ClassVar[bool] = True
 
-    k: list[Positive] = Field([10], min_length=1, description="Neighbours that vote.")
-    metric: Literal["cosine", "euclidean"] = Field("cosine", description="What is near.")
+    k: list[Positive] = Field([10], min_length=1, description="Number of neighbours.")
+    metric: Literal["cosine", "euclidean"] = Field("cosine", description="Similarity measure.")
     weighted: bool = Field(
-        False, description="Votes weigh exp(similarity / temperature) (Wu et al. 2018); else each counts one."
+        False, description="Weight votes by exp(similarity / temperature) (Wu et al. 2018); `false`: equal votes."
     )
     temperature: Number = Field(
-        0.07, gt=0, description="Of weighted votes. The similarity is the cosine, or minus the distance's square."
+        0.07,
+        gt=0,
+        description="Temperature of weighted votes; similarity is the cosine or the negative squared distance.",
     )
 
     def problems(self, key: str, dataset: "Dataset") -> Iterator[Problem]:
         rows = dataset.split_rows
         if rows and max(self.k) > max(rows["train"], 1):
-            yield f"{key}.k", max(self.k), f"at most the images of train (about {rows['train']:,})"
+            yield f"{key}.k", max(self.k), f"at most the number of train images (about {rows['train']:,})"

@@ -1,4 +1,4 @@
-"""Linear heads."""
+"""Linear probes."""
 
 from typing import ClassVar, Literal
 
@@ -9,8 +9,8 @@ from diffprobe.config.evaluators import Evaluator
 
 
 class Linear(Evaluator):
-    """A linear softmax classifier by gradient descent. Published (DDAE): `lr: [1.0e-3], epochs: 15, weight_decay: 0,
-    standardise: false, cosine: epoch, average: false`.
+    """A linear softmax classifier trained by gradient descent. As published (DDAE): `lr: [1.0e-3], epochs: 15,
+    weight_decay: 0, standardise: false, cosine: epoch, average: false`.
     """
 
     kind: Literal["linear"]
@@ -20,12 +20,16 @@ class Linear(Evaluator):
     scores_grid: ClassVar[bool] = True
 
     optimizer: Literal["adam", "sgd", "lars"] = Field(
-        "adam", description="LARS (You et al. 2017) is made for large batches; its rates are 1 to 1,000."
+        "adam", description="LARS (You et al. 2017) is meant for large batches, with learning rates of 1 to 1,000."
     )
-    lr: list[Above0] = Field([3e-2], min_length=1, description="Initial learning rates, all tried at once.")
-    epochs: Positive = Field(100, description="Passes over the images, each sees another copy of them.")
+    lr: list[Above0] = Field(
+        [3e-2], min_length=1, description="Initial learning rates to try, all trained in parallel."
+    )
+    epochs: Positive = Field(100, description="Passes over the images; each uses another noisy copy.")
     batch: Positive = Field(128, description="Images per step.")
     weight_decay: Number = Field(1e-3, ge=0, description="L2 penalty on the weights.")
-    momentum: Number = Field(0.9, ge=0, lt=1, description="Of `sgd` and `lars`.")
-    standardise: bool = Field(True, description="Features are brought to mean 0 and deviation 1 first.")
-    cosine: Literal["step", "epoch"] = Field("step", description="Where the rate falls, to 0 in the end.")
+    momentum: Number = Field(0.9, ge=0, lt=1, description="Momentum of `sgd` and `lars`.")
+    standardise: bool = Field(True, description="Standardise features to mean 0 and standard deviation 1.")
+    cosine: Literal["step", "epoch"] = Field(
+        "step", description="Whether the cosine decay of the learning rate to 0 is updated per step or per epoch."
+    )

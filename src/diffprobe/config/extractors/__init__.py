@@ -1,4 +1,4 @@
-"""Extractors: networks whose features the figures of generation compare. A file a kind."""
+"""Feature extractors for the metrics of generation, one file per kind."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -8,48 +8,48 @@ from diffprobe.config.problems import Problem
 
 
 class Extractor(Kind, family=True):
-    """`build` names a function from the extractor, its file of weights and a device to a network (see
-    `evaluation.generation.extractors`).
+    """A network whose features the metrics of generation compare. `build` names a function that takes the extractor,
+    its weights file and a device, and returns the network (see `evaluation.generation.extractors`).
     """
 
     needs: ClassVar[dict[str, str]] = {
-        "fid": "fid needs an extractor of kind inception with dims 2048; of others it is called fd",
+        "fid": "fid needs an extractor of kind inception with dims 2048; with other extractors it is called fd",
         "sfid": "sfid needs an extractor of kind inception with dims 768 or 2048",
         "is": "is needs an extractor with logits: a classifier, or an inception with dims 2048",
     }
-    """In words, what the figures need that not every extractor gives."""
+    """What each metric needs, for those that not every extractor supports."""
 
     def problems(self, key: str) -> Iterator[Problem]:
-        """Why it cannot be used as it is set."""
+        """Settings that cannot be used."""
         yield from ()
 
     @property
     def printed_name(self) -> str:
-        """What the names of its figures end with."""
+        """The ending of its metrics' names."""
         return self.kind
 
     @property
     def figures(self) -> frozenset[str]:
-        """Those of `needs` that it gives."""
+        """The metrics of `needs` that it supports."""
         return frozenset()
 
     def gives(self, figure: str) -> bool:
-        """Whether it gives a figure of generation, as far as its config says."""
+        """Whether it supports a metric of generation, as far as its config shows."""
         return figure not in self.needs or figure in self.figures
 
     @property
     def trained_on(self) -> str | None:
-        """The dataset that the workflow trains it on; None where it comes trained."""
+        """The dataset it is trained on by the workflow; None for a pretrained one."""
         return None
 
     @property
     def last_checkpoint(self) -> int:
-        """The checkpoint of that training which extracts, in thousands of images."""
+        """The checkpoint that is used, in thousands of images, if the workflow trains it."""
         raise NotImplementedError
 
     @property
     def files(self) -> list[str]:
-        """Local files that it is read from."""
+        """Local files it is read from."""
         path = getattr(self, "weights", None)
         return [path] if path else []
 

@@ -1,4 +1,4 @@
-"""A small classifier, trained here."""
+"""A small classifier, trained by the workflow."""
 
 from typing import ClassVar, Literal
 
@@ -9,17 +9,17 @@ from diffprobe.config.extractors import Extractor
 
 
 class ClassifierExtractor(Extractor):
-    """A small convolutional classifier, trained here on a dataset's `train` labels; needs no download."""
+    """A small convolutional classifier that the workflow trains on a dataset's `train` labels. Needs no download."""
 
     kind: Literal["classifier"]
     build: ClassVar[str] = "diffprobe.evaluation.generation.extractors.classifier:make"
 
-    dataset: Name = Field(description="The dataset it is trained on: that of the experiments that use it.")
-    channels: Positive = Field(32, description="Width of its first layer; features have four times as many.")
+    dataset: Name = Field(description="Dataset to train on; must be that of the experiments that use it.")
+    channels: Positive = Field(32, description="Width of the first layer; features are four times as wide.")
     batch: Positive = Field(128, description="Images per step.")
-    lr: Number = Field(2e-3, gt=0, description="Learning rate of Adam.")
-    kimg: Positive = Field(20, description="Length of its training, in thousands of images.")
-    seed: Integer = Field(0, description="Seed of weights and order.")
+    lr: Number = Field(2e-3, gt=0, description="Adam's learning rate.")
+    kimg: Positive = Field(20, description="Length of training, in thousands of images.")
+    seed: Integer = Field(0, description="Seed for weight initialisation and image order.")
 
     @property
     def figures(self) -> frozenset[str]:

@@ -9,16 +9,18 @@ from diffprobe.config.extractors import Extractor
 
 
 class DINOv2Extractor(Extractor):
-    """DINOv2 (Oquab et al. 2023): the class token, as the FD-DINOv2 of Stein et al. (2023) compares it."""
+    """DINOv2 (Oquab et al. 2023): the class token, as used for FD-DINOv2 (Stein et al. 2023)."""
 
     kind: Literal["dinov2"]
     build: ClassVar[str] = "diffprobe.evaluation.generation.extractors.dinov2:make"
 
-    size: Literal["s", "b", "l"] = Field("l", description="ViT-S, B or L, patches of 14; published figures use `l`.")
+    size: Literal["s", "b", "l"] = Field(
+        "l", description="ViT-S, B or L with patch size 14; published results use `l`."
+    )
     weights: Path | None = Field(
         None,
-        description="A local checkpoint, as Meta publishes it or as on the Hugging Face hub (file or folder); "
-        "without it Meta's public download.",
+        description="Local checkpoint in Meta's or the Hugging Face hub's format (file or folder); null: download "
+        "Meta's.",
     )
 
     @property

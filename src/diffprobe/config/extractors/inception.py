@@ -9,17 +9,17 @@ from diffprobe.config.extractors import Extractor
 
 
 class InceptionExtractor(Extractor):
-    """The Inception-v3 of the FID (pytorch-fid's network): the setting of real experiments."""
+    """The Inception-v3 used for FID (pytorch-fid's port). Use it for published results."""
 
     kind: Literal["inception"]
     build: ClassVar[str] = "diffprobe.evaluation.generation.extractors.inception:make"
 
     dims: Literal[64, 192, 768, 2048] = Field(
-        2048, description="Which layer's features; only those of 2048 make an FID. From 768 on there is sFID's map."
+        2048, description="Feature layer, by width. FID requires 2048, sFID at least 768."
     )
     weights: Path | None = Field(
         None,
-        description="A local weights file (.pth or .safetensors); without it pytorch-fid's public download.",
+        description="Local weights file (.pth or .safetensors); null: download pytorch-fid's.",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Any TorchScript."""
+"""Any TorchScript network."""
 
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -13,27 +13,28 @@ from diffprobe.config.problems import Problem
 
 
 class TorchScriptExtractor(Extractor):
-    """Any network saved as TorchScript that takes images (B, 3, H, W) to features (B, D) or (B, D, h, w).
+    """Any TorchScript network that maps images (B, 3, H, W) to features (B, D) or (B, D, h, w).
 
-    The file is a program: it runs with your rights and can read and write your files.
+    The file is a program: it runs with your permissions and can read and write your files.
     """
 
     kind: Literal["torchscript"]
     build: ClassVar[str] = "diffprobe.evaluation.generation.extractors.torchscript:make"
 
-    weights: Path = Field(description="The file.")
-    size: Positive | None = Field(None, description="Height and width that images are brought to; null: as they are.")
+    weights: Path = Field(description="TorchScript file.")
+    size: Positive | None = Field(None, description="Height and width that images are resized to; null: not resized.")
     input: Literal["uint8", "unit", "signed", "imagenet"] = Field(
-        "unit", description="What it takes: 0 to 255 as bytes, 0 to 1, -1 to 1, or normalised as for ImageNet."
+        "unit",
+        description="Input range: uint8 0 to 255, 0 to 1, -1 to 1, or normalised with ImageNet's mean and deviation.",
     )
-    # Excluded from every dump, so from job arguments and from what decides a rerun.
+    # Excluded from every dump, so it is in no job argument and triggers no rerun.
     trusted: bool = Field(
         False,
         exclude=True,
-        description="Must be `true`: you trust whoever made the file, whose code runs with your rights.",
+        description="Must be `true`: confirms that you trust the file, since its code runs with your permissions.",
     )
     arguments: dict[str, bool | int | float] = Field(
-        {}, description="Further arguments by name, such as `return_features: true` of EDM's Inception."
+        {}, description="Further keyword arguments, such as `return_features: true` for EDM's Inception."
     )
 
     def problems(self, key: str) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""What an experiment's network may be: a file a kind."""
+"""Networks of experiments, one file per kind."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -8,46 +8,46 @@ from diffprobe.config.problems import Problem
 
 
 class Network(Kind, family=True):
-    """A backbone: what of it is known before it is built. `build` names a class that takes `options` and the shape of
-    the data as keywords (see `networks.build`).
+    """A backbone, described without torch. `build` names a class that takes `options` and the shape of the data as
+    keywords (see `networks.build`).
     """
 
     steps_from: ClassVar[int] = 1
-    """Where its published recipes begin to count the steps of a discrete process: 1 (DDAE) or 0 (DiT)."""
+    """The first step of a discrete process in its published recipes' numbering: 1 (DDAE) or 0 (DiT)."""
     usage: ClassVar[tuple[str, ...]] = ("kind", "conditional", "augment", "label_dropout")
-    """Keys that say how the network is used, not how it is built."""
+    """Keys about how the network is used rather than built."""
 
     @property
     def taps(self) -> list[str]:
-        """The names of its taps in the order of computation."""
+        """The names of its taps, in order of computation."""
         raise NotImplementedError
 
     @property
     def options(self) -> dict[str, Any]:
-        """Keywords for the network's class."""
+        """Keyword arguments for the network's class."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in self.usage}
 
     def argument(self) -> dict[str, Any]:
-        """What jobs and the headers of checkpoints hold of it, as plain data that stands alone."""
+        """Self-contained plain data for job arguments and checkpoint headers."""
         return self.model_dump(mode="json")
 
     @classmethod
     def of_argument(cls, data: dict[str, Any]) -> "Network":
-        """The network that `argument` has given."""
+        """The inverse of `argument`."""
         return cls.member(data)
 
     def problems(self, key: str, size: int) -> Iterator[Problem]:
-        """Why it cannot be built, or not for images of `size` pixels."""
+        """Settings with which it cannot be built for inputs of `size` x `size`."""
         yield from ()
 
     @property
     def conditional_on_labels(self) -> bool:
-        """Whether it takes the label, where there are labels."""
+        """Whether it is conditioned on class labels, if there are any."""
         return getattr(self, "conditional", False)
 
     @property
     def conditional_on_views(self) -> bool:
-        """Whether it takes what a view or an augmentation has done to the image."""
+        """Whether it is conditioned on the augmentation label of an image or view."""
         return getattr(self, "augment", False)
 
 

@@ -12,40 +12,45 @@ from diffprobe.config.problems import Problem, listed
 
 
 class UNet(Network):
-    """The U-Net of DDPM as DDAE trains it; other values of `head_groups`, `down_padding`, `norm_eps`, `skip_scale` and
-    `init` are those of DDPM (Ho et al. 2020) and EDM. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder).
+    """The U-Net of DDPM with DDAE's defaults; DDPM (Ho et al. 2020) and EDM use other values of `head_groups`,
+    `down_padding`, `norm_eps`, `skip_scale` and `init`. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder).
     """
 
     kind: Literal["unet"]
     build: ClassVar[str] = "diffprobe.networks.unet:UNet"
 
-    channels: Positive = Field(128, description="Base width.")
+    channels: Positive = Field(128, description="Base channel width.")
     multipliers: list[Positive] = Field(
         [1, 2, 2, 2],
         min_length=1,
-        description="Width of each level, in base widths; each level halves the resolution.",
+        description="Width of each level, as a multiple of `channels`; every level after the first halves the "
+        "resolution.",
     )
-    blocks: Positive = Field(2, description="Residual blocks per level of the encoder (the decoder has one more).")
-    attention: list[Integer] = Field([1], description="Levels with self-attention, counted from 0 at full resolution.")
-    dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout in residual blocks.")
-    groups: Positive = Field(32, description="Groups of the group norms; must divide every width.")
-    head_groups: Positive = Field(8, description="Groups of the last norm.")
+    blocks: Positive = Field(2, description="Residual blocks per encoder level; the decoder has one more.")
+    attention: list[Integer] = Field([1], description="Levels with self-attention; 0 is full resolution.")
+    dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout rate in residual blocks.")
+    groups: Positive = Field(32, description="Group-norm groups; must divide every width.")
+    head_groups: Positive = Field(8, description="Groups of the last group norm.")
     resample: Literal["conv", "block"] = Field(
-        "conv", description="Resampling by convolution (DDPM) or by residual block (DDPM++)."
+        "conv", description="Up- and downsampling by convolutions (DDPM) or residual blocks (DDPM++)."
     )
     down_padding: Literal["both", "right"] = Field(
-        "both", description="Sides on which downsampling convolutions pad; DDPM: `right` (and below)."
+        "both", description="Padding of downsampling convolutions; DDPM: `right` (right and bottom only)."
     )
-    norm_eps: Number = Field(1e-5, gt=0, description="Epsilon of the group norms; DDPM and EDM: 1e-6.")
-    skip_scale: Number = Field(1.0, gt=0, description="Factor on every residual sum; EDM: sqrt(0.5) = 0.70710678.")
-    time_scale: Number = Field(1.0, gt=0, description="Factor on the noise level's input before its sinusoids.")
-    init: Literal["torch", "ddpm", "edm"] = Field("torch", description="Initial weights: PyTorch's, DDPM's or EDM's.")
-    conditional: bool = Field(False, description="Whether it is told the label (where there are labels).")
+    norm_eps: Number = Field(1e-5, gt=0, description="Group-norm epsilon; DDPM and EDM: 1e-6.")
+    skip_scale: Number = Field(1.0, gt=0, description="Factor on residual sums; EDM: sqrt(0.5) = 0.70710678.")
+    time_scale: Number = Field(
+        1.0, gt=0, description="Factor on the noise-level input before its sinusoidal embedding."
+    )
+    init: Literal["torch", "ddpm", "edm"] = Field(
+        "torch", description="Weight initialisation: PyTorch's, DDPM's or EDM's."
+    )
+    conditional: bool = Field(False, description="Condition on the class label, if there are labels.")
     augment: bool = Field(
         True,
-        description="Whether it is told how a training image was augmented, so that it draws images as they are.",
+        description="Condition on the augmentation label, so that samples are not augmented.",
     )
-    label_dropout: Number = Field(0.1, ge=0, le=1, description="Share of labels hidden in training, for guidance.")
+    label_dropout: Number = Field(0.1, ge=0, le=1, description="Fraction of labels dropped in training, for guidance.")
 
     @property
     def taps(self) -> list[str]:
@@ -54,7 +59,7 @@ class UNet(Network):
     def problems(self, key: str, size: int) -> Iterator[Problem]:
         levels = len(self.multipliers)
         if size % 2 ** (levels - 1):
-            yield f"{key}.multipliers", self.multipliers, f"levels that halve {size} pixels without rest"
+            yield f"{key}.multipliers", self.multipliers, f"fewer levels, so that {size} pixels halve evenly"
         for level in self.attention:
             if not 0 <= level < levels:
                 yield f"{key}.attention", level, f"levels 0 to {levels - 1}"
@@ -64,4 +69,4 @@ class UNet(Network):
         if self.channels * self.multipliers[0] % self.head_groups:
             yield f"{key}.head_groups", self.head_groups, f"a divisor of {self.channels * self.multipliers[0]}"
         if self.channels % 2 or self.channels < 4:
-            yield f"{key}.channels", self.channels, "an even number from 4"
+            yield f"{key}.channels", self.channels, "an even number, at least 4"

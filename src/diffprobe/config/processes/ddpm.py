@@ -12,23 +12,23 @@ from diffprobe.config.schedules import linear_abar, nearest, ratios
 
 
 class DDPM(Process):
-    """The DDPM objective (Ho et al. 2020): discrete steps t = 1 .. `steps`, the noise predicted."""
+    """The DDPM objective (Ho et al. 2020): discrete steps t = 1 .. `steps`, noise prediction."""
 
     kind: Literal["ddpm"]
     build: ClassVar[str] = "diffprobe.diffusion.ddpm:DDPM"
     samplers: ClassVar[tuple[str, ...]] = ("ddpm", "ddim")
     schedule: ClassVar[tuple[str, ...]] = ("steps", "table")
 
-    steps: Integer = Field(1000, ge=2, description="Steps T.")
-    beta_min: Number = Field(1e-4, gt=0, lt=1, description="beta_1; betas rise linearly.")
+    steps: Integer = Field(1000, ge=2, description="Number of steps T.")
+    beta_min: Number = Field(1e-4, gt=0, lt=1, description="beta_1; beta increases linearly to beta_T.")
     beta_max: Number = Field(0.02, gt=0, lt=1, description="beta_T.")
     time_input: Literal["index", "fraction"] = Field(
-        "index", description="What the network is told: t - 1 (the paper's code), or t/T (DDAE)."
+        "index", description="Time input of the network: t - 1 (DDPM's code), or t/T (DDAE)."
     )
 
     @property
     def ratios(self) -> list[float]:
-        """sigma/alpha of the steps 0 .. T."""
+        """sigma/alpha of steps 0 .. T."""
         return ratios(linear_abar(self.steps, self.beta_min, self.beta_max))
 
     @property
@@ -37,14 +37,14 @@ class DDPM(Process):
         return table[1] * (1 - 1e-6), table[-1] * (1 + 1e-6), "sigma/alpha of the process's first and last step"
 
     def ratio(self, level: float) -> float:
-        """That of the nearest step: the process is discrete."""
+        """sigma/alpha of the nearest step."""
         super().ratio(level)
         return self.ratios[nearest(level, self.ratios)]
 
     def ratio_at_step(self, t: float, steps_from: int) -> float:
         last = self.steps - 1 + steps_from
         if t != int(t) or not steps_from <= t <= last:
-            raise ValueError(f"t from {steps_from} to {last}, as recipes of this network count")
+            raise ValueError(f"an integer t from {steps_from} to {last}")
         return self.ratios[int(t) + 1 - steps_from]
 
     def usual_sampler(self, bounded: bool) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
 from diffprobe.config.schedules import edm_sigmas
 
-EDM_STEPS = 18  # of the grid that `edm_index` counts in
+EDM_STEPS = 18  # levels of the grid that `edm_index` refers to
 
 
 class EDM(Process):
-    """The EDM objective (Karras et al. 2022): preconditioning, log-normal noise levels in training."""
+    """The EDM objective (Karras et al. 2022): preconditioning and log-normal training noise."""
 
     kind: Literal["edm"]
     build: ClassVar[str] = "diffprobe.diffusion.edm:EDM"
@@ -22,25 +22,23 @@ class EDM(Process):
     schedule: ClassVar[tuple[str, ...]] = ("steps", "rho")
     raises_levels: ClassVar[bool] = True
 
-    sigma_data: Number = Field(
-        0.5, gt=0, description="Standard deviation that the preconditioning takes the data to have."
-    )
+    sigma_data: Number = Field(0.5, gt=0, description="Standard deviation of the data assumed by the preconditioning.")
     p_mean: Number = Field(-1.2, description="Mean of ln(sigma) in training.")
     p_std: Number = Field(1.2, gt=0, description="Standard deviation of ln(sigma) in training.")
-    sigma_min: Number = Field(0.002, gt=0, description="Lowest noise level of features.")
-    sigma_max: Number = Field(80.0, gt=0, description="Highest noise level of features; sampling starts there.")
+    sigma_min: Number = Field(0.002, gt=0, description="Lowest noise level for features.")
+    sigma_max: Number = Field(80.0, gt=0, description="Highest noise level for features, and the start of sampling.")
     reduction: Literal["mean", "sum"] = Field(
         "mean",
-        description="The loss is the mean over an image's elements (DDAE), or their sum (the paper): alike for Adam, "
-        "not for `clip`.",
+        description="Reduction of the loss over each image: mean (DDAE) or sum (EDM). Adam is invariant to it, `clip` "
+        "is not.",
     )
 
     @property
     def level_range(self) -> tuple[float, float, str]:
-        return self.sigma_min, self.sigma_max, "the process's sigma_min, sigma_max"
+        return self.sigma_min, self.sigma_max, "the process's sigma_min to sigma_max"
 
     def ratio_at_step(self, t: float, steps_from: int) -> float:
-        raise ValueError("sigma or edm_index (t is for the processes ddpm and flow)")
+        raise ValueError("sigma or edm_index (t is only for the processes ddpm and flow)")
 
     def ratio_at_edm_index(self, index: int) -> float:
         return edm_sigmas(EDM_STEPS, self.sigma_min, self.sigma_max)[EDM_STEPS - index]

@@ -9,8 +9,8 @@ from diffprobe.config.processes import Process
 
 
 class Flow(Process):
-    """Flow matching on the straight path (Lipman et al. 2023): x_t = (1 - t) x + t n, the velocity n - x predicted. The
-    network is told t; `network.time_scale` of 1000 suits its sinusoids.
+    """Flow matching on straight paths (Lipman et al. 2023): x_t = (1 - t) x + t n, predicting the velocity n - x. The
+    network is conditioned on t in [0, 1]; set `network.time_scale` to 1000 to suit its sinusoidal embedding.
     """
 
     kind: Literal["flow"]
@@ -18,9 +18,9 @@ class Flow(Process):
     samplers: ClassVar[tuple[str, ...]] = ("heun", "euler")
     schedule: ClassVar[tuple[str, ...]] = ("steps", "shift")
 
-    t: Literal["uniform", "logit_normal"] = Field("uniform", description="How t is drawn in training.")
+    t: Literal["uniform", "logit_normal"] = Field("uniform", description="Distribution of t in training.")
     t_mean: Number = Field(0.0, description="Mean of the logit of t, for `logit_normal`.")
-    t_std: Number = Field(1.0, gt=0, description="Its standard deviation.")
+    t_std: Number = Field(1.0, gt=0, description="Standard deviation of the logit of t, for `logit_normal`.")
 
     @property
     def level_range(self) -> tuple[float, float, str]:

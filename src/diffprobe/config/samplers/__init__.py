@@ -1,4 +1,4 @@
-"""What is drawn, and by which samplers: a file a kind."""
+"""Sampling settings, and samplers with one file per kind."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -12,30 +12,32 @@ from diffprobe.config.processes import Process
 
 
 class Sampler(Kind, family=True):
-    """What all samplers have. `build` names a function of a trajectory, a start state and these settings (see
+    """A sampler. `build` names a function that takes a trajectory, a start state and these settings (see
     `diffusion.samplers`).
     """
 
     guidance: Number = Field(
         1.0,
         ge=0,
-        description="Classifier-free guidance of a conditional network: 0 ignores the label, 1 follows it, more "
-        "exaggerates it (at twice the evaluations).",
+        description="Scale of classifier-free guidance for a conditional network. 0: unconditional, 1: conditional "
+        "without guidance; other values double the network evaluations.",
     )
-    weights: Name = Field("ema", description="Which of `train.averages` draws, or `raw`.")
-    clip: bool = Field(False, description="Estimates of the image are held within [-1, 1] (DDPM, DDAE; in pixels).")
+    weights: Name = Field("ema", description="Weights to sample from: an entry of `train.averages`, or `raw`.")
+    clip: bool = Field(
+        False, description="Clip estimates of the clean image to [-1, 1], as in DDPM and DDAE (pixels only)."
+    )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Of the network's arithmetic; on a GPU convolutions of fp32 multiply in TF32."
+        "fp32", description="Compute precision; on a GPU, fp32 convolutions use TF32."
     )
 
     processes: ClassVar[tuple[str, ...]] = ()
-    """The kinds of processes that it suits, besides those that name it."""
+    """Kinds of compatible processes, besides those that list this sampler."""
 
     def suits(self, process: Process) -> bool:
         return self.kind in process.samplers or process.kind in self.processes
 
     def problems(self, key: str, process: Process) -> Iterator[Problem]:
-        """Settings that the process does not have."""
+        """Settings that the process does not support."""
         if not self.suits(process):
             others = [kind for kind, model in models_by_kind().items() if process.kind in model.processes]
             suitable = dict.fromkeys([*process.samplers, *others])
@@ -43,19 +45,19 @@ class Sampler(Kind, family=True):
 
 
 class Sampling(Strict):
-    """What is drawn from each checkpoint."""
+    """The images drawn from each checkpoint."""
 
     samplers: dict[Name, Sampler] = Field(min_length=1, description="Samplers by name.")
     images: Positive = Field(
-        50_000, description="Images per sampler and checkpoint; image i depends on the seed and i alone."
+        50_000, description="Images per sampler and checkpoint. Image i depends only on the seed and i."
     )
     keep_samples: Positive | Literal["all"] = Field(
         "all",
-        description="Images that are written: `all`, or the first so many, for the grids. With a number all are drawn, "
-        "decoded and measured in one job, and the others are never written, so that other figures mean drawing anew.",
+        description="Images to store: `all`, or the first N for the sample grids. With N, one job draws and measures "
+        "all images without storing the rest, so further metrics require sampling again.",
     )
-    batch: Positive = Field(256, description="Images per batch (256 at most of those that are kept); changes no image.")
-    seed: Integer = Field(0, description="Seed of the start noise and of the steps' noise.")
+    batch: Positive = Field(256, description="Images per batch (at most 256 for stored images). Changes no image.")
+    seed: Integer = Field(0, description="Seed for the initial noise and the noise of each step.")
 
 
 def models_by_kind() -> dict[str, type[Sampler]]:

@@ -17,9 +17,11 @@ class Ancestral(Sampler):
     kind: Literal["ddpm"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:ancestral"
 
-    steps: Integer | None = Field(None, ge=1, description="Evenly spaced steps; null: all of the process's.")
+    steps: Integer | None = Field(
+        None, ge=1, description="Number of evenly spaced steps; null: all steps of the process."
+    )
     variance: Literal["large", "small"] = Field(
-        "large", description="Of a step's noise: beta_t, or that of the posterior."
+        "large", description="Variance of each step's noise: beta_t (`large`), or the posterior variance (`small`)."
     )
 
     def problems(self, key: str, process: Process) -> Iterator[Problem]:
@@ -28,7 +30,7 @@ class Ancestral(Sampler):
 
 
 def problems_of_steps(key: str, steps: int | None, process: Process) -> Iterator[Problem]:
-    """More steps than a discrete process has."""
+    """Refuse more steps than a discrete process has."""
     most = getattr(process, "steps", None)
     if most is not None and (steps or 1) > most:
         yield f"{key}.steps", steps, f"at most the process's {most} steps"

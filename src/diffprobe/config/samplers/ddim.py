@@ -18,10 +18,10 @@ class DDIM(Sampler):
     kind: Literal["ddim"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:ddim"
 
-    steps: Integer = Field(100, ge=1, description="Evenly spaced steps; as many evaluations of the network.")
-    eta: Number = Field(0.0, ge=0, le=1, description="0 is deterministic, 1 as noisy as DDPM.")
+    steps: Integer = Field(100, ge=1, description="Number of evenly spaced steps, each one network evaluation.")
+    eta: Number = Field(0.0, ge=0, le=1, description="Stochasticity: 0 is deterministic, 1 matches DDPM.")
     table: Literal["exact", "ddae"] = Field(
-        "exact", description="Noise levels as in training, or those that DDAE's code reads, off by one."
+        "exact", description="Noise levels: `exact` as in training, or `ddae` as in DDAE's code, which is off by one."
     )
 
     def problems(self, key: str, process: Process) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Euler's first-order steps."""
+"""Euler's method."""
 
 from typing import ClassVar, Literal
 
@@ -9,11 +9,13 @@ from diffprobe.config.samplers import Sampler
 
 
 class Euler(Sampler):
-    """Euler's first-order steps, for `edm` and `flow`."""
+    """Euler's method (first order), for the processes `edm` and `flow`."""
 
     kind: Literal["euler"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:euler"
 
-    steps: Integer = Field(50, ge=1, description="Noise levels, and evaluations of the network per image.")
-    rho: Number = Field(7.0, gt=0, description="How EDM's levels crowd near zero.")
-    shift: Number = Field(1.0, gt=0, description="How flow matching's times crowd near noise; 1: evenly spaced.")
+    steps: Integer = Field(50, ge=1, description="Number of noise levels; as many network evaluations per image.")
+    rho: Number = Field(
+        7.0, gt=0, description="Exponent of EDM's noise schedule; larger values concentrate levels near zero."
+    )
+    shift: Number = Field(1.0, gt=0, description="Shift of flow matching's times towards noise; 1: evenly spaced.")

@@ -1,4 +1,4 @@
-"""Where a dataset's images come from: a file a kind."""
+"""Sources of images, one file per kind."""
 
 from typing import ClassVar, NamedTuple
 
@@ -6,9 +6,10 @@ from diffprobe.config.kinds import Kind, import_members
 
 
 class Facts(NamedTuple):
-    """Images of (channels, size, size) in `classes` classes (0: no labels), the smallest of `smallest` images.
+    """What is certain about a dataset before it is read; None for anything that only reading shows.
 
-    Of the `images`, the last `official` are a test split of the dataset's own. None stands for what only reading shows.
+    Images are (channels, size, size), in `classes` classes (0: no labels), the smallest with `smallest` images. The
+    last `official` of the `images` are the official test split.
     """
 
     images: int | None = None
@@ -20,7 +21,7 @@ class Facts(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """A file that others publish."""
+    """A published file to download."""
 
     name: str
     url: str
@@ -29,23 +30,23 @@ class Archive(NamedTuple):
 
 
 class Source(Kind, family=True):
-    """A place that images come from. `build` names a function from the source and its downloaded files by name to a
-    `Listing` (see `data.listing`).
+    """A source of images. `build` names a function that takes the source and its downloaded files by name, and returns
+    a `Listing` (see `data.listing`).
     """
 
     archives: ClassVar[tuple[Archive, ...]] = ()
-    """What is downloaded of it; `mirror` is then one of its keys."""
+    """Files to download. A source with archives has a `mirror` key."""
     as_arrays: ClassVar[bool] = False
-    """Whether its images come as arrays, not as files to be decoded."""
+    """Whether its images are arrays rather than files to decode."""
 
     @property
     def facts(self) -> Facts:
-        """What is certain of its images before any is read."""
+        """What is certain about its images before any is read."""
         return Facts()
 
     @property
     def local_paths(self) -> list[str]:
-        """The files and folders on this machine that it is read from; they may change."""
+        """Local files and folders it is read from, which may change."""
         return []
 
 
@@ -53,5 +54,5 @@ import_members(__name__, __path__)
 
 
 def downloaded_kinds() -> list[str]:
-    """The kinds whose files are downloaded."""
+    """Kinds of sources that are downloaded."""
     return [kind for kind, model in Source.members.items() if getattr(model, "archives", ())]

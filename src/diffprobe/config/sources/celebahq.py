@@ -9,14 +9,14 @@ from diffprobe.config.sources import Facts, Source
 
 
 class CelebAHQ(Source):
-    """CelebA-HQ as people have it: the folder `CelebAMask-HQ`, or the folder of its images."""
+    """CelebA-HQ as distributed: the folder `CelebAMask-HQ`, or its folder of images."""
 
     kind: Literal["celebahq"]
     build: ClassVar[str] = "diffprobe.data.sources.celebahq:find"
 
-    path: Path = Field(description="The folder.")
+    path: Path = Field(description="Folder of the dataset.")
     attribute: str | None = Field(
-        None, description="A column of `CelebAMask-HQ-attribute-anno.txt` to serve as label; null: no labels."
+        None, description="Column of `CelebAMask-HQ-attribute-anno.txt` to use as the label; null: no labels."
     )
 
     @property

@@ -9,7 +9,7 @@ CIFAR_URL = "https://www.cs.toronto.edu/~kriz"
 
 
 class CIFAR10(Download):
-    """CIFAR-10 (Krizhevsky 2009): 60,000 images, 32x32, ten classes; downloaded and checked by sha256."""
+    """CIFAR-10 (Krizhevsky 2009): 60,000 images, 32x32, 10 classes. Downloaded and verified by SHA-256."""
 
     kind: Literal["cifar10"]
     build: ClassVar[str] = "diffprobe.data.sources.cifar:find"
@@ -27,7 +27,7 @@ class CIFAR10(Download):
 
 
 class CIFAR100(Download):
-    """CIFAR-100 (Krizhevsky 2009): the same with a hundred classes."""
+    """CIFAR-100 (Krizhevsky 2009): 60,000 images, 32x32, 100 classes. Downloaded and verified by SHA-256."""
 
     kind: Literal["cifar100"]
     build: ClassVar[str] = "diffprobe.data.sources.cifar:find"

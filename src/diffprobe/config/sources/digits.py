@@ -6,7 +6,7 @@ from diffprobe.config.sources import Facts, Source
 
 
 class Digits(Source):
-    """The 1,797 handwritten digits (8x8, grey) that ship inside scikit-learn."""
+    """The 1,797 handwritten digits (8x8, greyscale) that ship with scikit-learn."""
 
     kind: Literal["digits"]
     build: ClassVar[str] = "diffprobe.data.sources.digits:find"

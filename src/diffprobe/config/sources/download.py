@@ -1,4 +1,4 @@
-"""What downloaded sources share."""
+"""Base class of downloaded sources."""
 
 from pydantic import Field
 
@@ -7,10 +7,10 @@ from diffprobe.config.sources import Source
 
 
 class Download(Source):
-    """A public dataset, downloaded from its own address and checked by sha256."""
+    """A public dataset that is downloaded and verified by SHA-256."""
 
     mirror: Path | None = Field(
         None,
-        description="A folder that holds the files as they are published, or the beginning of a URL "
-        "under which they lie; the same checks. Null: their own address.",
+        description="Folder or base URL that holds the published files under their original names, verified in the "
+        "same way; null: the original address.",
     )

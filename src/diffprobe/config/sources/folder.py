@@ -9,13 +9,13 @@ from diffprobe.config.sources import Facts, Source
 
 
 class Folder(Source):
-    """Any folder of images: one sub-folder per class, or none, or `train`, `val`, `test` above them."""
+    """Any folder of images, optionally with one sub-folder per class, below `train`, `val` and `test` or not."""
 
     kind: Literal["folder"]
     build: ClassVar[str] = "diffprobe.data.sources.folder:find"
 
-    path: Path = Field(description="The folder.")
-    labels: bool = Field(True, description="Whether sub-folders are classes; `false` takes the images without.")
+    path: Path = Field(description="Folder of the images.")
+    labels: bool = Field(True, description="Whether sub-folders are classes; `false`: no labels.")
 
     @property
     def facts(self) -> Facts:

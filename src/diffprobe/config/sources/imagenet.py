@@ -9,12 +9,12 @@ from diffprobe.config.sources import Facts, Source
 
 
 class ImageNet(Source):
-    """ImageNet-1k as people have it: `train` and `val` with a folder per class, or as Kaggle ships it."""
+    """ImageNet-1k as distributed: `train` and `val` with a folder per class, or Kaggle's layout."""
 
     kind: Literal["imagenet"]
     build: ClassVar[str] = "diffprobe.data.sources.imagenet:find"
 
-    path: Path = Field(description="The folder.")
+    path: Path = Field(description="Folder of the dataset.")
 
     @property
     def facts(self) -> Facts:

@@ -9,7 +9,7 @@ MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
 
 
 class MNIST(Download):
-    """MNIST (LeCun et al. 1998): 70,000 handwritten digits, 28x28, grey; downloaded and checked by sha256."""
+    """MNIST (LeCun et al. 1998): 70,000 handwritten digits, 28x28, greyscale. Downloaded and verified by SHA-256."""
 
     kind: Literal["mnist"]
     build: ClassVar[str] = "diffprobe.data.sources.mnist:find"

@@ -7,7 +7,7 @@ from diffprobe.config.sources.download import Download
 
 
 class TinyImageNet(Download):
-    """Tiny-ImageNet: 110,000 images, 64x64, two hundred classes; downloaded and checked by sha256."""
+    """Tiny-ImageNet: 110,000 images, 64x64, 200 classes. Downloaded and verified by SHA-256."""
 
     kind: Literal["tiny_imagenet"]
     build: ClassVar[str] = "diffprobe.data.sources.tiny_imagenet:find"

@@ -9,13 +9,13 @@ from diffprobe.config.sources import Facts, Source
 
 
 class Zip(Source):
-    """Any zip of images, with the labels of a `dataset.json` (EDM's convention) or a folder per class inside."""
+    """Any zip of images, with labels from a `dataset.json` (EDM's convention) or one folder per class."""
 
     kind: Literal["zip"]
     build: ClassVar[str] = "diffprobe.data.sources.zips:find"
 
-    paths: list[Path] = Field(min_length=1, description="The zip, or several that make one dataset, in order.")
-    labels: bool = Field(True, description="Whether labels are read; `false` takes the images without.")
+    paths: list[Path] = Field(min_length=1, description="Zip file, or several that form one dataset, in order.")
+    labels: bool = Field(True, description="Whether to read labels; `false`: no labels.")
 
     @property
     def facts(self) -> Facts:

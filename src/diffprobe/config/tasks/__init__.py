@@ -1,4 +1,4 @@
-"""What the training of an experiment learns: a file a kind."""
+"""Training tasks, one file per kind."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class Task(Kind, family=True):
-    """A training task: its own settings. `build` names the function that makes it (see `training.tasks.base`)."""
+    """A training task and its settings. `build` names the function that constructs it (see `training.tasks.base`)."""
 
     model: ClassVar[str] = ""
-    """The class or function of the trained model, as it is sampled and probed, where that is more than the network: it
-    takes `network` and `task` (both settings) and the shape of the data as keywords, and is a `diffusion` network."""
+    """The class or function that builds the model for sampling and probing, if it is more than the network. It takes
+    `network` and `task` (both as settings) and the shape of the data as keywords."""
 
     def taps(self, network: Network) -> list[str]:
-        """The taps of the model that it trains, in the order of computation."""
+        """The taps of the trained model, in order of computation."""
         return network.taps
 
     def problems(self, key: str, experiment: "Experiment") -> Iterator[Problem]:
-        """What of the experiment it cannot train."""
+        """Settings of the experiment that it does not support."""
         yield from ()
 
 

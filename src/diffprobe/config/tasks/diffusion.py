@@ -1,4 +1,4 @@
-"""Diffusion."""
+"""The plain diffusion task."""
 
 from typing import ClassVar, Literal
 
@@ -6,7 +6,7 @@ from diffprobe.config.tasks import Task
 
 
 class Diffusion(Task):
-    """One network learns the process's objective."""
+    """Trains one network on the process's objective."""
 
     kind: Literal["diffusion"]
     build: ClassVar[str] = "diffprobe.training.tasks.diffusion:make"
