@@ -139,8 +139,8 @@ def docstring_lines(tree: ast.Module | None) -> set[int]:
     return lines
 
 
-def comment_rate(sources: list[Source]) -> float:
-    """Lines that carry a comment, whole or trailing, per 100 lines of code; docstrings and pragmas are neither."""
+def comments_and_code(sources: list[Source]) -> tuple[int, int]:
+    """Lines that carry a comment, whole or trailing, and lines of code; docstrings and pragmas are neither."""
     comments = code = 0
     blank = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.COMMENT)
     for source in sources:
@@ -152,6 +152,12 @@ def comment_rate(sources: list[Source]) -> float:
                 used |= set(range(token.start[0], token.end[0] + 1))
         comments += len(commented)
         code += len(used - documented)
+    return comments, code
+
+
+def comment_rate(sources: list[Source]) -> float:
+    """Lines with a comment per 100 lines of code."""
+    comments, code = comments_and_code(sources)
     return 100 * comments / max(code, 1)
 
 
@@ -217,6 +223,7 @@ def measure(root: Path, with_mypy: bool, suite_seconds: float | None) -> Measure
     rows, behind = result.rows, result.behind
     for name, sources in (("src", src), ("rules, Snakefile", rules), ("workflow/scripts", scripts), ("tests", tests)):
         rows[f"lines: {name}"] = str(sum(source.lines for source in sources))
+        rows[f"lines of code alone: {name}"] = str(comments_and_code(sources)[1])
 
     aliases = set[str]().union(*map(aliases_in, [*src, *scripts]))
     for name, sources in (("workflow/scripts", scripts), ("src", src)):
