@@ -14,7 +14,7 @@ import yaml
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, UNet2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from toy_networks import CIFAR10, OURS, SMALL, config, diffusers_model, saved
+from toy_networks import CIFAR10, OLD_NAMES, OURS, SMALL, config, diffusers_model, refusal, saved
 
 from diffprobe.__main__ import main
 from diffprobe.config import processes
@@ -38,14 +38,6 @@ from diffprobe.training import checkpoints
 CPU = torch.device("cpu")
 X = torch.randn(4, 1, 8, 8, generator=torch.manual_seed(1))
 T = torch.tensor([0.0, 1.0, 250.0, 999.0])
-OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-
-
-def refusal(action: object, *arguments: object) -> str:
-    with pytest.raises(UserError) as error:
-        action(*arguments)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # --- diffusers
@@ -54,7 +46,7 @@ def refusal(action: object, *arguments: object) -> str:
 def as_published(folder: Path, into: Path) -> Path:
     """The same model in the layout of a pipeline, pickled, its attention layers under their old names."""
     state = load_file(folder / "diffusion_pytorch_model.safetensors")
-    for new, old in OLD.items():
+    for new, old in OLD_NAMES.items():
         state = {name.replace(f".{new}.", f".{old}."): value for name, value in state.items()}
     assert any(".proj_attn." in name for name in state)
     (into / "unet").mkdir(parents=True)

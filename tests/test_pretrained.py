@@ -18,6 +18,7 @@ import yaml
 from diffusers import AutoencoderKL, AutoencoderTiny
 from kills import ROOT, copy_project, run
 from safetensors.torch import load_file, save_file
+from toy_networks import OLD_NAMES, refusal
 
 import diffprobe
 from diffprobe.config.autoencoders import Pretrained
@@ -30,13 +31,11 @@ from diffprobe.evaluation.model import load_codec
 from diffprobe.interop import autoencoders
 from diffprobe.networks.build import build
 from diffprobe.networks.flops import on_meta, training_flops
-from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints
 
 CPU = torch.device("cpu")
 FILE, PICKLE = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
-OLD = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 ENTRY = {"kind": "pretrained", "decoder": None, "size": 16, "resize": "repeat"}
 ENTRY |= {"channels": 3, "latent_channels": 4, "factor": 2}
 
@@ -67,7 +66,7 @@ def pickled(folder: Path) -> Path:
 def old_names(folder: Path, convolutions: bool = False) -> Path:
     """As the oldest files have attention layers: other names, and even projections by 1x1 convolutions."""
     state = load_file(folder / FILE)
-    for new, old in OLD.items():
+    for new, old in OLD_NAMES.items():
         state = {name.replace(f".{new}.", f".{old}."): value for name, value in state.items()}
     projections = [name for name in state if ".attentions." in name and state[name].ndim == 2]
     assert len(projections) == 8 and any("proj_attn" in name for name in projections)
@@ -105,13 +104,6 @@ def written(folder: Path, **changes: Any) -> Path:
 
 def write(name: str, entry: dict[str, Any], out: Path, *say: Any) -> dict[str, Any]:
     return autoencoders.write(name, Pretrained(**entry), out, *say)
-
-
-def refusal(action: Any, *arguments: Any, **named: Any) -> str:
-    with pytest.raises(UserError) as error:
-        action(*arguments, **named)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # --- the same model

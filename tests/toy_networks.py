@@ -1,12 +1,15 @@
 """Small networks of DDPM's form in diffusers, with all weights at work; what the tests of import and export share."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
+from diffprobe.runtime.errors import UserError
 
 CIFAR10 = {  # the config.json of google/ddpm-cifar10-32
     "_class_name": "UNet2DModel",
@@ -49,6 +52,16 @@ OURS = {  # the same in our keys
     "norm_eps": 1e-6,
     "down_padding": "right",
 }
+
+OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # of attention in older files
+
+
+def refusal(action: Callable[..., object], *arguments: object, **named: object) -> str:
+    """The one line of the UserError that the action must raise."""
+    with pytest.raises(UserError) as error:
+        action(*arguments, **named)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def diffusers_model(**changes: object) -> UNet2DModel:
