@@ -33,7 +33,7 @@ def test_a_config_of_imported_latents(tmp_path: Path):
     for changes, said in (
         (
             {"imported": peers, "views": [{"kind": "identity"}, {"kind": "mirror"}]},
-            "views: .*mirror.* is refused; allowed: nothing",
+            "views: .*mirror.* is refused; allowed: only identity",
         ),
         (
             {"imported": peers | {"test": "x"}},
