@@ -1,5 +1,5 @@
-# From rules to jobs. `job CONFIG SCRIPT ...` runs workflow/scripts/SCRIPT.py with one JSON argument, which alone decides a
-# rerun, and with its named inputs, outputs and options. Nothing here imports torch.
+# From rules to jobs. `job CONFIG SCRIPT ...` runs workflow/scripts/SCRIPT.py with one JSON argument, which decides a rerun
+# besides the inputs, and with its named inputs, outputs and options. Nothing here imports torch.
 import re
 import sys
 from pathlib import Path
