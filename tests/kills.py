@@ -60,13 +60,13 @@ def start(project: Path) -> tuple[psutil.Process, int]:
 
 def jobs_of(project: Path) -> list[psutil.Process]:
     """The job processes (scripts) that work in a project, orphans included."""
-    found = []
+    jobs = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
         line = process.info["cmdline"] or []
         python = bool(line) and Path(line[0]).name.startswith("python")
         if python and process.info["cwd"] == str(project) and "workflow/scripts" in " ".join(line[1:5]):
-            found.append(process)
-    return found
+            jobs.append(process)
+    return jobs
 
 
 def kill(kind: str, main: psutil.Process, jobs: list[psutil.Process], terminal: int) -> None:

@@ -49,8 +49,8 @@ def test_several_averages_processes_and_samplers(tmp_path: Path) -> None:
     assert len({store.content for store in drawn}) == 3
     assert [store.about["weights"]["name"] for store in drawn] == list(kinds)
     steps = ratios(linear_abar(20, 1e-4, 0.02))
-    asked = [steps[nearest(0.05, steps)], steps[7]]
-    assert sorted(set(pd.read_csv(folder / "probe/2/grid.csv")["sigma"])) == pytest.approx(asked)
+    sigmas = [steps[nearest(0.05, steps)], steps[7]]
+    assert sorted(set(pd.read_csv(folder / "probe/2/grid.csv")["sigma"])) == pytest.approx(sigmas)
 
 
 def test_a_diffusers_model_is_imported_drawn_from_and_probed(tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ def test_a_diffusers_model_is_imported_drawn_from_and_probed(tmp_path: Path) -> 
     assert "train.imported: theirs.safetensors: no such file; diffprobe import writes it" in missing.stderr
     for name in networks:
         command = [sys.executable, "-m", "diffprobe", "import", "--format", "diffusers", "model", "--experiment", name]
-        found = subprocess.run(command, cwd=project, capture_output=True, text=True)
-        assert found.returncode == 0, found.stderr
+        process = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
     folders = [f"results/runs/{name}" for name in networks]
     samples = [f"{folder}/samples/1/ddim5.zarr" for folder in folders]
     figures = [f"{folder}/probe/1/grid.csv" for folder in folders]
@@ -106,7 +106,7 @@ def test_two_trainers_never_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_sources_that_are_lost_or_have_no_labels_cost_nothing(tmp_path: Path) -> None:
-    """A folder read, then gone, mistyped, asked for labels that it lacks, and at last given them."""
+    """A folder read, then gone, mistyped, made to need labels that it lacks, and at last given them."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(12):
@@ -119,10 +119,10 @@ def test_sources_that_are_lost_or_have_no_labels_cost_nothing(tmp_path: Path) ->
 
     def refused(*fragments: str) -> None:
         configure(project, config)
-        found = run(project, store)
-        assert found.returncode != 0 and (project / store).exists()
-        assert "Traceback" not in found.stderr
-        assert all(fragment in found.stderr for fragment in fragments), found.stderr
+        process = run(project, store)
+        assert process.returncode != 0 and (project / store).exists()
+        assert "Traceback" not in process.stderr
+        assert all(fragment in process.stderr for fragment in fragments), process.stderr
 
     photos.rename(tmp_path / "elsewhere")
     assert planned(project, store) == {}

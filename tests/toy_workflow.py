@@ -1,10 +1,15 @@
 """A tiny config of every stage, and what tests do with a project that runs it."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 
+import pytest
 import yaml
 from kills import copy_project, run
+
+from diffprobe.runtime.locks import exclusive
 
 HEADS = {"kind": "linear", "epochs": 3, "lr": [0.01, 0.03]}
 TINY = {
@@ -85,14 +90,35 @@ def configure(project: Path, config: dict) -> None:
 
 def planned(project: Path, *more: str) -> dict[str, int]:
     """How many jobs of each rule a dry run schedules."""
-    found = run(project, "-n", *more)
-    said = found.stdout + found.stderr
-    assert found.returncode == 0, said
+    process = run(project, "-n", *more)
+    said = process.stdout + process.stderr
+    assert process.returncode == 0, said
     table = re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)
     assert bool(table) != ("Nothing to be done" in said), said
     return {rule: int(count) for rule, count in table if rule not in ("all", "total")}
 
 
 def done(project: Path, *more: str) -> None:
-    found = run(project, *more)
-    assert found.returncode == 0, found.stdout + found.stderr
+    process = run(project, *more)
+    assert process.returncode == 0, process.stdout + process.stderr
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose main job is done, one for all of pytest's workers. Tests that change it work on a copy."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with exclusive(folder / "finished.lock", lambda owner: None):
+        if not (folder / "finished.done").exists():
+            shutil.rmtree(folder / "finished", ignore_errors=True)
+            done(project_with(folder / "finished", TINY))
+            (folder / "finished.done").touch()
+    return folder / "finished"
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A finished project of one's own."""
+    passing = shutil.ignore_patterns("locks", "log")  # Snakemake's, of another worker's run
+    return shutil.copytree(finished, tmp_path / "project", ignore=passing)
