@@ -33,6 +33,7 @@ from pathlib import Path
 # What takes most of the time to load; a script starts from the first of these that it would load whole.
 PRELOADED = (("torch",), ("matplotlib.figure", "pandas"))
 NEEDED = ("memfd_create", "pidfd_open")  # Linux
+PREFIX = "diffprobe-jobs-"
 PROGRAMS = Path(__file__).parent
 SOURCES = Path(__file__).parents[2]
 SHELL_ONLY = ("_", "SHLVL", "PWD", "OLDPWD")  # bash sets them; no library reads them when it is loaded
@@ -47,7 +48,8 @@ def listen() -> str:
         return ""
     try:
         _watch_jobs_in_benchmarks()
-        folder = tempfile.mkdtemp(prefix="diffprobe-jobs-")  # of mode 0700: nobody else can connect
+        _remove_stale()
+        folder = tempfile.mkdtemp(prefix=PREFIX)  # of mode 0700: nobody else can connect
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(f"{folder}/socket")
@@ -56,6 +58,16 @@ def listen() -> str:
         return ""
     threading.Thread(target=_accept, args=(listener,), daemon=True).start()
     return shlex.join(["-IS", str(PROGRAMS / "forkclient.py"), f"{folder}/socket"])
+
+
+def _remove_stale() -> None:
+    """Folders of main processes that were killed before they had come to a job; a server removes its own."""
+    for address in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/socket"):
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(address))
+            except OSError:  # nobody listens there
+                shutil.rmtree(address.parent, ignore_errors=True)
 
 
 def _accept(listener: socket.socket) -> None:
