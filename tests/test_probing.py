@@ -7,7 +7,18 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from toy_probing import EXPERIMENT, HEADS, PROBE, chain, experiment, features, select, write_digits, write_model
+from toy_probing import (
+    EXPERIMENT,
+    HEADS,
+    PROBE,
+    ProbingRun,
+    chain,
+    experiment,
+    features,
+    select,
+    write_digits,
+    write_model,
+)
 
 from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.config.load import parse
@@ -27,16 +38,19 @@ def said(folder: Path, script: str) -> str:
     return (folder / "logs" / script / "log.log").read_text()
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, digits_store: Path, untrained: Path) -> ProbingRun:
+    """What others are compared with."""
+    return chain(tmp_path_factory.mktemp("first"), digits_store, untrained, experiment())
+
+
 def test_the_whole_table_twice_is_the_same_and_levels_can_be_spread(
-    tmp_path: Path, digits_store: Path, untrained: Path
+    first: ProbingRun, tmp_path: Path, digits_store: Path, untrained: Path
 ) -> None:
-    first = chain(tmp_path / "a", digits_store, untrained, experiment())
-    again = chain(tmp_path / "b", digits_store, untrained, experiment(batch=50))
-    spread = chain(tmp_path / "c", digits_store, untrained, experiment(levels_per_job=1))
-    assert len(list((tmp_path / "c/features").glob("[01]"))) == 2
-    for other in (again, spread):
-        assert (other.choice, other.rows, other.test) == (first.choice, first.rows, first.test)
-        assert other.grid.equals(first.grid)
+    again = chain(tmp_path, digits_store, untrained, experiment(batch=50, levels_per_job=1))
+    assert len(list((tmp_path / "features").glob("[01]"))) == 2
+    assert (again.choice, again.rows, again.test) == (first.choice, first.rows, first.test)
+    assert again.grid.equals(first.grid)
     assert len(first.grid) == 3 * 2 * 2  # taps, levels, rates
     cell = first.grid.sort_values(["accuracy", "nll"], ascending=[False, True]).iloc[0]
     assert (first.choice["tap"], first.choice["sigma"]) == (cell["tap"], cell["sigma"])
@@ -52,15 +66,14 @@ def test_the_whole_table_twice_is_the_same_and_levels_can_be_spread(
     assert np.sum(first.test["linear"]["confusion"]) == 2 * 200
 
 
-def test_shuffled_test_labels_change_no_choice(tmp_path: Path, digits_store: Path, untrained: Path) -> None:
+def test_shuffled_test_labels_change_no_choice(first: ProbingRun, tmp_path: Path, untrained: Path) -> None:
     shuffled = write_digits(tmp_path / "images.h5", shuffled=True)
-    honest = chain(tmp_path / "a", digits_store, untrained, experiment())
     blind = chain(tmp_path / "b", shuffled, untrained, experiment())
-    assert (blind.choice, blind.rows) == (honest.choice, honest.rows)
+    assert (blind.choice, blind.rows) == (first.choice, first.rows)
     assert [report["rows"][0]["setting"] for report in blind.test.values()] == [
-        report["rows"][0]["setting"] for report in honest.test.values()
+        report["rows"][0]["setting"] for report in first.test.values()
     ]
-    assert blind.test["linear"]["rows"][0]["value"] < 0.25 < honest.test["linear"]["rows"][0]["value"]
+    assert blind.test["linear"]["rows"][0]["value"] < 0.25 < first.test["linear"]["rows"][0]["value"]
 
 
 def test_a_selection_as_published_says_so(tmp_path: Path, digits_store: Path, untrained: Path) -> None:
