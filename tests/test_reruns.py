@@ -154,7 +154,7 @@ def test_references_are_computed_once_for_all(project: Path) -> None:
     reference.unlink()
     done(project, str(reference.relative_to(project)))
     assert reference.read_bytes() == before
-    assert f"takes results/references/{kept.name}" in (project / "results/logs/reference/digits.small.log").read_text()
+    assert f"uses results/references/{kept.name}" in (project / "results/logs/reference/digits.small.log").read_text()
 
 
 def test_damaged_samples_are_named_and_drawn_again(project: Path) -> None:
