@@ -59,7 +59,7 @@ def train(
         losses = accumulate(task, stream, options, state.step, world)
         # Gradients and losses in one message: a small message takes as long as a large one.
         world.add([parameter.grad for parameter in parameters if parameter.grad is not None] + list(losses.values()))
-        # Both steps are by gradients at the same weights: neither module is updated before both losses are known.
+        # Both steps are by gradients at the same weights: neither module is updated before both losses are computed.
         advance(state.optimizer, options, lr)
         if state.adversary is not None and task.adversary_plays:
             advance(state.adversary.optimizer, options, lr)
