@@ -12,6 +12,7 @@ from diffprobe.data import images
 from diffprobe.evaluation.representation.evaluators import fit, score
 from diffprobe.evaluation.representation.grid import best_setting
 from diffprobe.evaluation.representation.table import Table, table_of
+from diffprobe.plan.arguments import DatasetArgument
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
@@ -26,6 +27,7 @@ def pixels(path: Path, *splits: str) -> Table:
 
 
 def main(job: Job) -> None:
+    argument = DatasetArgument.model_validate(job.config)
     path, classes = job.input("images"), len(images.describe(job.input("images"))["classes"])
 
     def accuracies(strengths: list[float], score_on: str, *fit_on: str) -> tuple[int, list[float]]:
@@ -39,7 +41,7 @@ def main(job: Job) -> None:
     strength = STRENGTHS[best]
     _, (accuracy,) = accuracies([strength], "test", "train", "select")
     row = {
-        "dataset": job.config["dataset"],
+        "dataset": argument.dataset,
         "evaluator": "pixels_logistic",
         "split": "test",
         "value": accuracy,

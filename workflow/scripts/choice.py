@@ -3,15 +3,23 @@
 Inputs: select.0, select.1, ... of the checkpoints. Output: choice.
 """
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
 
 
-def rank(choice: dict[str, Any]) -> tuple[float, float]:
-    """By accuracy, that of a checkpoint's best cell as the mean over seeds; ties go to the lower log-loss."""
-    return choice.get("mean_accuracy", choice["accuracy"]), -choice["nll"]
+class Ranked(TypedDict):
+    """The keys of a recorded cell that decide the choice."""
+
+    accuracy: float
+    mean_accuracy: NotRequired[float]  # over seeds, of a checkpoint's best cell
+    nll: float
+
+
+def rank(cell: Ranked) -> tuple[float, float]:
+    """Order by accuracy (mean over seeds where available); ties go to the lower log-loss."""
+    return cell.get("mean_accuracy", cell["accuracy"]), -cell["nll"]
 
 
 def main(job: Job) -> None:

@@ -1,6 +1,6 @@
 """Features of the chosen cell and of those that evaluators join to it, of all splits, with fresh noise for each seed.
 
-Config: as `plan.arguments.FeatureSettings`, with evaluators (of each: combine, tokens), sigmas, seeds, checkpoints.
+Config: `plan.arguments.ChosenArgument`.
 Inputs: choice; weights.0, weights.1, ... of the checkpoints; data (images or latents). Output: store. Option: batch.
 """
 
@@ -12,27 +12,26 @@ from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
 from diffprobe.evaluation.representation.inputs import open_inputs
-from diffprobe.plan.arguments import Cell, CellSelection, FeatureSettings
+from diffprobe.plan.arguments import Cell, CellSelection, Choice, ChosenArgument
 from diffprobe.runtime.files import clear_partials, digest, read_json, sha256
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version
 
 
 def main(job: Job) -> None:
-    device, config = job.device, job.config
-    settings = FeatureSettings.model_validate(config)
-    selections = [CellSelection.model_validate(entry) for entry in config["evaluators"]]
-    choice = read_json(job.input("choice"))
-    weights = dict(zip(config["checkpoints"], job.group("weights"), strict=True))[choice["kimg"]]
+    device, settings = job.device, ChosenArgument.model_validate(job.config)
+    recorded = read_json(job.input("choice"))
+    choice = Choice.model_validate(recorded)
+    weights = dict(zip(settings.checkpoints, job.group("weights"), strict=True))[choice.kimg]
     trained = model.load(weights, device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
     data = open_inputs(job.input("data"), SPLITS, device, trained.latents, settings.crop, settings.latents_as)
-    specs_of = specs_by_level(selections, (choice["level"], choice["tap"]), settings.pooling)
-    levels = {level.name: level for level in map(trained.process.level, [choice["sigma"], *config["sigmas"]])}
+    specs_of = specs_by_level(settings.evaluators, choice.cell, settings.pooling)
+    levels = {level.name: level for level in map(trained.process.level, [choice.sigma, *settings.sigmas])}
     # Draws of its own for every seed; `test` is never augmented.
-    copies = [Copies(split, "identity", settings.draws * len(config["seeds"])) for split in SPLITS]
+    copies = [Copies(split, "identity", settings.draws * len(settings.seeds)) for split in SPLITS]
     copies += [Copies(split, "augmented", settings.augmented) for split in SPLITS[:2] if settings.augmented]
-    origin = {"config": config, "weights": sha256(weights), "choice": choice, "code": code_version()}
+    origin = {"config": job.config, "weights": sha256(weights), "choice": recorded, "code": code_version()}
     identity = digest(origin | {"data": fingerprint([job.inputs["data"]])})
     folder = job.output("store").parent
     unfinished = folder.with_name(f"{folder.name}.partial")
@@ -48,7 +47,7 @@ def main(job: Job) -> None:
         path = unfinished / f"{name}.zarr"
         # The purpose keys the noise: it is never that with which the choice was made.
         contents[name] = write_level(path, source, data, levels[name], specs, copies, identity, report, "chosen")
-    marks = {"config": config, "choice": choice, "content": digest(contents)}
+    marks = {"config": job.config, "choice": recorded, "content": digest(contents)}
     finish(unfinished, folder, [levels[name] for name in specs_of], marks)
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))
 

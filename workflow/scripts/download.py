@@ -2,12 +2,14 @@
 
 from diffprobe.config.sources import Source
 from diffprobe.data.downloads import fetch
+from diffprobe.plan.arguments import DownloadArgument
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    archives, mark = Source.members[job.config["kind"]].archives, job.output("archives")
+    kind, mark = DownloadArgument.model_validate(job.config).kind, job.output("archives")
+    archives = Source.members[kind].archives
     job.progress.start(sum(archive.bytes for archive in archives), "bytes")
     before = 0
     for archive in archives:

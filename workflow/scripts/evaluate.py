@@ -1,6 +1,6 @@
-"""`test`, read once by one evaluator: refitted on train + select at the chosen cell, with fresh noise for each seed.
+"""The final score of one evaluator on `test`: refitted on train + select at the chosen cell, with new noise per seed.
 
-Config: row, about, name, evaluator, seeds, draws, memory, augmented, fit, read. Inputs: choice; store (the chosen
+Config: `plan.arguments.EvaluateArgument`. Inputs: choice; store (the chosen
 features); images. Output: rows.
 """
 
@@ -8,31 +8,31 @@ from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.representation.grid import ProbeData, evaluate, refuse_missing_classes
 from diffprobe.evaluation.representation.table import StoredFeatures
-from diffprobe.plan.arguments import EvaluatorArgument
+from diffprobe.plan.arguments import Choice, EvaluateArgument
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    config, seeds = job.config, job.config["seeds"]
-    evaluator = EvaluatorArgument.parse(config["name"], config["evaluator"])
-    choice, store = read_json(job.input("choice")), job.input("store").parent
+    argument = EvaluateArgument.model_validate(job.config)
+    evaluator, seeds = argument.head, argument.seeds
+    choice, store = Choice.model_validate(read_json(job.input("choice"))), job.input("store").parent
     labels = {split: images.labels(job.input("images"), split) for split in SPLITS}
     names = images.describe(job.input("images"))["classes"]
     refuse_missing_classes(labels, names)
-    cells = evaluator.selection.arrays((choice["level"], choice["tap"]))
+    cells = evaluator.selection.arrays(choice.cell)
     folders = {level: store for level, _ in cells}
-    features = StoredFeatures(folders, labels, bool(config["augmented"]), fresh=config["draws"])
-    data = ProbeData(features, len(names), config["memory"], job.device)
+    features = StoredFeatures(folders, labels, bool(argument.augmented), fresh=argument.draws)
+    data = ProbeData(features, len(names), argument.memory, job.device)
     job.progress.start(2, "fits")
-    setting = choice["setting"] if evaluator.name == choice["scorer"] else evaluator.settings.only_setting
+    setting = choice.setting if evaluator.name == choice.scorer else evaluator.settings.only_setting
     if setting is None:  # the best on the split on which the layer was chosen
-        setting = evaluate(data, evaluator.settings, cells, seeds, config["fit"], config["read"]).setting
+        setting = evaluate(data, evaluator.settings, cells, seeds, argument.fit, argument.read).setting
     job.progress.update(1)
     scores = evaluate(data, evaluator.settings, cells, seeds, ["train", "select"], "test", setting)
     job.progress.update(2)
-    common = {**config["row"], **config["about"], "split": "test", "kimg": choice["kimg"]}
-    common |= {"tap": choice["tap"], "sigma": choice["sigma"]}
+    common = {**argument.row, **argument.about, "split": "test", "kimg": choice.kimg}
+    common |= {"tap": choice.tap, "sigma": choice.sigma}
     details = {"confusion": scores.confusion, "classes": list(map(str, names)), "accuracies": scores.accuracies}
     write_json(job.output("rows"), {"rows": scores.rows(evaluator.name, common), **details})
     job.write_receipt(images=len(labels["test"]), setting=scores.setting, accuracies=scores.accuracies)

@@ -1,8 +1,8 @@
 """Features of every tap at the levels of one part of a checkpoint's grid, resumed by level. Where the levels are
 searched for, each is scored by ridge regression as soon as it is written, and the best are kept.
 
-Config: as `plan.arguments.FeatureSettings`, with levels (a list, or a search), taps, fit, read, plain, and memory
-where there is a search. Inputs: weights; data (images or latents); images. Output: store. Option: batch.
+Config: `plan.arguments.FeaturesArgument`. Inputs: weights; data (images or latents); images. Output: store.
+Option: batch.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from diffprobe.evaluation.representation.grid import ProbeData, score_level
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.evaluation.representation.search import best, search
 from diffprobe.evaluation.representation.table import StoredFeatures
-from diffprobe.plan.arguments import FeatureSettings, SearchPlan
+from diffprobe.plan.arguments import FeaturesArgument, SearchPlan
 from diffprobe.runtime.files import clear_partials, digest, sha256
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version
@@ -37,15 +37,14 @@ def wanted_copies(fit_on: list[str], score_on: str, augmented: int, plain: bool,
 
 
 def main(job: Job) -> None:
-    device, config = job.device, job.config
-    settings = FeatureSettings.model_validate(config)
+    device, settings = job.device, FeaturesArgument.model_validate(job.config)
     trained = model.load(job.input("weights"), device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
-    splits = [*config["fit"], config["read"]]
+    splits = [*settings.fit, settings.read]
     data = open_inputs(job.input("data"), splits, device, trained.latents, settings.crop, settings.latents_as)
-    copies = wanted_copies(config["fit"], config["read"], settings.augmented, config["plain"], settings.draws)
-    specs = {tap: (tap, settings.pooling) for tap in config["taps"]}
-    origin = {"config": config, "weights": sha256(job.input("weights")), "data": fingerprint([job.inputs["data"]])}
+    copies = wanted_copies(settings.fit, settings.read, settings.augmented, settings.plain, settings.draws)
+    specs = {tap: (tap, settings.pooling) for tap in settings.taps}
+    origin = {"config": job.config, "weights": sha256(job.input("weights")), "data": fingerprint([job.inputs["data"]])}
     identity = digest(origin | {"code": code_version()})
     folder = job.output("store")
     unfinished = folder.with_name(f"{folder.name}.partial")  # beside the output, which Snakemake removes at a new start
@@ -60,37 +59,41 @@ def main(job: Job) -> None:
         path = unfinished / f"{level.name}.zarr"
         contents[level.name] = write_level(path, source, data, level, specs, copies, identity, report)
 
-    if isinstance(config["levels"], dict):
-        plan = SearchPlan.model_validate(config["levels"])
-        job.progress.start((plan.coarse + 2 * plan.rounds) * per_level, "images")
-        ratios = search_levels(job, plan, unfinished, write, trained.process.level)
+    if isinstance(settings.levels, SearchPlan):
+        job.progress.start((settings.levels.coarse + 2 * settings.levels.rounds) * per_level, "images")
+        ratios = search_levels(job, settings, settings.levels, unfinished, write, trained.process.level)
     else:
-        ratios = config["levels"]
+        ratios = settings.levels
         job.progress.start(len(ratios) * per_level, "images")
         for ratio in ratios:
             write(trained.process.level(ratio))
     levels = [trained.process.level(ratio) for ratio in ratios]
     contents = {level.name: contents[level.name] for level in levels}
-    finish(unfinished, folder, levels, {"config": config, "content": digest(contents)})
+    finish(unfinished, folder, levels, {"config": job.config, "content": digest(contents)})
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))
 
 
 def search_levels(
-    job: Job, plan: SearchPlan, folder: Path, write: Callable[[Level], None], level_of: Callable[[float], Level]
+    job: Job,
+    settings: FeaturesArgument,
+    plan: SearchPlan,
+    folder: Path,
+    write: Callable[[Level], None],
+    level_of: Callable[[float], Level],
 ) -> list[float]:
     """The best levels of a search, each scored by its best tap; every level tried goes into the log."""
-    config, store = job.config, job.input("images")
-    labels = {split: images.labels(store, split) for split in (*config["fit"], config["read"])}
+    store = job.input("images")
+    labels = {split: images.labels(store, split) for split in (*settings.fit, settings.read)}
     classes = len(images.describe(store)["classes"])
 
     def score(ratio: float) -> float:
         level = level_of(ratio)
         write(level)
-        features = StoredFeatures({level.name: folder}, labels, bool(config["augmented"]))
-        data = ProbeData(features, classes, config["memory"], job.device)
-        scores = score_level(data, level.name, config["taps"], SCORER, 0, config["fit"], config["read"])
+        features = StoredFeatures({level.name: folder}, labels, bool(settings.augmented))
+        data = ProbeData(features, classes, settings.memory, job.device)
+        scores = score_level(data, level.name, settings.taps, SCORER, 0, settings.fit, settings.read)
         accuracy = float(scores["accuracy"].max())
-        job.say(f"sigma {level.name}: {accuracy:.2%} of {config['read']} by ridge regression")
+        job.say(f"sigma {level.name}: {accuracy:.2%} of {settings.read} by ridge regression")
         return accuracy
 
     return best(search(plan, lambda ratio: level_of(ratio).ratio, score), plan.keep)

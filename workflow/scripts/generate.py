@@ -1,9 +1,8 @@
 """Images drawn from one checkpoint and measured as they come; only the first are kept, for the grids.
 
-Config: sample (images, keep, seed, sampler, weights), generation (row, extractors, figures, metrics). Inputs:
-weights, autoencoder where the model sees latents, reference.NAME, weights.NAME (of extractors). Options: draw and
-batch, images drawn and measured at a time; autosave, seconds.
-A killed job resumes from its last autosave, with the same figures.
+Config: `plan.arguments.GenerateArgument`. Inputs: weights; autoencoder, if the model works on latents; reference.NAME
+and weights.NAME of extractors. Options: draw and batch, images drawn and measured at a time; autosave, in seconds.
+A killed job resumes from its last autosave and gives the same metrics.
 """
 
 import torch
@@ -14,16 +13,21 @@ from diffprobe.evaluation.generation.collect import update
 from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.evaluation.sampling import Drawing
-from diffprobe.plan.arguments import GenerationArgument, SampleArgument
+from diffprobe.plan.arguments import DrawnArgument, GenerateArgument
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
 
 def collect(
-    job: Job, measurement: Measurement, drawing: Drawing, kept: samples.SampleStore, saved: Autosave
+    job: Job,
+    argument: DrawnArgument,
+    measurement: Measurement,
+    drawing: Drawing,
+    kept: samples.SampleStore,
+    saved: Autosave,
 ) -> list[Statistics]:
     """The statistics of all images: the kept ones as they are read back, the others as they are drawn."""
-    n, step, batch = job.config["sample"]["images"], int(job.options["draw"]), int(job.options["batch"])
+    n, step, batch = argument.images, int(job.options["draw"]), int(job.options["batch"])
     statistics = measurement.new_statistics(n)
     start = saved.restore(statistics)
     while start < n:
@@ -38,21 +42,20 @@ def collect(
 
 
 def main(job: Job) -> None:
-    config, keep = job.config["sample"], job.config["sample"]["keep"]
-    argument = GenerationArgument.model_validate(job.config["generation"])
-    measurement = Measurement.load(argument, job.named("weights"), job.named("reference"), job.device)
-    measurement.new_statistics(config["images"])  # refuses before anything is drawn
-    sample, draw = SampleArgument.model_validate(config), int(job.options["draw"])
+    argument = GenerateArgument.model_validate(job.config)
+    sample, draw = argument.sample, int(job.options["draw"])
+    measurement = Measurement.load(argument.generation, job.named("weights"), job.named("reference"), job.device)
+    measurement.new_statistics(sample.images)  # refuses impossible requests before anything is drawn
     drawing = Drawing.of(sample, job.input("weights"), job.optional("autoencoder"), draw, job.device)
-    job.progress.start(config["images"], "images")
-    store = drawing.fill(job.output("samples").parent, keep, job.progress.update)
-    about = drawing.about | {"images": config["images"]}
+    job.progress.start(sample.images, "images")
+    store = drawing.fill(job.output("samples").parent, sample.keep, job.progress.update)
+    about = drawing.about | {"images": sample.images}
     path = job.output("rows").with_suffix(".part.safetensors")
     saved = measurement.autosave(path, about, float(job.options["autosave"]))
-    statistics = collect(job, measurement, drawing, store, saved)
-    drawing.write_strip(job.output("strip"), keep)
-    write_json(job.output("rows"), {"rows": [argument.row | row for row in measurement.rows(statistics)]})
-    job.write_receipt("samples_receipt", images=keep, samples=drawing.about)
+    statistics = collect(job, sample, measurement, drawing, store, saved)
+    drawing.write_strip(job.output("strip"), sample.keep)
+    write_json(job.output("rows"), {"rows": [argument.generation.row | row for row in measurement.rows(statistics)]})
+    job.write_receipt("samples_receipt", images=sample.keep, samples=drawing.about)
     rate = round(job.progress.rate, 1)
     job.write_receipt(figures=measurement.about(statistics), samples=about, images_per_second=rate)
     saved.clear()

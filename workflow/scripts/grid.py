@@ -1,8 +1,8 @@
 """The layer x noise grid of one checkpoint, its best cell, and the score of every evaluator there; on `select`, or as
 published on `test`.
 
-Config: row, about, seeds, memory, augmented, fit, read, evaluators, scorer, taps, selection, split. Inputs: images;
-store.0, store.1, ... (features of the levels). Outputs: grid, select.
+Config: `plan.arguments.GridArgument`. Inputs: images; store.0, store.1, ... (features of the levels).
+Outputs: grid, select.
 """
 
 from collections.abc import Sequence
@@ -20,62 +20,64 @@ from diffprobe.evaluation.representation.grid import (
     score_level,
 )
 from diffprobe.evaluation.representation.table import StoredFeatures
-from diffprobe.plan.arguments import EvaluatorArgument
+from diffprobe.plan.arguments import Choice, EvaluatorArgument, GridArgument
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    config, store = job.config, job.input("images")
-    labels = {split: images.labels(store, split) for split in (*config["fit"], config["read"])}
+    argument, store = GridArgument.model_validate(job.config), job.input("images")
+    labels = {split: images.labels(store, split) for split in (*argument.fit, argument.read)}
     names = images.describe(store)["classes"]
     refuse_missing_classes(labels, names)
     levels = sorted(
         level for folder in job.group("store") for level in stored_levels(folder)
     )  # from the least noise up
     folders = {level.name: level.folder for level in levels}
-    features = StoredFeatures(folders, labels, bool(config["augmented"]))
-    data = ProbeData(features, len(names), config["memory"], job.device)
-    evaluators = [EvaluatorArgument.parse(name, entry) for name, entry in config["evaluators"].items()]
-    scorer = next(evaluator for evaluator in evaluators if evaluator.name == config["scorer"])
-    grid = score_cells(job, data, levels, scorer)
-    choice = {**config["row"], "selection": config["selection"], "scorer": config["scorer"], **best_cell(grid)}
-    rows = evaluate_choice(job, data, choice, evaluators)
+    features = StoredFeatures(folders, labels, bool(argument.augmented))
+    data = ProbeData(features, len(names), argument.memory, job.device)
+    evaluators = argument.heads
+    scorer = next(evaluator for evaluator in evaluators if evaluator.name == argument.scorer)
+    grid = score_cells(job, argument, data, levels, scorer)
+    choice = {**argument.row, "selection": argument.selection, "scorer": argument.scorer, **best_cell(grid)}
+    rows = evaluate_choice(argument, data, Choice.model_validate(choice), evaluators)
     # Over all seeds, where the grid has one: checkpoints are compared by this.
-    choice["mean_accuracy"] = next(row["value"] for row in rows if row["evaluator"] == config["scorer"])
+    choice["mean_accuracy"] = next(row["value"] for row in rows if row["evaluator"] == argument.scorer)
     with atomic(job.output("grid")) as partial:
         grid.to_csv(partial, index=False)
     write_json(job.output("select"), {"rows": rows, "choice": choice})
-    job.write_receipt(cells=len(levels) * len(config["taps"]), classes=len(names))
+    job.write_receipt(cells=len(levels) * len(argument.taps), classes=len(names))
 
 
-def score_cells(job: Job, data: ProbeData, levels: Sequence[StoredLevel], scorer: EvaluatorArgument) -> pd.DataFrame:
+def score_cells(
+    job: Job, argument: GridArgument, data: ProbeData, levels: Sequence[StoredLevel], scorer: EvaluatorArgument
+) -> pd.DataFrame:
     """Every tap, level and setting: by tap in the order of computation, then by rising noise."""
-    config, taps = job.config, job.config["taps"]
+    taps, seed = argument.taps, argument.seeds[0]
     job.progress.start(len(levels) * len(taps), "cells")
     tables = []
     for level in levels:
-        scores = score_level(data, level.name, taps, scorer.settings, config["seeds"][0], config["fit"], config["read"])
+        scores = score_level(data, level.name, taps, scorer.settings, seed, argument.fit, argument.read)
         tables.append(scores.assign(sigma=level.sigma, log_snr=level.log_snr))
         job.progress.update(job.progress.done + len(taps), f"sigma {level.name}")
     grid = pd.concat(tables)
     return grid.sort_values("tap", key=lambda names: names.map(taps.index), kind="stable", ignore_index=True)
 
 
-def evaluate_choice(job: Job, data: ProbeData, choice: Row, evaluators: Sequence[EvaluatorArgument]) -> list[Row]:
+def evaluate_choice(
+    argument: GridArgument, data: ProbeData, choice: Choice, evaluators: Sequence[EvaluatorArgument]
+) -> list[Row]:
     """The rows of every evaluator at the best cell, but for those of tokens, which are computed after the choice."""
-    config = job.config
-    common = {**config["row"], **config["about"], "split": config["split"]}
-    common |= {"tap": choice["tap"], "sigma": choice["sigma"]}
+    common = {**argument.row, **argument.about, "split": argument.split, "tap": choice.tap, "sigma": choice.sigma}
     rows: list[Row] = []
     for evaluator in evaluators:
         if evaluator.selection.tokens:
             continue
-        cells = evaluator.selection.cells((choice["level"], choice["tap"]))
+        cells = evaluator.selection.cells(choice.cell)
         # All seeds share the features here, so without a seed of its own an evaluator would give one score repeatedly.
-        seeds = config["seeds"] if evaluator.settings.seeded else config["seeds"][:1]
-        setting = choice["setting"] if evaluator.name == config["scorer"] else None
-        scores = evaluate(data, evaluator.settings, cells, seeds, config["fit"], config["read"], setting)
+        seeds = argument.seeds if evaluator.settings.seeded else argument.seeds[:1]
+        setting = choice.setting if evaluator.name == argument.scorer else None
+        scores = evaluate(data, evaluator.settings, cells, seeds, argument.fit, argument.read, setting)
         rows += scores.rows(evaluator.name, common)
     return rows
 

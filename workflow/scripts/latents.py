@@ -8,6 +8,7 @@ from diffprobe.latents.encoding import split_arrays
 from diffprobe.latents.identity import configured_scaling
 from diffprobe.latents.parts import StorePlan, missing_parts
 from diffprobe.latents.verify import remove_parts
+from diffprobe.plan.arguments import ScaleArgument
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 from diffprobe.runtime.job import Job, run
@@ -28,7 +29,7 @@ def main(job: Job) -> None:
     published = checkpoints.header(job.input("autoencoder"))["codec"].get("scaling")
     with images.open_store(job.input("images")) as file:
         labels, rows = split_arrays(file, list(plan.counts))
-    scale = job.config["scale"]
+    scale = ScaleArgument.model_validate(job.config).scale
     finish(plan, labels, rows, scale, configured_scaling(scale, published))
     job.write_receipt(images=sum(part.rows for part in plan.parts), parts=len(plan.parts))
 

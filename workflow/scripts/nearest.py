@@ -1,6 +1,6 @@
 """Check samples for memorisation: the training images nearest to each, and how much nearer the first is than the next.
 
-Config: row, images, shown, neighbours, splits. Inputs: images, and samples; without samples the figures are those of
+Config: `plan.arguments.NearestArgument`. Inputs: images, and samples; without samples the figures are those of
 the dataset's own `test` images, which are not copies. Outputs: rows, and pairs for the plot if it is wanted.
 """
 
@@ -15,34 +15,40 @@ from diffprobe.data.hdf5 import CHUNK
 from diffprobe.data.images import describe
 from diffprobe.data.imagesets import ImageSet, batches, open_images
 from diffprobe.evaluation.generation.nearest import MEMORISED, nearest, ratios
+from diffprobe.plan.arguments import NearestArgument
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
-    config, (training, query_set) = job.config, open_sets(job)
-    queries = query_set.read(0, min(config["images"], query_set.n))  # uint8 (M, H, W, C)
+    argument = NearestArgument.model_validate(job.config)
+    training, query_set = open_sets(job, argument)
+    queries = query_set.read(0, min(argument.images, query_set.n))  # uint8 (M, H, W, C)
     job.progress.start(training.n, "images")
-    k = min(max(config["neighbours"], 2), training.n)
+    k = min(max(argument.neighbours, 2), training.n)
     distances, rows = nearest(torch.from_numpy(queries), reporting_batches(job, training), k, job.device)
     ratio = ratios(distances).numpy()  # (M,)
-    write_json(
-        job.output("rows"), {"rows": [config["row"] | row for row in figure_rows("+".join(config["splits"]), ratio)]}
-    )
+    rows_of_results = figure_rows("+".join(argument.splits), ratio)
+    write_json(job.output("rows"), {"rows": [argument.row | row for row in rows_of_results]})
     if "pairs" in job.outputs:
-        write_pairs(job, training, queries, ratio, distances.numpy(), rows)
+        write_pairs(job, argument, training, queries, ratio, distances.numpy(), rows)
     about = {"asked": query_set.identity, "training": training.identity, "training_images": training.n}
     job.write_receipt(images=len(queries), memorised_below=MEMORISED, **about)
 
 
 def write_pairs(
-    job: Job, training: ImageSet, queries: np.ndarray, ratio: np.ndarray, distances: np.ndarray, rows: torch.Tensor
+    job: Job,
+    argument: NearestArgument,
+    training: ImageSet,
+    queries: np.ndarray,
+    ratio: np.ndarray,
+    distances: np.ndarray,
+    rows: torch.Tensor,
 ) -> None:
     """For the plot: the images of the smallest ratios (M,), and those nearest to each, by their rows (M, k)."""
-    config = job.config
-    shown = np.argsort(ratio, kind="stable")[: config["shown"]]  # (n,)
-    nearest_rows = rows[shown, : config["neighbours"]].tolist()  # (n, neighbours)
+    shown = np.argsort(ratio, kind="stable")[: argument.shown]  # (n,)
+    nearest_rows = rows[shown, : argument.neighbours].tolist()  # (n, neighbours)
     nearest_images = [np.concatenate([training.read(row, row + 1) for row in near]) for near in nearest_rows]
     with atomic(job.output("pairs")) as partial:
         np.savez(
@@ -51,15 +57,15 @@ def write_pairs(
             queries=queries[shown],
             found=np.stack(nearest_images),
             ratios=ratio[shown],
-            distances=distances[shown, : config["neighbours"]] / queries[0].size ** 0.5,  # root mean square
+            distances=distances[shown, : argument.neighbours] / queries[0].size ** 0.5,  # root mean square
         )
 
 
-def open_sets(job: Job) -> tuple[ImageSet, ImageSet]:
+def open_sets(job: Job, argument: NearestArgument) -> tuple[ImageSet, ImageSet]:
     """The training images, and the queries. UserError where there is no second nearest."""
     store = job.input("images")
     channels = describe(store)["channels"]
-    training = open_images(store, splits=job.config["splits"], channels=channels)
+    training = open_images(store, splits=argument.splits, channels=channels)
     if training.n < 2:
         raise UserError(f"{training.origin}: a second nearest image needs at least 2, here is {training.n}: add images")
     if "samples" in job.inputs:

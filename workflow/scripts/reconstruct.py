@@ -15,7 +15,7 @@ from diffprobe.evaluation.generation.figures import Subject
 from diffprobe.evaluation.generation.reconstruction import Reconstruction, reconstruct, similarities
 from diffprobe.evaluation.model import load_codec
 from diffprobe.networks.perceptual import LPIPS, available
-from diffprobe.plan.arguments import parse_extractor
+from diffprobe.plan.arguments import ReconstructArgument
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run
 
@@ -31,7 +31,7 @@ def make_perceptual(job: Job) -> LPIPS | None:
 
 
 def main(job: Job) -> None:
-    config, device = job.config, job.device
+    argument, device = ReconstructArgument.model_validate(job.config), job.device
     images = open_images(job.input("images"), splits=["test"])
     height, width, channels = images.shape
     codec, _ = load_codec(job.input("autoencoder"), device, (channels, height, width))
@@ -40,8 +40,8 @@ def main(job: Job) -> None:
     for line in too_small:
         print(f"{line}, the autoencoder's have {codec.size}: left out", file=job.log)
     subjects = [
-        Subject(name, extractors.make(parse_extractor(entry), weights.get(name), device), reference=None)
-        for name, entry in config["extractors"].items()
+        Subject(name, extractors.make(extractor, weights.get(name), device), reference=None)
+        for name, extractor in argument.extractors.items()
     ]
     reconstruction = Reconstruction(codec, measures, subjects, images.n, device, int(job.options["batch"]))
     pairs: list[torch.Tensor] = []
@@ -50,7 +50,7 @@ def main(job: Job) -> None:
         if sum(shown.shape[1] for shown in pairs) < SHOWN:
             pairs.append(torch.stack(pair).cpu())  # uint8 (2, B, S, S, C)
         job.progress.update(reconstruction.done)
-    row = {"dataset": config["dataset"], "split": "test", "latents": config["latents"]}
+    row = {"dataset": argument.dataset, "split": "test", "latents": argument.latents}
     with atomic(job.output("pairs")) as partial:
         np.savez(partial, images=torch.cat(pairs, dim=1)[:, :SHOWN].numpy())  # uint8 (2, n, S, S, C)
     write_json(job.output("rows"), {"rows": [row | measured for measured in reconstruction.rows()]})

@@ -18,15 +18,15 @@ from diffprobe.evaluation.generation.reference import (
     read,
     write,
 )
-from diffprobe.plan.arguments import parse_extractor
+from diffprobe.plan.arguments import ReferenceArgument
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.locks import exclusive
 
 
-def shared_reference(job: Job, extractor: FeatureExtractor, subset: int, batch: int) -> Reference:
+def shared_reference(job: Job, argument: ReferenceArgument, extractor: FeatureExtractor, batch: int) -> Reference:
     """From the shared folder, where it is computed first unless it is there."""
-    images = open_images(job.input("images"), splits=job.config["splits"])
-    kept = Path(job.options["kept"]) / file_name(images.identity, subset, extractor)
+    images = open_images(job.input("images"), splits=argument.splits)
+    kept = Path(job.options["kept"]) / file_name(images.identity, argument.subset, extractor)
     if kept.exists():
         job.say(f"uses {kept}, computed before")
         return read(kept, extractor)
@@ -35,19 +35,19 @@ def shared_reference(job: Job, extractor: FeatureExtractor, subset: int, batch: 
     waits = f"waits: another process ({{}}) computes {kept}"
     with exclusive(kept.with_suffix(".lock"), lambda owner: job.say(waits.format(owner))):
         if not kept.exists():
-            origin, report = "+".join(job.config["splits"]), job.progress.update
-            write(kept, compute_reference(images, extractor, subset, job.device, batch, report, origin, saved))
+            origin, report = "+".join(argument.splits), job.progress.update
+            write(kept, compute_reference(images, extractor, argument.subset, job.device, batch, report, origin, saved))
         saved.clear()
     return read(kept, extractor)
 
 
 def main(job: Job) -> None:
-    subset, batch = job.config["subset"], int(job.options["batch"])
-    extractor = extractors.make(parse_extractor(job.config["extractor"]), job.optional("weights"), job.device)
+    argument, batch = ReferenceArgument.model_validate(job.config), int(job.options["batch"])
+    extractor = extractors.make(argument.extractor, job.optional("weights"), job.device)
     if "foreign" in job.inputs:
-        reference = import_reference(job.input("foreign"), extractor, subset, job.device, batch)
+        reference = import_reference(job.input("foreign"), extractor, argument.subset, job.device, batch)
     else:
-        reference = shared_reference(job, extractor, subset, batch)
+        reference = shared_reference(job, argument, extractor, batch)
     write(job.output("reference"), reference)
     job.write_receipt(images=reference.n, extractor=extractor.identity, origin=reference.origin, about=reference.about)
 

@@ -3,15 +3,17 @@
 Config: experiments; probed, the experiments that have a choice, in the order of the inputs `choice`.
 """
 
+from diffprobe.plan.arguments import SummaryArgument
 from diffprobe.reporting.tables import best, results, summary
 from diffprobe.runtime.files import atomic, read_json
 from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:
+    argument = SummaryArgument.model_validate(job.config)
     rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
-    probed = dict(zip(job.config["probed"], map(read_json, job.group("choice")), strict=True))
-    choices = {name: probed.get(name) for name in job.config["experiments"]}
+    probed = dict(zip(argument.probed, map(read_json, job.group("choice")), strict=True))
+    choices = {name: probed.get(name) for name in argument.experiments}
     tables = {"summary": summary(rows), "table": results(rows, choices), "best": best(rows, choices)}
     for output, table in tables.items():
         with atomic(job.output(output)) as partial:

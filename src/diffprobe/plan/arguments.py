@@ -1,10 +1,14 @@
-"""The JSON arguments of jobs, read back into typed models: what `job_arguments` writes, by the code that uses it."""
+"""The JSON arguments of jobs as typed models: what `job_arguments` writes is parsed back here.
+
+Scripts parse their argument at the top of `main`. Training has a module of its own, `training_argument`. Receipts and
+identities use the argument's plain data, which these models never change.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
 
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.extractors import Extractor
@@ -14,12 +18,113 @@ from diffprobe.config.names import level_name
 from diffprobe.config.probing import Crop
 
 Cell = tuple[str, str]  # of the grid: a level and a tap, by name
+Columns = dict[str, Any]  # columns that all rows of a job's results share
 
 
 class Argument(BaseModel):
-    """A part of a job's argument. Keys that it does not name belong to other parts."""
+    """Part of a job's argument. Keys that a model does not declare belong to other parts."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class DatasetArgument(Argument):
+    """Of the baseline on pixels."""
+
+    dataset: str
+
+
+class DownloadArgument(Argument):
+    """Of a download."""
+
+    kind: str  # of source
+
+
+class ScaleArgument(Argument):
+    """Of the job that completes a store of latents."""
+
+    scale: Literal["measured", "published"] | float
+
+
+class SummaryArgument(Argument):
+    """Of the tables."""
+
+    experiments: list[str]
+    probed: list[str]  # those with a choice, in order
+
+
+# --- samples and their metrics
+
+
+def parse_extractor(entry: JsonValue | Extractor) -> Extractor:
+    """Parse an entry of `job_arguments.extractor`. Raises pydantic's ValidationError for an unknown kind."""
+    if isinstance(entry, dict) and set(entry) == {"kind"}:
+        # Trained by the workflow. Its weights, an input of their own, hold everything else.
+        return ClassifierExtractor.model_construct(kind="classifier", dataset="")
+    return Extractor.model_validate(entry)
+
+
+ExtractorEntry = Annotated[Extractor, BeforeValidator(parse_extractor)]
+
+
+class SampleArgument(Argument):
+    """The samples of one checkpoint by one sampler."""
+
+    seed: int
+    sampler: dict[str, Any]
+    weights: dict[str, Any]
+    keep: int  # images that are written
+    images: int | None = None  # images that are measured, if the same job draws them
+
+
+class GenerationArgument(Argument):
+    """How samples are measured."""
+
+    row: Columns
+    extractors: dict[str, ExtractorEntry]
+    figures: list[str] | Literal["all"]
+    metrics: Metrics
+
+
+class DrawnArgument(SampleArgument):
+    """Samples of which only the first are kept."""
+
+    images: int
+
+
+class GenerateArgument(Argument):
+    """Samples drawn and measured in one job."""
+
+    sample: DrawnArgument
+    generation: GenerationArgument
+
+
+class ReferenceArgument(Argument):
+    """Reference statistics of one extractor."""
+
+    extractor: ExtractorEntry
+    subset: int
+    splits: list[str]
+
+
+class NearestArgument(Argument):
+    """A check for memorisation by nearest neighbours."""
+
+    row: Columns
+    images: int  # queries
+    shown: int  # queries in the picture
+    neighbours: int  # beside each query in the picture
+    splits: list[str]  # compared with
+
+
+class ReconstructArgument(Argument):
+    """The quality of an autoencoder's reconstructions."""
+
+    latents: str
+    dataset: str
+    extractors: dict[str, ExtractorEntry]
+
+
+# --- features
 
 
 class Weights(Argument):
@@ -52,8 +157,19 @@ class SearchPlan(Argument):
     keep: int
 
 
+class FeaturesArgument(FeatureSettings):
+    """Features of one part of a checkpoint's grid."""
+
+    fit: list[str]  # splits that heads are fitted on
+    read: str  # the split they are scored on
+    taps: list[str]
+    plain: bool  # whether an evaluator needs unaugmented features of `fit`
+    levels: list[float] | SearchPlan
+    memory: int = 0  # bytes of features a search holds at a time
+
+
 class JoinedCell(Argument):
-    """Features joined to the chosen ones: their tap and sigma/alpha, or null for the chosen one's."""
+    """Features joined to the chosen ones: their tap and sigma/alpha; null: the chosen one's."""
 
     tap: str | None
     sigma: float | None
@@ -66,7 +182,7 @@ class CellSelection(Argument):
     tokens: bool
 
     def cells(self, chosen: Cell) -> list[Cell]:
-        """The chosen cell and those joined to it, each once."""
+        """The chosen cell and those joined to it, without repeats."""
         level, tap = chosen
         joined = [
             (level if cell.sigma is None else level_name(cell.sigma), tap if cell.tap is None else cell.tap)
@@ -79,42 +195,81 @@ class CellSelection(Argument):
         return [(level, f"{tap}.tokens" if self.tokens else tap) for level, tap in self.cells(chosen)]
 
 
+class ChosenArgument(FeatureSettings):
+    """Features of the chosen cell and of those that evaluators join to it."""
+
+    evaluators: list[CellSelection]
+    sigmas: list[float]  # joined levels
+    seeds: list[int]
+    checkpoints: list[int]  # in thousands of images, in the order of the inputs
+
+
+# --- heads on features
+
+
 @dataclass(frozen=True)
 class EvaluatorArgument:
-    """An evaluator with the noise levels that it joins resolved to sigma/alpha."""
+    """An evaluator whose joined noise levels are resolved to sigma/alpha."""
 
     name: str
     settings: Evaluator
     selection: CellSelection
 
     @classmethod
-    def parse(cls, name: str, entry: Mapping[str, Any]) -> Self:
-        """From an entry of `job_arguments.evaluators`. Raises pydantic's ValidationError for an unknown kind."""
+    def parse(cls, name: str, entry: Mapping[str, JsonValue]) -> Self:
+        """Parse an entry of `job_arguments.evaluators`. Raises pydantic's ValidationError for an unknown kind."""
         settings: Evaluator = Evaluator.model_validate({**entry, "combine": []})
         return cls(name, settings, CellSelection.model_validate(entry))
 
 
-class SampleArgument(Argument):
-    """The samples of one checkpoint by one sampler."""
+class HeadsArgument(Argument):
+    """How heads are fitted and scored before the choice."""
 
-    seed: int
-    sampler: dict[str, Any]
-    weights: dict[str, Any]
-    keep: int  # images that are written
-    images: int | None = None  # images that are measured, where they are drawn in the same job
-
-
-class GenerationArgument(Argument):
-    """How samples are measured."""
-
-    row: dict[str, Any]  # columns that all rows of the results share
-    extractors: dict[str, dict[str, Any]]
-    figures: list[str] | Literal["all"]
-    metrics: Metrics
+    row: Columns
+    about: Columns  # of the features
+    seeds: list[int]
+    memory: int  # bytes of features held at a time
+    augmented: int
+    fit: list[str]  # splits that heads are fitted on
+    read: str  # the split they are scored on
 
 
-def parse_extractor(entry: Mapping[str, Any]) -> Extractor:
-    """An extractor from `job_arguments.extractor`. Raises pydantic's ValidationError for an unknown kind."""
-    if set(entry) == {"kind"}:  # trained by the workflow: its weights, an input of their own, say the rest
-        return ClassifierExtractor.model_construct(**entry)
-    return Extractor.model_validate(entry)
+class GridArgument(HeadsArgument):
+    """The grid of one checkpoint."""
+
+    evaluators: dict[str, dict[str, Any]]
+    scorer: str
+    taps: list[str]  # in order of computation
+    selection: Literal["select", "published"]
+    split: str  # as rows of results show it
+
+    @property
+    def heads(self) -> list[EvaluatorArgument]:
+        return [EvaluatorArgument.parse(name, entry) for name, entry in self.evaluators.items()]
+
+
+class EvaluateArgument(HeadsArgument):
+    """The final score of one evaluator."""
+
+    name: str
+    evaluator: dict[str, Any]
+    draws: int
+
+    @property
+    def head(self) -> EvaluatorArgument:
+        return EvaluatorArgument.parse(self.name, self.evaluator)
+
+
+class Choice(Argument):
+    """The chosen cell, as the grid of a checkpoint and the choice of an experiment record it."""
+
+    kimg: int
+    tap: str
+    level: str
+    sigma: float
+    scorer: str
+    setting: dict[str, int | float]  # of the scorer
+
+    @property
+    def cell(self) -> Cell:
+        return self.level, self.tap

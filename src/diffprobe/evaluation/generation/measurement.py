@@ -12,7 +12,7 @@ from diffprobe.evaluation.generation import extractors, figures, reference
 from diffprobe.evaluation.generation.autosave import Autosave
 from diffprobe.evaluation.generation.figures import FigureRow, Request, Subject
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
-from diffprobe.plan.arguments import GenerationArgument, parse_extractor
+from diffprobe.plan.arguments import GenerationArgument
 from diffprobe.runtime.files import digest
 from diffprobe.runtime.receipts import code_version
 
@@ -36,8 +36,8 @@ class Measurement:
     ) -> Self:
         """From a job's argument, and the files of its extractors by their names."""
         subjects = []
-        for name, entry in argument.extractors.items():
-            extractor = extractors.make(parse_extractor(entry), weights.get(name), device)
+        for name, settings in argument.extractors.items():
+            extractor = extractors.make(settings, weights.get(name), device)
             subjects.append(Subject(name, extractor, reference.read(references[name], extractor)))
         return cls(argument.figures, argument.metrics, subjects, device)
 
