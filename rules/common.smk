@@ -13,11 +13,11 @@ ROOT = Path(
 sys.path.insert(0, str(ROOT / "src"))
 
 from diffprobe.config.autoencoders import PRETRAINED
-from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.inferred import keys_that_need_labels
 from diffprobe.config.load import parse as parse_config
 from diffprobe.config.plugins import PLUGINS
 from diffprobe.config.sources import downloaded_kinds
+from diffprobe.config.training import checkpoint_steps
 from diffprobe.plan import job_arguments, memory, preflight
 from diffprobe.plan.graph import measured_at_once, stages, used_latents
 from diffprobe.plan.inputs import Inputs

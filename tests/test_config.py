@@ -176,7 +176,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         },
         [
             f"{LATENT}.generation.extractors: 'e'",
-            "as classifier for digits (there is digits_classifier already)",
+            "as classifier for digits (already used by digits_classifier)",
         ],
     ),
     "reference for nobody": (

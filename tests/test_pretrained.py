@@ -229,11 +229,11 @@ def test_load_takes_it_for_a_model_of_latents(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("make", "changes", "line"),
     [
-        (kl, {"channels": 1}, "autoencoders.x.channels: 1 is refused; allowed: 3, as {0}/config.json has it"),
-        (kl, {"latent_channels": 16}, "x.latent_channels: 16 is refused; allowed: 4, as {0}/config.json has it"),
-        (kl, {"factor": 8}, "autoencoders.x.factor: 8 is refused; allowed: 2, as {0}/config.json has it"),
-        (tiny, {"factor": 4}, "autoencoders.x.factor: 4 is refused; allowed: 2, as {0}/config.json has it"),
-        (lambda f: kl(f, out_channels=1), {}, "allowed: a model that decodes what it encodes, not 3 channels to 1"),
+        (kl, {"channels": 1}, "autoencoders.x.channels: 1 is refused; allowed: 3, as in {0}/config.json"),
+        (kl, {"latent_channels": 16}, "x.latent_channels: 16 is refused; allowed: 4, as in {0}/config.json"),
+        (kl, {"factor": 8}, "autoencoders.x.factor: 8 is refused; allowed: 2, as in {0}/config.json"),
+        (tiny, {"factor": 4}, "autoencoders.x.factor: 4 is refused; allowed: 2, as in {0}/config.json"),
+        (lambda f: kl(f, out_channels=1), {}, "allowed: a model with as many channels out as in, not 3 to 1"),
         (
             lambda f: tiny(f, upsampling_scaling_factor=4),
             {},
@@ -314,7 +314,7 @@ def test_a_local_folder_is_looked_at_before_any_job_starts(tmp_path: Path) -> No
     parse(config(source=str(folder), factor=2))
     parse(config(source="stabilityai/sd-vae-ft-mse"))
     said = refusal(parse, config(source=str(folder)))
-    assert said == f"config: autoencoders.vae.factor: 8 is refused; allowed: 2, as {folder}/config.json has it"
+    assert said == f"config: autoencoders.vae.factor: 8 is refused; allowed: 2, as in {folder}/config.json"
     said = refusal(parse, config(source=str(folder), decoder=str(empty), factor=2))
     assert f"autoencoders.vae.decoder: '{empty}' is refused; allowed: a folder with the config.json" in said
 

@@ -273,7 +273,7 @@ EACH: dict[str, tuple[Any, str]] = {
     "wrong item": ({"train": {"checkpoints": [1, -2]}}, "each.train.checkpoints.1: -2 is refused; allowed: positive"),
     "what does not fit": (
         {"train": {"checkpoints": [2, 1]}},
-        "each.train.checkpoints: [2, 1] is refused; allowed: ris",
+        "each.train.checkpoints: [2, 1] is refused; allowed: increasing",
     ),
     "unknown dataset": ({"dataset": "mnist"}, "each.dataset: 'mnist' is refused; allowed: cifar10, tiny_imagenet"),
     "nothing": ({"network": None}, "each.network: null is refused; allowed: keys of `Diffusers`"),

@@ -283,5 +283,5 @@ class Pretrained(Autoencoder):
 
     def problems(self, key: str) -> Iterator[Problem]:
         yield from super().problems(key)
-        for name, value, allowed in published.local_problems(self.model_dump()):
+        for name, value, allowed in published.local_problems(self):
             yield f"{key}.{name}", value, allowed

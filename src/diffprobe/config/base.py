@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 
-def no_switch(value: Any) -> Any:
+def no_switch(value: object) -> object:
     """Refuse booleans, which pydantic reads as 0 and 1."""
     if isinstance(value, bool):
         raise ValueError("expected a number")

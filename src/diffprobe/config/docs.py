@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -84,7 +84,7 @@ def reading_order(model: type[BaseModel], where: str) -> Iterator[tuple[type[Bas
             yield from reading_order(below, ".".join(filter(None, (where, name + step))))
 
 
-def models_in(kind: Any) -> Iterator[tuple[type[BaseModel], str]]:
+def models_in(kind: object) -> Iterator[tuple[type[BaseModel], str]]:
     """The models in an annotation, each with the path between the field and the model's keys."""
     kind, _ = parted(kind)
     if is_family(kind):
@@ -102,7 +102,7 @@ def models_in(kind: Any) -> Iterator[tuple[type[BaseModel], str]]:
 BOUNDS = {"above": "gt", "from": "ge", "below": "lt", "up to": "le"}  # words for pydantic's constraints
 
 
-def words(kind: Any) -> str:
+def words(kind: object) -> str:
     """What an annotation accepts, in words: `positive integer`, `list of numbers`, `one of ...`."""
     kind, limits = parted(kind)
     origin, parts = get_origin(kind), get_args(kind)
@@ -127,17 +127,18 @@ def words(kind: Any) -> str:
             if some
             else "text"
         )
-    return number({int: "integer", float: "number", bool: "`true` or `false`"}[kind], limits)
+    nouns: dict[object, str] = {int: "integer", float: "number", bool: "`true` or `false`"}
+    return number(nouns[kind], limits)
 
 
-def alternatives(members: tuple[Any, ...], limits: list[Any]) -> str:
+def alternatives(members: tuple[object, ...], limits: list[object]) -> str:
     """The members of a union; constraints apply to each."""
     each = [words(Annotated[(part, *limits)] if limits else part) for part in members if part is not NoneType]
     text = " or ".join(each).replace(" or keys of", " or")
     return f"{text}, or `null`" if NoneType in members else text
 
 
-def number(noun: str, limits: list[Any]) -> str:
+def number(noun: str, limits: list[object]) -> str:
     """A number with its range."""
     bounds = {word: limit(limits, name) for word, name in BOUNDS.items()}
     phrases = [f"{word} {value:g}" for word, value in bounds.items() if value is not None]
@@ -155,17 +156,17 @@ def plural(noun: str) -> str:
     return noun
 
 
-def limit(limits: list[Any], name: str) -> Any:
+def limit(limits: list[object], name: str) -> float | None:
     """The value of a constraint by name (gt, ge, lt, le, min_length), or None."""
     return next((getattr(bound, name) for bound in limits if hasattr(bound, name)), None)
 
 
-def annotation(field: FieldInfo) -> Any:
+def annotation(field: FieldInfo) -> object:
     """A field's annotation including its constraints, as written in the model."""
     return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
-def parted(kind: Any) -> tuple[Any, list[Any]]:
+def parted(kind: object) -> tuple[object, list[object]]:
     """Split an annotation into the bare type and its constraints."""
     if get_origin(kind) is not Annotated:
         return kind, []
@@ -174,9 +175,9 @@ def parted(kind: Any) -> tuple[Any, list[Any]]:
     return bare, [part for group in nested for part in group]
 
 
-def is_model(kind: Any) -> bool:
+def is_model(kind: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def is_union(kind: Any) -> bool:
+def is_union(kind: object) -> bool:
     return get_origin(kind) in (Union, UnionType)

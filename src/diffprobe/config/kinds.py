@@ -7,7 +7,7 @@ it needs, what it costs) and names the code that implements it, so no other code
 from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, ClassVar, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, TypeGuard, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializerFunctionWrapHandler, model_serializer
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 from diffprobe.config.base import Strict
 
 
-def is_family(cls: Any) -> bool:
+def is_family(cls: object) -> "TypeGuard[type[Kind]]":
     """Whether a class is the base of a family."""
     return isinstance(cls, type) and "members" in vars(cls)
 
@@ -37,13 +37,13 @@ class Kind(Strict):
     kinds.
     """
 
-    def __init_subclass__(cls, family: bool = False, **options: Any) -> None:
-        super().__init_subclass__(**options)
+    def __init_subclass__(cls, family: bool = False) -> None:
+        super().__init_subclass__()
         if family:  # must be set before pydantic builds the schema of the class
             cls.members = {}
 
     @classmethod
-    def __pydantic_init_subclass__(cls, family: bool = False, **options: Any) -> None:
+    def __pydantic_init_subclass__(cls, family: bool = False, **options: object) -> None:
         for name in names_of(cls):
             if name in cls.members:
                 raise ValueError(
@@ -69,14 +69,14 @@ class Kind(Strict):
         return {name: getattr(self, name) for name in type(self).model_fields if name != "kind"}
 
     @classmethod
-    def kind_of(cls, tag: Any) -> "type[Kind] | None":
+    def kind_of(cls, tag: object) -> "type[Kind] | None":
         """The member with this kind; None if neither this package nor the workflow's plugins define it."""
         if isinstance(tag, str) and tag not in cls.members:
             import_module("diffprobe.config.plugins").load_for_job()  # a local import: that module imports this one
         return cls.members.get(tag) if isinstance(tag, str) else None
 
     @classmethod
-    def member(cls, value: Any) -> Any:
+    def member(cls, value: object) -> Any:
         """Parse plain data as the member its `kind` names. Raises the same pydantic errors as a tagged union."""
         if isinstance(value, cls):
             return value

@@ -1,10 +1,7 @@
 """The noise levels of an experiment's probe, resolved to sigma/alpha."""
 
-from collections.abc import Sequence
-
 from diffprobe.config.evaluators import Joined
 from diffprobe.config.models import Experiment
-from diffprobe.config.names import level_name
 from diffprobe.config.noise import At, Level
 
 
@@ -35,10 +32,6 @@ def parts(experiment: Experiment) -> int:
     if probe is None or probe.search or not probe.levels_per_job:
         return 1
     return -(-len(probe.levels) // probe.levels_per_job)
-
-
-def names(levels: Sequence[float]) -> list[str]:
-    return [level_name(level) for level in levels]
 
 
 def joined(cell: Joined, experiment: Experiment) -> dict[str, str | float | None]:

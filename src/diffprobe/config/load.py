@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -14,18 +13,20 @@ from diffprobe.config.mistakes import Key, escaped, lines, mistakes, shown
 from diffprobe.config.models import Config
 from diffprobe.runtime.errors import UserError, one_line
 
+Raw = dict[str, object]  # a config as plain data, not yet checked
 
-def load(*paths: str | Path, **more: Any) -> Config:
+
+def load(*paths: str | Path, **more: object) -> Config:
     """Read and check config files. Later files are merged over earlier ones, and `more` (as `--config` in Snakemake)
     over all files. Raises UserError.
     """
-    raw: Any = {}
+    raw: object = {}
     for path in paths:
         raw = merged(raw, read(path))
     return parse(merged(raw, more) if more else raw, " + ".join(map(str, paths)))
 
 
-def read(path: str | Path) -> Any:
+def read(path: str | Path) -> object:
     try:
         return yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
@@ -36,14 +37,14 @@ def read(path: str | Path) -> Any:
         raise UserError(f"{path}: not YAML: {one_line(error)}") from None
 
 
-def merged(below: Any, above: Any) -> Any:
+def merged(below: object, above: object) -> object:
     """`above` merged over `below`, key by key at every depth; anything but a mapping replaces the old value."""
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
     return below | {key: merged(below.get(key), value) for key, value in above.items()}
 
 
-def parse(raw: Any, source: str = "config") -> Config:
+def parse(raw: object, source: str = "config") -> Config:
     """Check a config in plain data. Raises UserError with one line per mistake."""
     if not isinstance(raw, dict):
         raise UserError(f"{source}: {shown(raw)} is refused; allowed: {words(Config)}")
@@ -68,14 +69,14 @@ def contradictions(config: Config) -> Iterator[tuple[Key, str]]:
         yield tuple(key.split(".")), f"{shown(value)} is refused; allowed: {allowed}"
 
 
-def named(raw: dict[str, Any]) -> list[str] | None:
+def named(raw: Raw) -> list[str] | None:
     """The names in `only`; None if it is absent or malformed, which validation then reports."""
     only = raw.get("only")
     names = [only] if isinstance(only, str) else only
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
-def missing_names(raw: dict[str, Any]) -> str | None:
+def missing_names(raw: Raw) -> str | None:
     """The refusal of a name in `only` that is not an experiment; None if all are."""
     names, experiments = named(raw), raw.get("experiments")
     if names is None or not isinstance(experiments, dict):
@@ -87,7 +88,7 @@ def missing_names(raw: dict[str, Any]) -> str | None:
     return f"only: {shown(wrong[0] if wrong else [])} is refused; allowed: {allowed}"
 
 
-def selected(raw: dict[str, Any]) -> dict[str, Any]:
+def selected(raw: Raw) -> Raw:
     """The config reduced to the experiments in `only`, with `each` merged over them."""
     names, each, experiments = named(raw), raw.get("each"), raw.get("experiments")
     if not isinstance(experiments, dict):

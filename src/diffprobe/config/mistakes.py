@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
+
+from pydantic_core import ErrorDetails
 
 from diffprobe.config.docs import annotation, is_model, is_union, parted, words
 from diffprobe.config.kinds import Kind, is_family
@@ -14,24 +16,25 @@ from diffprobe.config.problems import listed
 Key = tuple[str | int, ...]  # a path of keys and indices in the config
 
 
-def lines(raw: Mapping[str, Any], refusals: Sequence[tuple[Key, str]]) -> list[str]:
+def lines(raw: Mapping[str, object], refusals: Sequence[tuple[Key, str]]) -> list[str]:
     """Refusals as lines, without repeats. A value set by `each` is reported there, with the experiments it breaks."""
-    experiments_by_line: dict[str, set[Any]] = {}
+    experiments_of: dict[str, set[str | int]] = {}  # by line
     for key, line in refusals:
         place = placed(key, raw.get("each"))
-        experiments = experiments_by_line.setdefault(f"{'.'.join(map(escaped, place))}: {line}", set())
-        experiments |= {key[1]} if place != key else set()
-    every = raw["experiments"] if isinstance(raw.get("experiments"), dict) else {}
-    return [line + among(names, list(every)) for line, names in experiments_by_line.items()]
+        names = experiments_of.setdefault(f"{'.'.join(map(escaped, place))}: {line}", set())
+        names |= {key[1]} if place != key else set()
+    experiments = raw.get("experiments")
+    every: list[str | int] = list(experiments) if isinstance(experiments, dict) else []
+    return [line + among(names, every) for line, names in experiments_of.items()]
 
 
-def among(names: set[Any], every: list[Any]) -> str:
+def among(names: set[str | int], every: list[str | int]) -> str:
     """A suffix naming the affected experiments, unless all are affected."""
     some = ", ".join(escaped(name) for name in every if name in names)
     return f" (in {some})" if 0 < len(names) < len(every) else ""
 
 
-def placed(key: Key, each: Any) -> Key:
+def placed(key: Key, each: object) -> Key:
     """The key under `each` if it set this experiment's value, else the key itself."""
     if key[:1] != ("experiments",) or len(key) < 3:
         return key
@@ -44,7 +47,7 @@ def placed(key: Key, each: Any) -> Key:
     return ("each", *key[2:])
 
 
-def mistakes(details: Sequence[Any], raw: Any) -> list[tuple[Key, str]]:
+def mistakes(details: Sequence[ErrorDetails], raw: object) -> list[tuple[Key, str]]:
     """pydantic's errors reworded, one per key.
 
     pydantic reports one error per member of a union; the deepest comes from the member that the user meant.
@@ -58,14 +61,15 @@ def mistakes(details: Sequence[Any], raw: Any) -> list[tuple[Key, str]]:
     return [(key, by_key[key]) for key in deepest]
 
 
-def reworded(key: Key, kind: Any, detail: Any, raw: Any) -> tuple[Key, str]:
+def reworded(key: Key, kind: object, detail: ErrorDetails, raw: object) -> tuple[Key, str]:
     """Reword one error at a key annotated `kind`: the key at fault, and what is wrong there."""
     value = detail["input"]
     match detail["type"]:
         case "missing":
             return key, f"this key is missing; allowed: {words(kind)}"
         case "extra_forbidden":
-            names = list(bare(followed(detail["loc"][:-1], raw)[1]).model_fields)
+            model = bare(followed(detail["loc"][:-1], raw)[1])
+            names = list(model.model_fields) if is_model(model) else []
             near = get_close_matches(str(key[-1]), names, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             return key, f"{shown(value)} is refused: unknown key{hint}; allowed keys: {listed(names)}"
@@ -87,46 +91,47 @@ def escaped(part: str | int) -> str:
     return repr(str(part))[1:-1]
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as one line of at most 80 characters."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def followed(location: Key, raw: Any) -> tuple[Key, Any]:
+def followed(location: Key, raw: object) -> tuple[Key, object]:
     """Translate an error's location to config keys and the annotation there (None below an unknown key).
 
     pydantic inserts the type of a union's member into locations, and `[key]` if a dictionary key is at fault. Only the
     value shows which member of a family applies, so `raw` is followed along.
     """
     key: list[str | int] = []
-    kind: Any = Config
+    kind: object = Config
     for part in location:
         if part != "[key]" and (isinstance(part, int) or not is_union(bare(kind))):
             key.append(part)
             kind = below(bare(kind), part)
             raw = step_into(raw, part)
-            if is_family(bare(kind)):
-                kind = member(bare(kind), raw) or kind
+            family = bare(kind)
+            if is_family(family):
+                kind = member(family, raw) or kind
         else:
             kind = below(bare(kind), part)
     return tuple(key), kind
 
 
-def step_into(raw: Any, part: str | int) -> Any:
+def step_into(raw: object, part: str | int) -> object:
     try:
-        return raw[part]
+        return raw[part]  # type: ignore[index]  # a scalar raises TypeError
     except (KeyError, IndexError, TypeError):
         return None
 
 
-def member(family: type[Kind], value: Any) -> type[Kind] | None:
+def member(family: type[Kind], value: object) -> type[Kind] | None:
     """The member that a value's `kind` names, if any."""
     tag = value.get("kind") if isinstance(value, dict) else None
     return family.members.get(tag) if isinstance(tag, str) else None
 
 
-def below(kind: Any, part: str | int) -> Any:
+def below(kind: object, part: str | int) -> object:
     """The annotation one step down an error's location."""
     if is_model(kind):
         return annotation(kind.model_fields[part]) if part in kind.model_fields else None
@@ -139,13 +144,15 @@ def below(kind: Any, part: str | int) -> Any:
     return next((member for member in members if is_model(member) and part == member.__name__), kind)
 
 
-def bare(kind: Any) -> Any:
+def bare(kind: object) -> object:
     """An annotation without constraints and without `| None`, neither of which appears in locations."""
     kind = parted(kind)[0]
     members = [member for member in get_args(kind) if member is not NoneType] if is_union(kind) else []
     return bare(members[0]) if len(members) == 1 else kind
 
 
-def kinds(annotation: Any) -> str:
+def kinds(annotation: object) -> str:
     """The kinds of a family, as alternatives."""
-    return " or ".join(f"`{kind}`" for kind in bare(annotation).members)
+    family = bare(annotation)
+    assert is_family(family)
+    return " or ".join(f"`{kind}`" for kind in family.members)

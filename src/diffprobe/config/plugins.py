@@ -9,11 +9,10 @@ import os
 import re
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from diffprobe.config.base import expanded
 from diffprobe.config.kinds import Kind
@@ -26,7 +25,7 @@ WITHIN = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):(\w+)")  # code in an installed p
 GROUP = "diffprobe.plugins"  # entry-point group; each entry point is a module
 
 
-def load(paths: Any, source: str = "config") -> None:
+def load(paths: object, source: str = "config") -> None:
     """Import installed plugins and those at the given paths, each once. Raises UserError."""
     for point in installed():
         try:
@@ -50,7 +49,7 @@ def load_for_job() -> None:
 
 
 @cache
-def installed() -> tuple[Any, ...]:
+def installed() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=GROUP))
 
 

@@ -120,3 +120,8 @@ class Training(Strict):
         description="Images per device and forward pass, with gradient accumulation; null: the device's whole share "
         "of the batch. Changes only rounding.",
     )
+
+
+def checkpoint_steps(kimg: int, batch: int) -> int:
+    """The step of a checkpoint at `kimg` thousand images: the first step that reaches them."""
+    return -(-1000 * kimg // batch)  # ceil

@@ -60,7 +60,7 @@ def write(name: str, entry: Pretrained, out: Path, say: Say = print) -> dict[str
     """
     key = f"autoencoders.{name}"
     model = open_model(entry.source, f"{key}.source", say)
-    refuse(key, published.wrong(entry.model_dump(), model.config, model.origin))
+    refuse(key, published.mismatches(entry, published.facts(model.config), model.origin))
     state, files = read_weights(model, entry), {"source": model.files}
     if entry.decoder:
         other = open_model(entry.decoder, f"{key}.decoder", say)

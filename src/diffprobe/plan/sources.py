@@ -12,7 +12,6 @@ from diffprobe.config.autoencoders import PRETRAINED, Pretrained
 from diffprobe.config.models import Config
 from diffprobe.config.published import local_files
 from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays
-from diffprobe.plan.job_arguments import dump
 from diffprobe.plan.layout import Layout, receipt, store_receipt
 from diffprobe.runtime.files import read_json
 
@@ -39,7 +38,7 @@ class Sources:
         assert isinstance(entry, Pretrained)
         recorded = self.pretrained_argument(autoencoder)
         if all(Path(path).exists() for path in entry.local_sources.values()) or not recorded:
-            return fingerprint(local_files(dump(entry)))
+            return fingerprint(local_files(entry))
         return recorded.get("state")
 
     def _imported_latents(self, latents: str) -> str | None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from diffprobe.config.checks import checkpoint_steps
 from diffprobe.config.inferred import augment_label, conditional, model_space
 from diffprobe.config.models import Config
+from diffprobe.config.training import checkpoint_steps
 from diffprobe.data.splits import SPLITS
 from diffprobe.plan.graph import stages
 from diffprobe.plan.layout import Layout, receipt

@@ -1,0 +1,71 @@
+"""Checks of one experiment: references to other entries, training, sampling."""
+
+from collections.abc import Iterator
+
+from diffprobe.config.checks import generation, probes
+from diffprobe.config.inferred import conditional, model_space
+from diffprobe.config.models import Config, Experiment
+from diffprobe.config.problems import Problem, one_of
+from diffprobe.config.training import checkpoint_steps
+
+
+def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
+    """Missing entries, and parts that do not fit together."""
+    if experiment.dataset not in config.datasets:
+        yield f"{key}.dataset", experiment.dataset, one_of(config.datasets)
+        return
+    if experiment.latents is not None:
+        own = [name for name, latents in config.latents.items() if latents.dataset == experiment.dataset]
+        if experiment.latents not in own:
+            yield f"{key}.latents", experiment.latents, f"latents of {experiment.dataset}: {one_of(own)}"
+            return
+        if config.latents[experiment.latents].autoencoder not in config.autoencoders:
+            return  # reported for the latents
+    _, size = model_space(config, experiment)
+    if size is not None:  # otherwise reported for the dataset
+        yield from experiment.network.problems(f"{key}.network", size)
+    yield from experiment.process.problems(f"{key}.process")
+    yield from experiment.task.problems(f"{key}.task", experiment)
+    yield from training(f"{key}.train", experiment)
+    yield from sampling(f"{key}.sample.samplers", experiment, config)
+    if experiment.probe:
+        yield from probes.problems(f"{key}.probe", experiment, experiment.probe, config)
+    if experiment.generation:
+        yield from generation.problems(key, experiment, experiment.generation, config)
+
+
+def sampling(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
+    """Sampler settings that the process, the network or its weights do not support."""
+    for name, sampler in experiment.sample.samplers.items():
+        if sampler.guidance != 1 and not conditional(config, experiment):
+            yield f"{key}.{name}.guidance", sampler.guidance, "1, since this network is not conditioned on labels"
+        elif sampler.guidance != 1 and getattr(experiment.network, "label_dropout", 0) == 0:
+            # Guidance needs the unconditional model, which only dropped labels train.
+            yield f"{key}.{name}.guidance", sampler.guidance, "1, or a network.label_dropout above 0"
+        yield from sampler.problems(f"{key}.{name}", experiment.process)
+        if sampler.clip and experiment.latents is not None:
+            yield f"{key}.{name}.clip", True, "false, since latents are not bounded"
+        yield from probes.weights(f"{key}.{name}.weights", sampler.weights, experiment)
+
+
+def training(key: str, experiment: Experiment) -> Iterator[Problem]:
+    """Impossible checkpoints, batches and augmentations."""
+    train = experiment.train
+    if train.checkpoints != sorted(set(train.checkpoints)):
+        yield f"{key}.checkpoints", train.checkpoints, "increasing numbers"
+    if train.imported and len(train.checkpoints) > 1:
+        yield f"{key}.checkpoints", train.checkpoints, "a single checkpoint, since weights are imported"
+    steps = [checkpoint_steps(kimg, train.batch) for kimg in (0, *train.checkpoints)]
+    if len(set(steps)) < len(steps):  # two checkpoints within one step
+        yield f"{key}.batch", train.batch, "a batch small enough that every checkpoint has its own step"
+    if len(set(train.splits)) < len(train.splits):
+        yield f"{key}.splits", train.splits, "each split once"
+    if train.devices > train.batch:
+        yield f"{key}.devices", train.devices, f"at most the batch size, {train.batch}"
+    if "raw" in train.averages:
+        yield f"{key}.averages", "raw", "another name (raw stands for the weights themselves)"
+    for name in ("flip", "augment"):
+        if getattr(train, name) and experiment.latents is not None:
+            yield f"{key}.{name}", True, f"only for pixel experiments; use latents.{experiment.latents}.views"
+    if train.flip and train.augment:
+        yield f"{key}.flip", True, "false, since train.augment includes flips and their labels"

@@ -1,0 +1,118 @@
+"""Checks of a probe: levels, taps, copies and evaluators that the model or the data do not have."""
+
+from collections.abc import Iterator, Sequence
+
+from diffprobe.config import levels
+from diffprobe.config.evaluators import Evaluator
+from diffprobe.config.inferred import conditional
+from diffprobe.config.models import Config, Experiment
+from diffprobe.config.names import figure_of, level_name
+from diffprobe.config.noise import At, Level
+from diffprobe.config.probing import Probe, Search
+from diffprobe.config.problems import Problem, listed, one_of
+
+
+def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
+    classes = config.datasets[experiment.dataset].facts.classes
+    if classes == 0:
+        yield key, "a probe", f"null, since {experiment.dataset} has no labels"
+    yield from grid_levels(key, experiment, probe)
+    yield from weights(f"{key}.weights", probe.weights, experiment)
+    yield from taps(f"{key}.taps", experiment, probe)
+    if len(set(probe.seeds)) < len(probe.seeds):
+        yield f"{key}.seeds", probe.seeds, "each seed once"
+    if probe.label is not None and not conditional(config, experiment):
+        yield f"{key}.label", probe.label, "null, since this network is not conditioned on labels"
+    elif probe.label is not None and classes is not None and probe.label >= classes:
+        yield f"{key}.label", probe.label, f"0 to {classes - 1}, the classes of {experiment.dataset}"
+    if probe.augmented and experiment.latents:
+        latents = config.latents[experiment.latents]
+        countable = latents.imported is None or latents.imported.versions > 0
+        if countable and latents.versions < 2:
+            yield f"{key}.augmented", probe.augmented, f"0, or more views of latents.{experiment.latents}"
+    yield from evaluators(key, experiment, probe, config)
+
+
+def weights(key: str, name: str, experiment: Experiment) -> Iterator[Problem]:
+    """Weights that training does not write. Samplers use this check too."""
+    names = [*experiment.train.averages, "raw"]
+    if name not in names:
+        yield key, name, one_of(names)
+
+
+def grid_levels(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
+    """Levels that the process does not have or whose names collide, and impossible searches."""
+    if bool(probe.levels) == bool(probe.search):
+        yield f"{key}.levels", probe.levels, "either levels or a search"
+    ratios: list[float] = []
+    yield from resolved(f"{key}.levels", probe.levels, experiment, ratios)
+    names = [level_name(ratio) for ratio in ratios]
+    if len(set(names)) < len(names):
+        yield f"{key}.levels", ratios, f"levels that differ in six significant digits (these are {listed(names)})"
+    if probe.search:
+        yield from search(f"{key}.search", probe.search, experiment)
+        if probe.levels_per_job:
+            yield f"{key}.levels_per_job", probe.levels_per_job, "null, since a search is sequential"
+
+
+def search(key: str, search: Search, experiment: Experiment) -> Iterator[Problem]:
+    ends: list[float] = []
+    yield from resolved(f"{key}.low", [search.low], experiment, ends)
+    yield from resolved(f"{key}.high", [search.high], experiment, ends)
+    if len(ends) == 2 and ends[0] >= ends[1]:
+        yield f"{key}.low", level_name(ends[0]), f"less noise than high = {level_name(ends[1])}"
+    if search.keep > search.coarse:
+        yield f"{key}.keep", search.keep, f"at most coarse = {search.coarse}"
+
+
+def resolved(key: str, written: Sequence[Level], experiment: Experiment, ratios: list[float]) -> Iterator[Problem]:
+    """Append sigma/alpha of the levels to `ratios`; report those that the process does not have."""
+    for level in written:
+        try:
+            ratios.append(levels.ratio(level, experiment))
+        except ValueError as error:
+            yield key, level.model_dump(exclude_none=True) if isinstance(level, At) else level, str(error)
+
+
+def taps(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
+    if not experiment.taps:
+        yield key, probe.taps, "a network with taps (this one has none)"
+    if probe.taps == "all":
+        return
+    for tap in probe.taps:
+        if tap not in experiment.taps:
+            yield key, tap, one_of(experiment.taps)
+    if len(set(probe.taps)) < len(probe.taps) or not probe.taps:
+        yield key, probe.taps, "at least one tap, each once"
+
+
+def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
+    scorers = [name for name, evaluator in probe.evaluators.items() if evaluator.scores]
+    if probe.scorer is not None and probe.scorer not in scorers:
+        allowed = f"a linear or ridge evaluator without combine or tokens: {one_of(scorers)}"
+        yield f"{key}.scorer", probe.scorer, allowed
+    elif not scorers:
+        yield f"{key}.evaluators", list(probe.evaluators), "at least one linear or ridge evaluator, to score the grid"
+    for name, evaluator in probe.evaluators.items():
+        place = f"{key}.evaluators.{name}"
+        if figure_of(name):
+            yield place, name, "another name, since metrics of generation have names like this"
+        yield from evaluator.problems(place, config.datasets[experiment.dataset])
+        yield from joined(f"{place}.combine", evaluator, experiment, probe)
+
+
+def joined(key: str, evaluator: Evaluator, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
+    """Joined cells outside the grid. An evaluator must see the same features on `select` as on `test`."""
+    in_grid = experiment.taps if probe.taps == "all" else probe.taps
+    for cell in evaluator.combine:
+        if cell.tap is None and cell.level is None:
+            yield key, "{}", "another tap or another level than the chosen one"
+        if cell.tap is not None and cell.tap not in in_grid:
+            yield f"{key}.tap", cell.tap, one_of(in_grid)
+        if cell.level is not None and probe.search:
+            yield f"{key}.level", cell.level, "null, since the levels come from a search"
+        elif cell.level is not None:
+            ratios: list[float] = []
+            yield from resolved(f"{key}.level", [cell.level], experiment, ratios)
+            if ratios and ratios[0] not in (levels.grid_levels(experiment) or []):
+                yield f"{key}.level", level_name(ratios[0]), "one of the grid's levels"
