@@ -14,6 +14,9 @@ from diffprobe.runtime.keyed import Draws
 
 TAPS = torch.tensor(augment.SYM6, dtype=torch.float64)
 LAG = 5.5 - float(TAPS @ torch.arange(12.0, dtype=torch.float64) / TAPS.sum())  # of the filter, in half pixels
+# The point that all turns about, in pixels right of and below the image's centre: the paper's code moves the origin
+# back by half a sample of the doubled image.
+CENTRE = LAG / 2 - 0.25
 
 
 def draws(n: int, seed: int = 3) -> Draws:
@@ -78,10 +81,10 @@ def test_shifts_by_whole_pixels_show_reflections(right, down):
 def test_transforms_do_what_their_names_say():
     """Scale and anisotropy enlarge a blob, the latter along its axis; rotation is counter-clockwise, like rot90."""
     x, y = centred(32, 32)
-    off = LAG / 2  # the point that all turns about, right of and below the centre
 
     def blob(right: float, down: float, wide: float, high: float) -> Tensor:
-        return torch.exp(-(((x - off - right) / wide) ** 2 + ((y - off - down) / high) ** 2) / 2).float()[None, None]
+        u, v = (x - CENTRE - right) / wide, (y - CENTRE - down) / high
+        return torch.exp(-(u**2 + v**2) / 2).float()[None, None]
 
     def warped(image: Tensor, **made: float) -> Tensor:
         return warp(image, transforms(**made).inverse(32, 32))
@@ -129,8 +132,8 @@ def test_combined_transforms_sample_the_right_places(scale, rotation, anisotropy
     origin, right, down = forward(torch.tensor([0, 1, 1j], dtype=torch.complex128))
     right, down = right - origin, down - origin
     x, y = centred(h, w)
-    lag = complex(LAG / 2, LAG / 2)
-    landed = torch.complex(*torch.broadcast_tensors(x, y)) - lag - origin
+    centre = complex(CENTRE, CENTRE)
+    landed = torch.complex(*torch.broadcast_tensors(x, y)) - centre - origin
     area = right.real * down.imag - right.imag * down.real
     source = torch.complex(
         (landed.real * down.imag - landed.imag * down.real) / area,
@@ -139,7 +142,92 @@ def test_combined_transforms_sample_the_right_places(scale, rotation, anisotropy
     padded = (source.real.abs() < 1.5 * w - 6) & (source.imag.abs() < 1.5 * h - 6)
     image = cosines(torch.complex(*torch.broadcast_tensors(x, y))).float()[None, None]
     actual = warp(image, made.inverse(h, w))[0, 0]
-    assert torch.allclose(actual[padded].double(), cosines(source + lag)[padded], atol=5e-3)
+    assert torch.allclose(actual[padded].double(), cosines(source + centre)[padded], atol=5e-3)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """The last axis (.., N) at twice the resolution (.., 2N), by definition: zeros between samples, then the filter, of
+    gain 2, so that sample k contributes to 2k - 5 .. 2k + 6.
+    """
+    n = x.shape[-1]
+    out = torch.zeros(*x.shape[:-1], 2 * n + 12, dtype=torch.float64)
+    for k in range(n):
+        for tap, weight in enumerate(TAPS):
+            out[..., 2 * k + tap] += math.sqrt(2) * weight * x[..., k]  # entry i is sample i - 5
+    return out[..., 5 : 5 + 2 * n]
+
+
+def halved(samples: Tensor, first: int, n: int) -> Tensor:
+    """The inverse of `doubled`: pixels 0 .. n - 1 from samples of which the first has the number `first`."""
+    starts = [2 * k - 5 - first for k in range(n)]
+    return torch.stack([samples[..., start : start + 12] @ TAPS / math.sqrt(2) for start in starts], -1)
+
+
+def reference(image: Tensor, made: Transforms, i: int) -> Tensor:
+    """EDM's augmentation of one image (C, N, N), float64, as in Karras et al. 2020, appendix B, and 2022, appendix F.2:
+    each transform a 3 x 3 matrix about the centre of the image, in pixels; a sample of the warped, doubled image is
+    read at one point of the doubled image, of which the map is the pixels' with a scale of 2 and half a sample around.
+    """
+    n = image.shape[-1]
+    angle, axis = float(made.rotation[i]), float(made.axis[i])
+    zoom, stretch = 2 ** (0.2 * float(made.scale[i])), 2 ** (0.2 * float(made.anisotropy[i]))
+
+    def matrix(a: float, b: float, c: float, d: float, e: float = 0, f: float = 0) -> Tensor:
+        return torch.tensor([[a, b, e], [c, d, f], [0, 0, 1]], dtype=torch.float64)
+
+    def turn(a: float) -> Tensor:
+        return matrix(math.cos(a), math.sin(a), -math.sin(a), math.cos(a))
+
+    # Flips, scale, rotation, stretch along an axis, shift: the first is applied first.
+    forward = matrix(-1 if made.flip_x[i] else 1, 0, 0, -1 if made.flip_y[i] else 1)
+    pixels = matrix(zoom, 0, 0, zoom)
+    pixels = turn(axis) @ matrix(stretch, 0, 0, 1 / stretch) @ turn(-axis) @ turn(angle) @ pixels
+    pixels = matrix(1, 0, 0, 1, n / 8 * float(made.shift_x[i]), n / 8 * float(made.shift_y[i])) @ pixels
+    # Flips are of the pixels, exactly: they are no part of the filtered path.
+    image = image.flip(2) if forward[0, 0] < 0 else image
+    image = image.flip(1) if forward[1, 1] < 0 else image
+    half, double = matrix(1, 0, 0, 1, -0.5, -0.5), matrix(2, 0, 0, 2)
+    samples = half @ double @ pixels @ double.inverse() @ half.inverse()
+    inverse = samples.inverse()
+
+    row = torch.tensor([*range(n - 1, 0, -1), *range(n), *range(n - 2, -1, -1)])  # reflected, the border not doubled
+    fine = doubled(doubled(image.double()[:, row][:, :, row]).mT).mT
+    middle = (fine.shape[-1] - 1) / 2  # the number of the sample at the centre
+    numbers = range(-5, 2 * n + 5)
+    warped = torch.zeros(len(image), len(numbers), len(numbers), dtype=torch.float64)
+    for down, row_number in enumerate(numbers):
+        for right, column_number in enumerate(numbers):
+            at = torch.tensor([column_number - (2 * n - 1) / 2, row_number - (2 * n - 1) / 2, 1], dtype=torch.float64)
+            u, v, _ = (inverse @ at + middle).tolist()
+            for x in (math.floor(u), math.floor(u) + 1):
+                for y in (math.floor(v), math.floor(v) + 1):
+                    if 0 <= x < fine.shape[-1] and 0 <= y < fine.shape[-1]:
+                        warped[:, down, right] += (1 - abs(u - x)) * (1 - abs(v - y)) * fine[:, y, x]
+    return halved(halved(warped, -5, n).mT, -5, n).mT
+
+
+def test_all_transforms_are_those_of_the_paper():
+    """Five images of noise, all transforms with given draws, against the paper's definition in float64."""
+    signs = torch.tensor([1, 0, 1, 0, 1]).bool()
+    given = torch.tensor([
+        [0.7, -1.9, 1.3, 0.4, 0.5, -0.8], [-1.1, 0.6, -0.9, -2.2, 1.4, 0.3], [0.2, 3.0, 2.1, 1.1, -0.4, -1.2],
+        [1.6, -0.5, 0.3, 2.9, -1.7, 0.9], [-0.4, 2.2, -1.8, -0.7, 0.1, 1.9],
+    ])  # fmt: skip
+    scale, rotation, anisotropy, axis, shift_x, shift_y = given.unbind(1)
+    made = Transforms(signs, signs.roll(1), scale, rotation, anisotropy, axis, shift_x, shift_y)
+    x = noise(5, 12, 12)
+    actual = warp(augment.flip(x, made), made.inverse(12, 12)).double()
+    expected = torch.stack([reference(x[i], made, i) for i in range(5)])
+    assert float((actual - expected).abs().max()) < 2e-5
+
+
+def test_half_a_turn_moves_the_middle_by_a_tenth_of_a_pixel():
+    """The fixed point of the paper's code, 0.05 pixels left of and above the centre: not 0.2 right and below."""
+    x, y = centred(32, 32)
+    blob = torch.exp(-(x**2 + y**2) / 18).float()[None, None]
+    turned = warp(blob, transforms(rotation=math.pi).inverse(32, 32))[0, 0].double()
+    centre = [float((turned * along).sum() / turned.sum()) for along in torch.broadcast_tensors(x, y)]
+    assert centre == pytest.approx([-0.1, -0.1], abs=0.01)
 
 
 def test_flips_are_exact_and_come_first():

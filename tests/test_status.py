@@ -156,6 +156,20 @@ def test_older_code_is_named_and_present_code_is_not(config: Config) -> None:
     assert f"older code: {SOURCE} (in grid)" in shown(config)
 
 
+def test_checkpoints_of_the_older_augmentation_are_marked(config: Config) -> None:
+    old, new, other = find(config, "pretrain", "first", 36), find(config, "pretrain", "first", 72), "second"
+    augmented = {"code": {}, "config": {"train": {"augment": {"p": 0.12}}}}
+    for stage, receipt in (
+        (old, augmented),
+        (new, augmented | {"augmentation": "2"}),
+        (find(config, "pretrain", other, 36), {"code": {}, "config": {"train": {"augment": None}}}),
+    ):
+        make(stage)
+        write_json(stage.receipt, receipt)
+    (line,) = [line for line in shown(config).splitlines() if "older augmentation" in line]
+    assert line.startswith("older augmentation: first, 36 kimg")
+
+
 def test_several_plots_are_counted_in_one_line(config: Config) -> None:
     made = [stage for stage in stages(config) if stage.rule == "plot_samples" and stage.subject == "first"]
     make(made[0])

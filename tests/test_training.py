@@ -139,6 +139,20 @@ def test_what_a_finished_state_serves_for(tmp_path):
     assert best_start(second) == earlier
 
 
+def test_a_state_of_a_superseded_identity_is_refused(tmp_path):
+    """In one line that names it, before anything is written; not where the state is of another config anyway."""
+    part = slice_of(tmp_path, 1, 0, 13)
+    with pytest.raises(KilledError):
+        go(part, die_at=6, every=0)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"autosave\.safetensors: .* an older version of train\.augment") as error:
+        go(replace(part, identity="new", superseded="i"))
+    assert "\n" not in str(error.value)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    state, _ = go(replace(part, identity="new", superseded="another"))
+    assert state.step == 13
+
+
 def test_a_loss_that_is_not_finite_stops_the_run():
     bad = task()
     with torch.no_grad():

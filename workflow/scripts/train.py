@@ -73,15 +73,17 @@ def main(job: Job) -> None:
 def make_slice(job: Job, data: Data, task: Task) -> Slice:
     """Call it once the task is built: its modules are part of the code's version."""
     before = job.optional("before")
+    # Without kimg, devices and the like: what changes no result must not retrain.
+    facts = {"config": job.config, "content": data.content, **data.header}
     return Slice(
         run=job.output("ema").parents[2],
         kimg=int(job.options["kimg"]),
         start=int(job.options["start"]),
         stop=int(job.options["stop"]),
-        # Without kimg, devices and the like: what changes no result must not retrain.
-        identity=digest({"config": job.config, "content": data.content, **data.header, **task.identity}),
+        identity=digest({**facts, **task.identity}),
         code=digest(code_version()),
         parent=sha256(before) if before else "",
+        superseded="" if task.superseded is None else digest({**facts, **task.superseded}),
     )
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 VIEW_LABEL, AUGMENT_LABEL = 3, 9  # lengths of augmentation labels: of a view, of EDM's augmentation
+# Version of EDM's augmentation, part of the identity of runs that use it. 1, without an entry: turned images about a
+# point 0.25 pixels right of and below the paper's.
+AUGMENTATION = "2"
 
 
 def unet_taps(levels: int, blocks: int) -> list[str]:

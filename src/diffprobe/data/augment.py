@@ -6,6 +6,8 @@ undistorted images (Karras et al. 2022, "Elucidating the Design Space", EDM, app
 that of Karras et al. 2020, "Training GANs with Limited Data", appendix B).
 
 Angles are counter-clockwise as seen on the screen; x points right and y down, in pixels from the image centre.
+
+A change of what these functions return needs a new `config.names.AUGMENTATION`, which is part of a run's identity.
 """
 
 import math
@@ -32,6 +34,9 @@ SYM6 = (
     0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
     -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
 )  # fmt: skip
+# Half a sample at twice the resolution, in pixels. The papers' code maps coordinates about a point half a sample off the
+# centre of the doubled image, which almost undoes the delay of the asymmetric filter.
+HALF_SAMPLE = 0.25
 REACH = len(SYM6) // 2 - 1  # samples the filter reaches beyond the two that a pixel lies between, on either side
 
 
@@ -128,7 +133,8 @@ def warp(x: Tensor, inverse: Tensor) -> Tensor:
     Beyond its border the image continues as its reflection for its own size less one pixel, then as zeros. Bilinear
     sampling takes place at twice the resolution, between an up- and a downsampling by the wavelet that are exact
     inverses, so that an identity map changes nothing.
-    The filter is not symmetric: the centre of rotation lies 0.2 pixels right of and below the image centre.
+    The filter is not symmetric: it delays the image by 0.2 pixels, and with `HALF_SAMPLE` the centre of rotation lies
+    0.05 pixels left of and above the image centre, as in the paper's code.
     """
     h, w = x.shape[2:]
     # Separable filters as two small matrices: on a GPU faster than a convolution with padding and stride.
@@ -145,7 +151,8 @@ def sampling_grid(inverse: Tensor, h: int, w: int) -> Tensor:
     """
     x, y = (half_pixels(n + REACH, inverse.device) for n in (w, h))  # (2W + 10,), (2H + 10,)
     along_x, along_y, shift = inverse[:, None, None].unbind(-1)  # (B, 1, 1, 2) each
-    source = along_x * x[:, None] + along_y * y[:, None, None] + shift  # in pixels from the centre
+    x, y = x + HALF_SAMPLE, y + HALF_SAMPLE
+    source = along_x * x[:, None] + along_y * y[:, None, None] + shift - HALF_SAMPLE  # in pixels from the centre
     # The padded image is 3W - 2 pixels wide, so its edge (grid_sample's 1) is at 1.5W - 1.
     return torch.stack([source[..., 0] / (1.5 * w - 1), source[..., 1] / (1.5 * h - 1)], dim=-1)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diffprobe.config.models import Config
+from diffprobe.config.names import AUGMENTATION
 from diffprobe.plan.graph import Stage, stages
 from diffprobe.runtime.files import read_json
 from diffprobe.runtime.progress import Snapshot, clock, read
@@ -48,6 +50,7 @@ class StageState:
     progress: Snapshot | None = None  # its progress file, where the state comes from there
     tail: tuple[str, ...] = ()  # the end of the log of a job that did not end well
     older: tuple[str, ...] = ()  # source files that have changed since the result was made
+    older_augmentation: bool = False  # a checkpoint of a run with an older version of `train.augment`
 
 
 # --- reading the files --------------------------------------------------------------------------------------
@@ -86,15 +89,21 @@ def stage_state(stage: Stage, finished: float | None, current: bool) -> StageSta
         return StageState(stage, progress["state"], progress, tail)
     if finished is None:
         return StageState(stage, "waiting")
-    return StageState(stage, "done", older=older_code(stage))
-
-
-def older_code(stage: Stage) -> tuple[str, ...]:
-    """The source files that have changed since the stage's result was made."""
+    receipt = {}
     with suppress(FileNotFoundError):  # a job may start, and remove its old files, at any moment
-        code = read_json(stage.receipt)["code"] if stage.receipt else {}
-        return tuple(changed_code(code))
-    return ()
+        receipt = read_json(stage.receipt) if stage.receipt else {}
+    return StageState(
+        stage,
+        "done",
+        older=tuple(changed_code(receipt.get("code", {}))),
+        older_augmentation=stage.rule == "pretrain" and has_older_augmentation(receipt),
+    )
+
+
+def has_older_augmentation(receipt: dict[str, Any]) -> bool:
+    """Whether the receipt is of a run that was trained with an older version of EDM's augmentation."""
+    augmented = receipt.get("config", {}).get("train", {}).get("augment")
+    return bool(augmented) and receipt.get("augmentation") != AUGMENTATION
 
 
 def last_lines(path: Path) -> tuple[str, ...]:
@@ -132,6 +141,7 @@ def render(states: list[StageState]) -> Group:
         *(experiment(subject, [state for state in own if state.stage.subject == subject]) for subject in subjects),
         *(one_line(state.stage.rule, [state]) for state in own if not state.stage.subject),
         *failures(states),
+        *older_augmentation(states),
         *older(states),
     )
 
@@ -184,6 +194,16 @@ def failures(states: Iterable[StageState]) -> Iterable[Text]:
             name = " ".join(str(part) for part in (stage.rule, stage.subject, stage.kimg) if part)
             yield Text(f"{state.state}: {name} ({state.progress['log']})", STYLES.get(state.state, BAD))
             yield from (Text(f"    {line}") for line in state.tail)
+
+
+def older_augmentation(states: Iterable[StageState]) -> Iterable[Text]:
+    """A line for each run with checkpoints by an older version of EDM's augmentation."""
+    kimgs: dict[str, list[str]] = {}
+    for state in states:
+        if state.older_augmentation:
+            kimgs.setdefault(state.stage.subject, []).append(str(state.stage.kimg))
+    for subject, made in kimgs.items():
+        yield Text(f"older augmentation: {subject}, {', '.join(made)} kimg (turned about another point)", "yellow")
 
 
 def older(states: Iterable[StageState]) -> Iterable[Text]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffprobe.data.batch import Feed
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, read_jsonl, write_jsonl
 from diffprobe.training import state as states
 from diffprobe.training.events import Events
@@ -47,6 +48,7 @@ class Slice:
     identity: str  # a hash of config and data
     code: str  # a hash of the loaded code
     parent: str  # sha256 of the checkpoint before; empty at the start
+    superseded: str = ""  # the identity that older code gave to this config and data; empty: the same
 
     @property
     def autosave(self) -> Path:
@@ -81,6 +83,20 @@ def best_start(part: Slice) -> Path | None:
     return max(usable, default=(0, None), key=lambda pair: pair[0])[1]
 
 
+def refuse_superseded(part: Slice) -> None:
+    """Raise UserError for a saved state of this run by code whose results differ from the present one's.
+
+    To train anew in its place would mix the checkpoints of two runs in one folder, and cost days without a word.
+    """
+    for path in [*part.states(), part.autosave]:
+        meta = states.peek(path)
+        if part.superseded and meta is not None and meta["identity"] == part.superseded:
+            raise UserError(
+                f"{path}: trained with an older version of train.augment, which cannot be continued; move {part.run} "
+                "away to train anew (its finished checkpoints stay usable)"
+            )
+
+
 def run_slice(
     part: Slice,
     task: Task,
@@ -95,9 +111,11 @@ def run_slice(
     """Train the slice and return its rows of history. The caller holds the run's lock; `report` sees every step.
 
     Safe to interrupt: on SIGTERM, SIGINT or SIGHUP to any process of the world the state is saved, then all exit with
-    128 + the signal. Raises DivergedError, which names the last good state, when the loss becomes NaN or infinite.
+    128 + the signal. Raises DivergedError, which names the last good state, when the loss becomes NaN or infinite, and
+    UserError for a state that the present code must not continue.
     """
     world, events = world or World(), events or Events(None)
+    refuse_superseded(part)
     if world.writes:
         for path in (part.autosave, part.state(part.kimg)):
             clear_partials(path)  # their writers are dead: this process holds the run's lock

@@ -36,12 +36,13 @@ class Task(ABC):
     module: nn.Module  # what is averaged and written to checkpoints; an nn.ModuleDict where there are several
     shape: dict[str, int]  # what of its network follows from the data: keywords of `networks.build.build`
     identity: dict[str, str]  # what tells its runs apart besides config and data, for the receipt too
+    superseded: dict[str, str] | None  # the identity of runs by older code, whose states are refused; None: no such
     adversary: nn.Module | None  # trained at the same time on its own loss, the entry `adversary` of `losses`
     adversary_begins: float  # images seen from which on it plays; before, `losses` leaves its entry out
     adversary_plays: bool  # set by the loop
 
     def __init__(self, module: nn.Module, shape: dict[str, int] | None = None) -> None:
-        self.module, self.shape, self.identity = module, shape or {}, {}
+        self.module, self.shape, self.identity, self.superseded = module, shape or {}, {}, None
         self.adversary, self.adversary_begins, self.adversary_plays = None, 0.0, False
 
     @abstractmethod

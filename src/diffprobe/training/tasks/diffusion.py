@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from diffprobe.config.names import AUGMENT_LABEL, VIEW_LABEL
+from diffprobe.config.names import AUGMENT_LABEL, AUGMENTATION, VIEW_LABEL
 from diffprobe.data import augment
 from diffprobe.data.batch import Batch
 from diffprobe.diffusion.build import build_process
@@ -66,7 +66,7 @@ def make(argument: "ExperimentArgument", data: Data, device: torch.device, say: 
     shape = network_shape(argument, data)
     seed_weights(argument.train.seed)
     # FLOPs are counted only where compiling is considered: it takes a second.
-    return Diffusion(
+    task = Diffusion(
         build(argument.network, **shape),
         build_process(argument.process),
         getattr(argument.network, "label_dropout", 0.0),
@@ -74,6 +74,10 @@ def make(argument: "ExperimentArgument", data: Data, device: torch.device, say: 
         shape,
         image_flops=lambda: training_flops(*on_meta(argument.network, data.shape, **shape)),
     )
+    if argument.train.augment:
+        # Version 1 had no entry. A run that began with it must not go on with other images.
+        task.identity, task.superseded = {"augmentation": AUGMENTATION}, {}
+    return task
 
 
 def network_shape(argument: "ExperimentArgument", data: Data) -> dict[str, int]:
