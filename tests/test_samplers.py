@@ -103,11 +103,33 @@ def test_ddaes_ddim_is_that_of_diffusers_with_a_beta_too_many(eta):
     scheduler.set_timesteps(100)
     x = START
     for i, t in enumerate(scheduler.timesteps):
-        more = {"variance_noise": noise(i)} if eta else {}
+        fresh = noise(i) if i < 99 else torch.zeros(SHAPE)  # their last step adds no noise
+        more = {"variance_noise": fresh} if eta else {}
         out = network(x, t.expand(3) / 1000)[0]
         x = scheduler.step(out, t, x, eta=eta, use_clipped_model_output=True, **more).prev_sample
     sampler = DRAWN | {"kind": "ddim", "steps": 100, "eta": eta, "table": "ddae", "clip": True}
     close(drawn(sampler, ddpm(time_input="fraction")), x)
+
+
+def test_ddaes_ddim_with_noise_has_their_value():
+    """Eta 0.5: their rule in float64, which lowers the share of the predicted noise in every step and adds fresh noise in
+    all but the last, and the value that it gives.
+    """
+    beta = torch.linspace(1e-4, 0.02, 1001, dtype=torch.float64)
+    abar = torch.cumprod(1 - beta, 0).tolist()
+    x = START.double()
+    times = [*range(991, 0, -10), 0]
+    for i, (t, after) in enumerate(pairwise(times)):
+        a, b = abar[t], abar[after]
+        out = network(x.float(), torch.full((3,), t / 1000))[0].double()
+        clean = ((x - math.sqrt(1 - a) * out) / math.sqrt(a)).clamp(-1, 1)
+        eps = (x - math.sqrt(a) * clean) / math.sqrt(1 - a)
+        c1 = 0.5 * math.sqrt((1 - a / b) * (1 - b) / (1 - a))
+        x = math.sqrt(b) * clean + math.sqrt(1 - b - c1**2) * eps + (c1 * noise(i).double() if after else 0)
+    sampler = DRAWN | {"kind": "ddim", "steps": 100, "eta": 0.5, "table": "ddae", "clip": True}
+    actual = drawn(sampler, ddpm(time_input="fraction"))
+    close(actual, x.float(), 2e-5)
+    assert actual[0, 0, 0, :4].tolist() == pytest.approx([-1.017196, 1.009287, -0.930322, -1.017092], abs=1e-4)
 
 
 @pytest.mark.parametrize("rho", [7.0, 3.0])

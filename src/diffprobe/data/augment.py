@@ -34,8 +34,8 @@ SYM6 = (
     0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
     -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
 )  # fmt: skip
-# Half a sample at twice the resolution, in pixels. The papers' code maps coordinates about a point half a sample off the
-# centre of the doubled image, which almost undoes the delay of the asymmetric filter.
+# Half a sample at twice the resolution, in pixels. The papers' code maps coordinates about a point half a sample off
+# the centre of the doubled image, which almost undoes the delay of the asymmetric filter.
 HALF_SAMPLE = 0.25
 REACH = len(SYM6) // 2 - 1  # samples the filter reaches beyond the two that a pixel lies between, on either side
 

@@ -79,13 +79,17 @@ def ancestral(trajectory: Trajectory, x: Tensor, settings: "Ancestral") -> Tenso
 def ddim(trajectory: Trajectory, x: Tensor, settings: "DDIM") -> Tensor:
     """DDIM (Song et al., Denoising diffusion implicit models, 2021): deterministic at eta = 0, and at 1 DDPM's sampler
     with the small variance.
+
+    The last step adds no noise. This matters for DDAE's table only, which ends above zero noise: their code lowers the
+    share of the predicted noise there as in any step, and leaves out the fresh noise that would make up for it.
     """
+    last = len(trajectory.levels) - 2
     for i, now, after in trajectory.steps():
         clean, eps = trajectory.estimates(x, now)
         fresh = now.sigma**2 - (now.alpha / after.alpha) ** 2 * after.sigma**2
         added = settings.eta * math.sqrt(fresh) * after.sigma / now.sigma  # the deviation of fresh noise (eq. 16)
         x = after.alpha * clean + math.sqrt(after.sigma**2 - added**2) * eps  # eq. 12
-        if added:
+        if added and i != last:
             x = x + added * trajectory.noise(i).double()
     return x
 
