@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffprobe.config.schedules import ddae_abar
+from diffprobe.config.schedules import ddae_abar, spaced
 from diffprobe.data.pixels import to_float, to_uint8
 from diffprobe.diffusion.ddpm import DDPM
 from diffprobe.diffusion.edm import EDM
@@ -47,6 +47,32 @@ def test_ddpm_levels_of_the_paper():
         assert process.at(t).ratio == pytest.approx(value, rel=5e-3)
     shifted = ddae_abar(1000, 1e-4, 0.02)
     assert shifted[0] == pytest.approx(0.9999) and shifted[11] == pytest.approx(0.99749, abs=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "count", "taken", "total", "ends"),
+    [
+        ("even", 30, 30, 14_520, [967, 934, 901, 67, 34, 1]),
+        ("even", 150, 150, 74_600, [994, 987, 981, 14, 7, 1]),
+        ("even", 250, 250, 124_750, [997, 993, 989, 9, 5, 1]),
+        ("even", 400, 400, 199_800, [998, 996, 993, 6, 3, 1]),
+        ("ddae", 30, 31, 15_376, [991, 958, 925, 67, 34, 1]),
+        ("ddae", 150, 167, 83_333, [997, 991, 985, 13, 7, 1]),
+        ("ddae", 250, 250, 124_750, [997, 993, 989, 9, 5, 1]),
+        ("ddae", 400, 500, 250_000, [999, 997, 995, 5, 3, 1]),
+        ("dit", 30, 30, 15_015, [1000, 966, 931, 70, 35, 1]),
+        ("dit", 150, 150, 75_075, [1000, 993, 987, 14, 8, 1]),
+        ("dit", 250, 250, 124_875 + 250, [1000, 996, 992, 9, 5, 1]),
+        ("dit", 400, 400, 200_200, [1000, 997, 995, 6, 4, 1]),
+    ],
+)
+def test_steps_are_spaced_as_published(spacing, count, taken, total, ends):
+    """Steps of 1 .. 1,000: DDAE's code takes every (1000 // count)-th, DiT's counts from 0 and includes both ends."""
+    steps = spaced(count, 1000, spacing)
+    assert (len(steps), sum(steps), [*steps[:3], *steps[-3:]]) == (taken, total, ends)
+    assert steps == sorted(set(steps), reverse=True)
+    levels = DDPM().schedule(count, spacing=spacing)
+    assert [level.c_noise for level in levels[:-1]] == [t - 1 for t in steps] and levels[-1].sigma == 0
 
 
 def test_level_names_tell_levels_apart():

@@ -112,8 +112,8 @@ def test_ddaes_ddim_is_that_of_diffusers_with_a_beta_too_many(eta):
 
 
 def test_ddaes_ddim_with_noise_has_their_value():
-    """Eta 0.5: their rule in float64, which lowers the share of the predicted noise in every step and adds fresh noise in
-    all but the last, and the value that it gives.
+    """Eta 0.5: their rule in float64, which lowers the share of the predicted noise in every step and adds fresh noise
+    in all but the last, and the value that it gives.
     """
     beta = torch.linspace(1e-4, 0.02, 1001, dtype=torch.float64)
     abar = torch.cumprod(1 - beta, 0).tolist()

@@ -1,6 +1,7 @@
 """Noise schedules as plain data, shared by the config's checks and the diffusion processes."""
 
 import math
+from itertools import accumulate
 
 
 def linear_betas(steps: int, beta_min: float, beta_max: float) -> list[float]:
@@ -47,8 +48,20 @@ def nearest(ratio: float, table: list[float]) -> int:
     return min(range(1, len(table)), key=lambda t: abs(math.log(table[t] / ratio)))
 
 
-def spaced(count: int, steps: int) -> list[int]:
-    """`count` evenly spaced steps of 1 .. T including 1, noisiest first: 991, 981, .., 1 for 100 of 1,000 (Song et al.
-    2021, DDIM, appendix D.2, linear).
+def spaced(count: int, steps: int, spacing: str = "even") -> list[int]:
+    """About `count` of the steps 1 .. T including 1, noisiest first; for 100 of 1,000 `even` and `ddae` give 991, 981,
+    .., 1.
+
+    `even`: exactly `count`, as evenly as integers can be (Song et al. 2021, DDIM, appendix D.2, linear). `ddae`: every
+    (T // count)-th, as DDAE's code takes them; more than `count` where that does not divide T (31 for 30 of 1,000).
+    `dit`: exactly `count` from 1 to T, both included, at multiples of (T - 1) / (count - 1) rounded half to even, as in
+    the code of DiT (Peebles & Xie 2023) and ADM (Dhariwal & Nichol 2021), which counts from 0: 0, 4, .., 995, 999.
     """
+    if spacing == "ddae":
+        return list(reversed(range(1, steps + 1, steps // count)))
+    if spacing == "dit":
+        stride = (steps - 1) / (count - 1) if count > 1 else 1.0
+        # Summed and not multiplied, as theirs: rounding in the last bit decides where a multiple ends in one half.
+        positions = accumulate([stride] * (count - 1), initial=0.0)
+        return [1 + round(position) for position in positions][::-1]
     return [1 + i * steps // count for i in reversed(range(count))]

@@ -56,10 +56,11 @@ class DDPM(Process):
             self.levels_on[device] = Levels(*(torch.tensor(column, device=device) for column in columns))
         return self.levels_on[device]
 
-    def schedule(self, steps: int | None = None, table: str = "exact") -> list[Level]:
-        """Evenly spaced steps (None: all of them), then step 0, the clean image.
+    def schedule(self, steps: int | None = None, table: str = "exact", spacing: str = "even") -> list[Level]:
+        """Some of the steps (None: all of them), spaced by a rule of `config.schedules.spaced`, then step 0, the clean
+        image.
 
         `table`: `exact`, that of training, or `ddae`, the one that DDAE's code reads, which is off by one step.
         """
         abar = ddae_abar(self.steps, self.beta_min, self.beta_max) if table == "ddae" else self.abar
-        return [self.at(t, abar) for t in (*spaced(steps or self.steps, self.steps), 0)]
+        return [self.at(t, abar) for t in (*spaced(steps or self.steps, self.steps, spacing), 0)]

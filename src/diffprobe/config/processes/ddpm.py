@@ -17,7 +17,7 @@ class DDPM(Process):
     kind: Literal["ddpm"]
     build: ClassVar[str] = "diffprobe.diffusion.ddpm:DDPM"
     samplers: ClassVar[tuple[str, ...]] = ("ddpm", "ddim")
-    schedule: ClassVar[tuple[str, ...]] = ("steps", "table")
+    schedule: ClassVar[tuple[str, ...]] = ("steps", "table", "spacing")
 
     steps: Integer = Field(1000, ge=2, description="Number of steps T.")
     beta_min: Number = Field(1e-4, gt=0, lt=1, description="beta_1; beta increases linearly to beta_T.")

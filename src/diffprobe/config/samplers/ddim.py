@@ -1,15 +1,15 @@
 """DDIM."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Number
+from diffprobe.config.base import LATER, Integer, Number
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampler
-from diffprobe.config.samplers.ancestral import problems_of_steps
+from diffprobe.config.samplers.ancestral import SPACING, Spacing, problems_of_steps
 
 
 class DDIM(Sampler):
@@ -18,7 +18,8 @@ class DDIM(Sampler):
     kind: Literal["ddim"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:ddim"
 
-    steps: Integer = Field(100, ge=1, description="Number of evenly spaced steps, each one network evaluation.")
+    steps: Integer = Field(100, ge=1, description="Number of steps, spaced by `spacing`; one network evaluation each.")
+    spacing: Annotated[Spacing, LATER] = Field("even", description=SPACING)
     eta: Number = Field(0.0, ge=0, le=1, description="Stochasticity: 0 is deterministic, 1 matches DDPM.")
     table: Literal["exact", "ddae"] = Field(
         "exact", description="Noise levels: `exact` as in training, or `ddae` as in DDAE's code, which is off by one."
