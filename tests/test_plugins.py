@@ -62,16 +62,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def ours_alone() -> Iterator[None]:
-    """What a test loads is gone after it: a family's members belong to the process."""
+def ours_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Unload the plugins that a test loads: a family's members belong to the process."""
     families = [kind for kind in all_subclasses(Kind) if is_family(kind)]
     members, modules = [dict(family.members) for family in families], set(sys.modules)
     yield
     for family, before in zip(families, members, strict=True):
         family.members.clear()
         family.members.update(before)
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    for name in set(sys.modules) - modules:  # torch, which a test may be the first to import, stays
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path_factory.getbasetemp())):
+            del sys.modules[name]
 
 
 def all_subclasses(kind: type) -> Iterator[type]:
