@@ -1,5 +1,5 @@
-# From rules to jobs. `job CONFIG SCRIPT ...` runs workflow/scripts/SCRIPT.py with one JSON argument, which decides a rerun
-# besides the inputs, and with its named inputs, outputs and options. Nothing here imports torch.
+# From rules to jobs. `job CONFIG SCRIPT ...` runs workflow/scripts/SCRIPT.py with one JSON argument, which with the
+# inputs decides on a rerun, and with its named inputs, outputs and options. Nothing here imports torch.
 import re
 import sys
 from pathlib import Path
@@ -34,7 +34,7 @@ try:
     if workflow.is_main_process:
         preflight.refuse(CONFIG, SOURCES)
 except UserError as error:
-    sys.exit(str(error))  # the lines alone, without Snakemake's trace
+    sys.exit(str(error))  # only the message, without Snakemake's traceback
 
 if workflow.is_main_process:
     for line in preflight.retraining(CONFIG):
@@ -42,18 +42,18 @@ if workflow.is_main_process:
 
 L, FILES = Layout(CONFIG.results), Inputs(CONFIG)
 IMPORTED = {name for name, e in CONFIG.experiments.items() if e.train.imported}
-AT_ONCE = {name for name, e in CONFIG.experiments.items() if measured_at_once(e)}  # samples drawn and measured in a job
+AT_ONCE = {name for name, e in CONFIG.experiments.items() if measured_at_once(e)}  # samples measured while drawn
 MEASURING = {"batch": CONFIG.metrics.batch, "autosave": CONFIG.state.autosave_seconds}
 FOREIGN = {name for name, latents in CONFIG.latents.items() if latents.imported}  # encoded by another system
 
 # --- the shell of every rule
 
-# With this interpreter and its packages, or with those of the environment that conda puts in front.
+# This interpreter, or with conda the one of the activated environment.
 CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
 PYTHON = "python" if CONDA else quote(sys.executable)
 # Where this process itself runs the jobs, they start from one that has torch loaded (see runtime/preload.py).
 PRELOAD = listen() if workflow.is_main_process and not CONDA and not workflow.non_local_exec else ""
-# glibc would give the memory of each activation back and fault its pages in again: a third of a U-Net's time on a CPU.
+# By default glibc returns each activation's memory and faults its pages in again: a third of a U-Net's time on a CPU.
 MALLOC = " ".join(
     f"{name}=${{{{{name}:-1073741824}}}}" for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 )
@@ -66,10 +66,10 @@ JOB = "job {params.config:q} {params.call} --log {log:q} --threads {threads}"
 
 
 def call(script, progress=None, **options):
-    """A params function: the script, and its inputs, outputs and options by name.
+    """A params function that returns the script and its inputs, outputs and options by name.
 
-    As it depends on `input` and `output`, Snakemake takes it for no reason to rerun: options change no result. Those
-    that are functions are called with the wildcards; those that are None are left out.
+    Snakemake ignores params that depend on `input` and `output` when it decides on reruns, as wanted for options, which
+    change no result. Options that are functions are called with the wildcards; None is left out.
     """
 
     def arguments(wildcards, input, output):
@@ -97,21 +97,21 @@ def text(values):
 
 
 def reference_files(wildcards):
-    """References and weights by which samples are measured, as the param that their paths have always been."""
+    """Paths of references and extractor weights. A param, so that other paths trigger a rerun, as they always did."""
     files = FILES.measuring(wildcards.experiment)
     kinds = ("reference.", "weights.")
     return " ".join(text({name: files[name] for name in files if name.startswith(kind)}) for kind in kinds)
 
 
 def no_argument(wildcards, input):
-    """The argument of a job whose inputs say all."""
+    """The argument of a job that depends only on its inputs."""
     return "{}"
 
 
 def argument(part):
-    """A params function: what `part` makes of the wildcards, as the one JSON argument of a job."""
+    """A params function that returns a job's JSON argument: `part` of the wildcards."""
 
-    made = {}  # Snakemake asks many times per job
+    made = {}  # Snakemake calls this many times per job
 
     def text(wildcards):
         key = tuple(wildcards.items())
@@ -123,7 +123,7 @@ def argument(part):
 
 
 def of_experiment(part):
-    """The same of an experiment and the wildcards."""
+    """Like `argument`, for a `part` that also takes the experiment."""
     return argument(lambda wildcards: part(experiment(wildcards), wildcards))
 
 
@@ -132,7 +132,7 @@ def experiment(wildcards):
 
 
 def row(wildcards):
-    """What every row of results about an experiment begins with."""
+    """Columns that identify an experiment, checkpoint and sampler in rows of results."""
     columns = {"kimg": int, "sampler": str}
     more = {name: convert(wildcards[name]) for name, convert in columns.items() if name in wildcards.keys()}
     return job_arguments.row(experiment(wildcards), wildcards.experiment, **more)
@@ -148,12 +148,12 @@ SAVING = {
 
 
 def steps(batch):
-    """A params function: the step at which a checkpoint is taken."""
+    """A params function that returns the step of a checkpoint."""
     return lambda wildcards: checkpoint_steps(int(wildcards.kimg), batch(wildcards))
 
 
 def outputs(run):
-    """What a slice declares."""
+    """The outputs of a slice of training."""
     files = {"ema": "ema.safetensors", "raw": "raw.safetensors", "stats": "stats.jsonl", "receipt": "receipt.json"}
     return {name: L.checkpoint(run, "{kimg}", file) for name, file in files.items()}
 
@@ -176,7 +176,7 @@ def pretrain_start(wildcards):
 
 
 def any_of(names) -> str:
-    """A regular expression for these names alone, so that a target of another name is refused as unknown."""
+    """A regular expression that matches only these names, so that unknown targets are refused."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
@@ -196,24 +196,24 @@ wildcard_constraints:
 
 LOCAL_GPUS = local_gpus()
 
-# No more GPU jobs run here at a time than there are GPUs, unless --resources gpu=N says how many. A cluster, to which
-# jobs are submitted (--jobs) and which has no cores of its own, sees to that itself.
+# Run at most as many GPU jobs as there are GPUs, unless --resources gpu=N is set. With --jobs (`nodes`) jobs go to a
+# cluster, whose scheduler limits them.
 if LOCAL_GPUS and workflow.nodes is None and "gpu" not in workflow.global_resources:
     workflow.global_resources["gpu"] = Resource("gpu", LOCAL_GPUS)
 
 
 def gpu(wildcards) -> int:
-    """One GPU per computing job, none where this machine runs the jobs and has none."""
+    """One GPU per computing job; none if jobs run on this machine and it has no GPU."""
     return 1 if LOCAL_GPUS or workflow.non_local_exec else 0
 
 
 def computing(mem_mb=4000, minutes=240, gpu=gpu):
-    """The resources of a job that uses a device."""
+    """Resources of a job that uses a device."""
     return {"gpu": gpu, "mem_mb": mem_mb, "runtime": minutes}
 
 
 def handling(mem_mb=1000, minutes=10):
-    """The resources of a job that does not."""
+    """Resources of a job that uses no device."""
     return {"mem_mb": mem_mb, "runtime": minutes}
 
 

@@ -1,4 +1,4 @@
-# Images of each dataset in one store, with their splits.
+# Downloads, and one store of images and splits per dataset.
 
 
 use rule handle as download with:

@@ -1,4 +1,4 @@
-# Features of every tap at every level of a checkpoint, computed once: in one job, or with levels_per_job in several.
+# Features of every tap and noise level, once per checkpoint: in one job, or in several with levels_per_job.
 
 KEEP = (lambda store: store) if CONFIG.state.keep_features == "all" else temp
 

@@ -1,5 +1,5 @@
-# How good samples are: reference statistics once per dataset and extractor, then each checkpoint against them; and
-# whether they are copies, by the training images that are nearest to them.
+# Quality of samples: reference statistics once per dataset and extractor, the metrics of each checkpoint, and a check
+# for memorisation by nearest training images.
 
 
 use rule compute as reference with:

@@ -1,4 +1,4 @@
-# A dataset's images through an autoencoder (trained in training.smk) into a store of latents.
+# Stores of latents: images encoded by an autoencoder (trained in training.smk, or published), or imported latents.
 
 
 use rule handle as pretrained with:
@@ -30,7 +30,7 @@ use rule compute as encode with:
         L.log("encode", "{latents}", "{job}"),
     benchmark:
         L.benchmark("encode", "{latents}", "{job}")
-    priority: 30
+    priority: 30  # training waits for it
     resources:
         **computing(minutes=720),
     params:
@@ -83,7 +83,7 @@ use rule handle as import_latents with:
         **handling(mem_mb=4000, minutes=720),
     params:
         config=argument(lambda w: job_arguments.import_latents(CONFIG, w.latents, SOURCES.imported_latents(w.latents))),
-        # Where the files lie changes no result, their state does.
+        # Paths are options, since only the content of the files (`state`) changes the result.
         call=call(
             "import_latents",
             folder=lambda w: CONFIG.latents[w.latents].imported.path,
@@ -113,8 +113,8 @@ use rule compute as reconstruct with:
         call=call("reconstruct", batch=CONFIG.metrics.batch, images=lambda w: CONFIG.latents[w.latents].batch),
 
 
-# On request, `snakemake verify`: every chunk of every store of latents against its checksum, and what the store says
-# of itself. It has no output, so it runs whenever it is asked for. `diffprobe verify --repair` removes what is damaged.
+# On request, `snakemake verify`: checks every chunk and the metadata of every store of latents. It has no output, so it
+# always runs when requested. `diffprobe verify --repair` removes damaged parts.
 use rule handle as verify with:
     input:
         store=[L.latents(name) for name in used_latents(CONFIG)],

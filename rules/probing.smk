@@ -1,4 +1,4 @@
-# What a model has learned: the grid of each checkpoint on `select`, the choice over all, `test` read once.
+# What a model has learned: a grid per checkpoint on `select`, the choice among all grids, and `test`, read once.
 
 
 use rule compute as grid with:

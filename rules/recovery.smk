@@ -1,12 +1,12 @@
-# After a kill the plain command goes on by itself. Snakemake leaves its lock behind when it is killed or its terminal
-# closed; every main process here holds a shared lock that dies with it, so that whoever gets the exclusive one knows
-# that no other lives and may clear Snakemake's. A living second instance keeps its protection.
+# Restart after a kill without `--unlock`. A killed Snakemake leaves its lock behind. Every main process also holds a
+# shared file lock, which the system releases when the process dies. Whoever gets that lock exclusively knows that no
+# other instance is alive and can remove Snakemake's. A second instance that is alive stays protected.
 import fcntl
 import os
 
 
 def clear_stale_lock() -> int:
-    """Remove a dead Snakemake's lock; the descriptor returned is to be kept open for this process's life."""
+    """Remove the lock of a dead Snakemake. Keep the returned descriptor open until this process ends."""
     folder = Path(".snakemake")
     folder.mkdir(exist_ok=True)
     alive = os.open(folder / "alive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
@@ -17,11 +17,11 @@ def clear_stale_lock() -> int:
             lock.unlink()
         if stale:
             print(
-                "The last run was killed; its lock is removed and the work goes on.",
+                "The last run was killed; its lock is removed and the run continues.",
                 file=sys.stderr,
             )
     except BlockingIOError:
-        pass  # another instance lives
+        pass  # another instance is alive
     fcntl.flock(alive, fcntl.LOCK_SH)
     return alive
 

@@ -1,4 +1,4 @@
-# Plots, tables and their captions in the report. They read results and change none. The tables are results.csv,
+# Plots and tables of the report. They only read results. The tables are results.csv,
 # summary.csv and best.csv (rule summary).
 
 REPORT = job_arguments.dump(CONFIG.report)

@@ -1,4 +1,4 @@
-# Images from each checkpoint's moving average, per named sampler: kept, or measured as they are drawn.
+# Samples of each checkpoint and sampler: stored and then measured, or measured while they are drawn.
 
 
 use rule compute as sample with:
@@ -47,7 +47,7 @@ use rule compute as generate with:
         call=call("generate", draw=lambda w: experiment(w).sample.batch, **MEASURING),
 
 
-# On request, by naming the target: snakemake results/runs/EXPERIMENT/samples/KIMG/SAMPLER.npz (or .png).
+# On request, as a target: snakemake results/runs/EXPERIMENT/samples/KIMG/SAMPLER.npz (or .png).
 
 
 use rule handle as samples_npz with:

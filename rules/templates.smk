@@ -1,5 +1,5 @@
-# What all rules share; `use rule compute as ...` says the rest. Conda's environment runs without a GPU too: a login node
-# must not choose for the nodes behind it.
+# Templates of all rules, extended by `use rule compute as ...`. The conda environment supports both GPU and CPU:
+# whether a login node has a GPU says nothing about the nodes that run the jobs.
 rule compute:
     log:
         L.log("compute"),

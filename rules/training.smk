@@ -1,5 +1,5 @@
-# Training runs, a slice from checkpoint to checkpoint: each rule's job continues from what the slice before left in
-# the run's folder (training/slices.py). `start`, `stop` and `run` are params, so a rerun follows when they change.
+# Training, one slice per checkpoint: each job continues from the state that the previous slice left in the run's folder
+# (training/slices.py). `start`, `stop` and `run` are params, so a change triggers a rerun.
 
 
 use rule compute as classifier with:
@@ -39,7 +39,7 @@ use rule compute as autoencoder with:
         L.log("autoencoder", "{autoencoder}", "{kimg}"),
     benchmark:
         L.benchmark("autoencoder", "{autoencoder}", "{kimg}")
-    priority: 30  # a whole experiment waits for it
+    priority: 30  # whole experiments wait for it
     threads: CONFIG.threads.train
     resources:
         **computing(minutes=1440),
@@ -72,7 +72,7 @@ use rule compute as pretrain with:
         L.benchmark("pretrain", "{experiment}", "{kimg}")
     wildcard_constraints:
         experiment=any_of(set(CONFIG.experiments) - IMPORTED),
-    priority: 10  # before evaluations, or they take every device while the next slice waits
+    priority: 10  # before evaluations, which would otherwise occupy all devices while the next slice waits
     threads: CONFIG.threads.train
     resources:
         **computing(

@@ -123,7 +123,7 @@ def test_a_dry_run_says_from_where_a_checkpoint_is_remade(project: Path) -> None
     assert [path.name for path in states.iterdir()] == ["6.safetensors"]
     (states / "6.safetensors").unlink()
     (project / "results/runs/tiny/checkpoints/6/ema.safetensors").unlink()
-    assert "tiny: checkpoint 6 is remade from 0 thousand images on" in run(project, "-n").stderr
+    assert "tiny: checkpoint 6 is retrained from 0 thousand images" in run(project, "-n").stderr
 
 
 def test_every_rule_can_be_forced(finished: Path) -> None:

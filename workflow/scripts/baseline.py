@@ -1,6 +1,6 @@
-"""A baseline on raw pixels: logistic regression, its strength chosen on `select`, refitted, scored once on `test`.
+"""A baseline on raw pixels: logistic regression, with its penalty chosen on `select`, scored once on `test`.
 
-Config: dataset. Input: images. Output: rows.
+Config: `plan.arguments.DatasetArgument`. Input: images. Output: rows.
 """
 
 from pathlib import Path
@@ -16,12 +16,12 @@ from diffprobe.plan.arguments import DatasetArgument
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
-STRENGTHS = [1e-4, 1e-3, 1e-2, 1e-1]
-MEMORY = 2**31
+STRENGTHS = [1e-4, 1e-3, 1e-2, 1e-1]  # L2 penalties per image
+MEMORY = 2**31  # bytes of features held at a time
 
 
 def pixels(path: Path, *splits: str) -> Table:
-    """Images of some splits as features, one copy: uint8 (1, N, H*W*C)."""
+    """Images of some splits as features of one copy, uint8 (1, N, H*W*C)."""
     data = images.read(path, splits)
     return table_of(torch.from_numpy(data.images).flatten(1)[None], torch.from_numpy(data.labels))
 

@@ -28,7 +28,7 @@ def main(job: Job) -> None:
     data = open_inputs(job.input("data"), SPLITS, device, trained.latents, settings.crop, settings.latents_as)
     specs_of = specs_by_level(settings.evaluators, choice.cell, settings.pooling)
     levels = {level.name: level for level in map(trained.process.level, [choice.sigma, *settings.sigmas])}
-    # Draws of its own for every seed; `test` is never augmented.
+    # Every seed gets its own noisy copies. `test` is never augmented.
     copies = [Copies(split, "identity", settings.draws * len(settings.seeds)) for split in SPLITS]
     copies += [Copies(split, "augmented", settings.augmented) for split in SPLITS[:2] if settings.augmented]
     origin = {"config": job.config, "weights": sha256(weights), "choice": recorded, "code": code_version()}
@@ -45,7 +45,7 @@ def main(job: Job) -> None:
     contents = {}
     for name, specs in specs_of.items():
         path = unfinished / f"{name}.zarr"
-        # The purpose keys the noise: it is never that with which the choice was made.
+        # The purpose "chosen" keys the noise, so it differs from the noise that the choice was based on.
         contents[name] = write_level(path, source, data, levels[name], specs, copies, identity, report, "chosen")
     marks = {"config": job.config, "choice": recorded, "content": digest(contents)}
     finish(unfinished, folder, [levels[name] for name in specs_of], marks)

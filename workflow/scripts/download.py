@@ -1,4 +1,7 @@
-"""The public archives of one kind of source, checked, beside a mark that names them. Config: kind. With: mirror."""
+"""Download and verify the public archives of one kind of source.
+
+Config: `plan.arguments.DownloadArgument`. Output: archives, a mark beside the files. Option: mirror.
+"""
 
 from diffprobe.config.sources import Source
 from diffprobe.data.downloads import fetch

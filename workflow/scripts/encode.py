@@ -1,7 +1,7 @@
-"""One job's share of a dataset's images through an autoencoder into a store of latents.
+"""Encode one job's share of a dataset's images with an autoencoder into a store of latents.
 
-Config: views, seed, precision, shard_chunks. Options: share, this job and the number of jobs as 0/1; batch; store, the
-folder. Parts that an earlier, killed run has finished are kept. The output records the plan of the whole store.
+Config: `latents.settings.EncodingSettings`. Inputs: images, autoencoder. Output: encoded, the plan of the whole store.
+Options: share, as job/jobs; batch; store, the folder. A resumed job keeps the parts that are complete.
 """
 
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Samples in the forms that other tools take. Outputs: npz, for ADM's suite (written as a stream), or png, a folder."""
+"""Export samples for other tools. Output: npz, for ADM's evaluation suite, or png, a folder."""
 
 from diffprobe.data import export
 from diffprobe.data.imagesets import open_images

@@ -1,5 +1,6 @@
-"""Features of every tap at the levels of one part of a checkpoint's grid, resumed by level. Where the levels are
-searched for, each is scored by ridge regression as soon as it is written, and the best are kept.
+"""Features of every tap at one part of the noise levels of a checkpoint's grid. A resumed job keeps complete levels.
+
+In a search for levels, each level is scored by ridge regression once it is written, and the best are kept.
 
 Config: `plan.arguments.FeaturesArgument`. Inputs: weights; data (images or latents); images. Output: store.
 Option: batch.
@@ -28,8 +29,8 @@ SCORER = Ridge(kind="ridge", strength=[1e-4, 1e-3, 1e-2, 1e-1])  # of a search: 
 
 
 def wanted_copies(fit_on: list[str], score_on: str, augmented: int, plain: bool, draws: int) -> list[Copies]:
-    """Augmented copies of the splits that evaluators are fitted on, if any; un-augmented ones of the split that they
-    are scored on, and of the others where kNN compares with them or there are no augmented ones.
+    """Augmented copies, if any, of the splits that evaluators are fitted on. Unaugmented copies of the split that
+    scores them, and of the others if kNN needs them or there are no augmented ones.
     """
     copies = [Copies(split, "augmented", augmented) for split in fit_on if augmented]
     unaugmented = [*(fit_on if plain or not augmented else []), score_on]
@@ -47,7 +48,7 @@ def main(job: Job) -> None:
     origin = {"config": job.config, "weights": sha256(job.input("weights")), "data": fingerprint([job.inputs["data"]])}
     identity = digest(origin | {"code": code_version()})
     folder = job.output("store")
-    unfinished = folder.with_name(f"{folder.name}.partial")  # beside the output, which Snakemake removes at a new start
+    unfinished = folder.with_name(f"{folder.name}.partial")  # Snakemake deletes the output of a restarted job
     clear_partials(unfinished / "x.zarr")
     per_level = sum(copy.draws * len(data[copy.split].rows) for copy in copies)
     contents: dict[str, str] = {}
@@ -81,7 +82,7 @@ def search_levels(
     write: Callable[[Level], None],
     level_of: Callable[[float], Level],
 ) -> list[float]:
-    """The best levels of a search, each scored by its best tap; every level tried goes into the log."""
+    """The best levels of a search, as sigma/alpha; a level's score is that of its best tap. Logs every level."""
     store = job.input("images")
     labels = {split: images.labels(store, split) for split in (*settings.fit, settings.read)}
     classes = len(images.describe(store)["classes"])

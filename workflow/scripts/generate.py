@@ -1,4 +1,4 @@
-"""Images drawn from one checkpoint and measured as they come; only the first are kept, for the grids.
+"""Draw samples from one checkpoint and measure them on the fly; only the first are kept, for the sample grids.
 
 Config: `plan.arguments.GenerateArgument`. Inputs: weights; autoencoder, if the model works on latents; reference.NAME
 and weights.NAME of extractors. Options: draw and batch, images drawn and measured at a time; autosave, in seconds.
@@ -26,7 +26,7 @@ def collect(
     kept: samples.SampleStore,
     saved: Autosave,
 ) -> list[Statistics]:
-    """The statistics of all images: the kept ones as they are read back, the others as they are drawn."""
+    """Statistics of all images: kept ones are read back from the store, the others measured as they are drawn."""
     n, step, batch = argument.images, int(job.options["draw"]), int(job.options["batch"])
     statistics = measurement.new_statistics(n)
     start = saved.restore(statistics)

@@ -1,6 +1,6 @@
-"""The figures of one checkpoint's samples, against the reference of each extractor; the store is read once.
+"""The metrics of one checkpoint's samples against the references of all extractors, in one pass over the samples.
 
-Config: row, extractors (by name), figures, metrics. Inputs: samples, reference.NAME, weights.NAME. Options: batch;
+Config: `plan.arguments.GenerationArgument`. Inputs: samples, reference.NAME, weights.NAME. Options: batch;
 autosave, seconds, from which a killed job resumes.
 """
 

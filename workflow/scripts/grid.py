@@ -1,5 +1,6 @@
-"""The layer x noise grid of one checkpoint, its best cell, and the score of every evaluator there; on `select`, or as
-published on `test`.
+"""The layer x noise grid of one checkpoint, its best cell, and the scores of all evaluators at that cell.
+
+Scores are on `select`, or on `test` as published.
 
 Config: `plan.arguments.GridArgument`. Inputs: images; store.0, store.1, ... (features of the levels).
 Outputs: grid, select.
@@ -30,9 +31,7 @@ def main(job: Job) -> None:
     labels = {split: images.labels(store, split) for split in (*argument.fit, argument.read)}
     names = images.describe(store)["classes"]
     refuse_missing_classes(labels, names)
-    levels = sorted(
-        level for folder in job.group("store") for level in stored_levels(folder)
-    )  # from the least noise up
+    levels = sorted(level for folder in job.group("store") for level in stored_levels(folder))  # by increasing noise
     folders = {level.name: level.folder for level in levels}
     features = StoredFeatures(folders, labels, bool(argument.augmented))
     data = ProbeData(features, len(names), argument.memory, job.device)
@@ -41,7 +40,7 @@ def main(job: Job) -> None:
     grid = score_cells(job, argument, data, levels, scorer)
     choice = {**argument.row, "selection": argument.selection, "scorer": argument.scorer, **best_cell(grid)}
     rows = evaluate_choice(argument, data, Choice.model_validate(choice), evaluators)
-    # Over all seeds, where the grid has one: checkpoints are compared by this.
+    # Checkpoints are compared by the mean over all seeds; the grid uses only the first.
     choice["mean_accuracy"] = next(row["value"] for row in rows if row["evaluator"] == argument.scorer)
     with atomic(job.output("grid")) as partial:
         grid.to_csv(partial, index=False)
@@ -52,7 +51,7 @@ def main(job: Job) -> None:
 def score_cells(
     job: Job, argument: GridArgument, data: ProbeData, levels: Sequence[StoredLevel], scorer: EvaluatorArgument
 ) -> pd.DataFrame:
-    """Every tap, level and setting: by tap in the order of computation, then by rising noise."""
+    """Score every tap, level and setting, sorted by tap in order of computation, then by increasing noise."""
     taps, seed = argument.taps, argument.seeds[0]
     job.progress.start(len(levels) * len(taps), "cells")
     tables = []
@@ -67,14 +66,14 @@ def score_cells(
 def evaluate_choice(
     argument: GridArgument, data: ProbeData, choice: Choice, evaluators: Sequence[EvaluatorArgument]
 ) -> list[Row]:
-    """The rows of every evaluator at the best cell, but for those of tokens, which are computed after the choice."""
+    """Rows of every evaluator at the best cell. Evaluators on tokens are left out: those features follow the choice."""
     common = {**argument.row, **argument.about, "split": argument.split, "tap": choice.tap, "sigma": choice.sigma}
     rows: list[Row] = []
     for evaluator in evaluators:
         if evaluator.selection.tokens:
             continue
         cells = evaluator.selection.cells(choice.cell)
-        # All seeds share the features here, so without a seed of its own an evaluator would give one score repeatedly.
+        # All seeds share these features, so an unseeded evaluator would only repeat its score.
         seeds = argument.seeds if evaluator.settings.seeded else argument.seeds[:1]
         setting = choice.setting if evaluator.name == argument.scorer else None
         scores = evaluate(data, evaluator.settings, cells, seeds, argument.fit, argument.read, setting)

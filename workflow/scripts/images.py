@@ -1,8 +1,7 @@
-"""A dataset's images, labels and splits into one HDF5 store.
+"""Write a dataset's images, labels and splits to one HDF5 store.
 
-Config: source, size, channels, resize, decode (if not `once`), per_class, split. Inputs: archives, the mark beside the
-files of a downloaded source. Images that a killed run has decoded are kept. Splits are cut from the source's listing,
-whatever the order of the store's rows.
+Config: `config.datasets.Dataset`, and state, a fingerprint of local files. Input: archives, the mark beside downloaded
+files. A resumed job keeps images that are decoded. Splits follow the source's listing, whatever the order of rows.
 """
 
 import numpy as np
@@ -15,7 +14,7 @@ from diffprobe.runtime.job import Job, run
 
 
 def list_images(job: Job, dataset: Dataset) -> Listing:
-    """The images of the config, not yet decoded."""
+    """List the configured images without decoding them."""
     archives = {}
     if "archives" in job.inputs:
         folder = job.input("archives").parent
@@ -25,12 +24,12 @@ def list_images(job: Job, dataset: Dataset) -> Listing:
 
 
 def default_split(listing: Listing) -> Split:
-    """The source's own splits, else shares of each class."""
+    """The source's official splits if it has any, else a stratified split."""
     return Stratified(kind="stratified") if listing.official is None else Official(kind="official")
 
 
 def default_channels(listing: Listing) -> int:
-    """Those of the source's arrays; 3 for files, which may differ and are not decoded yet."""
+    """The channels of a source of arrays; 3 for files, which may differ from each other."""
     return listing.images.shape[3] if isinstance(listing.images, np.ndarray) else 3
 
 

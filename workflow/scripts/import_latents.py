@@ -1,7 +1,7 @@
-"""Latents that another system has encoded as a store of latents, in place of encoding.
+"""Import latents that another system encoded into a store of latents.
 
-Config: imported, scale, shard_chunks; shape, (C, h, w) of a latent; state, which changes when the files do; probing,
-whether a probe needs test. Options: folder, test, where they are. What a killed run has written is kept.
+Config: `latents.settings.ImportSettings`. Inputs: images, autoencoder. Options: folder and test, the paths.
+A resumed job keeps the parts that are complete.
 """
 
 from pydantic import TypeAdapter
@@ -23,7 +23,7 @@ def main(job: Job) -> None:
     placed = open_placed(peers, job.input("images"), settings.shape)
     if settings.probing and "test" not in placed:
         remedy = "set latents.NAME.imported.test, or remove the probe"
-        raise UserError(f"{peers.path}: no latents of test there, but a probe needs them; {remedy}")
+        raise UserError(f"{peers.path}: no latents of test, which a probe needs; {remedy}")
     plan = plan_import(settings, job.output("store").parent, job.input("images"), placed)
     published = checkpoints.header(job.input("autoencoder"))["codec"].get("scaling")
     scaling = configured_scaling(settings.scale, published)

@@ -1,6 +1,6 @@
-"""Weights from elsewhere become a checkpoint: those that `diffprobe import` wrote, if they are this experiment's.
+"""Turn weights written by `diffprobe import` into a checkpoint, after checking that they match the experiment.
 
-Config: network, process. Input: weights.
+Config: network and process, as the weights' header must have them. Input: weights.
 """
 
 import os
@@ -17,7 +17,7 @@ def main(job: Job) -> None:
     header = checkpoints.header(path)
     for part in ("network", "process"):
         if header[part] != job.config[part]:
-            raise UserError(f"{path}: imported for another {part} than the config has; run `diffprobe import` again")
+            raise UserError(f"{path}: its {part} differs from the config's; run `diffprobe import` again")
     with atomic(job.output("ema")) as partial:
         shutil.copyfile(path, partial)
         os.utime(partial)

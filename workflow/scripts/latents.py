@@ -1,5 +1,6 @@
-"""A store of latents completed: labels, rows, the scale, last the manifest. Config: scale. Inputs: encoded.N, the
-outputs of the jobs that encoded it; images; autoencoder.
+"""Complete a store of latents: add labels, rows and scaling, then the manifest.
+
+Config: `plan.arguments.ScaleArgument`. Inputs: encoded.N, the outputs of the encoding jobs; images; autoencoder.
 """
 
 from diffprobe.data import images
@@ -19,13 +20,13 @@ def main(job: Job) -> None:
     records = [read_json(path)["store"] for path in job.group("encoded")]
     for path, record in zip(job.group("encoded"), records, strict=True):
         if record != records[0]:
-            differs = f"{path}: encoded otherwise than {job.group('encoded')[0].name}, perhaps on a CPU beside GPUs"
+            differs = f"{path}: encoded differently from {job.group('encoded')[0].name}, perhaps on a CPU beside GPUs"
             raise UserError(f"{differs}; set latents.NAME.precision, delete the folder and run again")
     plan = StorePlan(job.output("store").parent, **records[0])
     if lost := missing_parts(plan):
-        # Their jobs count as done; without their outputs, running again makes just these.
+        # Their jobs count as done. Removing their outputs makes the next run encode only these parts.
         remove_parts(plan.path, lost)
-        raise UserError(f"{plan.path}: {len(lost)} parts are gone, the first is {lost[0].name}; run again")
+        raise UserError(f"{plan.path}: {len(lost)} parts are missing, the first is {lost[0].name}; run again")
     published = checkpoints.header(job.input("autoencoder"))["codec"].get("scaling")
     with images.open_store(job.input("images")) as file:
         labels, rows = split_arrays(file, list(plan.counts))

@@ -1,7 +1,7 @@
-"""Check samples for memorisation: the training images nearest to each, and how much nearer the first is than the next.
+"""Check samples for memorisation: the training images nearest to each, and the ratio of the two smallest distances.
 
-Config: `plan.arguments.NearestArgument`. Inputs: images, and samples; without samples the figures are those of
-the dataset's own `test` images, which are not copies. Outputs: rows, and pairs for the plot if it is wanted.
+Config: `plan.arguments.NearestArgument`. Inputs: images, and samples; without samples, the dataset's own
+`test` images are checked, as a baseline. Outputs: rows; optionally pairs, for the plot.
 """
 
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def write_pairs(
     distances: np.ndarray,
     rows: torch.Tensor,
 ) -> None:
-    """For the plot: the images of the smallest ratios (M,), and those nearest to each, by their rows (M, k)."""
+    """Write the images with the smallest ratios (M,) and their nearest neighbours, by rows (M, k), for the plot."""
     shown = np.argsort(ratio, kind="stable")[: argument.shown]  # (n,)
     nearest_rows = rows[shown, : argument.neighbours].tolist()  # (n, neighbours)
     nearest_images = [np.concatenate([training.read(row, row + 1) for row in near]) for near in nearest_rows]
@@ -62,19 +62,21 @@ def write_pairs(
 
 
 def open_sets(job: Job, argument: NearestArgument) -> tuple[ImageSet, ImageSet]:
-    """The training images, and the queries. UserError where there is no second nearest."""
+    """The training images and the queries. Raises UserError if there is no second neighbour."""
     store = job.input("images")
     channels = describe(store)["channels"]
     training = open_images(store, splits=argument.splits, channels=channels)
     if training.n < 2:
-        raise UserError(f"{training.origin}: a second nearest image needs at least 2, here is {training.n}: add images")
+        raise UserError(
+            f"{training.origin}: expected at least 2 images to compare with, but there is {training.n}; add images"
+        )
     if "samples" in job.inputs:
         return training, open_images(job.input("samples"), channels=channels)
     return training, open_images(store, splits=["test"], channels=channels)
 
 
 def reporting_batches(job: Job, training: ImageSet) -> Iterator[np.ndarray]:
-    """All training images in batches uint8 (B, H, W, C), with their number reported as the job's progress."""
+    """All training images in batches uint8 (B, H, W, C), reporting progress."""
     done = 0
     for batch in batches(training, CHUNK):
         yield batch
@@ -83,7 +85,7 @@ def reporting_batches(job: Job, training: ImageSet) -> Iterator[np.ndarray]:
 
 
 def figure_rows(splits: str, ratio: np.ndarray) -> list[dict[str, Any]]:
-    """Rows of results for ratios (M,): their median, and the share below MEMORISED."""
+    """Rows of results for ratios (M,): the median, and the fraction below MEMORISED."""
     common = {"split": splits, "images": len(ratio), "extractor": "pixels"}
     values = {"nearest_ratio": np.median(ratio), "memorised": np.mean(ratio < MEMORISED)}
     return [

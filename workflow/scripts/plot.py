@@ -1,6 +1,6 @@
-"""One figure of the report. The job's name says which: `plot_grid.NAME.KIMG` draws the grid of a checkpoint.
+"""One figure of the report, selected by the job's name: `plot_grid.NAME.KIMG` draws the grid of a checkpoint.
 
-Config: columns, rows, scale and dpi of `report`; experiment, kimg, taps and evaluator where the figure needs them.
+Config: `FigureOptions`. The inputs depend on the figure.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from diffprobe.runtime.job import Job, run
 
 @dataclass(frozen=True)
 class FigureOptions:
+    """The argument: options of `report`, and what some figures need besides."""
+
     columns: int
     rows: int
     scale: int  # screen pixels per image pixel
@@ -29,20 +31,20 @@ class FigureOptions:
 
 
 def samples(job: Job, options: FigureOptions) -> Image:
-    """The first samples, in order."""
+    """A grid of the first samples."""
     store = open_samples(job.input("samples"))
     shown = min(store.shape[0], options.columns * options.rows)
     return images.grid(store.read(0, shown), options.columns, options.rows, options.scale)
 
 
 def strip(job: Job, options: FigureOptions) -> Figure:
-    """Denoising step by step."""
+    """Samples during denoising."""
     steps = np.load(job.input("strip"))  # images uint8 (n, steps, H, W, C), sigmas (steps,)
     return images.strip(steps["images"], steps["sigmas"], options.scale, options.dpi)
 
 
 def nearest(job: Job, options: FigureOptions) -> Figure:
-    """Generated images beside the training images nearest to them."""
+    """Samples beside their nearest training images."""
     pairs = np.load(job.input("pairs"))  # queries uint8 (n, H, W, C), found uint8 (n, k, H, W, C), ratios (n,)
     arrays = pairs["queries"], pairs["found"], pairs["ratios"]
     return images.neighbours(*arrays, options.scale, options.dpi, str(pairs["kind"]))
@@ -55,7 +57,7 @@ def reconstruction(job: Job, options: FigureOptions) -> Image:
 
 
 def grid(job: Job, options: FigureOptions) -> Figure:
-    """Accuracy of a checkpoint over layer and noise, its choice framed."""
+    """Accuracy over layer and noise level, with the chosen cell framed."""
     accuracies = pd.read_csv(job.input("grid"), dtype={"level": str})
     select = read_json(job.input("select"))
     choice, name = select["choice"], select["rows"][0]["experiment"]
@@ -70,18 +72,18 @@ def confusion(job: Job, options: FigureOptions) -> Figure:
     row = test["rows"][0]
     selection = ", chosen on test, as published" if row["selection"] == "published" else ""
     heading = f"{options.experiment}, {options.evaluator} on test{selection}:"
-    title = f"{heading}\n{row['value']:.1%} right; % of each class"
+    title = f"{heading}\n{row['value']:.1%} correct; % of each class"
     return plots.confusion(np.array(test["confusion"]), test["classes"], title, options.dpi)
 
 
 def losses(job: Job, options: FigureOptions) -> Figure:
-    """The loss over a whole training run, its slices joined."""
+    """The loss over a whole training run."""
     rows = [row for path in job.group("stats") for row in read_jsonl(path)]
     return plots.losses(options.experiment, rows, options.dpi)
 
 
 def curves(job: Job, options: FigureOptions) -> Figure:
-    """Distance and accuracy over training, the chosen checkpoint marked."""
+    """Metrics and accuracy over training, with the chosen checkpoint marked."""
     rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
     choice = read_json(job.input("choice")) if "choice" in job.inputs else None
     return plots.curves(rows, choice, options.dpi)

@@ -1,5 +1,6 @@
-"""A published autoencoder as a checkpoint. Config: its entry in the config, and state, which tells when its folder
-changes. Options: name, what the config calls it.
+"""Convert a published autoencoder to a checkpoint.
+
+Config: `config.autoencoders.Pretrained`, and state, a fingerprint of local folders. Option: name, its config key.
 """
 
 from diffprobe.config.autoencoders import Pretrained

@@ -1,9 +1,8 @@
-"""How well an autoencoder reconstructs images that it has not seen, those of `test`: PSNR, SSIM, LPIPS if its weights
-are cached, the Fréchet distance by the extractors that samples are measured with, and some pairs to look at.
+"""Quality of an autoencoder's reconstructions of `test` images, decoded from the posterior mean: PSNR, SSIM, LPIPS if
+its weights are cached, Fréchet distances under the extractors that measure samples, and some pairs for the plot.
 
-Config: latents, dataset, extractors (by name). Inputs: images; autoencoder; weights.NAME of extractors; vgg, weights
-for LPIPS. Options: images, those that the autoencoder takes at once; batch, those that an extractor takes. The
-posterior's mean is decoded.
+Config: `plan.arguments.ReconstructArgument`. Inputs: images; autoencoder; weights.NAME of extractors; vgg, weights for
+LPIPS. Options: images, the autoencoder's batch; batch, the extractors' batch.
 """
 
 import numpy as np
@@ -19,11 +18,11 @@ from diffprobe.plan.arguments import ReconstructArgument
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.job import Job, run
 
-SHOWN = 64  # pairs that are kept for the plot
+SHOWN = 64  # pairs in the plot
 
 
 def make_perceptual(job: Job) -> LPIPS | None:
-    """LPIPS, if its weights are here: half a gigabyte is downloaded only for a training that needs it."""
+    """LPIPS, if its weights are available locally. Evaluation alone does not justify a download of half a gigabyte."""
     file, missing = available(job.optional("vgg"), download=False)
     if file is None:
         print(missing, file=job.log)
@@ -38,7 +37,7 @@ def main(job: Job) -> None:
     perceptual, weights = make_perceptual(job), job.named("weights")
     measures, too_small = similarities(codec.size, perceptual)
     for line in too_small:
-        print(f"{line}, the autoencoder's have {codec.size}: left out", file=job.log)
+        print(f"{line}, but the autoencoder has {codec.size}: skipped", file=job.log)
     subjects = [
         Subject(name, extractors.make(extractor, weights.get(name), device), reference=None)
         for name, extractor in argument.extractors.items()

@@ -1,7 +1,7 @@
-"""A dataset's reference statistics under one extractor: over the images that generators may see.
+"""Reference statistics of a dataset under one extractor, over the images that generators may see.
 
-Config: extractor, subset, splits. Inputs: images; weights of the extractor; brought, statistics made elsewhere.
-Options: batch; autosave, seconds; kept, the folder of statistics named by content, which all runs share.
+Config: `plan.arguments.ReferenceArgument`. Inputs: images; weights of the extractor; foreign, precomputed statistics.
+Options: batch; autosave, in seconds; kept, the shared folder of statistics, which are named by content.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ from diffprobe.runtime.locks import exclusive
 
 
 def shared_reference(job: Job, argument: ReferenceArgument, extractor: FeatureExtractor, batch: int) -> Reference:
-    """From the shared folder, where it is computed first unless it is there."""
+    """The reference from the shared folder; computed and stored there if missing."""
     images = open_images(job.input("images"), splits=argument.splits)
     kept = Path(job.options["kept"]) / file_name(images.identity, argument.subset, extractor)
     if kept.exists():

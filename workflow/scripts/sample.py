@@ -1,7 +1,7 @@
-"""Images drawn from one checkpoint by one sampler, and a strip that shows how some of them come about.
+"""Draw samples from one checkpoint with one sampler, and a strip that shows some of them during denoising.
 
-Config: keep, seed, sampler, weights. Inputs: weights, and autoencoder where the model sees latents. Option: draw,
-images at a time.
+Config: `plan.arguments.SampleArgument`. Inputs: weights; autoencoder, if the model works on latents. Option: draw, the
+batch size.
 """
 
 from diffprobe.evaluation.sampling import Drawing

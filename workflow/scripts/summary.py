@@ -1,6 +1,6 @@
-"""The tables: every figure, the main results, and the best samples beside the best features.
+"""The tables: all metrics, the main results, and the best samples beside the best features.
 
-Config: experiments; probed, the experiments that have a choice, in the order of the inputs `choice`.
+Config: `plan.arguments.SummaryArgument`, whose `probed` is in the order of the inputs choice.N. Inputs: results.N too.
 """
 
 from diffprobe.plan.arguments import SummaryArgument

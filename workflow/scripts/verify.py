@@ -1,4 +1,4 @@
-"""Every byte of finished stores against what was written. Inputs: store.N, the marks of any kind of store."""
+"""Verify every chunk of finished stores against its checksum. Inputs: store.N, the marks of stores of any kind."""
 
 from diffprobe.reporting.verify import verify_paths
 from diffprobe.runtime.job import Job, run
@@ -7,7 +7,7 @@ from diffprobe.runtime.job import Job, run
 def main(job: Job) -> None:
     stores = job.group("store")
     verify_paths(stores, repair=False)
-    job.say(f"{len(stores)} stores are whole")
+    job.say(f"{len(stores)} stores are intact")
 
 
 if __name__ == "__main__":

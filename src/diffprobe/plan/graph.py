@@ -1,4 +1,4 @@
-"""Every job of the main job, for the target rule and for `status` alike; who asks for what."""
+"""All jobs that a config implies, for the target rule and for `status`, and queries about who uses what."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ from diffprobe.plan.layout import Layout, receipt, store_receipt
 
 @dataclass(frozen=True)
 class Stage:
-    """One job of the main job: its rule, what it is about, what it declares to make."""
+    """One job: its rule, its subject, and its declared outputs."""
 
     rule: str
-    subject: str  # dataset, extractor or experiment; "" for the whole
+    subject: str  # dataset, extractor or experiment; "" for the whole project
     outputs: tuple[str, ...]
-    receipt: str  # "" where the output is only a presentation of others
+    receipt: str  # "" for plots and tables, which have none
     progress: str
     kimg: int | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
-        """All that the job declares."""
+        """All declared outputs, including the receipt."""
         return (*self.outputs, self.receipt) if self.receipt else self.outputs
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The stages of a config, in the order in which the data goes."""
+    """The stages of a config, in the order of data flow."""
 
     config: Config
 
@@ -48,8 +48,8 @@ class Graph:
         receipt_at: str | None = None,
         progress: str | None = None,
     ) -> Stage:
-        """`names` are its wildcards after the subject; the receipt lies beside the first output unless it is said
-        where (`""`: there is none).
+        """`names` are wildcards after the subject. The receipt is beside the first output unless `receipt_at` says
+        otherwise (`""`: no receipt).
         """
         wildcards = (subject, *names) if subject else ()
         beside = receipt(outputs[0]) if receipt_at is None and outputs else receipt_at or ""
@@ -96,7 +96,7 @@ class Graph:
         return self.stage(rule, subject, *files, stats, names=(kimg,), kimg=kimg, receipt_at=paper, progress=progress)
 
     def latents(self, name: str, latents: Latents) -> Iterator[Stage]:
-        """Parts by several jobs and what completes them, or one job that reads what others have encoded."""
+        """Parts by several jobs and the job that completes the store, or one job that imports latents."""
         store = self.layout.latents(name)
         for job in range(0 if latents.imported else latents.jobs):
             yield self.stage("encode", name, self.layout.encoded(name, job), names=(job,))
@@ -104,7 +104,7 @@ class Graph:
         yield self.stage(rule, name, store, receipt_at=store_receipt(store))
 
     def experiment(self, name: str, experiment: Experiment) -> Iterator[Stage]:
-        """Training, and at each checkpoint samples, their quality, features and the grid; then the outcome."""
+        """Training; per checkpoint samples, metrics, features and the grid; then the choice and the final scores."""
         layout = self.layout
         for kimg in experiment.train.checkpoints:
             if experiment.train.imported:
@@ -133,7 +133,7 @@ class Graph:
         yield from self.plots(name, experiment)
 
     def samples(self, name: str, kimg: int, sampler: str, experiment: Experiment) -> Iterator[Stage]:
-        """What is drawn from a checkpoint, and what is measured of it: in one job where not all of it is kept."""
+        """Samples of a checkpoint and their metrics, in one job if not all images are kept."""
         layout, names = self.layout, (kimg, sampler)
         store, strip = layout.samples(name, kimg, sampler), layout.strip(name, kimg, sampler)
         rows, paper = layout.generation(name, kimg, sampler), store_receipt(store)
@@ -148,7 +148,7 @@ class Graph:
             yield self.stage("nearest", name, *files, names=names, kimg=kimg)
 
     def plots(self, name: str, experiment: Experiment) -> Iterator[Stage]:
-        """What the report shows of one experiment."""
+        """The plots of one experiment."""
 
         def plot(rule: str, file: str, *names: int | str) -> Stage:
             return self.stage(rule, name, self.layout.plot(name, file), names=names, receipt_at="")
@@ -172,25 +172,25 @@ class Graph:
 
 
 def stages(config: Config) -> list[Stage]:
-    """Every job of the main job, each once: stores may share an autoencoder, datasets a download."""
+    """All jobs, without repeats: stores may share an autoencoder, and datasets a download."""
     return list(dict.fromkeys(Graph(config).stages()))
 
 
-# --- who asks for what
+# --- who uses what
 
 
 def autoencoder_weights(config: Config, name: str) -> str:
-    """The file of an autoencoder's weights."""
+    """The weights file of an autoencoder."""
     return Layout(config.results).autoencoder_weights(name, config.autoencoders[name].last_checkpoint)
 
 
 def measured_at_once(experiment: Experiment) -> bool:
-    """Whether samples are measured as they are drawn, since not all of them are kept."""
+    """Whether samples are measured while they are drawn, since not all of them are kept."""
     return measured(experiment) and experiment.sample.keep_samples != "all"
 
 
 def measured(experiment: Experiment) -> bool:
-    """Whether any figure of generation is computed."""
+    """Whether any metric of generation is computed."""
     return experiment.generation is not None and bool(experiment.generation.extractors)
 
 
@@ -199,28 +199,28 @@ def probed_datasets(config: Config) -> set[str]:
 
 
 def compared_datasets(config: Config) -> set[str]:
-    """Those to whose images generated ones are compared one by one."""
+    """Datasets whose images are searched for copies by samples."""
     return {e.dataset for e in config.experiments.values() if e.generation and e.generation.nearest}
 
 
 def used_latents(config: Config) -> dict[str, Latents]:
-    """The stores of latents that some experiment uses."""
+    """Stores of latents used by any experiment."""
     names = {experiment.latents for experiment in config.experiments.values()}
     return {name: latents for name, latents in config.latents.items() if name in names}
 
 
 def references(config: Config) -> list[tuple[str, str]]:
-    """Each dataset and extractor that some experiment's samples are measured by."""
+    """(dataset, extractor) pairs that measure the samples of any experiment."""
     pairs = {(e.dataset, x) for e in config.experiments.values() if e.generation for x in e.generation.extractors}
     return sorted(pairs)
 
 
 def reconstructing(config: Config, latents: str) -> list[str]:
-    """The extractors that samples of experiments on a store's dataset are measured by."""
+    """Extractors that measure samples of experiments on a store's dataset."""
     return [name for dataset, name in references(config) if dataset == config.latents[latents].dataset]
 
 
 def used_extractors(config: Config) -> dict[str, Extractor]:
-    """The extractors that some experiment uses."""
+    """Extractors used by any experiment."""
     names = {extractor for _, extractor in references(config)}
     return {name: extractor for name, extractor in config.extractors.items() if name in names}

@@ -1,4 +1,4 @@
-"""The files that jobs read. An input that may not be there is [] where it is not; a list counts its files."""
+"""The input files of jobs. An optional input that is absent is an empty list, as Snakemake expects."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,13 +10,13 @@ from diffprobe.plan.layout import Layout
 
 Optional = str | list[str]
 
-# The rules whose rows come into the tables.
+# Rules whose rows enter the tables.
 FIGURES = ("baseline", "nearest_real", "reconstruct", "generation", "generate", "nearest", "grid")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """By what the config names: an experiment, a dataset, a store of latents, an autoencoder, an extractor."""
+    """Input files by config entry: experiment, dataset, store of latents, autoencoder, extractor."""
 
     config: Config
 
@@ -26,12 +26,12 @@ class Inputs:
 
     # --- datasets and latents
     def archives(self, dataset: str) -> Optional:
-        """What a downloaded dataset is read from."""
+        """The mark of a dataset's downloaded archives."""
         source = self.config.datasets[dataset].source
         return self.layout.archives(source.kind) if source.archives else []
 
     def mirror(self, kind: str) -> str | None:
-        """The first that any dataset of this kind of source names."""
+        """The mirror of a kind of source; a check ensures that its datasets agree."""
         sources = [dataset.source for dataset in self.config.datasets.values()]
         mirrors = [getattr(source, "mirror", None) for source in sources if source.kind == kind]
         return next(filter(None, mirrors), None)
@@ -46,7 +46,7 @@ class Inputs:
         return [self.layout.encoded(latents, job) for job in range(self.config.latents[latents].jobs)]
 
     def vgg(self, autoencoder: str) -> Optional:
-        """The local weights for LPIPS that its training names."""
+        """Local VGG16 weights for LPIPS."""
         return self.config.autoencoders[autoencoder].vgg or []
 
     # --- an experiment's parts
@@ -54,7 +54,7 @@ class Inputs:
         return self.layout.images(self.experiment(experiment).dataset)
 
     def latents(self, experiment: str) -> Optional:
-        """The store that its network sees, where that is not pixels."""
+        """The store of latents that the network is trained on, if not on pixels."""
         name = self.experiment(experiment).latents
         return [] if name is None else self.layout.latents(name)
 
@@ -63,7 +63,7 @@ class Inputs:
         return [] if name is None else self.latents_autoencoder(name)
 
     def data(self, experiment: str) -> str:
-        """What its features are computed from."""
+        """The data that features are computed from: latents or images."""
         latents = self.latents(experiment)
         return latents if isinstance(latents, str) else self.images(experiment)
 
@@ -72,7 +72,7 @@ class Inputs:
 
     # --- checkpoints
     def earlier(self, experiment: str, kimg: int) -> int:
-        """The checkpoint before one, 0 for the first."""
+        """The previous checkpoint, 0 for the first."""
         return max((k for k in self.experiment(experiment).train.checkpoints if k < kimg), default=0)
 
     def before(self, experiment: str, kimg: int) -> Optional:
@@ -80,7 +80,7 @@ class Inputs:
         return self.layout.ema(experiment, earlier) if earlier else []
 
     def weights(self, experiment: str, kimg: int | str, weights: str) -> str:
-        """The file of a checkpoint with these weights: all averages lie in one, as do weights that were imported."""
+        """The file of a checkpoint that holds these weights. All averages share a file, as do imported weights."""
         raw = weights == "raw" and not self.experiment(experiment).train.imported
         file = "raw.safetensors" if raw else "ema.safetensors"
         return self.layout.checkpoint(self.layout.run(experiment), kimg, file)
@@ -93,13 +93,13 @@ class Inputs:
         return self.weights(experiment, kimg, probe.weights if probe else "ema")
 
     def feature_stores(self, experiment: str, kimg: int | str) -> list[str]:
-        """Those of all the levels of a checkpoint."""
+        """All feature stores of a checkpoint."""
         count = parts(self.experiment(experiment))
         return [self.layout.features(experiment, kimg, part) for part in range(count)]
 
     # --- extractors and their references
     def extractor_weights(self, extractor: str) -> Optional:
-        """The checkpoint of one that is trained here, or the local file of another kind that has one."""
+        """The checkpoint of an extractor trained by the workflow, or the local weights of another."""
         entry = self.config.extractors[extractor]
         if entry.trained_on is not None:
             return self.layout.classifier(extractor, entry.last_checkpoint)
@@ -120,18 +120,18 @@ class Inputs:
         return {f"weights.{name}": self.extractor_weights(name) for name in extractors}
 
     def foreign_reference(self, dataset: str, extractor: str) -> Optional:
-        """Statistics of a dataset that were made elsewhere."""
+        """Precomputed reference statistics, if the config names any."""
         return self.config.datasets[dataset].references.get(extractor, [])
 
     def compared(self, dataset: str) -> int:
-        """As many images of `test` are compared with those of training as any experiment compares of its own."""
+        """Number of `test` images to search for copies: the most that any experiment searches."""
         experiments = self.config.experiments.values()
         counts = [e.generation.nearest for e in experiments if e.generation and e.dataset == dataset]
         return max(counts, default=0)
 
     # --- results
     def of_checkpoints(self, kind: Literal["select", "stats", "probed_weights"], experiment: str) -> list[str]:
-        """A file of each checkpoint."""
+        """One file per checkpoint."""
         layout, checkpoints = self.layout, self.experiment(experiment).train.checkpoints
         path = {
             "select": layout.select,
@@ -141,7 +141,7 @@ class Inputs:
         return [path(experiment, kimg) for kimg in checkpoints]
 
     def curves(self, experiment: str) -> dict[str, Optional]:
-        """Rows of generation and of probes over training, and the choice."""
+        """Rows of generation and probes over training, and the choice."""
         e, layout, results = self.experiment(experiment), self.layout, []
         if measured(e):
             results += [layout.generation(experiment, k, s) for k in e.train.checkpoints for s in e.sample.samplers]
@@ -154,7 +154,7 @@ class Inputs:
 
     @property
     def summary(self) -> dict[str, list[str]]:
-        """Every file of rows, and the choices."""
+        """All files of rows, and the choices."""
         evaluators = {e.rule for x in self.config.experiments.values() if x.probe for e in x.probe.evaluators.values()}
         rules = {*FIGURES, *evaluators}
         stages = [stage for stage in dict.fromkeys(Graph(self.config).stages()) if stage.rule in rules]

@@ -1,12 +1,12 @@
-"""The one JSON argument of each kind of job: the part of the config that its result depends on, and nothing else.
+"""The JSON argument of each kind of job: the part of the config that its result depends on, and nothing else.
 
-What is left out here retrains and re-evaluates nothing when it changes. A key that came later is left out while it has
-its default (`config.base.LATER`), and `tests/job_arguments.json` holds the arguments of every shipped recipe: a line of
-it may change only together with a word in the log on what is made anew.
+Settings left out here trigger no retraining and no re-evaluation when they change. A key added later is left out while
+it has its default (`config.base.LATER`). `tests/job_arguments.json` holds the arguments of every shipped recipe; when a
+line changes, docs/LOG.md must say what is made anew.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from pydantic import BaseModel
 
@@ -22,8 +22,19 @@ from diffprobe.plan.graph import measured_at_once, reconstructing
 from diffprobe.runtime.files import digest
 
 Argument = dict[str, Any]  # plain data
-SHOWN, BESIDE = 8, 4  # images in the picture of nearest neighbours, neighbours beside each
-REFERENCE = ("train", "select")  # what samples are compared with: the images that generators may see
+
+
+class Identity(TypedDict):
+    """Columns that identify what a row of results is about; only the dataset for its own images."""
+
+    experiment: NotRequired[str]
+    dataset: str
+    kimg: NotRequired[int]
+    sampler: NotRequired[str]
+
+
+SHOWN, BESIDE = 8, 4  # in the plot of nearest neighbours: images, neighbours beside each
+REFERENCE = ("train", "select")  # splits that samples are compared with: those generators may see
 
 
 def dump(model: BaseModel) -> Argument:
@@ -31,27 +42,27 @@ def dump(model: BaseModel) -> Argument:
 
 
 def images(dataset: Dataset, state: str | None) -> Argument:
-    """`state` changes when a local source does. Without the mirror: the same bytes may come from anywhere."""
+    """`state` is a fingerprint of local sources. The mirror is left out, since downloads are verified by hash."""
     return dataset.model_dump(mode="json", exclude={"source": {"mirror"}, "references": True}) | {"state": state}
 
 
 # --- training
 
-# Keys of a training that are no part of what it depends on: more checkpoints must not retrain those that stand, and how
-# the work is divided among devices and compiled changes only rounding.
+# Training settings outside the argument. More checkpoints must not retrain the existing ones; devices and compilation
+# change only rounding.
 NOT_TRAINED_BY = {"checkpoints", "imported", "devices", "device_batch", "compile"}
-OF_LATENTS = {"window_mib", "latents_as"}  # keys without a meaning for a training in pixels
+OF_LATENTS = {"window_mib", "latents_as"}  # settings without meaning in pixel space
 
 
 def plain_training(train: Argument) -> Argument:
-    """The options of a training with one average, the others those of the loop."""
+    """Training settings with a single average; all others have their defaults."""
     average = HalfLife(kind="half_life", kimg=train.pop("ema_kimg"), ramp=train.pop("ema_ramp"))
     defaults = dump(Training(checkpoints=[1], averages={"ema": average}))
     return {key: value for key, value in defaults.items() if key not in NOT_TRAINED_BY | OF_LATENTS} | train
 
 
 def pretrain(config: Config, experiment: Experiment) -> Argument:
-    """The task's own settings stand beside the parts that it trains."""
+    """The settings of an experiment's run. The task's own settings are at the top level."""
     settings = dump(experiment.task)
     argument = {"task": settings.pop("kind"), **imported(experiment), **settings}
     unused = NOT_TRAINED_BY if experiment.latents else NOT_TRAINED_BY | OF_LATENTS
@@ -62,15 +73,15 @@ def pretrain(config: Config, experiment: Experiment) -> Argument:
 
 
 def imported(experiment: Experiment) -> Argument:
-    """What weights from elsewhere must have been imported as."""
+    """The network and process that imported weights must match."""
     return {"network": experiment.network.argument(), "process": dump(experiment.process)}
 
 
-LOSSES = ("reconstruction", "kl_weight", "perceptual", "adversary")  # the parts of an autoencoder's loss
+LOSSES = ("reconstruction", "kl_weight", "perceptual", "adversary")  # settings of an autoencoder's loss
 
 
 def autoencoder(autoencoder: Trained) -> Argument:
-    """Where the weights for LPIPS lie changes nothing: the job names them by their content."""
+    """The path of LPIPS weights is left out, since the job identifies them by content."""
     without: Mapping[str, Any] = {"kimg": True, "device_batch": True, "perceptual": {"vgg": True}}
     train = autoencoder.train.model_dump(mode="json", exclude=dict(without))
     losses = {key: train.pop(key) for key in LOSSES}
@@ -79,7 +90,7 @@ def autoencoder(autoencoder: Trained) -> Argument:
 
 
 def classifier(extractor: ClassifierExtractor) -> Argument:
-    """As a training run; labels of `train` only."""
+    """The training of a classifier, on the labels of `train` only."""
     train = {"batch": extractor.batch, "lr": extractor.lr, "seed": extractor.seed, "splits": ["train"]}
     return {
         "task": "classification",
@@ -92,12 +103,12 @@ def classifier(extractor: ClassifierExtractor) -> Argument:
 
 
 def pretrained(autoencoder: Pretrained, state: str | None) -> Argument:
-    """`state` changes when a local folder does."""
+    """`state` is a fingerprint of local folders."""
     return dump(autoencoder) | {"state": state}
 
 
 def latents(config: Config, name: str) -> Argument:
-    """What a store is made with, besides the images and the autoencoder's weights; the batch changes no byte."""
+    """Settings that determine a store's content, besides the images and the autoencoder's weights."""
     store = config.latents[name]
     if store.imported:
         return imported_latents(config, store)
@@ -105,7 +116,7 @@ def latents(config: Config, name: str) -> Argument:
 
 
 def imported_latents(config: Config, store: Latents) -> Argument:
-    """Not where the files lie: their bytes speak for them, if not for a scale that the autoencoder has published."""
+    """Paths are left out, since files are identified by content. A published scale depends on the autoencoder."""
     assert store.imported is not None
     of = {"of": dump(config.autoencoders[store.autoencoder])} if store.scale == "published" else {}
     imported = store.imported.model_dump(mode="json", include={"kind", "scaled"})
@@ -113,17 +124,17 @@ def imported_latents(config: Config, store: Latents) -> Argument:
 
 
 def encode(config: Config, name: str) -> Argument:
-    """An encoding job's share; the job that completes the store finds its scale."""
+    """An encoding job. Scaling is left to the job that completes the store."""
     return config.latents[name].model_dump(mode="json", include={"views", "seed", "precision", "shard_chunks"})
 
 
 def finish(config: Config, name: str) -> Argument:
-    """How a store's scale is found; all else is in the receipts of the jobs that have encoded it."""
+    """The scaling of a store. Everything else is in the outputs of its encoding jobs."""
     return {"scale": config.latents[name].scale}
 
 
 def import_latents(config: Config, name: str, state: str | None) -> Argument:
-    """`state` changes when the files do; with the shape of a latent, and whether test is read."""
+    """`state` is a fingerprint of the files. Also the shape of a latent, and whether a probe needs `test`."""
     store = config.latents[name]
     channels, size = config.autoencoders[store.autoencoder].latent_space
     probing = any(e.latents == name and e.probe is not None for e in config.experiments.values())
@@ -132,7 +143,7 @@ def import_latents(config: Config, name: str, state: str | None) -> Argument:
 
 
 def reconstruct(config: Config, name: str) -> Argument:
-    """With the extractors that measure samples of experiments on its dataset."""
+    """The extractors are those that measure samples on the same dataset."""
     extractors = {key: extractor(config, key) for key in reconstructing(config, name)}
     return {"latents": name, "dataset": config.latents[name].dataset, "extractors": extractors}
 
@@ -141,7 +152,7 @@ def reconstruct(config: Config, name: str) -> Argument:
 
 
 def sample(experiment: Experiment, sampler: str) -> Argument:
-    """What is drawn, how many of it are kept, and from which weights."""
+    """What is sampled, from which weights, and how many images are kept."""
     common = {"images", "seed"} if measured_at_once(experiment) else {"seed"}
     settings = dump(experiment.sample.samplers[sampler])
     weights = {"weights": averaged(experiment, settings.pop("weights")), "keep": kept(experiment)}
@@ -149,19 +160,19 @@ def sample(experiment: Experiment, sampler: str) -> Argument:
 
 
 def averaged(experiment: Experiment, weights: str) -> Argument:
-    """What weights are called, and how they were averaged (nothing, if they were not)."""
+    """The name of weights, and the settings of their moving average, if any."""
     average = experiment.train.averages.get(weights)
     return {"name": weights, **(dump(average) if average else {})}
 
 
 def kept(experiment: Experiment) -> int:
-    """How many images of each sampler and checkpoint are written."""
+    """Number of images stored for each sampler and checkpoint."""
     keep, images = experiment.sample.keep_samples, experiment.sample.images
     return images if keep == "all" else min(keep, images)
 
 
 def extractor(config: Config, name: str) -> Argument:
-    """Of an extractor that is trained here only its kind: its weights are an input of their own."""
+    """For an extractor trained by the workflow only its kind, since its weights are an input of the job."""
     entry = config.extractors[name]
     return {"kind": entry.kind} if entry.trained_on is not None else dump(entry)
 
@@ -174,21 +185,21 @@ def reference(config: Config, name: str) -> Argument:
     return {"extractor": extractor(config, name), "subset": config.metrics.subset, "splits": list(REFERENCE)}
 
 
-def generation(config: Config, experiment: Experiment, row: Argument) -> Argument:
+def generation(config: Config, experiment: Experiment, row: Identity) -> Argument:
     assert experiment.generation is not None
     extractors = {name: extractor(config, name) for name in experiment.generation.extractors}
-    row = row | {"split": "+".join(REFERENCE)}
+    columns = {**row, "split": "+".join(REFERENCE)}
     figures = experiment.generation.figures
-    return {"row": row, "extractors": extractors, "figures": figures, "metrics": metrics(config)}
+    return {"row": columns, "extractors": extractors, "figures": figures, "metrics": metrics(config)}
 
 
-def generate(config: Config, experiment: Experiment, sampler: str, row: Argument) -> Argument:
-    """Samples drawn and measured in one job."""
+def generate(config: Config, experiment: Experiment, sampler: str, row: Identity) -> Argument:
+    """Samples that are drawn and measured in one job."""
     return {"sample": sample(experiment, sampler), "generation": generation(config, experiment, row)}
 
 
-def nearest(count: int, row: Argument, splits: Sequence[str] = REFERENCE) -> Argument:
-    """`count` images, those of `test` where the row is a dataset's, against those of the splits trained on."""
+def nearest(count: int, row: Identity, splits: Sequence[str] = REFERENCE) -> Argument:
+    """Check `count` images for memorisation: samples, or `test` if the row is a dataset's, against `splits`."""
     return {"row": row, "images": count, "shown": SHOWN, "neighbours": BESIDE, "splits": list(splits)}
 
 
@@ -202,14 +213,14 @@ def probe_of(experiment: Experiment) -> Probe:
 
 
 def selection_splits(experiment: Experiment) -> Argument:
-    """The splits that heads are fitted on before the choice, and the one that they are judged by."""
+    """The splits that heads are fitted on before the choice, and the split that scores them."""
     if probe_of(experiment).selection == "published":
         return {"fit": ["train", "select"], "read": "test"}
     return {"fit": ["train"], "read": "select"}
 
 
 def extraction(experiment: Experiment) -> Argument:
-    """How features are computed, wherever. The batch changes none."""
+    """How features are computed, in every job that computes any."""
     probe = probe_of(experiment)
     names = {"pooling", "label", "augmented", "draws", "precision", "noise_seed", "latents_as"}
     weighted = {"weights": averaged(experiment, probe.weights), "crop": dump(probe.crop)}
@@ -217,7 +228,7 @@ def extraction(experiment: Experiment) -> Argument:
 
 
 def features(experiment: Experiment, part: int) -> Argument:
-    """The levels of one part of a grid, or a search for them; `plain`: whether un-augmented images are a bank."""
+    """Levels of one part of a grid, or a search. `plain`: whether unaugmented training images are needed too."""
     probe = probe_of(experiment)
     plain = any(evaluator.plain for evaluator in probe.evaluators.values())
     common = extraction(experiment) | selection_splits(experiment) | {"taps": experiment.probed_taps, "plain": plain}
@@ -235,33 +246,33 @@ def memory_bytes(experiment: Experiment) -> int:
 
 
 def scorer(experiment: Experiment) -> str:
-    """The evaluator that scores the grid: the one that is named, or the first that can."""
+    """The evaluator that scores the grid: the configured one, or the first that can."""
     probe = probe_of(experiment)
     return probe.scorer or next(name for name, evaluator in probe.evaluators.items() if evaluator.scores)
 
 
 def evaluators(experiment: Experiment) -> dict[str, Argument]:
-    """By name, with the levels that they join as sigma/alpha."""
+    """Evaluators by name, with joined levels as sigma/alpha."""
     entries = probe_of(experiment).evaluators.items()
     return {name: dump(e) | {"combine": [levels.joined(cell, experiment) for cell in e.combine]} for name, e in entries}
 
 
 def about(experiment: Experiment) -> Argument:
-    """What rows of results say of the features."""
+    """Columns of results that describe the features."""
     probe = probe_of(experiment)
     label = "" if probe.label is None else str(probe.label)
     return {"selection": probe.selection, "pooling": probe.pooling, "views": probe.augmented, "label": label}
 
 
-def probing(experiment: Experiment, row: Argument) -> Argument:
-    """What heads are fitted and judged by."""
+def probing(experiment: Experiment, row: Identity) -> Argument:
+    """How heads are fitted and scored."""
     probe = probe_of(experiment)
     settings = {"seeds": probe.seeds, "memory": memory_bytes(experiment), "augmented": probe.augmented}
     return {"row": row, "about": about(experiment)} | settings | selection_splits(experiment)
 
 
-def grid(experiment: Experiment, row: Argument) -> Argument:
-    """`features` stands for the stores, which are gone when all else is there."""
+def grid(experiment: Experiment, row: Identity) -> Argument:
+    """`features` is a hash of the settings of feature stores, which are temporary and so cannot trigger a rerun."""
     selection = probe_of(experiment).selection
     heads = {"evaluators": evaluators(experiment), "scorer": scorer(experiment), "taps": experiment.probed_taps}
     stores = [features(experiment, part) for part in range(levels.parts(experiment))]
@@ -270,7 +281,7 @@ def grid(experiment: Experiment, row: Argument) -> Argument:
 
 
 def chosen(experiment: Experiment) -> Argument:
-    """Features of the choice; `sigmas` are the levels that evaluators join to it."""
+    """Features of the chosen cell. `sigmas` are the levels that evaluators join to it."""
     cells: list[Argument] = []
     for evaluator in evaluators(experiment).values():
         cell = {"combine": evaluator["combine"], "tokens": evaluator["tokens"]}
@@ -280,7 +291,7 @@ def chosen(experiment: Experiment) -> Argument:
     return extraction(experiment) | {"evaluators": cells, "sigmas": sigmas} | when
 
 
-def evaluate(experiment: Experiment, name: str, row: Argument) -> Argument:
+def evaluate(experiment: Experiment, name: str, row: Identity) -> Argument:
     head = {"name": name, "evaluator": evaluators(experiment)[name], "draws": probe_of(experiment).draws}
     return probing(experiment, row) | head
 
@@ -288,12 +299,17 @@ def evaluate(experiment: Experiment, name: str, row: Argument) -> Argument:
 # --- tables
 
 
-def row(experiment: Experiment, name: str, **more: Any) -> Argument:
-    """What every row of results about an experiment begins with; `more` is its checkpoint and sampler."""
-    return {"experiment": name, "dataset": experiment.dataset, **more}
+def row(experiment: Experiment, name: str, kimg: int | None = None, sampler: str | None = None) -> Identity:
+    """The columns that identify an experiment, and one of its checkpoints and samplers, in every row of results."""
+    identity: Identity = {"experiment": name, "dataset": experiment.dataset}
+    if kimg is not None:
+        identity["kimg"] = kimg
+    if sampler is not None:
+        identity["sampler"] = sampler
+    return identity
 
 
 def summary(config: Config) -> Argument:
-    """The experiments, and those of them that have a choice, in order."""
+    """All experiments, and those that have a choice, in order."""
     probed = [name for name, experiment in config.experiments.items() if experiment.probe]
     return {"experiments": list(config.experiments), "probed": probed}

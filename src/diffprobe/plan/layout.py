@@ -1,6 +1,6 @@
-"""Where everything lies: each path of the workflow has its one place here, for the rules and for `status` alike.
+"""The layout of the results folder: every path of the workflow is defined here, for the rules and for `status`.
 
-Arguments may be Snakemake wildcards ("{experiment}") or values.
+Arguments are values, or Snakemake wildcards such as "{experiment}".
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,19 @@ def receipt(path: str) -> str:
 
 
 def store_receipt(mark: str) -> str:
-    """A store is a folder, so its receipt lies beside the folder."""
+    """The receipt of a store, beside its folder; `mark` is the file inside that marks it as complete."""
     return str(PurePosixPath(mark).parent) + ".receipt.json"
 
 
 @dataclass(frozen=True)
 class Layout:
+    """Paths below the results folder `root`."""
+
     root: str
 
     # --- data
     def archives(self, kind: str) -> str:
-        """The mark that a public dataset's files lie beside it and are right."""
+        """Written last, beside a public dataset's verified archives."""
         return f"{self.root}/archives/{kind}/archives.json"
 
     def images(self, dataset: str) -> str:
@@ -33,7 +35,7 @@ class Layout:
         return f"{self.root}/data/{dataset}/baseline.json"
 
     def nearest_real(self, dataset: str) -> str:
-        """How near the images of `test` are to those of training: what is usual for images that are no copies."""
+        """Nearest neighbours of `test` images: the baseline for images that are not copies."""
         return f"{self.root}/data/{dataset}/nearest.json"
 
     def reference(self, dataset: str, extractor: str) -> str:
@@ -47,18 +49,18 @@ class Layout:
         return self.checkpoint(self.autoencoder(autoencoder), kimg, "ema.safetensors")
 
     def encoded(self, latents: str, job: int | str) -> str:
-        """What one of the encoding jobs tells of its parts, which lie in the store."""
+        """The record of one encoding job, whose parts are in the store."""
         return f"{self.root}/latents/{latents}/encoded/{job}.json"
 
     def reconstruction(self, latents: str) -> str:
         return f"{self.root}/latents/{latents}/reconstruction.json"
 
     def pairs(self, latents: str) -> str:
-        """Some images and their reconstructions, for the plot."""
+        """Images and their reconstructions, for the plot."""
         return f"{self.root}/latents/{latents}/reconstruction.npz"
 
     def latents(self, latents: str) -> str:
-        """The store's mark of completeness, written last."""
+        """Written last, so it marks the store as complete."""
         return f"{self.root}/latents/{latents}/latents.zarr/zarr.json"
 
     # --- training runs
@@ -83,15 +85,15 @@ class Layout:
 
     # --- evaluation of one checkpoint
     def samples(self, experiment: str, kimg: int | str, sampler: str) -> str:
-        """The store's mark of completeness, written last."""
+        """Written last, so it marks the store as complete."""
         return f"{self.run(experiment)}/samples/{kimg}/{sampler}.zarr/zarr.json"
 
     def samples_npz(self, experiment: str, kimg: int | str, sampler: str) -> str:
-        """The same for ADM's suite, made on request."""
+        """The samples for ADM's evaluation suite, made on request."""
         return f"{self.run(experiment)}/samples/{kimg}/{sampler}.npz"
 
     def samples_png(self, experiment: str, kimg: int | str, sampler: str) -> str:
-        """The same as a folder of PNG files, made on request."""
+        """The samples as a folder of PNG files, made on request."""
         return f"{self.run(experiment)}/samples/{kimg}/{sampler}.png"
 
     def strip(self, experiment: str, kimg: int | str, sampler: str) -> str:
@@ -104,11 +106,11 @@ class Layout:
         return f"{self.run(experiment)}/nearest/{kimg}/{sampler}.json"
 
     def nearest_pairs(self, experiment: str, kimg: int | str, sampler: str) -> str:
-        """Some generated images and the training images nearest to them, for the plot."""
+        """Samples and their nearest training images, for the plot."""
         return f"{self.run(experiment)}/nearest/{kimg}/{sampler}.npz"
 
     def features(self, experiment: str, kimg: int | str, part: int | str) -> str:
-        """A folder, kept only if asked; `part` counts the jobs among which the levels are divided."""
+        """A temporary folder unless state.keep_features is `all`; `part` numbers the jobs that share the levels."""
         return f"{self.run(experiment)}/features/{kimg}/{part}"
 
     def grid(self, experiment: str, kimg: int | str) -> str:
@@ -117,12 +119,12 @@ class Layout:
     def select(self, experiment: str, kimg: int | str) -> str:
         return f"{self.run(experiment)}/probe/{kimg}/select.json"
 
-    # --- the outcome
+    # --- choice, final scores, tables
     def choice(self, experiment: str) -> str:
         return f"{self.run(experiment)}/probe/choice.json"
 
     def chosen(self, experiment: str) -> str:
-        """The mark of the store of the chosen features, written last."""
+        """Written last, so it marks the store of chosen features as complete."""
         return f"{self.run(experiment)}/features/chosen/features.json"
 
     def test(self, experiment: str, evaluator: str) -> str:
@@ -146,7 +148,7 @@ class Layout:
     def report(self) -> str:
         return f"{self.root}/report.html"
 
-    # --- what jobs leave besides
+    # --- logs
     def log(self, rule: str, *names: int | str) -> str:
         return f"{self.root}/logs/{rule}/{'.'.join(map(str, names)) or 'all'}.log"
 

@@ -1,15 +1,15 @@
-"""The memory that jobs ask a scheduler for, in MB."""
+"""Memory requests of jobs, in MB."""
 
 from diffprobe.config.inferred import latent_bytes
 from diffprobe.config.models import Config, Experiment
 
-TRAINING = 4000  # of each process, besides its images
-PROBING = 3000  # besides its features
+TRAINING = 4000  # per process, besides images or latents
+PROBING = 3000  # besides features
 
 
 def training(config: Config, experiment: Experiment) -> int:
-    """With the images that are held, or two windows of those that are streamed, for each process; or with the latents
-    that are held once for all.
+    """For a training job. Each process holds its images, or a fixed budget if they are streamed. Latents are held once
+    for all processes, or streamed through two windows per process.
     """
     train = experiment.train
     if experiment.latents:
@@ -23,5 +23,5 @@ def training(config: Config, experiment: Experiment) -> int:
 
 
 def probing(experiment: Experiment) -> int:
-    """With the features that are held."""
+    """For a job that fits heads on features."""
     return PROBING + round(experiment.probe.memory_gib * 2**30 / 1e6) if experiment.probe else PROBING

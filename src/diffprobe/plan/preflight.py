@@ -1,4 +1,4 @@
-"""What is refused before any job starts, since a job would find it only after hours, and Snakemake in many lines."""
+"""Checks before any job starts: a job would fail hours later, and Snakemake would report it in many lines."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from diffprobe.runtime.errors import UserError
 
 
 def refuse(config: Config, sources: Sources) -> None:
-    """Raises UserError, a line, for the first thing that is missing."""
+    """Raises UserError for the first missing file, folder or label."""
     refuse_lost_sources(config, sources)
     refuse_missing_files(config)
     refuse_missing_autoencoders(config, sources)
@@ -22,7 +22,7 @@ def refuse(config: Config, sources: Sources) -> None:
 
 
 def refuse_lost_sources(config: Config, sources: Sources) -> None:
-    """A new path that leads nowhere would cost the images that were read from the path before."""
+    """Refuse a changed path that does not exist: rereading would delete the images imported from the old path."""
     for name, dataset in config.datasets.items():
         before = sources.images_receipt(name).get("config", {}).get("source", {})
         paths = dataset.source.local_paths
@@ -41,7 +41,7 @@ def refuse_missing_files(config: Config) -> None:
 
 
 def named_files(config: Config) -> Iterator[tuple[str, str]]:
-    """The files that jobs of the config read, by the key that names each."""
+    """Local files that jobs read, with the config key that names each."""
     for dataset, extractor in references(config):
         for path in config.extractors[extractor].files:
             yield f"extractors.{extractor}.weights", path
@@ -56,7 +56,7 @@ def named_files(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def refuse_missing_autoencoders(config: Config, sources: Sources) -> None:
-    """Folders of published ones; where one has been read, its folder may go."""
+    """Refuse missing folders of published autoencoders, unless they have been imported already."""
     for name in {latents.autoencoder for latents in used_latents(config).values()}:
         for key, path in config.autoencoders[name].local_sources.items():
             if not Path(path).exists() and sources.pretrained_argument(name).get(key) != path:
@@ -64,7 +64,7 @@ def refuse_missing_autoencoders(config: Config, sources: Sources) -> None:
 
 
 def refuse_missing_labels(config: Config, sources: Sources) -> None:
-    """Of datasets whose images were read and stay; for others the job that reads them does."""
+    """Refuse unlabelled datasets whose images are up to date. For others the `images` job checks."""
     for name, dataset in config.datasets.items():
         recorded = sources.images_receipt(name)
         if recorded.get("config") == job_arguments.images(dataset, sources.images(name)):
@@ -72,7 +72,7 @@ def refuse_missing_labels(config: Config, sources: Sources) -> None:
 
 
 def retraining(config: Config) -> Iterator[str]:
-    """A line for each checkpoint that is to be remade although its predecessor's state was not kept."""
+    """Yield a warning for each checkpoint that must be remade without its predecessor's state."""
     layout = Layout(config.results)
     for name, experiment in config.experiments.items():
         if experiment.train.imported:
@@ -84,7 +84,7 @@ def retraining(config: Config) -> Iterator[str]:
             remade = not Path(layout.ema(name, kimg)).exists()
             if remade and nearest < earlier and Path(layout.ema(name, earlier)).exists():
                 yield (
-                    f"{name}: checkpoint {kimg} is remade from {nearest} thousand images on, "
-                    "the nearest kept state (state.keep: all keeps every one)"
+                    f"{name}: checkpoint {kimg} is retrained from {nearest} thousand images, "
+                    "the nearest kept state (state.keep: all keeps every state)"
                 )
             earlier = kimg

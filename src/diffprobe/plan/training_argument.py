@@ -1,6 +1,7 @@
 """The JSON argument of a training job as a typed model; `build` names the code of its task.
 
-An experiment's task is a kind of config/tasks/, ours or a plugin's. The other two tasks train what experiments need.
+The task of an experiment is a kind of config/tasks/ or of a plugin. The other two tasks train autoencoders and
+classifiers that experiments use.
 """
 
 from typing import Annotated, Any, Literal
@@ -17,31 +18,31 @@ from diffprobe.config.training import Training
 
 
 class TrainSettings(Training):
-    """The `train` of a job's argument: `train` of the config without what changes no result."""
+    """Training settings in a job's argument: those of the config that change the result."""
 
-    checkpoints: list[Positive] = Field([], description="Not part of the argument.")
+    checkpoints: list[Positive] = Field([], description="Never part of the argument.")
 
 
 class TrainingArgument(Strict):
-    """What the arguments of all tasks have."""
+    """Base class: what the arguments of all tasks share."""
 
     network: BuiltNetwork
     train: TrainSettings
-    latents: dict[str, Any] | None = None  # what the store of latents must have been made with
+    latents: dict[str, Any] | None = None  # settings that the store of latents must match
 
     @property
     def build(self) -> str:
-        """The function that makes the task of this argument (see `training.tasks.base`)."""
+        """The function that constructs the task (see `training.tasks.base`)."""
         raise NotImplementedError
 
     @property
     def described(self) -> dict[str, Any]:
-        """What a checkpoint's header says of the task, where the trained model is more than its network."""
+        """Entries of a checkpoint's header that describe the task, if its model is more than the network."""
         return {}
 
 
 class ExperimentArgument(TrainingArgument):
-    """Of an experiment's run: its task's own settings stand beside these keys, and are in `task` here."""
+    """An experiment's run. The task's settings are at the top level of the JSON and in `task` here."""
 
     task: Task
     network: Network
@@ -65,7 +66,7 @@ class ExperimentArgument(TrainingArgument):
 
 
 class Losses(Strict):
-    """What an autoencoder's loss is made of."""
+    """The terms of an autoencoder's loss."""
 
     reconstruction: Literal["mse", "l1"] = "mse"
     kl_weight: Annotated[Number, Field(ge=0)] = 1e-6
@@ -74,6 +75,8 @@ class Losses(Strict):
 
 
 class AutoencodingArgument(TrainingArgument):
+    """The training of an autoencoder."""
+
     task: Literal["autoencoding"]
     network: AutoencoderNetwork
     size: Positive
@@ -86,6 +89,8 @@ class AutoencodingArgument(TrainingArgument):
 
 
 class ClassificationArgument(TrainingArgument):
+    """The training of a classifier."""
+
     task: Literal["classification"]
     network: Classifier
 
@@ -101,5 +106,5 @@ BESIDE_EXPERIMENTS: dict[str, type[TrainingArgument]] = {
 
 
 def parse_argument(argument: dict[str, Any]) -> TrainingArgument:
-    """The typed model of a job's JSON. Raises pydantic's ValidationError, a ValueError."""
+    """Parse a training job's JSON. Raises pydantic's ValidationError, a ValueError."""
     return BESIDE_EXPERIMENTS.get(argument["task"], ExperimentArgument).model_validate(argument)
