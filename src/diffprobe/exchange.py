@@ -61,7 +61,8 @@ def run_import(arguments: argparse.Namespace) -> None:
 
     name = arguments.experiment
     imported = import_weights(config, name, arguments.format, arguments.source, arguments.out)
-    print(f"{imported.path}: {imported.parameters:,} parameters, weights {' and '.join(imported.sets)}")
+    sets = " and ".join(imported.sets)
+    print(f"{imported.path}: {imported.parameters:,} parameters, weights {sets}, from {imported.source}")
     if config.experiments[name].train.imported != str(imported.path):
         print(f"to use it, set experiments.{name}.train: {{imported: {imported.path}, checkpoints: [1]}}")
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,15 @@ CONFIG = "config.json"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 PLACES = ("", "vae")  # the autoencoder's place: a folder of its own, or a pipeline's sub-folder
 HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # a model's name on the hub: OWNER/MODEL
+HALF = "diffusion_pytorch_model.fp16.safetensors"  # all that some repositories have
+# As `save_pretrained` writes weights: NAME.VARIANT.safetensors, or in several files with an index beside them.
+SAVED = re.compile(
+    r"diffusion_pytorch_model(?:\.(?P<variant>\w+))?\.(?P<format>safetensors|bin)"
+    r"|diffusion_pytorch_model\.(?P<of>safetensors|bin)(?P<index>\.index)(?:\.(?P<part>\w+))?\.json"
+)
+RAW = "non_ema"  # the variant with weights that are not averaged
+# Variants by preference: what has no variant, averages, then the most precise; the raw weights come last.
+VARIANTS = ("", "ema", "fp32", "bf16", "fp16")
 KINDS = "AutoencoderKL or AutoencoderTiny"
 # For each class, the key with one item per level, and diffusers' default for it.
 LEVELS: dict[str, tuple[str, list[int]]] = {
@@ -57,11 +67,46 @@ def model_folder(source: str) -> Path:
 
 
 def weights_file(folder: Path) -> Path:
-    """The weights in a model's folder. Raises ValueError, saying what is allowed."""
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise ValueError(f"a folder with {' or '.join(WEIGHTS)} beside its {CONFIG}")
+    """The file of weights in a model's folder, or the index of those in several files; of several variants the
+    preferred. Raises ValueError, saying what is allowed.
+    """
+    saved = [path for path in sorted(folder.iterdir()) if SAVED.fullmatch(path.name) and path.is_file()]
+    if not saved:
+        raise ValueError(f"a folder with {' or '.join(WEIGHTS)} beside its {CONFIG}")
+    return min(saved, key=preference)
+
+
+def variant(weights: Path) -> str:
+    """The variant that a file's name says; empty without one."""
+    name = SAVED.fullmatch(weights.name)
+    return (name["variant"] or name["part"] or "") if name else ""
+
+
+def preference(weights: Path) -> tuple[int, bool, bool]:
+    """Variants in their order, others between those and the raw; one file before several, pickles last."""
+    name, of = SAVED.fullmatch(weights.name), variant(weights)
+    assert name
+    rank = VARIANTS.index(of) if of in VARIANTS else len(VARIANTS) + (of == RAW)
+    return rank, bool(name["index"]), "bin" in (name["format"], name["of"])
+
+
+def weights_files(weights: Path) -> list[Path]:
+    """The files that hold a model's weights: `weights` itself, or those that it is the index of.
+
+    Raises ValueError, saying what is allowed, for an index that is damaged, or names files that are not beside it.
+    """
+    if weights.suffix != ".json":
+        return [weights]
+    try:
+        names = sorted(set(json.loads(weights.read_text())["weight_map"].values()))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        names = []
+    # A name with a folder in it could be any file of the disk.
+    shards = [weights.with_name(name) for name in names if Path(name).name == name]
+    if not shards or len(shards) < len(names) or not all(shard.is_file() for shard in shards):
+        missing = next((shard.name for shard in shards if not shard.is_file()), "the files of weights")
+        raise ValueError(f"a folder with {missing}, as {weights.name} lists them")
+    return shards
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -92,7 +137,7 @@ def local_problems(entry: "Pretrained") -> Iterator[Problem]:
         try:
             folder = model_folder(source)
             config = read_config(folder)
-            weights_file(folder)
+            weights_files(weights_file(folder))
         except ValueError as error:
             yield key, source, str(error)
         else:
@@ -102,6 +147,11 @@ def local_problems(entry: "Pretrained") -> Iterator[Problem]:
 
 def local_files(entry: "Pretrained") -> list[str]:
     """The existing files of an entry's local folders."""
-    folders = [Path(source) / place for source in entry.local_sources.values() for place in PLACES]
-    files = [folder / name for folder in folders for name in (CONFIG, *WEIGHTS)]
+    files: list[Path] = []
+    for folder in (Path(source) / place for source in entry.local_sources.values() for place in PLACES):
+        inside = [folder / name for name in (CONFIG, *WEIGHTS)]
+        with suppress(OSError, ValueError):  # no such folder, or no weights in it
+            weights = weights_file(folder)
+            inside += [weights, *weights_files(weights)]
+        files += dict.fromkeys(inside)
     return [str(file) for file in files if file.is_file()]

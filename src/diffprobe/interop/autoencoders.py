@@ -49,8 +49,9 @@ class PublishedModel(NamedTuple):
 
     @property
     def files(self) -> dict[str, str]:
-        """The hash of each of its files."""
-        return {path.name: sha256(path) for path in (self.folder / published.CONFIG, self.weights)}
+        """The hash of each of its files; of weights in several, of their index too."""
+        paths = (self.folder / published.CONFIG, self.weights, *published.weights_files(self.weights))
+        return {path.name: sha256(path) for path in dict.fromkeys(paths)}
 
 
 def write(name: str, entry: Pretrained, out: Path, say: Say = print) -> dict[str, Any]:
@@ -90,6 +91,7 @@ def open_model(place: str, key: str, say: Say) -> PublishedModel:
     try:
         folder = published.model_folder(place) if local else hub.cached_or_downloaded(place, key, say)
         config, weights = published.read_config(folder), published.weights_file(folder)
+        published.weights_files(weights)  # all there, before anything is read
     except ValueError as error:
         raise UserError(f"{key}: {place} is refused; allowed: {error}") from None
     kind = config["_class_name"]
@@ -99,9 +101,7 @@ def open_model(place: str, key: str, say: Say) -> PublishedModel:
 def read_weights(model: PublishedModel, entry: Pretrained) -> State:
     """Its weights, float32, under the names of the network that its config describes. Raises UserError."""
     shapes = empty_network(model, entry).state_dict()
-    state = renewed(source.read(model.weights))
-    if foreign := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise UserError(f"{model.weights}: {foreign[0]} is no tensor; expected tensors by name")
+    state = renewed(source.read_model(model.weights))
     # Where the network expects a matrix, a 1x1 convolution is one in disguise.
     state = {name: as_matrix(value) if shapes.get(name, value).ndim == 2 else value for name, value in state.items()}
     remedy = f"the file is not that of {model.origin}; download both again"

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
 from diffprobe.interop.names import NameMap, Place, Scheme, State, unet_map
+from diffprobe.interop.wrappers import unwrapped, weights_of
 from diffprobe.networks.unet import UNet
 
 # Keys of our U-Net that DDAE's does not have as options: their values there.
@@ -69,17 +70,22 @@ def scheme(blocks: int) -> Scheme:
     )
 
 
-def sets(content: Mapping[str, Any]) -> dict[str, State]:
-    """The sets of weights in a file: `ema`, and `raw` where it has both. A file of tensors alone is one set, `ema`."""
+def sets(content: Mapping[str, Any], where: str) -> dict[str, State]:
+    """The sets of weights in a file: `ema`, and `raw` where it has both. A file of tensors alone is one set, `ema`.
+
+    `where` names the file. Raises UserError where a set is anything but tensors by name.
+    """
     if "EMA" not in content and "MODEL" not in content:
-        return {"ema": unwrapped(content)}
+        return {"ema": network_tensors(weights_of(content), where)}
     states = {"ema": content.get("EMA"), "raw": content.get("MODEL")}
-    return {name: unwrapped(state) for name, state in states.items() if state is not None}
+    return {name: network_tensors(state, where) for name, state in states.items() if state is not None}
 
 
-def unwrapped(state: Mapping[str, Any]) -> State:
+def network_tensors(state: Mapping[str, Any], where: str) -> State:
     """The network's tensors under its own names. Of ema-pytorch's two copies, online and averaged, the average."""
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if isinstance(state, Mapping):  # counters and settings may be among them
+        state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors = unwrapped(state, where)
     # Each wrapper prefixes all that it contains, so prefixes are stripped one after the other.
     for wrapper in WRAPPERS:
         if any(name.startswith(wrapper) for name in tensors):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from diffprobe.config.published import CONFIG, PLACES, WEIGHTS, read_config
+from diffprobe.config.published import CONFIG, HALF, PLACES, WEIGHTS, read_config
 from diffprobe.runtime.errors import UserError, one_line
 
 SECONDS = 10  # that the hub may take to answer at all
@@ -37,7 +37,7 @@ def cached(name: str) -> Path | None:
 
     for place in PLACES:
         config = try_to_load_from_cache(name, path_of(place, CONFIG))
-        for weights in WEIGHTS:
+        for weights in (*WEIGHTS, HALF):
             file = try_to_load_from_cache(name, path_of(place, weights))
             # Of one revision, or the weights could be another model's.
             if isinstance(config, str) and isinstance(file, str) and Path(config).parent == Path(file).parent:
@@ -65,7 +65,7 @@ def downloaded(name: str, say: Callable[[str], None]) -> Path:
             read_config(folder)  # before hundreds of MB of weights
         except ValueError as error:
             raise ValueError(f"it is not {error}") from None
-        for weights in WEIGHTS:
+        for weights in (*WEIGHTS, HALF):
             if unless_missing(hf_hub_download, name, path_of(place, weights)):
                 return folder
         raise FileNotFoundError(f"it has no {' or '.join(WEIGHTS)}")

@@ -13,6 +13,7 @@ from diffprobe.config.inferred import augment_label, conditional, model_space
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.networks.diffusers import Diffusers
 from diffprobe.config.problems import Problem, one_of
+from diffprobe.config.published import weights_files
 from diffprobe.interop import ddae, diffusers_unet, source
 from diffprobe.interop.diffusers_unet import differing
 from diffprobe.interop.names import NameMap, State, to_ours
@@ -32,12 +33,15 @@ class SourceWeights(NamedTuple):
     network: dict[str, Any]  # required values of keys of the experiment's network
     process: dict[str, Any]  # and of its process, as far as the source says
     problems: tuple[Problem, ...] = ()  # with the experiment's process, beyond single values
+    files: tuple[Path, ...] = ()  # that `file` is the index of
+    note: str = ""  # what the user should hear of it
 
 
 class Written(NamedTuple):
     path: Path
     sets: list[str]
     parameters: int
+    source: str  # the file that was read, and which of several weights it holds
 
 
 def import_weights(config: Config, name: str, format: str, origin: str, out: Path | None = None) -> Written:
@@ -74,7 +78,9 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
         key: to_ours(state, names, shapes, what, REMEDIES[format].format(name)) for key, state in weights.sets.items()
     }
     # The identity is the source's, so that importing again changes nothing downstream.
-    origins = {"path": str(weights.file), "sha256": sha256(weights.file)}
+    origins: dict[str, Any] = {"path": str(weights.file), "sha256": sha256(weights.file)}
+    if weights.files:
+        origins["files"] = {path.name: sha256(path) for path in weights.files}
     header = {
         "network": network,
         "process": process,
@@ -86,7 +92,8 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
         "source": origins,
     }
     checkpoints.write(path, sets, header)
-    return Written(path, list(sets), sum(value.numel() for value in module.parameters()))
+    read = f"{weights.file} ({weights.note})" if weights.note else str(weights.file)
+    return Written(path, list(sets), sum(value.numel() for value in module.parameters()), read)
 
 
 def was_imported(path: Path) -> bool:
@@ -119,7 +126,7 @@ def refused_experiment(config: Config, experiment: Experiment, format: str) -> I
 def from_ddae(origin: str, experiment: Experiment) -> SourceWeights:
     file = Path(origin)
     problems = tuple(ddae.refused_process(experiment.process))
-    return SourceWeights(file, ddae.sets(source.read(file)), ddae.NETWORK, {}, problems)
+    return SourceWeights(file, ddae.sets(source.read(file), str(file)), ddae.NETWORK, {}, problems)
 
 
 def from_diffusers(origin: str, experiment: Experiment) -> SourceWeights:
@@ -137,8 +144,10 @@ def from_diffusers(origin: str, experiment: Experiment) -> SourceWeights:
             )
         required = diffusers_unet.our_network(config)
     file = source.diffusers_weights(folder)
-    state = diffusers_unet.renewed(source.read(file))
-    return SourceWeights(file, {"ema": state}, required, diffusers_unet.our_process(scheduler(folder)))
+    state = diffusers_unet.renewed(source.read_model(file))
+    process, note = diffusers_unet.our_process(scheduler(folder)), source.which_weights(file)
+    files = () if (files := weights_files(file)) == [file] else tuple(files)
+    return SourceWeights(file, {"ema": state}, required, process, files=files, note=note)
 
 
 READERS = {"ddae": from_ddae, "diffusers": from_diffusers}

@@ -87,12 +87,22 @@ def to_ours(state: State, names: NameMap, shapes: State, what: str, remedy: str)
     for name, theirs in names.items():
         rows, *rest = shapes[name].shape
         shape = torch.Size([rows // len(theirs), *rest])  # of each of those that are stacked
-        ours[name] = torch.cat([checked(state, other, shape, what, remedy).float() for other in theirs])
+        ours[name] = torch.cat([whole(state, other, shape, what, remedy) for other in theirs])
     used = {other for theirs in names.values() for other in theirs}
     if left := [name for name in state if name not in used]:
         extra = tuple(state[left[0]].shape)
         raise UserError(f"{what}: {left[0]} of shape {extra} has no place in this network (expected: none); {remedy}")
     return ours
+
+
+def whole(state: State, name: str, shape: torch.Size, what: str, remedy: str) -> Tensor:
+    """state[name], float32. Raises UserError as `to_ours`."""
+    if name not in state and (wrapped := next((other for other in state if other.endswith(f".{name}")), None)):
+        # The prefix of an unfamiliar wrapper is a better hint than a missing tensor.
+        prefix = wrapped.removesuffix(name)
+        if all(other.startswith(prefix) for other in state):
+            raise UserError(f"{what} lack {name}, but have {wrapped}; save them without the prefix {prefix}")
+    return checked(state, name, shape, what, remedy).float()
 
 
 def to_theirs(state: State, names: NameMap) -> State:

@@ -9,13 +9,17 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from diffprobe.config.published import HUB, WEIGHTS
+from diffprobe.config.published import HALF, HUB, RAW, WEIGHTS, variant, weights_file, weights_files
 from diffprobe.evaluation.generation.extractors.weights import first_line
+from diffprobe.interop.names import State
+from diffprobe.interop.wrappers import unwrapped, weights_of
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 
 TENSORS = (".safetensors",)
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+AVERAGE, RAW_FOLDER = "unet_ema", "unet"  # side by side in a checkpoint of diffusers' training scripts
+PLACES = ("", AVERAGE, RAW_FOLDER)  # where a model's folder is looked for
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -41,6 +45,21 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_model(weights: Path) -> State:
+    """The tensors of a model that diffusers saved, wrapped or not; `weights` may be the index of several files.
+
+    Raises UserError.
+    """
+    state: State = {}
+    try:
+        files = weights_files(weights)
+    except ValueError as error:
+        raise UserError(f"{weights}: expected {error}; download the model again") from None
+    for file in files:
+        state |= unwrapped(weights_of(read(file)), str(file))
+    return state
+
+
 def refusal(message: str) -> str:
     """Why PyTorch would not read a pickle, in a line."""
     name = re.search(r"GLOBAL (\S+)", message)
@@ -49,13 +68,16 @@ def refusal(message: str) -> str:
 
 
 def diffusers_folder(source: str) -> Path:
-    """The folder with a model's config.json: `source`, its `unet`, or a hub id's local copy. Raises UserError."""
+    """The folder with a model's config.json: `source`, in it the average or else its `unet`, or a hub id's local copy.
+
+    Raises UserError.
+    """
     folder = Path(source)
     if not folder.exists() and HUB.fullmatch(source):
         folder = downloaded(source)
-    for place in (folder, folder / "unet"):
-        if (place / "config.json").is_file():
-            return place
+    for place in PLACES:
+        if (folder / place / "config.json").is_file():
+            return folder / place
     raise UserError(f"{source}: no such folder of a diffusers model (with its config.json, or unet/config.json)")
 
 
@@ -80,10 +102,20 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def diffusers_weights(folder: Path) -> Path:
     """The file of weights in a model's folder. Raises UserError."""
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f"{folder}: no {' or '.join(WEIGHTS)} there (if the weights are in several files, join them first)")
+    try:
+        return weights_file(folder)
+    except ValueError:
+        raise UserError(f"{folder}: no {' or '.join(WEIGHTS)} there; download the model again") from None
+
+
+def which_weights(weights: Path) -> str:
+    """What else there is to say of a file of weights: whether they are the average, where there are both."""
+    folder, beside = weights.parent, weights.parent.parent
+    if folder.name == AVERAGE and (beside / RAW_FOLDER / "config.json").is_file():
+        return f"the average; the raw weights are in {beside / RAW_FOLDER}"
+    if folder.name == RAW_FOLDER and (beside / AVERAGE / "config.json").is_file():
+        return f"the raw weights; the average is in {beside / AVERAGE}"
+    return "the raw weights, not averaged, as the name says" if variant(weights) == RAW else ""
 
 
 def downloaded(name: str) -> Path:
@@ -91,7 +123,7 @@ def downloaded(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        for weights in WEIGHTS:  # the second, a pickle, is downloaded only where the first does not exist
+        for weights in (*WEIGHTS, HALF):  # the second, a pickle, is downloaded only where the first does not exist
             patterns = ["*.json", weights, f"unet/{weights}"]
             folder = Path(snapshot_download(name, allow_patterns=patterns))
             if any((folder / part / weights).is_file() for part in ("", "unet")):
