@@ -213,3 +213,26 @@ def test_an_unfamiliar_prefix_is_named(tmp_path: Path) -> None:
     prefixed("my.net.")(diffusers_model(), tmp_path / "model")
     assert "have my.net." in (line := refusal(brought, tmp_path / "model", network))
     assert line.endswith("save them without the prefix my.net.")
+
+
+@pytest.mark.parametrize("kind", [network, autoencoder])
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda x: x.index_fill(0, torch.tensor([0]), torch.nan), "holds NaN or infinite values"),
+        (lambda x: x.index_fill(0, torch.tensor([0]), -torch.inf), "holds NaN or infinite values"),
+        (lambda x: x.double() * 1e300, "holds NaN or infinite values"),  # beyond float32
+        (lambda x: x.to(torch.int8), "is int8, expected float16, bfloat16, float32 or float64"),
+        (lambda x: x.to(torch.float8_e4m3fn), "is float8_e4m3fn, expected float16"),
+        (lambda x: x.to(torch.complex64), "is complex64, expected float16"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(
+    tmp_path: Path, kind: Callable[[], Model], change: Callable[[Tensor], Tensor], line: str
+) -> None:
+    model, folder = kind(), tmp_path / "model"
+    model.save_pretrained(folder)
+    name = "conv_in.bias" if kind is network else "encoder.conv_in.bias"
+    save_file(model.state_dict() | {name: change(model.state_dict()[name] + 1)}, folder / FILE)
+    assert f"weights of {folder}/{FILE}: {name} {line}" in refusal(brought, folder, kind)
+    assert not (tmp_path / "out.safetensors").exists()

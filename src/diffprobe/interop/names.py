@@ -17,6 +17,7 @@ from diffprobe.runtime.errors import UserError
 
 NameMap = dict[str, tuple[str, ...]]
 State = dict[str, Tensor]
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # quantised weights need their scales
 
 
 class Place(NamedTuple):
@@ -81,7 +82,7 @@ def to_ours(state: State, names: NameMap, shapes: State, what: str, remedy: str)
     """Their tensors under our names, float32. `shapes` are our tensors, on any device.
 
     Raises UserError, which begins with `what` and ends with `remedy`, for the first tensor that is missing, of
-    another shape, or left over.
+    another shape or type, not finite, or left over.
     """
     ours: State = {}
     for name, theirs in names.items():
@@ -102,7 +103,13 @@ def whole(state: State, name: str, shape: torch.Size, what: str, remedy: str) ->
         prefix = wrapped.removesuffix(name)
         if all(other.startswith(prefix) for other in state):
             raise UserError(f"{what} lack {name}, but have {wrapped}; save them without the prefix {prefix}")
-    return checked(state, name, shape, what, remedy).float()
+    value = checked(state, name, shape, what, remedy)
+    if value.dtype not in FLOATS:
+        dtype = str(value.dtype).removeprefix("torch.")
+        raise UserError(f"{what}: {name} is {dtype}, expected float16, bfloat16, float32 or float64; {remedy}")
+    if not (value := value.float()).isfinite().all():  # float64 may overflow here
+        raise UserError(f"{what}: {name} holds NaN or infinite values; import weights from before the run diverged")
+    return value
 
 
 def to_theirs(state: State, names: NameMap) -> State:
