@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate
 from torch import Tensor, nn
+from toy_networks import refusal
 
 from diffprobe.data.imagesets import ImageSet
 from diffprobe.data.pixels import to_float, to_uint8
@@ -144,3 +145,8 @@ def test_the_distance_is_at_the_datasets_size() -> None:
 def test_one_image_has_no_distance() -> None:
     rows = measured(images(1))[0].rows()
     assert [(row["evaluator"], row["spread"]) for row in rows] == [("psnr", None), ("ssim", None)]
+
+
+def test_a_reconstruction_that_is_no_number_stops_the_job() -> None:
+    line = refusal(measured, images(5), share=torch.nan)
+    assert line.startswith("image 0 as the autoencoder returns it holds NaN or infinite values; use another")

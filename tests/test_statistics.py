@@ -168,3 +168,6 @@ def test_features_that_are_not_finite_are_refused() -> None:
     statistics = Statistics(SubsetPlan(N, 50), EXTRACTOR, ["precision"])
     with pytest.raises(UserError, match="toy has features that are not finite for some of images 20 to 22"):
         statistics.update(20, Features(torch.tensor([[0.0] * 6, [float("nan")] * 6, [0.0] * 6])))
+    for bad in ({"spatial": torch.full((3, 4), torch.inf)}, {"logits": torch.full((3, 10), torch.nan)}):
+        with pytest.raises(UserError, match="images 20 to 22"):
+            statistics.update(20, Features(torch.zeros(3, 6), **bad))

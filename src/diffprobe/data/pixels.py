@@ -9,6 +9,15 @@ def to_uint8(x: Tensor) -> Tensor:
     return (x * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
+def first_non_finite(x: Tensor) -> int | None:
+    """The position in a batch (B, ...) of the first image, or row of features, with NaN or infinite values; else None.
+
+    `to_uint8` would make black pixels of NaN.
+    """
+    bad = ~x.isfinite().flatten(1).all(dim=1)  # (B,)
+    return int(bad.int().argmax()) if bad.any() else None
+
+
 def to_float(images: Tensor) -> Tensor:
     """uint8 (B, H, W, C) to floats in [-1, 1], (B, C, H, W), channels last in memory."""
     return (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)

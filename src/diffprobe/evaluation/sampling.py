@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import samples
-from diffprobe.data.pixels import to_uint8
+from diffprobe.data.pixels import first_non_finite, to_uint8
 from diffprobe.diffusion.build import Sampler, build_sampler
 from diffprobe.diffusion.guidance import guided
 from diffprobe.diffusion.levels import Level
@@ -20,6 +20,7 @@ from diffprobe.evaluation.model import Model, load
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
 from diffprobe.networks.flops import flops, on_meta
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, sha256
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.runtime.receipts import code_version
@@ -35,7 +36,8 @@ FRAMES = 40  # steps that a strip shows at most
 def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch | None = None) -> Tensor:
     """The images numbered `rows` (B,), uint8 (B, H, W, C); `watch` as in `samplers`.
 
-    Image i of a conditional network has the label i mod K, so that every class comes equally often.
+    Image i of a conditional network has the label i mod K, so that every class comes equally often. Raises UserError
+    for an image that is not finite.
     """
     label = rows % model.classes if model.classes else torch.full_like(rows, -1)  # (B,)
     bf16 = sampler.settings.precision == "bf16"
@@ -52,7 +54,14 @@ def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch |
     # Keyed by row, never drawn in sequence: an image does not depend on the batch that it is in.
     start = normal(Key(seed, "sample"), rows, model.shape)  # (B, C, H, W)
     x = sampler.run(guided(denoise, label, sampler.settings.guidance), start, noise, watch)
-    return to_uint8(model.to_images(x))
+    images = model.to_images(x)
+    if (bad := first_non_finite(images)) is not None:
+        settings = sampler.settings
+        raise UserError(
+            f"image {int(rows[bad])}, drawn by the sampler {settings.kind} in {settings.precision}, holds NaN or "
+            "infinite values; use precision fp32, a lower guidance, or another checkpoint"
+        )
+    return to_uint8(images)
 
 
 @torch.inference_mode()

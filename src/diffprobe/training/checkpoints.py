@@ -43,13 +43,21 @@ def load(
     """The network with the checkpoint's `weights` (the first set without a name), ready to evaluate, and the header.
 
     `parse` makes the network's settings of their JSON: `config.built.parse_network`. Raises UserError where there is no
-    such set.
+    such set, or its weights are not finite.
     """
     head = header(path)
     network = build(parse(head["network"]), **head["shape"])
-    network.load_state_dict(state_dict(path, head["weights"], weights))
+    state = state_dict(path, head["weights"], weights)
+    refuse_non_finite(state, path)
+    network.load_state_dict(state)
     network.eval().requires_grad_(False)  # whoever loads it only evaluates
     return network.to(device).to(memory_format=torch.channels_last), head
+
+
+def refuse_non_finite(state: dict[str, Tensor], path: Path) -> None:
+    """Raise a UserError that names the first tensor with NaN or infinite values: all that it made would be NaN too."""
+    if bad := next((name for name, x in state.items() if x.is_floating_point() and not x.isfinite().all()), None):
+        raise UserError(f"{path}: {bad} holds NaN or infinite values; use an earlier checkpoint, or train again")
 
 
 def state_dict(path: Path, sets: list[str], weights: str | None) -> dict[str, Tensor]:

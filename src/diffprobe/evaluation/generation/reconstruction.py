@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffprobe.config.names import figure_name
 from diffprobe.data.imagesets import ImageSet, batches
-from diffprobe.data.pixels import to_float, to_uint8
+from diffprobe.data.pixels import first_non_finite, to_float, to_uint8
 from diffprobe.evaluation.generation.collect import BATCH, update
 from diffprobe.evaluation.generation.figures import Subject, printed
 from diffprobe.evaluation.generation.frechet import frechet_distance
@@ -19,6 +19,7 @@ from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.evaluation.model import DECODED
 from diffprobe.networks.autoencoder import Codec, psnr
 from diffprobe.networks.perceptual import LPIPS, SMALLEST
+from diffprobe.runtime.errors import UserError
 
 Similarity = Callable[[Tensor, Tensor], Tensor]  # images (B, C, S, S) in [-1, 1], twice, to (B,)
 
@@ -58,10 +59,16 @@ class Reconstruction:
 
     @torch.inference_mode()
     def take(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Add a batch, uint8 (B, H, W, C). Returns the autoencoder's input and its output, uint8 (B, S, S, C) each."""
+        """Add a batch, uint8 (B, H, W, C). Returns the autoencoder's input and its output, uint8 (B, S, S, C) each.
+
+        Raises UserError for an output that is not finite.
+        """
         x = to_float(images.to(self.device))
         z = self.codec.latents(self.codec.moments(x))  # without noise: the posterior's mean
         original, decoded = self.codec.preprocess(x), self.codec.decode(z)  # (B, C, S, S)
+        if (bad := first_non_finite(decoded)) is not None:
+            line = f"image {self.done + bad} as the autoencoder returns it holds NaN or infinite values"
+            raise UserError(f"{line}; use another checkpoint of the autoencoder")
         clamped = decoded.clamp(-1, 1)
         for name, measure in self.measures.items():
             self.values[name] += measure(clamped, original).tolist()

@@ -64,7 +64,8 @@ class Statistics:
 
     def update(self, start: int, features: Features) -> None:
         """Add the features of images start, start + 1, ... Raises UserError where they are not finite."""
-        if not torch.isfinite(features.pooled).all():
+        present = [x for x in (features.pooled, features.spatial, features.logits) if x is not None]
+        if not all(torch.isfinite(x).all() for x in present):
             raise UserError(
                 f"{self.extractor.name} has features that are not finite for some of images {start} to "
                 f"{start + len(features.pooled) - 1}: check its weights and its input"

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from diffprobe.data.pixels import first_non_finite
 from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.process import Network, Process, perturb
 from diffprobe.evaluation.model import Model
@@ -83,7 +85,7 @@ class FeatureModel:
     ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
         """The features of all images, BLOCK at a time: (rows of the split, name to (n, D)).
 
-        Noise and latents are keyed by seed, purpose, image and draw.
+        Noise and latents are keyed by seed, purpose, image and draw. Raises UserError for features that are not finite.
         """
         view = "/augmented" if augmented else ""
         noise, posterior = (Key(self.seed, f"{purpose}{view}/{name}") for name in (level.name, "posterior"))
@@ -95,4 +97,22 @@ class FeatureModel:
                 rows = torch.from_numpy(data.rows[batch]).to(self.device)
                 x = data.read(batch, posterior, draw, augmented)
                 batches.append(self.pooled(x, rows, level, specs, noise, draw))
-            yield block, {name: torch.cat([features[name] for features in batches]) for name in specs}
+            features = {name: torch.cat([batch[name] for batch in batches]) for name in specs}
+            refuse_non_finite(features, data.rows[block], level, "hold NaN or infinite values")
+            yield block, features
+
+
+def refuse_non_finite(features: Mapping[str, Tensor], rows: np.ndarray, level: Level, problem: str) -> None:
+    """Raise a UserError where a tap's features (B, D) of the images `rows` (B,) are not finite.
+
+    It names the tap, the level and the image by its index in the store.
+    """
+    # One transfer from the device for all taps, since each would wait for it.
+    finite = torch.stack([x.isfinite().all() for x in features.values()]).tolist()
+    for (name, x), sound in zip(features.items(), finite, strict=True):
+        if not sound:
+            image = rows[first_non_finite(x)]
+            raise UserError(
+                f"features of the tap {name} at sigma {level.name} {problem} for image {image}; use precision fp32, "
+                "leave out the tap or the level, or probe another checkpoint"
+            )

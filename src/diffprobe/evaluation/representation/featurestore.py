@@ -16,7 +16,7 @@ import zarr
 
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation.representation.chunks import BLOCK, MANIFEST
-from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel
+from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel, refuse_non_finite
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.files import atomic, recorded, write_json
@@ -64,7 +64,9 @@ def write_level(
             shape = (draws, len(data[split].rows))
             for draw in range(draws):
                 for rows, features in model.blocks(data[split], level, specs, purpose, draw, view == "augmented"):
-                    values = {name: x.half().cpu().numpy() for name, x in features.items()}
+                    halves = {name: x.half() for name, x in features.items()}
+                    refuse_non_finite(halves, data[split].rows[rows], level, "exceed float16, as stored,")
+                    values = {name: x.cpu().numpy() for name, x in halves.items()}
                     pending.append(pool.submit(write_block, store / split / view, values, shape, draw, rows, hashed))
                     if len(pending) > AHEAD:
                         pending.pop(0).result()
