@@ -25,6 +25,7 @@ def rank(cell: Ranked) -> tuple[float, float]:
 def main(job: Job) -> None:
     choices = [read_json(path)["choice"] for path in job.group("select")]
     best = max(choices, key=rank)
+    # The runner-up is another checkpoint's best cell, or the second cell of the best checkpoint.
     cells = [choice for choice in choices if choice is not best]
     if best["runner_up"]:
         cells.append(best["runner_up"] | {"kimg": best["kimg"]})

@@ -29,6 +29,7 @@ def main(job: Job) -> None:
     if setting is None:  # the best on the split on which the layer was chosen
         setting = evaluate(data, evaluator.settings, cells, seeds, argument.fit, argument.read).setting
     job.progress.update(1)
+    # The single read of `test`.
     scores = evaluate(data, evaluator.settings, cells, seeds, ["train", "select"], "test", setting)
     job.progress.update(2)
     common = {**argument.row, **argument.about, "split": "test", "kimg": choice.kimg}

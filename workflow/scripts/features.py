@@ -69,7 +69,7 @@ def main(job: Job) -> None:
         for ratio in ratios:
             write(trained.process.level(ratio))
     levels = [trained.process.level(ratio) for ratio in ratios]
-    contents = {level.name: contents[level.name] for level in levels}
+    contents = {level.name: contents[level.name] for level in levels}  # a search drops the others
     finish(unfinished, folder, levels, {"config": job.config, "content": digest(contents)})
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))
 

@@ -31,6 +31,7 @@ def collect(
     statistics = measurement.new_statistics(n)
     start = saved.restore(statistics)
     while start < n:
+        # Kept images are read back, so that both ways of measuring see the same bytes.
         is_kept = start < kept.shape[0]
         stop = min(start + step, kept.shape[0] if is_kept else n)
         images = torch.from_numpy(kept.read(start, stop)) if is_kept else drawing.images(start, stop)

@@ -60,6 +60,7 @@ def score_cells(
         tables.append(scores.assign(sigma=level.sigma, log_snr=level.log_snr))
         job.progress.update(job.progress.done + len(taps), f"sigma {level.name}")
     grid = pd.concat(tables)
+    # A stable sort keeps levels by increasing noise within each tap.
     return grid.sort_values("tap", key=lambda names: names.map(taps.index), kind="stable", ignore_index=True)
 
 

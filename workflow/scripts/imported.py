@@ -20,7 +20,7 @@ def main(job: Job) -> None:
             raise UserError(f"{path}: its {part} differs from the config's; run `diffprobe import` again")
     with atomic(job.output("ema")) as partial:
         shutil.copyfile(path, partial)
-        os.utime(partial)
+        os.utime(partial)  # newer than its input, as Snakemake expects
     job.write_receipt(images=header["images"], weights=header["weights"])
 
 

@@ -26,7 +26,7 @@ def main(job: Job) -> None:
     training, query_set = open_sets(job, argument)
     queries = query_set.read(0, min(argument.images, query_set.n))  # uint8 (M, H, W, C)
     job.progress.start(training.n, "images")
-    k = min(max(argument.neighbours, 2), training.n)
+    k = min(max(argument.neighbours, 2), training.n)  # the ratio needs two
     distances, rows = nearest(torch.from_numpy(queries), reporting_batches(job, training), k, job.device)
     ratio = ratios(distances).numpy()  # (M,)
     rows_of_results = figure_rows("+".join(argument.splits), ratio)

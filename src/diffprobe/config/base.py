@@ -56,6 +56,7 @@ class Strict(BaseModel):
     def without_later_defaults(self, data: dict[str, Any]) -> dict[str, Any]:
         """The dumped fields, except LATER ones that still have their default."""
         fields = type(self).model_fields
+        # `data` can hold less than all fields, since dumps may include or exclude some.
         later = [name for name in data if name in fields and LATER in fields[name].metadata]
         idle = {name for name in later if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
         return {name: value for name, value in data.items() if name not in idle}

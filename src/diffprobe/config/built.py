@@ -39,6 +39,7 @@ BuiltNetwork = Network | AutoencoderNetwork | StoredNetwork
 def parse_network(described: dict[str, Any]) -> BuiltNetwork:
     """The typed model of a header's `network`. Raises ValueError for an unknown kind."""
     kind = described.get("kind", "")
+    # Networks of experiments first: they may have another form in headers than in configs.
     if (model := Network.kind_of(kind)) and issubclass(model, Network):
         return model.of_argument(described)
     for family in (AutoencoderNetwork, StoredNetwork):

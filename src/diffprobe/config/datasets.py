@@ -38,6 +38,7 @@ class Stratified(Split):
     def counts(self, facts: Facts) -> tuple[int, int]:
         """Assumes classes of equal size."""
         images, classes = facts.images or 0, max(facts.classes or 1, 1)
+        # Every class is rounded by itself, as `data.splits.by_class` does.
         sizes = [images // classes + (i < images % classes) for i in range(classes)]
         return sum(round(self.select * size) for size in sizes), sum(round(self.test * size) for size in sizes)
 
@@ -129,7 +130,7 @@ class Dataset(Strict):
         """The rule in effect; None if only reading shows whether there is an official test split."""
         if self.split:
             return self.split
-        official = self.facts.official
+        official = self.facts.official  # 0: certainly none
         return None if official is None else Official(kind="official") if official else Stratified(kind="stratified")
 
     @property
@@ -155,7 +156,7 @@ def limited(facts: Facts, per_class: int) -> Facts:
     """The facts when only the first images of each class are kept, in train and in an official test split."""
     if facts.images is None or facts.classes is None or facts.official is None:
         return facts
-    classes = max(facts.classes, 1)
+    classes = max(facts.classes, 1)  # without labels all images count as one class
     train = min(facts.images - facts.official, per_class * classes)
     official = min(facts.official, per_class * classes)
     smallest = facts.smallest and min(facts.smallest, per_class)

@@ -40,6 +40,7 @@ def readme() -> str:
     """The reference page for every key."""
     models = dict(reading_order(Config, ""))
     page = "\n".join([INTRO, *(section(model, where) for model, where in models.items())])
+    # Types name models in backticks; make them links to their sections.
     names = "|".join(model.__name__ for model in models)
     return re.sub(rf"`({names})`", lambda match: f"[{match[1]}](#{match[1].lower()})", page)
 
@@ -149,7 +150,7 @@ def plural(noun: str) -> str:
     """The plural of what `words` returns."""
     if noun == "name of an entry":
         return "names of entries"
-    if noun.startswith(("one of ", "`")):
+    if noun.startswith(("one of ", "`")):  # literals have no plural
         return noun.removeprefix("one of ")
     for singular in ("integer", "number", "text"):
         noun = noun.replace(singular, singular + "s")
@@ -171,6 +172,7 @@ def parted(kind: object) -> tuple[object, list[object]]:
     if get_origin(kind) is not Annotated:
         return kind, []
     bare, *limits = get_args(kind)
+    # Field(gt=0) within Annotated is a FieldInfo, whose metadata are the constraints themselves.
     nested = [part.metadata if isinstance(part, FieldInfo) else [part] for part in limits]
     return bare, [part for group in nested for part in group]
 

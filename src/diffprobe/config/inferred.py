@@ -23,7 +23,9 @@ def latent_bytes(config: Config, name: str, rows: dict[str, int] | None = None) 
     if rows is None:
         return None
     channels, size = config.autoencoders[latents.autoencoder].latent_space
+    # Only train has several views.
     images = latents.versions * rows["train"] + rows["select"] + rows["test"]
+    # Encoding stores mean and log-variance, imports the latents alone.
     return images * (1 if latents.imported else 2) * channels * size**2 * FLOAT16
 
 

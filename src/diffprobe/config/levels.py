@@ -31,7 +31,7 @@ def parts(experiment: Experiment) -> int:
     probe = experiment.probe
     if probe is None or probe.search or not probe.levels_per_job:
         return 1
-    return -(-len(probe.levels) // probe.levels_per_job)
+    return -(-len(probe.levels) // probe.levels_per_job)  # ceil
 
 
 def joined(cell: Joined, experiment: Experiment) -> dict[str, str | float | None]:

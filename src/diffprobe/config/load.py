@@ -50,7 +50,8 @@ def parse(raw: object, source: str = "config") -> Config:
         raise UserError(f"{source}: {shown(raw)} is refused; allowed: {words(Config)}")
     if line := missing_names(raw):
         raise UserError(f"{source}: {line}")
-    raw = selected(raw)
+    raw = selected(raw)  # before validation, so that unselected experiments may be broken
+    # Plugins register their kinds, which validation then accepts.
     plugins.load(raw.get("plugins"), source)
     try:
         config = Config.model_validate(raw)

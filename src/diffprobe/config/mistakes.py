@@ -56,7 +56,7 @@ def mistakes(details: Sequence[ErrorDetails], raw: object) -> list[tuple[Key, st
     for detail in details:
         key, kind = followed(detail["loc"], raw)
         key, line = reworded(key, kind, detail, raw)
-        by_key.setdefault(key, line)
+        by_key.setdefault(key, line)  # of several errors at one key the first is enough
     deepest = [key for key in by_key if not any(key == other[: len(key)] and key != other for other in by_key)]
     return [(key, by_key[key]) for key in deepest]
 
@@ -70,6 +70,7 @@ def reworded(key: Key, kind: object, detail: ErrorDetails, raw: object) -> tuple
         case "extra_forbidden":
             model = bare(followed(detail["loc"][:-1], raw)[1])
             names = list(model.model_fields) if is_model(model) else []
+            # An unknown key is most often a typing error.
             near = get_close_matches(str(key[-1]), names, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             return key, f"{shown(value)} is refused: unknown key{hint}; allowed keys: {listed(names)}"

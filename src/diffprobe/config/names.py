@@ -49,6 +49,7 @@ FIGURES = ("fd", "fid", "sfid", "kid", "is", "precision", "recall", "density", "
 OF_SUBSET = ("kid", "precision", "recall", "density", "coverage")  # those that compare individual images
 NEAREST = ("memorised", "nearest_ratio")  # computed on pixels
 FIGURE = re.compile(rf"({'|'.join((*FIGURES, *NEAREST))})(\d+k?)_(.+)")
+# The same as written in a config: `fid` or `fid50k`.
 PROMISE = re.compile(rf"({'|'.join(FIGURES)})(?:(\d+)(k?))?")
 
 

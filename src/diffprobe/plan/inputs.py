@@ -81,6 +81,7 @@ class Inputs:
 
     def weights(self, experiment: str, kimg: int | str, weights: str) -> str:
         """The file of a checkpoint that holds these weights. All averages share a file, as do imported weights."""
+        # Imported weights are a single file, whatever they are called.
         raw = weights == "raw" and not self.experiment(experiment).train.imported
         file = "raw.safetensors" if raw else "ema.safetensors"
         return self.layout.checkpoint(self.layout.run(experiment), kimg, file)

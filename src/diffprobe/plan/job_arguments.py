@@ -153,6 +153,7 @@ def reconstruct(config: Config, name: str) -> Argument:
 
 def sample(experiment: Experiment, sampler: str) -> Argument:
     """What is sampled, from which weights, and how many images are kept."""
+    # Images that are kept depend only on their number; metrics in the same job depend on all images.
     common = {"images", "seed"} if measured_at_once(experiment) else {"seed"}
     settings = dump(experiment.sample.samplers[sampler])
     weights = {"weights": averaged(experiment, settings.pop("weights")), "keep": kept(experiment)}
@@ -237,7 +238,7 @@ def features(experiment: Experiment, part: int) -> Argument:
         search = probe.search.model_dump(mode="json", include={"coarse", "rounds", "keep"})
         return common | {"levels": search | ends, "memory": memory_bytes(experiment)}
     each = probe.levels_per_job or len(probe.levels)
-    grid = levels.grid_levels(experiment) or []
+    grid = levels.grid_levels(experiment) or []  # sigma/alpha, so that a level's notation triggers no rerun
     return common | {"levels": grid[part * each : (part + 1) * each]}
 
 
@@ -285,7 +286,7 @@ def chosen(experiment: Experiment) -> Argument:
     cells: list[Argument] = []
     for evaluator in evaluators(experiment).values():
         cell = {"combine": evaluator["combine"], "tokens": evaluator["tokens"]}
-        cells += [cell] if cell not in cells else []
+        cells += [cell] if cell not in cells else []  # evaluators often share features
     sigmas = sorted({c["sigma"] for cell in cells for c in cell["combine"] if c["sigma"] is not None})
     when = {"seeds": probe_of(experiment).seeds, "checkpoints": experiment.train.checkpoints}
     return extraction(experiment) | {"evaluators": cells, "sigmas": sigmas} | when

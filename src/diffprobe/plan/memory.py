@@ -14,6 +14,7 @@ def training(config: Config, experiment: Experiment) -> int:
     train = experiment.train
     if experiment.latents:
         size, budget = latent_bytes(config, experiment.latents), config.memory_budget.host_gib * 2**30
+        # A store of unknown size is assumed to fill the budget; a streamed one holds none.
         held = budget if size is None else size if size <= budget else 0
         return train.devices * (TRAINING + round(2 * train.window_mib)) + round(held / 1e6)
     facts = config.datasets[experiment.dataset].facts

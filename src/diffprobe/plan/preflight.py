@@ -26,6 +26,7 @@ def refuse_lost_sources(config: Config, sources: Sources) -> None:
     for name, dataset in config.datasets.items():
         before = sources.images_receipt(name).get("config", {}).get("source", {})
         paths = dataset.source.local_paths
+        # Receipts of zips have `paths`, those of folders `path`.
         moved = before and paths != ([before["path"]] if "path" in before else before.get("paths", []))
         for path in paths:
             if moved and not Path(path).exists():
@@ -80,6 +81,7 @@ def retraining(config: Config) -> Iterator[str]:
         states = Path(layout.state(layout.run(name), 0)).parent.glob("[0-9]*.safetensors")
         kept, earlier = [int(state.stem) for state in states], 0
         for kimg in experiment.train.checkpoints:
+            # Training resumes from the nearest earlier state, not from the checkpoint itself.
             nearest = max((k for k in kept if k <= kimg), default=0)
             remade = not Path(layout.ema(name, kimg)).exists()
             if remade and nearest < earlier and Path(layout.ema(name, earlier)).exists():

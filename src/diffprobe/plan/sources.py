@@ -21,6 +21,7 @@ class Sources:
 
     def __init__(self, config: Config) -> None:
         self.config, self.layout = config, Layout(config.results)
+        # Fingerprints read directories; Snakemake asks for them many times per job.
         self.images = cache(self._images)
         self.pretrained = cache(self._pretrained)
         self.imported_latents = cache(self._imported_latents)

@@ -51,6 +51,7 @@ class ExperimentArgument(TrainingArgument):
     @model_validator(mode="before")
     @classmethod
     def nested(cls, argument: dict[str, Any]) -> dict[str, Any]:
+        # Keys that no field of this model takes are the task's own settings.
         beside = {key: value for key, value in argument.items() if key not in cls.model_fields}
         shared = {key: value for key, value in argument.items() if key in cls.model_fields}
         network = parse_network(argument["network"])

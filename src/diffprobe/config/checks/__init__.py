@@ -73,6 +73,7 @@ def latents_problems(key: str, latents: Latents, config: Config) -> Iterator[Pro
         yield from leaks(key, latents, autoencoder.trained_on, config)
     elif facts.channels not in (1, autoencoder.image_channels):
         yield f"{key}.autoencoder", latents.autoencoder, f"an autoencoder of images with {facts.channels} channels"
+    # Repeating pixels must undo exactly. For its own dataset the autoencoder reports this itself.
     divides = not facts.size or autoencoder.size % facts.size == 0
     if autoencoder.resize == "repeat" and not divides and autoencoder.trained_on != latents.dataset:
         allowed = f"an autoencoder whose size is a multiple of the image size, {facts.size} pixels"

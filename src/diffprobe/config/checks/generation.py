@@ -1,6 +1,6 @@
 """Checks of the metrics of generation: extractors, metrics they do not support, and numbers of images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import Extractor
@@ -37,7 +37,7 @@ def problems(key: str, experiment: Experiment, generation: Generation, config: C
         return
     if generation.figures != "all":
         for figure in generation.figures:
-            yield from metric(f"{key}.generation.figures", figure, experiment, extractors, config)
+            yield from metric(f"{key}.generation.figures", figure, experiment, list(extractors), config)
         if not generation.figures:
             yield f"{key}.generation.figures", [], "at least one metric, or all"
     yield from counts(key, experiment, config)
@@ -57,9 +57,7 @@ def shared_names(config: Config) -> Iterator[Problem]:
                 yield f"experiments.{name}.generation.extractors", extractor, allowed
 
 
-def metric(
-    key: str, text: str, experiment: Experiment, extractors: Mapping[str, Extractor], config: Config
-) -> Iterator[Problem]:
+def metric(key: str, text: str, experiment: Experiment, extractors: Sequence[str], config: Config) -> Iterator[Problem]:
     """A metric by name, perhaps with a number of images: `fid` or `fid50k`."""
     promise = promised_figure(text)
     if promise is None:
@@ -67,19 +65,20 @@ def metric(
         return
     figure, promised = promise
     images = experiment.sample.images
+    # Names state how many images a metric used, so a promise must match what it will use.
     measured = min(images, config.metrics.subset) if figure in OF_SUBSET else images
     if promised not in (None, measured):
         limit = "metrics.subset" if measured < images else "sample.images"
         allowed = f"{figure}{count_name(measured)}, since {limit} is {measured:,}; or change that to {promised:,}"
         yield key, text, allowed
-    if not any(extractor.gives(figure) for extractor in extractors.values()):
+    if not any(config.extractors[name].gives(figure) for name in extractors):
         yield key, text, f"metrics that {listed(extractors)} supports: {Extractor.needs[figure]}"
 
 
 def counts(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
     """Too few images for the nearest neighbours or for a covariance matrix."""
     metrics, images = config.metrics, experiment.sample.images
-    least = max(metrics.neighbours + 1, 4)
+    least = max(metrics.neighbours + 1, 4)  # k neighbours besides the image itself
     if min(images, metrics.subset) < least:
         name = f"{key}.sample.images" if images < least else "metrics.subset"
         yield name, min(images, metrics.subset), f"at least {least}, for metrics.neighbours = {metrics.neighbours}"

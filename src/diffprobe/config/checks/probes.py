@@ -27,6 +27,7 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
         yield f"{key}.label", probe.label, f"0 to {classes - 1}, the classes of {experiment.dataset}"
     if probe.augmented and experiment.latents:
         latents = config.latents[experiment.latents]
+        # Views of imported latents are unknown until their files exist.
         countable = latents.imported is None or latents.imported.versions > 0
         if countable and latents.versions < 2:
             yield f"{key}.augmented", probe.augmented, f"0, or more views of latents.{experiment.latents}"
@@ -46,7 +47,7 @@ def grid_levels(key: str, experiment: Experiment, probe: Probe) -> Iterator[Prob
         yield f"{key}.levels", probe.levels, "either levels or a search"
     ratios: list[float] = []
     yield from resolved(f"{key}.levels", probe.levels, experiment, ratios)
-    names = [level_name(ratio) for ratio in ratios]
+    names = [level_name(ratio) for ratio in ratios]  # of files and columns
     if len(set(names)) < len(names):
         yield f"{key}.levels", ratios, f"levels that differ in six significant digits (these are {listed(names)})"
     if probe.search:

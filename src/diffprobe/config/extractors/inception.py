@@ -28,5 +28,6 @@ class InceptionExtractor(Extractor):
 
     @property
     def figures(self) -> frozenset[str]:
+        # sFID uses a map of the layer that also gives the 768 features; IS needs the final logits.
         least = {"sfid": 768, "fid": 2048, "is": 2048}
         return frozenset(figure for figure, dims in least.items() if self.dims >= dims)

@@ -39,6 +39,7 @@ class Diffusers(Network):
         except (OSError, ValueError):
             yield f"{key}.path", self.path, "a folder with the config.json of a diffusers model"
             return
+        # Only what `networks.wrapped` can drive: one class, no labels, no rest when it downsamples.
         if config.get("_class_name") != "UNet2DModel":
             yield f"{key}.path", self.path, f"a UNet2DModel, not a {config.get('_class_name')}"
         elif config.get("class_embed_type") or config.get("num_class_embeds"):

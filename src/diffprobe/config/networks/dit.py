@@ -28,6 +28,7 @@ class DiT(Network):
         gt=0,
         description="Factor on the noise-level input before its sinusoidal embedding (meant for values to 1000).",
     )
+    # Below: how the network is used rather than built (Network.usage).
     conditional: bool = Field(True, description="Condition on the class label, if there are labels.")
     augment: bool = Field(
         True,

@@ -63,10 +63,11 @@ class UNet(Network):
         for level in self.attention:
             if not 0 <= level < levels:
                 yield f"{key}.attention", level, f"levels 0 to {levels - 1}"
-        widths = {self.channels * m for m in (1, *self.multipliers)}
+        widths = {self.channels * m for m in (1, *self.multipliers)}  # 1: the first convolution's output
         if any(width % self.groups for width in widths):
             yield f"{key}.groups", self.groups, f"a divisor of every width ({listed(sorted(widths))})"
+        # The last norm sees the decoder's full-resolution level.
         if self.channels * self.multipliers[0] % self.head_groups:
             yield f"{key}.head_groups", self.head_groups, f"a divisor of {self.channels * self.multipliers[0]}"
-        if self.channels % 2 or self.channels < 4:
+        if self.channels % 2 or self.channels < 4:  # the noise embedding is half sines, half cosines
             yield f"{key}.channels", self.channels, "an even number, at least 4"

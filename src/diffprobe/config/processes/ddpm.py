@@ -33,6 +33,7 @@ class DDPM(Process):
 
     @property
     def level_range(self) -> tuple[float, float, str]:
+        # Margins for levels that were rounded to six significant digits.
         table = self.ratios
         return table[1] * (1 - 1e-6), table[-1] * (1 + 1e-6), "sigma/alpha of the process's first and last step"
 
@@ -42,10 +43,10 @@ class DDPM(Process):
         return self.ratios[nearest(level, self.ratios)]
 
     def ratio_at_step(self, t: float, steps_from: int) -> float:
-        last = self.steps - 1 + steps_from
+        last = self.steps - 1 + steps_from  # of T steps, counted from 0 or 1
         if t != int(t) or not steps_from <= t <= last:
             raise ValueError(f"an integer t from {steps_from} to {last}")
-        return self.ratios[int(t) + 1 - steps_from]
+        return self.ratios[int(t) + 1 - steps_from]  # ratios[0] is the clean image, ratios[1] the first step
 
     def usual_sampler(self, bounded: bool) -> dict[str, Any]:
         return {"kind": "ddim", "steps": min(100, self.steps), "clip": bounded}

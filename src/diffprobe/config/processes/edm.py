@@ -41,6 +41,7 @@ class EDM(Process):
         raise ValueError("sigma or edm_index (t is only for the processes ddpm and flow)")
 
     def ratio_at_edm_index(self, index: int) -> float:
+        # The grid of Karras et al. descends from sigma_max; DDAE counts from sigma_min.
         return edm_sigmas(EDM_STEPS, self.sigma_min, self.sigma_max)[EDM_STEPS - index]
 
     def problems(self, key: str) -> Iterator[Problem]:

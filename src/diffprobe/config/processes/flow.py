@@ -24,7 +24,8 @@ class Flow(Process):
 
     @property
     def level_range(self) -> tuple[float, float, str]:
-        return 0.001, 1000.0, "flow matching"  # t from 0.001 to 0.999
+        # t from 0.001 to 0.999: the ends t = 0 and t = 1 have no finite log-SNR.
+        return 0.001, 1000.0, "flow matching"
 
     def usual_sampler(self, bounded: bool) -> dict[str, Any]:
         return {"kind": "heun", "steps": 25}
@@ -33,4 +34,4 @@ class Flow(Process):
         """The time t in [0.001, 0.999]: sigma/alpha = t / (1 - t)."""
         if not 0.001 <= t <= 0.999:
             raise ValueError("t from 0.001 to 0.999")
-        return t / (1 - t)
+        return t / (1 - t)  # alpha = 1 - t, sigma = t
