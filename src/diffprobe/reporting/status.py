@@ -89,7 +89,7 @@ def stage_state(stage: Stage, finished: float | None, current: bool) -> StageSta
         return StageState(stage, progress["state"], progress, tail)
     if finished is None:
         return StageState(stage, "waiting")
-    receipt = {}
+    receipt: dict[str, Any] = {}
     with suppress(FileNotFoundError):  # a job may start, and remove its old files, at any moment
         receipt = read_json(stage.receipt) if stage.receipt else {}
     return StageState(

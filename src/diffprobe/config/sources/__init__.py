@@ -47,7 +47,8 @@ class Source(Kind, family=True):
     @property
     def local_paths(self) -> list[str]:
         """Local files and folders it is read from, which may change."""
-        return []
+        path = getattr(self, "path", None)
+        return [path] if path else []
 
 
 import_members(__name__, __path__)

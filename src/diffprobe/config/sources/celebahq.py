@@ -29,7 +29,3 @@ class CelebAHQ(Source):
             smallest=None if self.attribute else 30_000,
             official=0,
         )
-
-    @property
-    def local_paths(self) -> list[str]:
-        return [self.path]

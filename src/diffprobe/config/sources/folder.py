@@ -20,7 +20,3 @@ class Folder(Source):
     @property
     def facts(self) -> Facts:
         return Facts(classes=None if self.labels else 0)
-
-    @property
-    def local_paths(self) -> list[str]:
-        return [self.path]

@@ -19,7 +19,3 @@ class ImageNet(Source):
     @property
     def facts(self) -> Facts:
         return Facts(images=1_331_167, channels=3, classes=1000, smallest=732, official=50_000)
-
-    @property
-    def local_paths(self) -> list[str]:
-        return [self.path]
