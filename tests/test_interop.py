@@ -435,3 +435,12 @@ def call(words: str) -> None:
 def test_the_command_line_starts_without_torch() -> None:
     code = "import sys, diffprobe, diffprobe.__main__; assert not {'torch', 'diffusers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("option", [{"decoder_attention": "last"}, {"label_layer": "scaled"}, {"shortcut_conv": True}])
+def test_options_of_edms_network_have_no_counterpart_in_diffusers(option: dict) -> None:
+    options = {"norm_eps": 1e-6, "head_groups": 32, "down_padding": "right"}
+    usual = parse_network({"kind": "unet", **options})
+    network = parse_network({"kind": "unet", **options, **option})
+    assert not list(diffusers_unet.refused_network(usual))
+    assert [key for key, _, _ in diffusers_unet.refused_network(network)] == list(option)

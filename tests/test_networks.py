@@ -35,6 +35,34 @@ def test_published_parameter_counts(options, count):
     assert sum(parameter.numel() for parameter in network.parameters()) == count
 
 
+EDM = DDPMPP | {"head_groups": 32, "norm_eps": 1e-6, "skip_scale": 0.5**0.5, "init": "edm", "augment": 9}
+EDM |= {"shortcut_conv": True, "decoder_attention": "last", "label_layer": "scaled"}
+
+
+@pytest.mark.parametrize(("classes", "count"), [(0, 55_733_891), (10, 55_735_299)])
+def test_edms_parameter_counts(classes, count):
+    """EDM's DDPM++ for CIFAR-10, by its code: with the augmentation label, unconditional and conditional."""
+    with torch.device("meta"):
+        network = UNet(3, 128, attention=(1,), dropout=0.13, classes=classes, **EDM)
+    assert sum(parameter.numel() for parameter in network.parameters()) == count
+    attention = [isinstance(block.attention, SpatialAttention) for block in [*network.encoder, *network.decoder]]
+    assert [i for i, attends in enumerate(attention) if attends] == [4, 5, 6, 7, 12 + 9]
+    assert [tuple(module.shortcut.weight.shape) for module in [*network.downs, *network.ups]] == [(256, 256, 1, 1)] * 4
+
+
+def test_scaled_labels_add_their_column_and_the_bias():
+    """EDM: labels are scaled by sqrt(classes); no label adds the bias alone."""
+    network = options_network(classes=4, label_layer="scaled")
+    torch.nn.init.normal_(network.label.bias)
+    without = options_network().embed.requires_grad_(False)
+    c_noise, labels = torch.tensor([0.3, -0.5, 0.1]), torch.tensor([2, -1, 0])
+    added = torch.stack([2 * network.label.weight[:, 2], torch.zeros(16), 2 * network.label.weight[:, 0]])
+    without.load_state_dict(network.embed.state_dict())
+    for label, expected in ((labels, added), (None, torch.zeros(3, 16))):
+        embedding = network.embedding(c_noise, Condition(label=label))
+        assert torch.allclose(embedding, without(sinusoid(c_noise, 16) + expected + network.label.bias), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "shapes"),
     [

@@ -16,7 +16,8 @@ from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
 from diffprobe.config.models import Config
 from diffprobe.config.schedules import linear_abar, ratios
-from diffprobe.diffusion.build import build_process
+from diffprobe.diffusion.build import build_process, build_sampler
+from diffprobe.evaluation.sampling import evaluations
 from diffprobe.networks.build import build
 from diffprobe.networks.discriminator import Discriminator
 from diffprobe.plan.job_arguments import autoencoder, dump
@@ -28,6 +29,7 @@ from diffprobe.training.ema import decay
 ROOT = Path(__file__).parents[1]
 DDAE, SMOKE, LOCAL = (ROOT / "config" / f"{name}.yaml" for name in ("ddae", "smoke", "local_cifar10"))
 CELEBAHQ = ROOT / "config" / "celebahq.yaml"
+EDM = ROOT / "config" / "edm.yaml"
 RAW = yaml.safe_load(DDAE.read_text())
 RECIPES = load(DDAE)
 NAMES = list(RECIPES.experiments)
@@ -93,15 +95,43 @@ def test_networks_have_the_published_size(name: str, described: Callable) -> Non
     assert described(RECIPES, name)["network"]["parameters"] == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_headers_tell_the_cost(name: str, described: Callable) -> None:
+EDMS = {"EDM_uncond": (55_733_891, 1.97), "EDM_cond": (55_735_299, 1.79)}  # parameters and FID of Karras et al. 2022
+
+
+@pytest.mark.parametrize(("path", "name"), [*((DDAE, name) for name in NAMES), *((EDM, name) for name in EDMS)])
+def test_headers_tell_the_cost(path: Path, name: str, described: Callable) -> None:
     """In the comment above each recipe."""
-    text = DDAE.read_text().split(f"\n  {name}:\n")[0].rsplit("\n\n", 1)[1]
-    training = described(RECIPES, name)["training"]
+    text = header(path, name)
+    training = described(load(path), name)["training"]
     assert f"{training['images'] / 1e6:.0f} M images, {training['flops'] / 1e18:.3g} EFLOP" in text
     for card, peak in {"H100": 989, "A100": 312, "RTX 4090": 165, "RTX 3090": 71}.items():
         hours = training["flops"] / (0.25 * peak * 1e12) / 3600
         assert int(re.search(rf"{card} (\d+)[,.]", text)[1]) == pytest.approx(hours, abs=0.6, rel=5e-3)
+
+
+def header(path: Path, name: str) -> str:
+    """The comment above a recipe."""
+    before = path.read_text().split(f"\n  {name}:\n")[0]
+    return re.split(r"\n\n|\nexperiments:\n", before)[-1]
+
+
+@pytest.mark.parametrize("name", EDMS)
+def test_edms_own_recipes_are_the_published_ones(name: str, described: Callable) -> None:
+    """Karras et al. 2022, their code's defaults for CIFAR-10: parameters, loss, optimiser, length, average, sampler."""
+    count, fid = EDMS[name]
+    config = load(EDM)
+    experiment = config.experiments[name]
+    assert described(config, name)["network"]["parameters"] == count
+    assert f"({count:,} parameters). Published: FID {fid} at NFE 35." in header(EDM, name)
+    train = experiment.train
+    assert (train.optimizer, train.lr, train.beta1, train.beta2, train.clip) == ("adam", 1e-3, 0.9, 0.999, None)
+    assert (train.batch, train.checkpoints[-1], train.warmup_kimg) == (512, 200_000, 10_000)
+    assert (train.flip, train.augment.p, experiment.network.dropout) == (False, 0.12, 0.13)
+    assert train.averages["ema"].model_dump() == {"kind": "half_life", "kimg": 500, "ramp": 0.05}
+    assert experiment.process.reduction == "sum"
+    assert experiment.network.conditional == (name == "EDM_cond") and experiment.network.label_dropout == 0
+    sampler = build_sampler(experiment.sample.samplers["published"], experiment.process)
+    assert evaluations(sampler) == 35 and not sampler.settings.clip and sampler.settings.churn == 0
 
 
 def test_ddpm_probes_at_the_published_steps() -> None:

@@ -16,7 +16,7 @@ from diffprobe.config.problems import Problem, one_of
 from diffprobe.config.published import weights_files
 from diffprobe.interop import ddae, diffusers_unet, source
 from diffprobe.interop.diffusers_unet import differing
-from diffprobe.interop.names import NameMap, State, to_ours
+from diffprobe.interop.names import EDM_OPTIONS, NameMap, State, to_ours
 from diffprobe.networks.build import build
 from diffprobe.networks.unet import UNet
 from diffprobe.plan import job_arguments
@@ -67,7 +67,7 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     weights = READERS[format](origin, experiment)
     # Values are compared before tensors: most of them (eps, padding, scales) change no tensor's shape.
     whence = f", as {weights.file} has it"
-    where, mine = f"experiments.{name}.network", network
+    where, mine = f"experiments.{name}.network", EDM_OPTIONS | network  # left out where they are as before
     if isinstance(experiment.network, Diffusers):
         where, mine = f"{where}.path: config.json", diffusers_unet.whole(network["config"])
     refuse(where, differing(mine, weights.network), whence)

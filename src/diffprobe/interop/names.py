@@ -15,6 +15,9 @@ from diffprobe.networks.unet import UNet
 from diffprobe.networks.unet_blocks import ResBlock
 from diffprobe.runtime.errors import UserError
 
+# Options of our U-Net that neither DDAE's nor diffusers' has: their values there.
+EDM_OPTIONS = {"shortcut_conv": False, "decoder_attention": "all", "label_layer": "plain"}
+
 NameMap = dict[str, tuple[str, ...]]
 State = dict[str, Tensor]
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # quantised weights need their scales

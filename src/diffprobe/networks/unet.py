@@ -4,6 +4,10 @@ one attention head, PyTorch's initialisation. Options cover DDPM and EDM (Karras
 With 128 channels, multipliers (1, 2, 2, 2), 2 blocks and attention at level 1 it has 35,746,307 parameters; with
 (2, 2, 2), 4 blocks and resampling blocks, "DDPM++" (Song et al. 2021), it has 56,524,291, and 1,152 more with EDM's
 augmentation label.
+
+EDM's own DDPM++ (Karras et al. 2022, their code's `SongUNet`) differs from that in five options: head_groups 32,
+norm_eps 1e-6, skip_scale sqrt(0.5), `shortcut_conv` and `decoder_attention: last`; with init `edm` and the augmentation
+label it has 55,733,891 parameters, and with `label_layer: scaled` and 10 classes 55,735,299.
 """
 
 import math
@@ -49,6 +53,9 @@ class UNet(nn.Module):
         skip_scale: float = 1.0,  # factor on every residual sum; EDM: sqrt(0.5)
         time_scale: float = 1.0,  # factor on c_noise before its sinusoids
         init: str = "torch",  # or `ddpm`, `edm`: see `initialise`
+        shortcut_conv: bool = False,  # a 1x1 convolution in the shortcut of resampling blocks (EDM)
+        decoder_attention: str = "all",  # blocks of the decoder's levels that have attention; EDM: the `last` of each
+        label_layer: str = "plain",  # or `scaled`: one-hot labels times sqrt(classes), and a bias (EDM)
         classes: int = 0,  # labels it is conditioned on, 0 for none
         augment: int = 0,  # length of the augmentation label, 0 for none
     ) -> None:
@@ -60,23 +67,25 @@ class UNet(nn.Module):
         # Submodules are created in a fixed order: each draws its initial weights when it is made.
         # A label is added to the sinusoids, not to the embedding: one MLP mixes all that the network is conditioned on.
         self.embed = nn.Sequential(nn.Linear(channels, options.emb), nn.SiLU(), nn.Linear(options.emb, options.emb))
-        self.label = nn.Linear(classes, channels, bias=False) if classes else None
+        self.label = nn.Linear(classes, channels, bias=label_layer == "scaled") if classes else None
+        # A one-hot vector of variance 1 / classes; the factor makes its mean square 1, as that of the other inputs.
+        self.label_scale = math.sqrt(classes) if label_layer == "scaled" else 1.0
         self.augment = nn.Linear(augment, channels, bias=False) if augment else None
         self.stem = nn.Conv2d(image_channels, channels, 3, padding=1)
 
-        def block(width_in: int, width_out: int, level: int) -> UNetBlock:
-            return UNetBlock(width_in, width_out, options, level in attention)
+        def block(width_in: int, width_out: int, level: int, attends: bool = True) -> UNetBlock:
+            return UNetBlock(width_in, width_out, options, attends and level in attention)
 
         def down(width: int) -> nn.Module:
             if resample == "block":
-                return ResBlock(width, width, options, nn.AvgPool2d(2))
+                return ResBlock(width, width, options, nn.AvgPool2d(2), shortcut_conv)
             if down_padding == "right":
                 return RightPadded(width, width, 3, stride=2)
             return nn.Conv2d(width, width, 3, stride=2, padding=1)
 
         def up(width: int) -> nn.Module:
             if resample == "block":
-                return ResBlock(width, width, options, Upsample(nn.Identity()))
+                return ResBlock(width, width, options, Upsample(nn.Identity()), shortcut_conv)
             return Upsample(nn.Conv2d(width, width, 3, padding=1))
 
         # Every output of the encoder's way down is kept for the decoder, which consumes them last in, first out:
@@ -95,8 +104,9 @@ class UNet(nn.Module):
         self.mid2 = UNetBlock(width, width, options, attention=False)
         self.decoder, self.ups = nn.ModuleList(), nn.ModuleList()
         for level, width_out in reversed(list(enumerate(widths))):
-            for _ in range(blocks + 1):
-                self.decoder.append(block(width + skips.pop(), width_out, level))
+            for i in range(blocks + 1):
+                attends = decoder_attention == "all" or i == blocks
+                self.decoder.append(block(width + skips.pop(), width_out, level, attends))
                 width = width_out
             if level > 0:
                 self.ups.append(up(width))
@@ -134,7 +144,9 @@ class UNet(nn.Module):
         if self.label is not None and cond.label is not None:
             classes = torch.arange(self.classes, device=cond.label.device)  # (classes,)
             one_hot = cond.label[:, None] == classes  # (B, classes); all zeros for -1, no label
-            emb = emb + self.label(one_hot.to(emb.dtype))  # (B, channels)
+            emb = emb + self.label(self.label_scale * one_hot.to(emb.dtype))  # (B, channels)
+        elif self.label is not None and self.label.bias is not None:
+            emb = emb + self.label.bias  # of no label, all zeros
         if self.augment is not None and cond.augment is not None:
             emb = emb + self.augment(cond.augment)  # (B, channels)
         return self.embed(emb)  # (B, 4 channels)

@@ -60,7 +60,14 @@ class BlockOptions(NamedTuple):
 class ResBlock(nn.Module):
     """norm, SiLU, [resample], conv, + noise embedding, norm, SiLU, dropout, conv; added to a shortcut."""
 
-    def __init__(self, width_in: int, width_out: int, options: BlockOptions, resample: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        width_in: int,
+        width_out: int,
+        options: BlockOptions,
+        resample: nn.Module | None = None,
+        shortcut_conv: bool = False,  # a 1x1 convolution in the shortcut though the width stays
+    ) -> None:
         super().__init__()
         self.options = options
         self.norm1 = options.norm(width_in)
@@ -70,7 +77,8 @@ class ResBlock(nn.Module):
         self.norm2 = options.norm(width_out)
         self.dropout = nn.Dropout(options.dropout)
         self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
-        self.shortcut = nn.Conv2d(width_in, width_out, 1) if width_in != width_out else nn.Identity()
+        projected = shortcut_conv or width_in != width_out
+        self.shortcut = nn.Conv2d(width_in, width_out, 1) if projected else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(self.resample(F.silu(self.norm1(x))))  # (B, width_out, H', W')

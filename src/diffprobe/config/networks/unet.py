@@ -1,11 +1,11 @@
 """The U-Net of DDPM, DDPM++ and EDM."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Number, Positive
+from diffprobe.config.base import LATER, Integer, Number, Positive
 from diffprobe.config.names import unet_taps
 from diffprobe.config.networks import Network
 from diffprobe.config.problems import Problem, listed
@@ -13,7 +13,8 @@ from diffprobe.config.problems import Problem, listed
 
 class UNet(Network):
     """The U-Net of DDPM with DDAE's defaults; DDPM (Ho et al. 2020) and EDM use other values of `head_groups`,
-    `down_padding`, `norm_eps`, `skip_scale` and `init`. Taps: `in_1`.. (encoder), `mid`, `out_1`.. (decoder).
+    `down_padding`, `norm_eps`, `skip_scale` and `init`; EDM's own network is in config/edm.yaml. Taps: `in_1`..
+    (encoder), `mid`, `out_1`.. (decoder).
     """
 
     kind: Literal["unet"]
@@ -45,6 +46,17 @@ class UNet(Network):
     init: Literal["torch", "ddpm", "edm"] = Field(
         "torch", description="Weight initialisation: PyTorch's, DDPM's or EDM's."
     )
+    shortcut_conv: Annotated[bool, LATER] = Field(
+        False, description="A 1x1 convolution in the shortcut of resampling blocks (EDM); with `resample: block`."
+    )
+    decoder_attention: Annotated[Literal["all", "last"], LATER] = Field(
+        "all", description="Decoder blocks with self-attention at the levels of `attention`: all, or the last (EDM)."
+    )
+    label_layer: Annotated[Literal["plain", "scaled"], LATER] = Field(
+        "plain",
+        description="Embedding of the class label: a linear layer, or one with a bias for labels scaled by "
+        "sqrt(classes) (EDM).",
+    )
     conditional: bool = Field(False, description="Condition on the class label, if there are labels.")
     augment: bool = Field(
         True,
@@ -69,5 +81,7 @@ class UNet(Network):
         # The last norm sees the decoder's full-resolution level.
         if self.channels * self.multipliers[0] % self.head_groups:
             yield f"{key}.head_groups", self.head_groups, f"a divisor of {self.channels * self.multipliers[0]}"
+        if self.shortcut_conv and self.resample != "block":
+            yield f"{key}.shortcut_conv", True, "false (true is only for resample: block)"
         if self.channels % 2 or self.channels < 4:  # the noise embedding is half sines, half cosines
             yield f"{key}.channels", self.channels, "an even number, at least 4"
