@@ -1,6 +1,8 @@
 """DINOv2 against Hugging Face's network, its positions against a plain bicubic, its images against Pillow's."""
 
 from collections.abc import Callable
+from email.message import Message
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from urllib.error import URLError
@@ -230,3 +232,20 @@ def test_offline_download_names_the_remedies(tmp_path: Path, monkeypatch: pytest
     place = "dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth cannot be had"
     message = rf"{place}.*hub/checkpoints/dinov2_vitb14_pretrain.pth.*`weights:`"
     refused(message, lambda: dinov2("b", None), "dinov2_vitb14")
+
+
+class Answer(BytesIO):
+    def info(self) -> Message:
+        return Message()
+
+
+def test_only_metas_own_file_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is downloaded or cached: it is known by its SHA-256."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: Answer(b"a proxy's page"))
+    refused("cannot be had .invalid hash value", lambda: dinov2("s", None), "dinov2_vits14")
+    cache = tmp_path / "hub/checkpoints"
+    assert not list(cache.iterdir())
+    (cache / "dinov2_vits14_pretrain.pth").write_bytes(b"cut off")
+    refused("not the file that .* has, by its SHA-256; delete it", lambda: dinov2("s", None), "dinov2_vits14")
+    assert (cache / "dinov2_vits14_pretrain.pth").read_bytes() == b"cut off"

@@ -26,6 +26,12 @@ State = dict[str, Tensor]
 
 WHAT = "DINOv2 weights"
 URL = "https://dl.fbaipublicfiles.com/dinov2/{name}/{name}_pretrain.pth"
+# By size. Meta states none; these are what many public projects, independently, report of its files.
+SHA256 = {
+    "s": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+    "b": "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
+    "l": "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+}
 SIDE = 224
 RESIZE = f"Stein et al. 2023: bicubic to {SIDE}x{SIDE}, antialiased, clamped to [0, 1], ImageNet mean and deviation"
 
@@ -53,7 +59,8 @@ def make(settings: DINOv2Extractor, weights: Path | None, device: torch.device) 
     public download. UserError if they cannot be read, are of another size or variant, or are incomplete.
     """
     file = weights or settings.weights
-    path = weights_file(Path(file)) if file else downloaded(URL.format(name=settings.printed_name), WHAT)
+    url = URL.format(name=settings.printed_name)
+    path = weights_file(Path(file)) if file else downloaded(url, WHAT, SHA256[settings.size])
     network = load_network(read(path, WHAT), settings.size, path).to(device)
 
     @exact

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import sha256
 
 SUFFIXES = (".safetensors", ".pth")
 
@@ -15,10 +16,15 @@ SUFFIXES = (".safetensors", ".pth")
 def downloaded(url: str, what: str, hash_prefix: str | None = None) -> Path:
     """The file of a public address in torch.hub's cache, downloaded now unless it is there.
 
-    UserError if it cannot be downloaded; the line names `what` and how to provide the file.
+    UserError if it cannot be downloaded, or is not the file whose SHA-256 begins with the prefix, downloaded or cached;
+    the line names `what` and how to provide the file.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
-    if not path.exists():
+    if path.exists():
+        # A download that another program cut off, or another file of that name.
+        if hash_prefix and not sha256(path).startswith(hash_prefix):
+            raise UserError(f"{what} {path}: not the file that {url} has, by its SHA-256; delete it and run again")
+    else:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
