@@ -90,6 +90,11 @@ def in_a_training_checkpoint(model: Model, folder: Path) -> None:
     torch.save(content, folder / f"{NAME}.bin")
 
 
+def named_by_accelerate(model: Model, folder: Path) -> None:
+    model.save_pretrained(folder)
+    (folder / FILE).rename(folder / "model.safetensors")
+
+
 def compiled_by_blocks(model: Model, folder: Path) -> None:
     model.save_pretrained(folder)
     state = {name.replace("resnets.0.", "resnets.0._orig_mod."): x for name, x in model.state_dict().items()}
@@ -98,7 +103,13 @@ def compiled_by_blocks(model: Model, folder: Path) -> None:
 
 
 FORMS = [as_variant, as_raw_variant, in_several_files, in_several_pickles_of_a_variant, in_a_training_checkpoint]
-FORMS += [compiled_by_blocks, prefixed("_orig_mod."), prefixed("module._orig_mod."), prefixed("_orig_mod.module.")]
+FORMS += [
+    compiled_by_blocks,
+    named_by_accelerate,
+    prefixed("_orig_mod."),
+    prefixed("module._orig_mod."),
+    prefixed("_orig_mod.module."),
+]
 
 
 @pytest.mark.parametrize("kind", [network, autoencoder])
@@ -185,6 +196,29 @@ def test_of_a_training_folder_the_average_is_taken(tmp_path: Path) -> None:
     assert same(checkpoints.state_dict(average.path, ["ema"], None), {name: x / 2 for name, x in of_raw.items()})
     # Who names the raw weights gets them, and reads that they are.
     assert bring_network(folder / "unet").source.endswith(f"(the raw weights; the average is in {folder}/unet_ema)")
+
+
+def test_of_an_autoencoders_training_folder_the_average_is_taken(tmp_path: Path) -> None:
+    model = autoencoder()
+    model.save_pretrained(tmp_path / "run/autoencoderkl")
+    raw = brought(tmp_path / "run", autoencoder)
+    model.save_pretrained(tmp_path / "run/autoencoderkl_ema")
+    average = {name: value / 2 for name, value in model.state_dict().items()}
+    save_file(average, tmp_path / "run/autoencoderkl_ema" / FILE)
+    assert same(brought(tmp_path / "run", autoencoder), {name: value / 2 for name, value in raw.items()})
+    files = published.local_files(Pretrained(kind="pretrained", source=str(tmp_path / "run"), size=16, factor=2))
+    assert {Path(file).parent.name for file in files} == {"autoencoderkl", "autoencoderkl_ema"}
+
+
+def test_a_file_may_be_named_instead_of_its_folder(tmp_path: Path) -> None:
+    model = saved(diffusers_model(), tmp_path / "model")
+    expected = brought(model, network)
+    as_variant(diffusers_model(), model)
+    (model / f"{NAME}.fp16.safetensors").rename(model / f"{NAME}.mine.safetensors")
+    written = bring_network(model / f"{NAME}.mine.safetensors")
+    assert written.source == str(model / f"{NAME}.mine.safetensors")
+    mine = checkpoints.state_dict(written.path, ["ema"], None)
+    assert all(torch.allclose(mine[name], x, atol=1e-2) for name, x in expected.items())
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "module.nn_model._orig_mod."])

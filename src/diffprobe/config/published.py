@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 PLACES = ("", "vae")  # the autoencoder's place: a folder of its own, or a pipeline's sub-folder
+# On disk also what diffusers' training scripts write: averages, which come first, beside the raw weights.
+FOLDERS = ("", "vae_ema", "autoencoderkl_ema", "vae", "autoencoderkl")
 HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # a model's name on the hub: OWNER/MODEL
 HALF = "diffusion_pytorch_model.fp16.safetensors"  # all that some repositories have
 # As `save_pretrained` writes weights: NAME.VARIANT.safetensors, or in several files with an index beside them.
 SAVED = re.compile(
-    r"diffusion_pytorch_model(?:\.(?P<variant>\w+))?\.(?P<format>safetensors|bin)"
-    r"|diffusion_pytorch_model\.(?P<of>safetensors|bin)(?P<index>\.index)(?:\.(?P<part>\w+))?\.json"
+    r"(?P<stem>diffusion_pytorch_model|pytorch_model|model)"  # the last two by accelerate and transformers
+    r"(?:(?:\.(?P<variant>\w+))?\.(?P<format>safetensors|bin)"
+    r"|\.(?P<of>safetensors|bin)(?P<index>\.index)(?:\.(?P<part>\w+))?\.json)"
 )
 RAW = "non_ema"  # the variant with weights that are not averaged
 # Variants by preference: what has no variant, averages, then the most precise; the raw weights come last.
@@ -59,8 +62,10 @@ def is_local(source: str) -> bool:
 
 
 def model_folder(source: str) -> Path:
-    """The folder that holds config.json: `source` or its `vae`. Raises ValueError, saying what is allowed."""
-    for place in PLACES:
+    """The folder that holds config.json: `source`, or in it the average or its `vae`. Raises ValueError, saying what is
+    allowed.
+    """
+    for place in FOLDERS:
         if (Path(source) / place / CONFIG).is_file():
             return Path(source) / place
     raise ValueError(f"a folder with the {CONFIG} of an {KINDS} (or of a pipeline, with vae/{CONFIG})")
@@ -82,12 +87,14 @@ def variant(weights: Path) -> str:
     return (name["variant"] or name["part"] or "") if name else ""
 
 
-def preference(weights: Path) -> tuple[int, bool, bool]:
-    """Variants in their order, others between those and the raw; one file before several, pickles last."""
+def preference(weights: Path) -> tuple[bool, int, bool, bool]:
+    """diffusers' own names first. Then variants in their order, others between those and the raw. Then one file before
+    several, and pickles last.
+    """
     name, of = SAVED.fullmatch(weights.name), variant(weights)
     assert name
     rank = VARIANTS.index(of) if of in VARIANTS else len(VARIANTS) + (of == RAW)
-    return rank, bool(name["index"]), "bin" in (name["format"], name["of"])
+    return name["stem"] != "diffusion_pytorch_model", rank, bool(name["index"]), "bin" in (name["format"], name["of"])
 
 
 def weights_files(weights: Path) -> list[Path]:
@@ -148,7 +155,7 @@ def local_problems(entry: "Pretrained") -> Iterator[Problem]:
 def local_files(entry: "Pretrained") -> list[str]:
     """The existing files of an entry's local folders."""
     files: list[Path] = []
-    for folder in (Path(source) / place for source in entry.local_sources.values() for place in PLACES):
+    for folder in (Path(source) / place for source in entry.local_sources.values() for place in FOLDERS):
         inside = [folder / name for name in (CONFIG, *WEIGHTS)]
         with suppress(OSError, ValueError):  # no such folder, or no weights in it
             weights = weights_file(folder)

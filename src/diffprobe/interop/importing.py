@@ -143,7 +143,7 @@ def from_diffusers(origin: str, experiment: Experiment) -> SourceWeights:
                 f"use network: {{kind: diffusers, path: {folder}}}"
             )
         required = diffusers_unet.our_network(config)
-    file = source.diffusers_weights(folder)
+    file = Path(origin) if Path(origin).is_file() else source.diffusers_weights(folder)
     state = diffusers_unet.renewed(source.read_model(file))
     process, note = diffusers_unet.our_process(scheduler(folder)), source.which_weights(file)
     files = () if (files := weights_files(file)) == [file] else tuple(files)

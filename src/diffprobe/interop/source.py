@@ -68,11 +68,10 @@ def refusal(message: str) -> str:
 
 
 def diffusers_folder(source: str) -> Path:
-    """The folder with a model's config.json: `source`, in it the average or else its `unet`, or a hub id's local copy.
-
-    Raises UserError.
+    """The folder with a model's config.json: `source` or that of the file `source`, in it the average or else its
+    `unet`, or a hub id's local copy. Raises UserError.
     """
-    folder = Path(source)
+    folder = Path(source).parent if Path(source).is_file() else Path(source)
     if not folder.exists() and HUB.fullmatch(source):
         folder = downloaded(source)
     for place in PLACES:
