@@ -14,13 +14,16 @@ from diffprobe.plan.layout import Layout
 from diffprobe.runtime.errors import UserError
 
 # The modules of diffprobe.interop import torch, so they are imported inside functions: --help stays fast.
-IMPORTED, EXPORTED = ("ddae", "diffusers"), ("safetensors", "diffusers")
+IMPORTED, EXPORTED = ("ddae", "edm", "diffusers"), ("safetensors", "diffusers")
 LATENTS = ("hdf5", "npy")  # formats of exported latents
 
 
 def add_import(parser: argparse.ArgumentParser, default: str) -> None:
     """Add the arguments of `run_import` to a parser."""
-    parser.add_argument("source", help="a DDAE checkpoint (.pth), or the folder or hub name of a diffusers UNet2DModel")
+    parser.add_argument(
+        "source",
+        help="a DDAE checkpoint (.pth), EDM's state dict (.pt), or the folder or hub name of a diffusers UNet2DModel",
+    )
     parser.add_argument("--format", required=True, choices=IMPORTED)
     parser.add_argument(
         "--experiment", required=True, help="the experiment whose network, process and dataset the weights are for"

@@ -14,9 +14,10 @@ from diffprobe.config.models import Config, Experiment
 from diffprobe.config.networks.diffusers import Diffusers
 from diffprobe.config.problems import Problem, one_of
 from diffprobe.config.published import weights_files
-from diffprobe.interop import ddae, diffusers_unet, source
+from diffprobe.interop import ddae, diffusers_unet, edm, source
 from diffprobe.interop.diffusers_unet import differing
 from diffprobe.interop.names import EDM_OPTIONS, NameMap, State, to_ours
+from diffprobe.interop.wrappers import unwrapped, weights_of
 from diffprobe.networks.build import build
 from diffprobe.networks.unet import UNet
 from diffprobe.plan import job_arguments
@@ -61,7 +62,9 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     network, process = experiment.network.argument(), job_arguments.dump(experiment.process)
     channels, size = model_space(config, experiment)
     augment = augment_label(config, experiment)
-    shape = {"image_channels": channels, **({"augment": augment} if augment else {})}  # as in training
+    classes = config.datasets[experiment.dataset].facts.classes if conditional(config, experiment) else 0
+    counts = {"classes": classes, "augment": augment}
+    shape = {"image_channels": channels, **{key: count for key, count in counts.items() if count}}  # as in training
     with torch.device("meta"):  # for names and shapes alone
         module = build(parse_network(network), **shape)
     weights = READERS[format](origin, experiment)
@@ -72,7 +75,7 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
         where, mine = f"{where}.path: config.json", diffusers_unet.whole(network["config"])
     refuse(where, differing(mine, weights.network), whence)
     refuse(f"experiments.{name}.process", [*weights.problems, *differing(process, weights.process)], whence)
-    names, shapes = name_map(module, format), module.state_dict()
+    names, shapes = name_map(module, format, size), module.state_dict()
     what = f"weights of {weights.file}"
     sets = {
         key: to_ours(state, names, shapes, what, REMEDIES[format].format(name)) for key, state in weights.sets.items()
@@ -112,15 +115,33 @@ def refuse(key: str, problems: Iterable[Problem], whence: str = "") -> None:
 
 def refused_experiment(config: Config, experiment: Experiment, format: str) -> Iterator[Problem]:
     """Why no file of the format can hold weights of the experiment."""
-    kinds = {"ddae": ("unet",), "diffusers": ("unet", "diffusers")}[format]
+    kinds = {"ddae": ("unet",), "edm": ("unet",), "diffusers": ("unet", "diffusers")}[format]
     if experiment.network.kind not in kinds:
         yield "network.kind", experiment.network.kind, f"{' or '.join(kinds)}, for --format {format}"
     if experiment.latents is not None:
         yield "latents", experiment.latents, "null, since these weights are of pixels"
-    if conditional(config, experiment):
+    if format == "edm":
+        yield from refused_for_edm(config, experiment)
+    elif conditional(config, experiment):
         yield "network.conditional", True, "false, since these networks are not conditioned on labels"
     if format == "diffusers" and experiment.network.kind == "unet" and augment_label(config, experiment):
         yield "train.augment", "a value", "null, since these networks are not conditioned on the augmentation"
+
+
+def refused_for_edm(config: Config, experiment: Experiment) -> Iterator[Problem]:
+    network, facts = experiment.network, config.datasets[experiment.dataset].facts
+    if (channels := getattr(network, "channels", edm.LEAST_CHANNELS)) < edm.LEAST_CHANNELS:
+        yield "network.channels", channels, f"at least {edm.LEAST_CHANNELS}"
+    if conditional(config, experiment) and getattr(network, "label_layer", "") != "scaled":
+        yield "network.label_layer", getattr(network, "label_layer", None), "scaled, as in EDM"
+    if (conditional(config, experiment) and facts.classes is None) or facts.size is None:
+        yield "dataset", experiment.dataset, "one whose size and number of classes follow from the config"
+
+
+def from_edm(origin: str, experiment: Experiment) -> SourceWeights:
+    file = Path(origin)
+    state = edm.renewed(unwrapped(weights_of(source.read(file)), str(file)))
+    return SourceWeights(file, {"ema": state}, edm.NETWORK, {"kind": "edm"})
 
 
 def from_ddae(origin: str, experiment: Experiment) -> SourceWeights:
@@ -150,10 +171,12 @@ def from_diffusers(origin: str, experiment: Experiment) -> SourceWeights:
     return SourceWeights(file, {"ema": state}, required, process, files=files, note=note)
 
 
-READERS = {"ddae": from_ddae, "diffusers": from_diffusers}
+READERS = {"ddae": from_ddae, "edm": from_edm, "diffusers": from_diffusers}
 REMEDIES = {  # where a tensor does not fit
     "ddae": "set experiments.{}.network (channels, multipliers, blocks, attention, resample) and train.augment as they "
     "were trained",
+    "edm": "set experiments.{}.network (channels, multipliers, blocks, attention, conditional) and train.augment as in "
+    "config/edm.yaml",
     "diffusers": "the file is not that of its config.json; download it again",
 }
 
@@ -166,7 +189,10 @@ def scheduler(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def name_map(module: nn.Module, format: str) -> NameMap:
+def name_map(module: nn.Module, format: str, size: int | None) -> NameMap:
     if not isinstance(module, UNet):  # a wrapped model keeps its own names
         return {name: (name.removeprefix("unet."),) for name in module.state_dict()}
+    if format == "edm":
+        assert size is not None  # else refused
+        return edm.unet_names(module, size)
     return ddae.unet_names(module) if format == "ddae" else diffusers_unet.unet_names(module)
