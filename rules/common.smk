@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from diffprobe.config.autoencoders import PRETRAINED
 from diffprobe.config.inferred import keys_that_need_labels
 from diffprobe.config.load import parse as parse_config
+from diffprobe.config.load import read as read_config
 from diffprobe.config.plugins import PLUGINS
 from diffprobe.config.sources import downloaded_kinds
 from diffprobe.config.training import checkpoint_steps
@@ -29,6 +30,8 @@ from diffprobe.runtime.leases import local_gpus
 from diffprobe.runtime.preload import listen
 
 try:
+    for file in workflow.configfiles if workflow.is_main_process else ():
+        read_config(str(file))  # which refuses keys that stand twice; Snakemake takes the last of them
     CONFIG = parse_config(config)
     SOURCES = Sources(CONFIG)
     if workflow.is_main_process:

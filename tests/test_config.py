@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from diffprobe.config import docs
-from diffprobe.config.load import load, parse
+from diffprobe.config.load import load, parse, read
 from diffprobe.runtime.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "config"
@@ -337,3 +337,29 @@ def test_later_files_are_merged_over_earlier_ones(tmp_path: Path) -> None:
     assert both.results == "elsewhere"
     assert both.experiments["digits_edm"].train.lr == 5e-4
     assert both.experiments["digits_edm"].network == plain.experiments["digits_edm"].network
+
+
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("results: a\ndatasets:\n  d: {size: 8}\nexperiments: {}\ndatasets:\n  e: {size: 8}\n")
+    with pytest.raises(UserError) as error:
+        load(path)
+    assert str(error.value) == f"{path}: the key datasets stands in line 2 and again in line 5; keep one of the two"
+    path.write_text("base: &base {size: 8}\nmore: &more {channels: 1}\nd: {<<: *base, <<: *more, size: 16}\n")
+    assert read(path)["d"] == {"size": 16, "channels": 1}
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("# all of it commented out\n")
+    default = FOLDER / "config.yaml"
+    assert load(default, empty) == load(default)
+
+
+def test_the_folder_of_results_is_a_path_as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    assert parse(RAW | {"results": "$SCRATCH/runs"}).results == "/scratch/me/runs"
+    assert parse(RAW | {"results": "~/runs"}).results == str(Path("~/runs").expanduser())
+    for results, words in (("{a}/x", "a path without braces"), ("$NOT_SET/x", r"the environment variable \$NOT_SET")):
+        with pytest.raises(UserError, match=f"results: .*{words}"):
+            parse(RAW | {"results": results})

@@ -31,6 +31,13 @@ def expanded(path: str) -> str:
     return path
 
 
+def without_braces(path: str) -> str:
+    """Snakemake would read them as wildcards."""
+    if "{" in path or "}" in path:
+        raise PydanticCustomError("braces", "braces stand for wildcards in Snakemake")
+    return path
+
+
 Integer = Annotated[int, BeforeValidator(no_switch)]
 Number = Annotated[float, BeforeValidator(no_switch)]
 Positive = Annotated[Integer, Field(gt=0)]
@@ -38,6 +45,7 @@ NotNegative = Annotated[Integer, Field(ge=0)]
 Above0 = Annotated[Number, Field(gt=0)]
 Path = Annotated[str, AfterValidator(expanded), Field(min_length=1)]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+Folder = Annotated[str, AfterValidator(expanded), AfterValidator(without_braces), Field(min_length=1)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 LATER: Final = "later"

@@ -1,7 +1,8 @@
 """Load and check a `Config` from YAML or plain data. Every mistake is one line that names key, value and remedy."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from diffprobe.config.mistakes import Key, escaped, lines, mistakes, shown
 from diffprobe.config.models import Config
 from diffprobe.runtime.errors import UserError, one_line
 
+MERGE = "tag:yaml.org,2002:merge"  # the key `<<`, of which there may be several
 Raw = dict[str, object]  # a config as plain data, not yet checked
 
 
@@ -26,9 +28,25 @@ def load(*paths: str | Path, **more: object) -> Config:
     return parse(merged(raw, more) if more else raw, " + ".join(map(str, paths)))
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """YAML whose mappings have each key once. PyYAML alone takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[object, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.tag != MERGE and lines.setdefault(key.value, line) != line:
+                raise UserError(f"the key {key.value} stands in line {lines[key.value]} and again in line {line}")
+        return super().construct_mapping(node, deep)
+
+
 def read(path: str | Path) -> object:
+    """A config file as plain data, {} of an empty one. Raises UserError, a line."""
     try:
-        return yaml.safe_load(Path(path).read_text())
+        raw = yaml.load(Path(path).read_text(), UniqueKeys)
+        return {} if raw is None else raw
+    except UserError as error:
+        raise UserError(f"{path}: {error}; keep one of the two") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file") from None
     except OSError as error:

@@ -76,6 +76,8 @@ def reworded(key: Key, kind: object, detail: ErrorDetails, raw: object) -> tuple
             return key, f"{shown(value)} is refused: unknown key{hint}; allowed keys: {listed(names)}"
         case "unset_variable":
             return key, f"{shown(value)} is refused: {detail['msg']}; set it, or write out the path"
+        case "braces":
+            return key, f"{shown(value)} is refused: {detail['msg']}; allowed: a path without braces"
         case "invalid_key":
             return key, "this key is refused; allowed: text"
         case "union_tag_not_found":

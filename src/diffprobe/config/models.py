@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from diffprobe.config.autoencoders import Autoencoder
-from diffprobe.config.base import LATER, Name, NotNegative, Number, Path, Positive, Strict
+from diffprobe.config.base import LATER, Folder, Name, NotNegative, Number, Path, Positive, Strict
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.latents import Latents
@@ -150,7 +150,7 @@ class Config(Strict):
         description="Python files that define kinds of your own: networks, processes, samplers, evaluators, sources, "
         "tasks, extractors (see docs/extending.md). They are executed by the workflow.",
     )
-    results: str = Field("results", pattern=r"^[^{}]+$", description="Folder for all outputs.")
+    results: Folder = Field("results", description="Folder for all outputs.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Datasets by name.")
     autoencoders: dict[Name, Autoencoder] = Field({}, description="Autoencoders by name.")
     latents: dict[Name, Latents] = Field({}, description="Stores of latents by name.")
