@@ -1,4 +1,7 @@
-"""Receipts: beside each result, its inputs, the code that made it, the machine, and the cost."""
+"""Receipts: beside each result, its inputs, the code that made it, the machine, and the cost.
+
+They are a record. What decides whether a job runs again is its argument: `plan/job_arguments.py`.
+"""
 
 import ast
 import hashlib

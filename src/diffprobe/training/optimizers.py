@@ -1,6 +1,7 @@
 """Optimisers, the learning rate over a run, and what of an optimiser must be kept to go on bit for bit.
 
-A new optimiser is a line of OPTIMIZERS and a choice of `train.optimizer` (config/training.py).
+A new optimiser is a line of OPTIMIZERS and a choice of `train.optimizer` (config/training.py); a new setting of it is a
+key marked LATER there, so that nobody's runs are trained again.
 """
 
 import math

@@ -1,4 +1,8 @@
-"""The grid over layer and noise, its best cell, and one evaluator at a cell."""
+"""The grid over layer and noise, its best cell, and one evaluator at a cell.
+
+The grid is scored by one evaluator of the probe, `probe.scorer` or the first that can (`plan/job_arguments.scorer`),
+with the first seed: fitted on `train`, scored on `select`; or on train + select and `test`, where the config says so.
+"""
 
 import statistics
 from collections.abc import Mapping, Sequence
