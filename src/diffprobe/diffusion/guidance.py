@@ -13,7 +13,8 @@ Conditional = Callable[[Tensor, Level, Tensor], Denoised]  # of x (B, C, H, W), 
 
 
 def guided(denoise: Conditional, label: Tensor, scale: float) -> Denoiser:
-    """D(x, none) + scale (D(x, label) - D(x, none)): the paper's equation 6 for the estimate of the clean image.
+    """D(x, none) + scale (D(x, label) - D(x, none)): the paper's equation 6 for the estimate of the
+    clean image, with scale = 1 + w.
 
     label int64 (B,). Scales of 0 and 1 need one of the two alone, and cost no second evaluation. A learned variance is
     the conditional one, as in DiT's code.
