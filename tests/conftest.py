@@ -9,7 +9,7 @@ from toy_workflow import finished, project  # noqa: F401 (fixtures)
 torch.set_num_threads(1)
 
 LONG = ("test_workflow.py", "test_reruns.py", "test_workflow_alone.py", "test_probing.py", "test_world.py")
-LONG += ("test_preload.py", "test_latents.py")
+LONG += ("test_plugins.py", "test_preload.py", "test_module.py", "test_latents.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -171,4 +171,7 @@ def test_script_with_fewer_than_two_training_images_is_a_users_error(tmp_path: P
     images.write(path, digits[:2], labels[:2], np.array([0, 2]), source="digits", classes=["0", "1"], split_rule={})
     done = call(tmp_path, {"images": path})
     assert done.returncode == 1 and not (tmp_path / "rows.json").exists()
-    assert "at least 2, here is 1: add images" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "expected at least 2 images to compare with, but there is 1; add images" in done.stderr
+        and "Traceback" not in done.stderr
+    )

@@ -64,9 +64,17 @@ def command(start: str, script: Path, *more: object) -> list[str]:
     return [sys.executable, *start.split(), str(script), *map(str, more)]
 
 
+def hear_signals() -> None:
+    """Signals as in a terminal. Tests that run in the background or under nohup inherit some of them ignored."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def job(start: str, script: Path, **options: object) -> subprocess.Popen:
     """A job that says when it has begun."""
-    process = subprocess.Popen(command(start, script), stdout=subprocess.PIPE, text=True, **options)
+    process = subprocess.Popen(
+        command(start, script), stdout=subprocess.PIPE, text=True, preexec_fn=hear_signals, **options
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     return process

@@ -209,15 +209,15 @@ def test_many_classes_have_a_row_for_the_five_likeliest() -> None:
 
 
 MISTAKES = {
-    "no levels": ({"levels": []}, "levels: [] is refused; allowed: at least one level, or a search"),
-    "both": ({"search": {"low": 0.1, "high": 1}}, "at least one level, or a search"),
+    "no levels": ({"levels": []}, "levels: [] is refused; allowed: either levels or a search"),
+    "both": ({"search": {"low": 0.1, "high": 1}}, "either levels or a search"),
     "index beyond": ({"levels": [{"edm_index": 19}]}, "levels.0.edm_index: 19 is refused"),
-    "two at once": ({"levels": [{"edm_index": 4, "t": 3}]}, "allowed: t or edm_index"),
+    "two at once": ({"levels": [{"edm_index": 4, "t": 3}]}, "allowed: either t or edm_index"),
     "step of edm": ({"levels": [{"t": 3}]}, "allowed: sigma or edm_index"),
     "search upside down": ({"levels": [], "search": {"low": 1, "high": 0.1}}, "search.low: '1' is refused"),
     "one draw": ({"draws": 1}, "draws: 1 is refused; allowed: integer from 2"),
     "label": ({"label": 3}, "label: 3 is refused; allowed: null"),
-    "no scorer": ({"evaluators": {"knn": {"kind": "knn"}}}, "a linear or ridge one among them"),
+    "no scorer": ({"evaluators": {"knn": {"kind": "knn"}}}, "at least one linear or ridge evaluator"),
     "wrong scorer": ({"scorer": "knn"}, "scorer: 'knn' is refused; allowed: a linear or ridge evaluator"),
     "many neighbours": ({"evaluators": PROBE["evaluators"] | {"n": {"kind": "knn", "k": [9999]}}}, "n.k: 9999"),
     "joined tap": ({"evaluators": {"a": HEADS, "b": HEADS | {"combine": [{"tap": "in_1"}]}}}, "tap: 'in_1' is refused"),
