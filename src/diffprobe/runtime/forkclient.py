@@ -22,7 +22,14 @@ def request(command: list[str]) -> int:
     umask = os.umask(0)
     os.umask(umask)
     folder = os.getcwd()  # noqa: PTH109 (pathlib would double the time to start)
-    content = {"command": command, "environment": dict(os.environ), "umask": umask, "folder": folder}
+    ignored = [int(number) for number in FORWARDED if signal.getsignal(number) is signal.SIG_IGN]
+    content = {
+        "command": command,
+        "environment": dict(os.environ),
+        "umask": umask,
+        "folder": folder,
+        "ignored": ignored,
+    }
     file = os.memfd_create("request")
     os.write(file, marshal.dumps(content))
     return file

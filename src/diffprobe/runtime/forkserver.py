@@ -18,6 +18,8 @@ import types
 from contextlib import suppress
 from pathlib import Path
 
+HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP)
+
 
 class Job:
     """A job's process and the connection to its client."""
@@ -104,6 +106,9 @@ def become(request: dict, streams: list[int]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    for number in HEARD:  # the server may ignore others, as under nohup
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in request["ignored"] else usual)
     os.chdir(request["folder"])
     os.umask(request["umask"])
     os.environ.clear()
