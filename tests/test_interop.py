@@ -18,7 +18,7 @@ from toy_networks import CIFAR10, OLD_NAMES, OURS, SMALL, config, diffusers_mode
 
 from diffprobe.__main__ import main
 from diffprobe.config import processes
-from diffprobe.config.built import parse_network
+from diffprobe.config.built import parse_model, parse_network
 from diffprobe.config.models import Config
 from diffprobe.config.samplers.ddim import DDIM
 from diffprobe.diffusion.build import build_sampler
@@ -66,7 +66,7 @@ def test_a_diffusers_model_comes_and_goes(tmp_path: Path, padding: int, publishe
     written = import_weights(ours, "x", "diffusers", str(source))
     assert written.path == tmp_path / "x.safetensors"
     assert written.parameters == sum(p.numel() for p in theirs.parameters())
-    network, header = checkpoints.load(written.path, CPU, parse_network)
+    network, header = checkpoints.load(written.path, CPU, parse_model)
     torch.testing.assert_close(network(X, T)[0], theirs(X, T).sample, atol=1e-5, rtol=1e-5)
     assert (header["format"], header["weights"], header["image"]) == ("diffusers", ["ema"], [1, 8, 8])
     assert header["source"]["sha256"] == sha256(header["source"]["path"])
@@ -125,7 +125,7 @@ def test_the_network_diffusers_takes_the_weights_as_they_are(tmp_path: Path) -> 
     wrapped = config({"kind": "diffusers", "path": str(folder)})
     source = as_published(folder, tmp_path / "published")
     written = import_weights(wrapped, "x", "diffusers", str(source), tmp_path / "x.safetensors")
-    network, header = checkpoints.load(written.path, CPU, parse_network)
+    network, header = checkpoints.load(written.path, CPU, parse_model)
     torch.testing.assert_close(network(X, T)[0], theirs(X, T).sample)
     assert header["network"]["config"]["_class_name"] == "UNet2DModel"
     export(written.path, None, "diffusers", tmp_path / "out")
@@ -217,9 +217,9 @@ def test_what_diffusers_cannot_express_is_not_exported(tmp_path: Path, changes: 
         export(path, None, "diffusers", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     export(path, "raw", "safetensors", tmp_path / "out.safetensors")
-    loaded, header = checkpoints.load(tmp_path / "out.safetensors", CPU, parse_network)
+    loaded, header = checkpoints.load(tmp_path / "out.safetensors", CPU, parse_model)
     assert header["weights"] == ["raw"]
-    assert bytes_of(loaded.state_dict()) == bytes_of(checkpoints.load(path, CPU, parse_network, "raw")[0].state_dict())
+    assert bytes_of(loaded.state_dict()) == bytes_of(checkpoints.load(path, CPU, parse_model, "raw")[0].state_dict())
 
 
 def checkpoint(folder: Path, made: Config) -> Path:
@@ -335,7 +335,7 @@ def test_a_ddae_checkpoint_is_imported_whole(tmp_path: Path, resample: str) -> N
     written = import_weights(made, "x", "ddae", str(path), tmp_path / "x.safetensors")
     assert written.sets == ["ema", "raw"]
     for name, expected in (("ema", network), ("raw", other)):
-        loaded, _ = checkpoints.load(written.path, CPU, parse_network, name)
+        loaded, _ = checkpoints.load(written.path, CPU, parse_model, name)
         assert bytes_of(loaded.state_dict()) == bytes_of(expected.state_dict())
 
 

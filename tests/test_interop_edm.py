@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from toy_networks import config, refusal
 
-from diffprobe.config.built import parse_network
+from diffprobe.config.built import parse_model
 from diffprobe.interop import edm
 from diffprobe.interop.importing import import_weights
 from diffprobe.networks.condition import Condition
@@ -121,7 +121,7 @@ def test_imported_weights_compute_what_edms_network_does(tmp_path: Path, prefix:
     torch.save({prefix + name: value for name, value in state.items()}, file)
     experiment = config(NETWORK, {"kind": "edm"}, augment={"p": 0.12})
     written = import_weights(experiment, "x", "edm", str(file), tmp_path / "edm.safetensors")
-    network, head = checkpoints.load(written.path, torch.device("cpu"), parse_network)
+    network, head = checkpoints.load(written.path, torch.device("cpu"), parse_model)
     assert head["shape"] == {"image_channels": 1, "classes": 10, "augment": 9} and written.sets == ["ema"]
     x, c_noise, augment = torch.randn(3, 1, SIZE, SIZE), torch.tensor([-0.9, 0.2, 1.0]), torch.randn(3, 9)
     label = torch.tensor([7, 0, 3])

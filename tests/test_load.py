@@ -9,7 +9,7 @@ from toy_networks import SMALL
 
 import diffprobe
 from diffprobe.config import processes
-from diffprobe.config.built import parse_network
+from diffprobe.config.built import parse_model, parse_network
 from diffprobe.diffusion.build import build_sampler
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
@@ -65,7 +65,7 @@ def test_which_checkpoint(run: Path) -> None:
         (diffprobe.load(run, weights="raw"), latest / "raw.safetensors", "raw"),
         (diffprobe.load(first / "raw.safetensors", weights=None), first / "raw.safetensors", "raw"),
     ):
-        assert torch.equal(weight(trained), checkpoints.load(file, CPU, parse_network, weights)[0].stem.weight)
+        assert torch.equal(weight(trained), checkpoints.load(file, CPU, parse_model, weights)[0].stem.weight)
 
 
 @pytest.mark.parametrize("kind", PROCESSES)

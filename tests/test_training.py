@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_training import CPU, KilledError, equal, run_once, slice_of, stream
 
-from diffprobe.config.built import parse_network
+from diffprobe.config.built import parse_model
 from diffprobe.config.training import DDAERamp, HalfLife
 from diffprobe.data.batch import Batch
 from diffprobe.diffusion.edm import EDM
@@ -269,11 +269,11 @@ def test_checkpoint_round_trip(tmp_path):
     path, other = tmp_path / "ema.safetensors", task().module
     other.stem.weight.data.zero_()
     checkpoints.write(path, {"ema": network.state_dict(), "long": other.state_dict()}, head)
-    again, header = checkpoints.load(path, CPU, parse_network)
+    again, header = checkpoints.load(path, CPU, parse_model)
     assert header == head | {"weights": ["ema", "long"]}
-    assert not checkpoints.load(path, CPU, parse_network, "long")[0].stem.weight.any()
-    assert checkpoints.load(path, CPU, parse_network, "ema")[0].stem.weight.any()
+    assert not checkpoints.load(path, CPU, parse_model, "long")[0].stem.weight.any()
+    assert checkpoints.load(path, CPU, parse_model, "ema")[0].stem.weight.any()
     with pytest.raises(UserError, match="no weights called raw; it has ema, long"):
-        checkpoints.load(path, CPU, parse_network, "raw")
+        checkpoints.load(path, CPU, parse_model, "raw")
     x, c = torch.randn(2, 1, 8, 8), torch.randn(2)
     assert torch.equal(network.eval()(x, c)[0], again(x, c)[0])

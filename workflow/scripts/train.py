@@ -8,7 +8,7 @@ from contextlib import nullcontext
 
 from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
-from diffprobe.plan.training_argument import parse_argument
+from diffprobe.plan.training_argument import TrainingArgument, parse_argument
 from diffprobe.runtime.files import digest, sha256, write_jsonl
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.located import located
@@ -62,7 +62,7 @@ def main(job: Job) -> None:
         rows = run_slice(part, task, stream, options, state, float(job.options["autosave"]), report, world, events)
         if world.writes:
             images = state.step * options.batch
-            write(job, data, task, part, state, images)
+            write(job, argument, data, task, part, state, images)
             write_jsonl(job.output("stats"), rows)
             speed = {"images_per_second": round(job.progress.rate, 1), "processes": world.size}
             job.write_receipt(images=images, from_step=first_steps[0], to_step=part.stop, **speed, **task.identity)
@@ -87,10 +87,10 @@ def make_slice(job: Job, data: Data, task: Task) -> Slice:
     )
 
 
-def write(job: Job, data: Data, task: Task, part: Slice, state: State, images: int) -> None:
+def write(job: Job, argument: TrainingArgument, data: Data, task: Task, part: Slice, state: State, images: int) -> None:
     """The checkpoint: its averages in one file, the weights themselves in another, with the same header."""
     model = {"network": job.config["network"], "process": job.config.get("process"), "shape": task.shape}
-    model |= parse_argument(job.config).described
+    model |= argument.described
     header = {**model, "image": data.shape, "images": images, "identity": part.identity, **task.header(), **data.header}
     averages = {name: ema.module.state_dict() for name, ema in state.emas.items()}
     checkpoints.write(job.output("raw"), {"raw": state.module.state_dict()}, header)

@@ -41,7 +41,7 @@ def load(path: Path, device: torch.device, autoencoder: Path | None = None, weig
     from diffprobe.config import processes  # here, so that benchmarks draw without pydantic
     from diffprobe.config.built import parse_model
 
-    network, header = checkpoints.load(path, device, lambda _: parse_model(checkpoints.header(path)), weights)
+    network, header = checkpoints.load(path, device, parse_model, weights)
     decode = latent_decoder(header["latents"], autoencoder, device) if autoencoder else lambda x: x
     shape, classes = tuple(header["image"]), header["shape"].get("classes", 0)
     latents = header["latents"]["content"] if "latents" in header else None
@@ -52,9 +52,9 @@ def load(path: Path, device: torch.device, autoencoder: Path | None = None, weig
 
 def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) -> tuple[Codec, dict[str, Any]]:
     """The codec of an autoencoder's checkpoint for images of shape (C, H, W), and the checkpoint's header."""
-    from diffprobe.config.built import parse_network
+    from diffprobe.config.built import parse_model
 
-    network, header = checkpoints.load(path, device, parse_network)
+    network, header = checkpoints.load(path, device, parse_model)
     options = {key: value for key, value in header["codec"].items() if key != "scaling"}  # which is for stores
     return Codec(network, **options, image=image), header
 

@@ -42,11 +42,11 @@ def load(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network with the checkpoint's `weights` (the first set without a name), ready to evaluate, and the header.
 
-    `parse` makes the network's settings of their JSON: `config.built.parse_network`. Raises UserError where there is no
+    `parse` makes the model's settings of the header: `config.built.parse_model`. Raises UserError where there is no
     such set, or its weights are not finite.
     """
     head = header(path)
-    network = build(parse(head["network"]), **head["shape"])
+    network = build(parse(head), **head["shape"])
     state = state_dict(path, head["weights"], weights)
     refuse_non_finite(state, path)
     network.load_state_dict(state)

@@ -6,7 +6,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from diffprobe.config.built import parse_network
+from diffprobe.config.built import parse_model
 from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.evaluation.generation.extractors.base import FeatureExtractor, Features, channels_first, exact
 from diffprobe.evaluation.generation.extractors.weights import first_line
@@ -21,7 +21,7 @@ def make(settings: ClassifierExtractor, weights: Path | None, device: torch.devi
     if weights is None:
         raise UserError("a classifier's features need its checkpoint: name it at weights=")
     try:
-        network, _ = checkpoints.load(weights, device, parse_network)
+        network, _ = checkpoints.load(weights, device, parse_model)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{weights}: no classifier's checkpoint ({first_line(error)})") from None
     if not isinstance(network, SmallClassifier):
