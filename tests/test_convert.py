@@ -157,6 +157,32 @@ def test_a_truncated_file_is_never_taken_for_an_image(form):
             assert np.array_equal(image, whole), f"{length} of {len(data)} bytes"
 
 
+KEYED = {"transparency": tuple(PHOTO[0, 0].tolist())}
+PNGS = {
+    "plain": (Image.fromarray(PHOTO), {}), "palette": (Image.fromarray(PHOTO).quantize(8), {}),
+    "transparent": (Image.fromarray(PHOTO), KEYED), "ancillary": (Image.fromarray(PHOTO), {"dpi": (72, 72)}),
+    "large": (Image.fromarray(PHOTO).resize((300, 300)), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PNGS)
+def test_no_flipped_bit_of_a_png_passes(kind):
+    image, options = PNGS[kind]
+    data = encoded(image, "png", **options)
+    for position in range(0, 8 * len(data), max(1, len(data) // 200)):
+        flipped = bytearray(data)
+        flipped[position // 8] ^= 1 << position % 8
+        with pytest.raises(UserError, match=r"^it (is damaged|is not an image).*; replace it or remove it"):
+            pixels(bytes(flipped), "it", None, 3, "crop")
+
+
+def test_a_png_ends_with_its_last_chunk():
+    data = encoded(PHOTO, "png")
+    assert np.array_equal(pixels(data + b"appended by a camera", "it", 24, 3, "crop"), PHOTO)
+    with pytest.raises(UserError, match=r"it is damaged .it is truncated.; replace it"):
+        pixels(data[:-12], "it", 24, 3, "crop")
+
+
 def test_bombs_and_slivers_are_refused(monkeypatch):
     with pytest.raises(UserError, match="too narrow"):
         pixels(encoded(Image.new("1", (1, 60_000)), "png"), "it", 256, 3, "crop")

@@ -23,6 +23,7 @@ from imagecodecs import png_decode, webp_decode
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
+from diffprobe.data.png import png_damage
 from diffprobe.runtime.errors import UserError, one_line
 
 VERSION = 1  # of the rule above; stores never mix pixels of two versions
@@ -47,6 +48,9 @@ def pixels(data: bytes, name: str, size: int | None, channels: int, resize: str)
     `name` is for error messages; `channels` is 1 or 3; `resize` is `crop` or `plain`. Without `size` the image, which
     must be square, keeps its own. Raises UserError for an image that is damaged, ambiguous or a decompression bomb.
     """
+    # Before any decoder: each skips some checksums, and one's refusal must not be overruled by another.
+    if damage := png_damage(data):
+        raise UserError(f"{name} is damaged ({damage}); {REMEDY}")
     array = decode_small(data, size, channels)
     return resized(decode(data, name), name, size, channels, resize) if array is None else array
 
