@@ -8,6 +8,9 @@ hashes  uint8 (chunks, 32), the sha256 of each chunk's images, or of what identi
 order   int64 (N,), only where rows are not in the order of the source's listing: row i is its image order[i]
 
 attributes: source, classes (names), split_rule (JSON); content, a sha256 over shape, hashes, labels, split and order
+
+HDF5's locks are not used: a store is written under a name of its own and renamed when it is whole, and never changes
+after that. Network file systems often have no locks, and HDF5 then refuses to open a file.
 """
 
 import errno
@@ -17,6 +20,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -26,12 +30,16 @@ import numpy as np
 from h5py import h5d, h5p, h5s, h5t
 
 from diffprobe.data import links
+from diffprobe.data.image_header import ImageHeader, read_header
 from diffprobe.data.links import LinkedImages
 from diffprobe.data.listing import CHUNK as CHUNK
 from diffprobe.data.listing import Files
-from diffprobe.runtime.errors import UserError
+from diffprobe.data.splits import SPLITS
+from diffprobe.runtime.errors import AccessError, UserError, access_error, one_line, unreadable
 
-LABELS_DAMAGED = "labels, split or hashes are damaged; delete the file and run again"
+REMEDY = "delete the file and run again"
+LABELS_DAMAGED = f"labels, split or hashes are damaged; {REMEDY}"
+FOREIGN = "name another file or, if the workflow made it, delete it and run again"
 ARRAYS = ("labels", "split", "hashes")  # of every store
 Attributes = Mapping[str, object]
 
@@ -48,15 +56,20 @@ class Columns(NamedTuple):
 class ImageStore(h5py.File):
     """An open image store."""
 
+    @cached_property
+    def header(self) -> ImageHeader:
+        """What it says of itself. Raises whatever a file of another kind may cause."""
+        return read_header(self)
+
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(N, H, W, C) of its images."""
-        return shape_of(self)
+        return self.header.shape
 
     @cached_property
     def links(self) -> LinkedImages | None:
         """The reader of a store without pixels; None where pixels are stored."""
-        return None if "images" in self else LinkedImages(self)
+        return None if self.header.links is None else LinkedImages(self, self.header.links, self.shape)
 
     def close(self) -> None:
         # Not `self.links`, which would open the reader just to close it.
@@ -80,7 +93,7 @@ def allocate(path: Path, shape: Sequence[int], columns: Columns) -> None:
     creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)  # gives every chunk its offset now, so that processes can write it
     creation.set_fill_time(h5d.FILL_TIME_NEVER)  # every byte is written anyway
     creation.set_obj_track_times(False)  # equal content makes equal bytes
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", locking=False) as file:
         h5d.create(file.id, b"images", h5t.STD_U8LE, h5s.create_simple(tuple(shape)), creation)
         write_columns(file, columns)
     with path.open("r+b") as opened:  # HDF5 leaves a sparse file, which takes no space until it is written
@@ -91,7 +104,7 @@ def write_links(
     path: Path, shape: Sequence[int], files: Files, stamps: np.ndarray, rule: str, columns: Columns
 ) -> None:
     """Write a whole store without pixels; `stamps` and `rule` are by `links.survey` and `links.decoding_of`."""
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", locking=False) as file:
         links.write(file, tuple(shape), files, stamps, rule)
         write_columns(file, columns)
         hashes = links.chunk_hashes(file)
@@ -123,7 +136,7 @@ def require_space(path: Path, shape: Sequence[int], attributes: Attributes) -> N
 def chunk_offsets(path: Path) -> list[int]:
     """Where in the file each chunk of images begins, in bytes."""
     offsets: dict[int, int] = {}
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         file["images"].id.chunk_iter(lambda chunk: offsets.update({chunk.chunk_offset[0] // CHUNK: chunk.byte_offset}))
     return [offsets[number] for number in sorted(offsets)]
 
@@ -131,7 +144,7 @@ def chunk_offsets(path: Path) -> list[int]:
 def finish(path: Path, hashes: Sequence[bytes]) -> None:
     """Write the sha256 of each chunk and the content that follows; may be repeated after a kill."""
     # Both are overwritten in place and of fixed length, so equal stores have equal bytes however often this runs.
-    with h5py.File(path, "r+") as file:
+    with h5py.File(path, "r+", locking=False) as file:
         file["hashes"][:] = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
         file.attrs.modify("content", np.bytes_(content_of(file)))
     with path.open("r+b") as opened:
@@ -144,20 +157,37 @@ def open_store(path: Path, verified: bool = True) -> ImageStore:
     Pixels, or the stamps of their files, are verified when they are read.
     """
     try:
-        file = ImageStore(path, "r")
+        file = ImageStore(path, "r", locking=False)
     except OSError as error:
-        raise UserError(f"{path}: not a readable image store ({error}); delete it and run again") from None
-    required = (*(links.ARRAYS if "shape" in file.attrs else ("images",)), *ARRAYS)
-    missing = [name for name in required if name not in file]
-    if not isinstance(file.attrs.get("content"), bytes):
-        missing.append("content")
-    if missing:
+        raise access_error(path, error) or UserError(
+            f"{path}: not a readable image store ({one_line(error)}); {FOREIGN}"
+        ) from None
+    try:
+        content = file.header.content
+    except Exception as error:  # a file of others may hold anything
         file.close()
-        raise UserError(f"{path}: not an image store of this version (no {missing[0]}); delete it and run again")
-    if verified and content_of(file) != file.attrs["content"].decode():
+        raise access_error(path, error) or UserError(
+            f"{path}: not an image store of this version ({one_line(error)}); {FOREIGN}"
+        ) from None
+    if verified and labels_damaged(file, content):
         file.close()
         raise UserError(f"{path}: {LABELS_DAMAGED}")
     return file
+
+
+def labels_damaged(file: ImageStore, content: str) -> bool:
+    """Whether labels, split, order or hashes are not those that the store was made with, or mean nothing."""
+    with reading(file.filename):
+        return content_of(file) != content or file["split"][:].max() >= len(SPLITS) or file["labels"][:].min() < -1
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn an error of HDF5 into one line that begins with `what` is read."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(what, error, REMEDY) from None
 
 
 def damage(file: ImageStore) -> Iterator[str]:
@@ -167,9 +197,11 @@ def damage(file: ImageStore) -> Iterator[str]:
     for number in range(0 if file.links else len(file["hashes"])):  # all chunks, to report all damage at once
         try:
             read_chunk(file, number)
+        except AccessError:
+            raise  # no damage
         except UserError as error:
             yield str(error)
-    if content_of(file) != file.attrs["content"].decode():
+    if labels_damaged(file, file.header.content):
         yield f"{file.filename}: {LABELS_DAMAGED}"
 
 
@@ -178,12 +210,11 @@ def read_chunk(file: ImageStore, number: int) -> np.ndarray:
     start = number * CHUNK
     if file.links:
         return file.links.gather(np.arange(start, min(start + CHUNK, file.shape[0])))
-    images = file["images"][start : start + CHUNK]
-    if chunk_hashes(images) != [file["hashes"][number].tobytes()]:
-        raise UserError(
-            f"{file.filename}: images of rows {start} to {start + len(images) - 1} are damaged; "
-            "delete the file and run again"
-        )
+    what = f"{file.filename}: images of rows {start} to {min(start + CHUNK, file.shape[0]) - 1}"
+    with reading(what):
+        images, expected = file["images"][start : start + CHUNK], file["hashes"][number].tobytes()
+    if chunk_hashes(images) != [expected]:
+        raise UserError(f"{what} are damaged; {REMEDY}")
     return images
 
 

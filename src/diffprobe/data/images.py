@@ -1,6 +1,5 @@
 """The image store: made from arrays or files, read by split or by rows. Its file format is described in `data.hdf5`."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -82,7 +81,7 @@ def gather(file: ImageStore, rows: np.ndarray) -> np.ndarray:
 def describe(path: Path) -> StoreSummary:
     with open_store(path) as file:
         n, height, _, channels = file.shape
-        content, classes = file.attrs["content"].decode(), json.loads(file.attrs["classes"])
+        content, classes = file.header.content, file.header.classes
         train, select, test = np.bincount(file["split"][:], minlength=len(SPLITS)).tolist()
     return {
         "content": content, "classes": classes, "size": height, "channels": channels,
@@ -108,7 +107,7 @@ def write(
     with disk_errors(path, images.nbytes), atomic(path) as partial:
         # The whole file is allocated before a pixel is written, so that a full disk is noticed at once.
         hdf5.allocate(partial, images.shape, Columns(labels, split, order, attributes))
-        with h5py.File(partial, "r+") as file:
+        with h5py.File(partial, "r+", locking=False) as file:
             file["images"][:] = images
         hdf5.finish(partial, hdf5.chunk_hashes(images))
 

@@ -96,7 +96,7 @@ def open_splits(path: Path, splits: Sequence[str] | None) -> ImageSet:
     origin = f"{display(path)} ({', '.join(named)})"
     if not len(rows):
         raise UserError(f"{origin}: holds no image; choose other splits")
-    identity, shape = {"content": file.attrs["content"].decode(), "splits": named}, file.shape[1:]
+    identity, shape = {"content": file.header.content, "splits": named}, file.shape[1:]
     return ImageSet(origin, len(rows), shape, lambda start, stop: gather(file, rows[start:stop]), lambda: identity)
 
 

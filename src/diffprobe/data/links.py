@@ -23,8 +23,9 @@ import PIL
 from diffprobe.data import convert, decode
 from diffprobe.data.archives import Archives, Stamp, entry_name
 from diffprobe.data.filenames import name_bytes
+from diffprobe.data.image_header import LinkHeader
 from diffprobe.data.listing import CHUNK, Entry, Files
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import AccessError, UserError, unreadable
 from diffprobe.runtime.files import canonical
 
 ARRAYS = ("names", "ends", "archive", "stamps")
@@ -32,6 +33,7 @@ STAT_THREADS = 16  # that read sizes and times: on a network file system nearly 
 STAT_BLOCK = 32  # files per task of such a thread
 DECODE_BLOCK = 4 * CHUNK  # rows queued for the decoding threads at once
 REMEDY = "restore it, or delete the store and run again"
+DAMAGED = "delete the file and run again"
 
 Link = tuple[Entry, Stamp]
 
@@ -111,15 +113,12 @@ def read_chunk(file: h5py.File, chunk: int) -> LinkChunk:
 class LinkedImages:
     """The images of an open store without pixels, decoded by a few threads. Thread-safe."""
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, file: h5py.File, header: LinkHeader, shape: tuple[int, int, int, int]) -> None:
         self.name = file.filename
         self.file = h5py.File(file.id)  # a second object for the same file, since `file` itself refers to this one
-        self.decoding: str = file.attrs["decoding"]
-        rule = json.loads(self.decoding)
-        archives = tuple(Path(path) for path in json.loads(file.attrs["archives"]))
-        shape = tuple(file.attrs["shape"][1:].tolist())
-        self.target = decode.Target(archives, Path(), shape, rule["size"], rule["resize"])
-        self.archives = Archives(archives)
+        self.header, self.rows = header, shape[0]
+        self.target = decode.Target(header.archives, Path(), shape[1:], header.size, header.resize)
+        self.archives = Archives(header.archives)
         self.pool = ThreadPoolExecutor(decode.THREADS)  # decoders release the GIL
 
     def close(self) -> None:
@@ -148,10 +147,16 @@ class LinkedImages:
 
     def chunk(self, number: int) -> LinkChunk:
         """A chunk's files. Raises UserError where the store's record of them is damaged."""
-        chunk = read_chunk(self.file, number)
-        if chunk.hash(self.decoding) != self.file["hashes"][number].tobytes():
-            rows = f"{number * CHUNK} to {number * CHUNK + len(chunk.ends) - 1}"
-            raise UserError(f"{self.name}: file names of rows {rows} are damaged; delete the file and run again")
+        what = f"{self.name}: file names of rows {number * CHUNK} to {min((number + 1) * CHUNK, self.rows) - 1}"
+        try:
+            chunk = read_chunk(self.file, number)
+            intact = chunk.hash(self.header.decoding) == self.file["hashes"][number].tobytes()
+        except OSError as error:
+            raise unreadable(what, error, DAMAGED) from None
+        except (ValueError, IndexError):  # damaged ends, which are used before they are verified
+            intact = False
+        if not intact:
+            raise UserError(f"{what} are damaged; {DAMAGED}")
         return chunk
 
     def image(self, link: Link) -> np.ndarray:
@@ -177,6 +182,8 @@ class LinkedImages:
             for number in range(len(self.file["hashes"])):
                 try:
                     chunk = self.chunk(number)
+                except AccessError:
+                    raise  # no damage
                 except UserError as error:
                     yield str(error)
                 else:
@@ -190,9 +197,9 @@ class LinkedImages:
             yield problems[0] if len(problems) == 1 else f"{problems[0]} (and {len(problems) - 1} more of its chunk)"
 
     def refuse_other_decoding(self) -> None:
-        if self.decoding != decoding_of(self.target.size, self.target.resize):
-            made = json.loads(self.decoding)
+        made = self.header
+        if made.decoding != decoding_of(made.size, made.resize):
             raise UserError(
-                f"{self.name}: made for Pillow {made['pillow']} and version {made['rule']} of the decoding rule, "
+                f"{self.name}: made for Pillow {made.pillow} and version {made.rule} of the decoding rule, "
                 f"not {PIL.__version__} and {convert.VERSION}; install that Pillow, or delete the store and run again"
             )

@@ -79,7 +79,7 @@ def remove_images(store: Path) -> bool:
     Raises UserError for a store without pixels: its own image files may be damaged, which a new store would not mend.
     """
     try:
-        with h5py.File(store, "r") as file:
+        with h5py.File(store, "r", locking=False) as file:
             attributes = {name: file.attrs[name] for name in ImagesManifest.model_fields}
             if not all(name in file for name in hdf5.ARRAYS):
                 return False

@@ -17,7 +17,7 @@ from diffprobe.plan import job_arguments
 from diffprobe.plan.graph import autoencoder_weights, used_latents
 from diffprobe.plan.layout import Layout
 from diffprobe.reporting.repair import remove_features, remove_images, remove_samples
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import AccessError, UserError
 from diffprobe.runtime.manifests import ROOT
 
 
@@ -26,6 +26,7 @@ class Damage(NamedTuple):
 
     lines: list[str]
     removed: bool = False
+    accessible: bool = True  # False where it cannot be read and yet may be whole
 
 
 INTACT = Damage([])
@@ -69,7 +70,7 @@ def end(damage: Iterable[Damage], repair: bool, others: Sequence[str] = ()) -> N
     lines = [line for one in damaged for line in one.lines]
     if any(one.removed for one in damaged):
         lines.append("removed; run the workflow again")
-    elif damaged and not repair:
+    elif any(one.accessible for one in damaged) and not repair:
         lines.append("to make it again: diffprobe verify --repair, then run the workflow")
     if lines or others:
         raise UserError("\n".join([*lines, *others]))
@@ -79,6 +80,8 @@ def report(store: Path, check: Callable[[], list[str]], remove: Callable[[], boo
     """The damage that `check` reports of one store, removed by `remove` if there is one; intact stores are printed."""
     try:
         lines = check()
+    except AccessError as error:
+        return Damage([str(error)], accessible=False)
     except UserError as error:  # it cannot even be opened
         lines = [str(error)]
     if not lines:

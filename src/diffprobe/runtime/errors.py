@@ -1,10 +1,44 @@
-"""The exception for problems that a user can fix."""
+"""The exceptions for problems that a user can fix."""
+
+import errno
+import os
+
+RETRY = "the file may be whole: check the disk or the network, then run again"
+RIGHTS = "give this user the right to read it"
+FILES = "raise the limit on open files (ulimit -n)"
+LOCKED = "wait for the program that locks it, or set HDF5_USE_FILE_LOCKING=FALSE if the file system has no locks"
+ACCESS = {  # what the system says of files that need not be damaged, and what to do
+    errno.ENOENT: "check the path, or run the workflow to make it", errno.ENOTDIR: "check the path",
+    errno.EISDIR: "check the path", errno.ELOOP: "check the path", errno.ENAMETOOLONG: "check the path",
+    errno.EACCES: RIGHTS, errno.EPERM: RIGHTS,
+    errno.EMFILE: FILES, errno.ENFILE: FILES,
+    errno.EIO: RETRY, errno.ESTALE: RETRY, errno.ETIMEDOUT: RETRY, errno.EREMOTEIO: RETRY, errno.ENOTCONN: RETRY,
+    errno.EAGAIN: LOCKED, errno.ENOLCK: LOCKED,
+    errno.ENOMEM: "free some memory and run again",
+}  # fmt: skip
 
 
 class UserError(Exception):
     """A problem that the user can fix. The message is one line: what, where, remedy; no traceback is shown."""
 
 
-def one_line(error: Exception) -> str:
+class AccessError(UserError):
+    """A file that cannot be read and yet may be whole: rights, limits, locks, hardware. Never a reason to delete it."""
+
+
+def one_line(error: BaseException) -> str:
     """The message of a library's error, to be quoted in a UserError."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def access_error(where: object, error: BaseException) -> AccessError | None:
+    """The error to raise where the system refused access to `where`; None of any other failure, such as damage."""
+    number = error.errno if isinstance(error, OSError) else errno.ENOMEM if isinstance(error, MemoryError) else None
+    if number not in ACCESS:
+        return None
+    return AccessError(f"{where}: cannot be read ({os.strerror(number)}); {ACCESS[number]}")
+
+
+def unreadable(where: object, error: BaseException, remedy: str) -> UserError:
+    """The error to raise for a failure to read `where`; `remedy` is for damage, refused access has its own."""
+    return access_error(where, error) or UserError(f"{where}: cannot be read ({one_line(error)}); {remedy}")
