@@ -1,5 +1,6 @@
 """References: computed once and named by content, brought from elsewhere, refused where they do not fit."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,16 +92,42 @@ def images_of(folder: Path):
 def test_what_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
     ours = compute_reference(images_of(tmp_path), TOY, **OPTIONS)
     write(tmp_path / "own.npz", ours)
+    own = dict(np.load(tmp_path / "own.npz"))
+    odd = {
+        "nan": {"sigma": np.full((3, 3), np.nan)}, "complex": {"mu": np.zeros(3, complex)},
+        "negative": {"n": -60}, "none_at_all": {"n": 0}, "counts": {"n": np.arange(3)}, "fraction": {"n": 1.5},
+        "text": {"mu": np.array(["a", "b", "c"])}, "objects": {"mu": np.array([0, None, {}])},
+        "flat": {"sigma": np.zeros(9)}, "deep": {"mu": np.zeros((1, 3))}, "list": {"about": "[1, 2]"},
+        "prose": {"about": "not JSON"}, "numbers": {"about": np.zeros(3)}, "of_list": {"about": '{"extractor": [1]}'},
+        "nan_rows": {"features": np.full((20, 3), np.nan)}, "wide_rows": {"features": np.zeros((20, 5))},
+        "many_rows": {"features": np.zeros((61, 3))}, "map": {"mu_s": np.zeros((3, 4))},
+        "variance": {"sigma": -np.eye(3)},
+    }  # fmt: skip
+    for name, arrays in odd.items():
+        np.savez(tmp_path / f"{name}.npz", **(own | arrays))
+    (tmp_path / "pickle.npz").write_bytes(b"\x80\x04K\x01.")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    with zipfile.ZipFile(tmp_path / "enormous.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in own.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                shape = (10**9, 3) if name == "features" else value.shape
+                header = {"descr": value.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                file.write(value.tobytes())
     np.savez(tmp_path / "wide.npz", mu=np.zeros(2048), sigma=np.eye(2048))
     np.savez(tmp_path / "infinite.npz", mu=np.array([0, 1, np.inf]), sigma=np.eye(3))
     np.savez(tmp_path / "none.npz", mean=np.zeros(3))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "own.npz").read_bytes()[:300])
-    cases = {
+    cases = {f"{name}.npz": rf"{next(iter(arrays))}|sigma_s" for name, arrays in odd.items()}
+    cases |= {f"{name}.npz": "not a readable .npz" for name in ("pickle", "array", "prose")}
+    cases |= {
+        "enormous.npz": "features",
         "wide.npz": r"mu \(2048,\) .* but toy has 3 features",
         "infinite.npz": "not finite",
         "none.npz": r"holds no mu \(it has mean\)",
         "cut.npz": "not a readable .npz",
-        "nowhere.npz": "not a readable .npz",
+        "nowhere.npz": "No such file or directory.; check the path",
     }
     for file, line in cases.items():
         with pytest.raises(UserError, match=line) as error:

@@ -109,7 +109,12 @@ def open_sample_store(path: Path) -> ImageSet:
 def open_array(path: Path) -> ImageSet:
     """The images of an .npy, or of the arr_0 of an .npz."""
     reader = open_npy(path)
-    return ImageSet(display(path), reader.shape[0], reader.shape[1:], reader.read, lambda: {"sha256": sha256(path)})
+
+    def identity() -> dict[str, Any]:
+        reader.verify()
+        return {"sha256": sha256(path)}
+
+    return ImageSet(display(path), reader.shape[0], reader.shape[1:], reader.read, identity)
 
 
 class Decoder:

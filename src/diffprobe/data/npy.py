@@ -1,22 +1,65 @@
-"""Image arrays in .npy files, on disk or as the arr_0 of an .npz, read by rows without loading all of it."""
+"""Arrays in .npy files, on disk or in an .npz; those of images are read by rows without loading all of them."""
 
 import math
 import weakref
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from threading import Lock
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
 from diffprobe.data.filenames import display
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, access_error, one_line
 
 KEY = "arr_0.npy"  # the member of an .npz with the images, as in ADM's evaluation suite
+MOST_VALUES = 2**30  # of one image, 18,900 x 18,900 in colour; a header that says more is not believed
+BLOCK = 2**22  # bytes
+AGAIN = "download or create it again"
+
+
+class ArrayHeader(NamedTuple):
+    """What an .npy says of its array."""
+
+    shape: tuple[int, ...]
+    column_major: bool
+    dtype: np.dtype
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(stream: IO[bytes] | BufferedIOBase) -> ArrayHeader:
+    """The header of an .npy, leaving the stream at its data. Raises ValueError for other files."""
+    read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+    header = ArrayHeader(*read(stream))
+    if any(size < 0 for size in header.shape):
+        raise ValueError(f"its shape is {header.shape}")
+    return header
+
+
+def npz_keys(path: Path) -> list[str]:
+    """The names of the arrays in an .npz; none where it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return []
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array of an .npz. Raises ValueError where its length is not that of its header; zipfile raises more."""
+    with archive.open(name) as stream:
+        header = read_header(stream)
+        if (length := archive.getinfo(name).file_size) != stream.tell() + header.bytes:  # before memory is allocated
+            raise ValueError(f"{name} has {length} bytes, but by its header {stream.tell() + header.bytes}")
+        values = stream.read()  # to the end, where zipfile compares the checksum
+    return np.ndarray(header.shape, header.dtype, values, order="F" if header.column_major else "C")
 
 
 def open_npy(path: Path) -> "NpyReader":
@@ -47,6 +90,13 @@ class NpyReader:
                 raise EOFError("it ends too early")
         return images
 
+    def verify(self) -> None:
+        """Compare the images in an .npz with their checksum, which reading by rows in any order does not."""
+        if isinstance(self.stream, zipfile.ZipExtFile):
+            with readable(self.path), zipfile.ZipFile(self.path) as archive, archive.open(KEY) as stream:
+                while stream.read(BLOCK):
+                    pass
+
 
 def open_stream(path: Path) -> tuple[BufferedIOBase, int]:
     """An .npy as a binary stream, and its length in bytes."""
@@ -63,13 +113,14 @@ def open_stream(path: Path) -> tuple[BufferedIOBase, int]:
 
 def read_shape(path: Path, stream: BufferedIOBase) -> tuple[int, int, int, int]:
     """(N, H, W, C) from an .npy's header, leaving the stream at the data. Raises UserError unless it holds images."""
-    read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    shape, column_major, dtype = read(stream)
+    shape, column_major, dtype = read_header(stream)
     # Column-major arrays would have to be read whole for any row.
     if dtype != np.uint8 or len(shape) not in (3, 4) or column_major or 0 in shape:
         what = f"{dtype} {shape}{' in Fortran order' if column_major else ''}"
         raise UserError(f"{display(path)}: holds {what}; images are uint8 (N, H, W, C) or (N, H, W), in C order")
     n, h, w, c = (*shape, 1) if len(shape) == 3 else shape  # grey images may lack the channel
+    if h * w * c > MOST_VALUES:
+        raise UserError(f"{display(path)}: declares images of {h} x {w} x {c}; {AGAIN}, of smaller images")
     return n, h, w, c
 
 
@@ -78,5 +129,9 @@ def readable(path: Path) -> Iterator[None]:
     """Turn what numpy and zipfile raise for a damaged file into one line."""
     try:
         yield
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise UserError(f"{display(path)}: damaged or incomplete ({error!r}); download or create it again") from None
+    except UserError:
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen kinds of errors for a damaged file
+        raise access_error(display(path), error) or UserError(
+            f"{display(path)}: damaged or incomplete ({one_line(error)}); {AGAIN}"
+        ) from None

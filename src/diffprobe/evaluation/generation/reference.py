@@ -4,9 +4,6 @@ An .npz with mu (D,) and sigma (D, D), as pytorch-fid and EDM write and read the
 ADM's; and in ours n, features (of the subset, float32 (n, D)), and `about`, JSON.
 """
 
-import json
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,16 +15,17 @@ from torch import Tensor
 
 from diffprobe.config.names import FIGURES
 from diffprobe.data.imagesets import ImageSet, open_images
+from diffprobe.data.npy import npz_keys
 from diffprobe.evaluation.generation.autosave import Autosave
 from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.extractors import FeatureExtractor
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
+from diffprobe.evaluation.generation.statistics_file import Gaussian, parse_statistics
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, digest, sha256
 from diffprobe.runtime.receipts import code_version
 
 CODE = ("src/diffprobe/evaluation/", "src/diffprobe/networks/")  # the code that statistics depend on
-Gaussian = tuple[np.ndarray, np.ndarray]  # mean (D,), covariance (D, D)
 
 
 @dataclass(frozen=True)
@@ -79,61 +77,27 @@ def read(path: Path, extractor: FeatureExtractor) -> Reference:
 
     Raises UserError where the file cannot be read, or is of other features.
     """
-    try:
-        with np.load(path) as file:
-            arrays = {key: file[key] for key in file.files if key != "arr_0"}
-    except (OSError, ValueError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable .npz of statistics ({error}); make or download it again") from None
-    spatial = None
-    if "mu_s" in arrays and extractor.spatial:
-        spatial = gaussian(path, arrays, "mu_s", "sigma_s", extractor.spatial, f"the map of {extractor.name}")
-    about = json.loads(str(arrays["about"])) if "about" in arrays else {"statistics": "brought from elsewhere"}
-    refuse_other_weights(path, about, extractor)
+    parsed = parse_statistics(path, extractor.dim, extractor.spatial, extractor.name)
+    refuse_other_weights(path, parsed.extractor, extractor)
+    about = {"statistics": "brought from elsewhere"} if parsed.about is None else dict(parsed.about)
     return Reference(
-        about.pop("origin", path.name),
-        *gaussian(path, arrays, "mu", "sigma", extractor.dim, extractor.name),
-        n=int(arrays["n"]) if "n" in arrays else None,
-        spatial=spatial,
-        features=torch.from_numpy(arrays["features"]) if "features" in arrays else None,
+        parsed.origin or path.name,
+        *parsed.gaussian,
+        n=parsed.n,
+        spatial=parsed.spatial,
+        features=None if parsed.features is None else torch.from_numpy(parsed.features),
         about=about,
     )
 
 
-def gaussian(path: Path, arrays: Mapping[str, np.ndarray], mu: str, sigma: str, dim: int, what: str) -> Gaussian:
-    """Mean and covariance, float64, of `dim` features. Raises UserError where they are missing or cannot be that."""
-    if missing := [key for key in (mu, sigma) if key not in arrays]:
-        keys = ", ".join(sorted(arrays)) or "nothing"
-        raise UserError(f"{path}: holds no {missing[0]} (it has {keys}); statistics are an .npz with mu and sigma")
-    mean, covariance = arrays[mu].astype(np.float64), arrays[sigma].astype(np.float64)
-    if mean.shape != (dim,) or covariance.shape != (dim, dim):
-        shapes = f"{mu} {mean.shape} and {sigma} {covariance.shape}"
-        raise UserError(f"{path}: {shapes}, but {what} has {dim} features; provide statistics of the same features")
-    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-        raise UserError(f"{path}: {mu} or {sigma} holds values that are not finite; make or download it again")
-    # Symmetric up to what float32 leaves, as some of the published files are.
-    if (covariance.diagonal() < 0).any() or not np.allclose(covariance, covariance.T, rtol=1e-3, atol=1e-6):
-        raise UserError(f"{path}: {sigma} is not a covariance (negative variances, or not symmetric); make it again")
-    return mean, covariance
-
-
-def refuse_other_weights(path: Path, about: dict[str, Any], extractor: FeatureExtractor) -> None:
+def refuse_other_weights(path: Path, recorded: Mapping[str, Any], extractor: FeatureExtractor) -> None:
     """Raises UserError for a file that records another extractor; a file without a record is trusted."""
-    recorded = about.get("extractor", extractor.identity)
-    if recorded != extractor.identity:
-        key = next(key for key, value in extractor.identity.items() if recorded.get(key) != value)
-        raise UserError(
-            f"{path}: {key} of its extractor is {recorded.get(key)}, here it is {extractor.identity[key]}; "
-            "provide statistics of the same features"
-        )
-
-
-def npz_keys(path: Path) -> list[str]:
-    """The names of the arrays in an .npz; none where it cannot be read."""
-    try:
-        with np.load(path) as file:
-            return list(file.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError):
-        return []
+    for key, value in extractor.identity.items() if recorded else ():
+        if recorded.get(key) != value:
+            raise UserError(
+                f"{path}: {key} of its extractor is {recorded.get(key)}, here it is {value}; "
+                "provide statistics of the same features"
+            )
 
 
 def compute_reference(

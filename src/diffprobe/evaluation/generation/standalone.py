@@ -12,11 +12,12 @@ from diffprobe.config.extractors import Extractor
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES
 from diffprobe.data.imagesets import ImageSet, open_images
+from diffprobe.data.npy import npz_keys
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.figures import Request, Subject, figure_names
 from diffprobe.evaluation.generation.measurement import Measurement
-from diffprobe.evaluation.generation.reference import Reference, import_reference, npz_keys, read, write
+from diffprobe.evaluation.generation.reference import Reference, import_reference, read, write
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.evaluation.generation.worker_pool import Work, collect_in_parallel
 
