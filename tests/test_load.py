@@ -30,6 +30,7 @@ PROCESSES = {
     "flow": {"kind": "flow"},
 }
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+FLOATS = IMAGES.transpose(0, 3, 1, 2) / 127.5 - 1
 
 
 def write(path: Path, process: dict, network: dict = UNET, seed: int = 0, **header: object) -> Path:
@@ -141,6 +142,12 @@ def test_mistakes_are_lines(run: Path, tmp_path: Path) -> None:
         (lambda: trained.features(IMAGES[..., 0], 0.3), r"images: .* expected uint8 \(N, 8, 8, 1\)"),
         (lambda: trained.features(IMAGES.astype(int), 0.3), "images: torch.int64"),
         (lambda: trained.features(IMAGES[:0], 0.3), "images: empty"),
+        (lambda: trained.features(FLOATS * 127.5 + 127.5, 0.3), r"images: values from .* in \[-1, 1\]"),
+        (lambda: trained.features(FLOATS * np.nan, 0.3), "images: NaN or infinite values in image 0; expected"),
+        (lambda: trained.features(["a", "b"], 0.3), r"images: .*; expected uint8"),
+        (lambda: trained.features(IMAGES, float("inf")), "sigma inf: expected"),
+        (lambda: trained.features(IMAGES, 0.3, batch=0), "batch 0: expected a positive integer"),
+        (lambda: trained.sample(-1), "n -1: expected a positive integer"),
         (lambda: trained.sample(1, sampler={"kind": "ddim"}), "sampler: kind: ddim: allowed: heun, euler, for"),
         (lambda: trained.sample(1, sampler={"kind": "heun", "stepps": 2}), "sampler: stepps: Extra inputs"),
     ):

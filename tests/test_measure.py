@@ -1,8 +1,12 @@
 """`diffprobe measure`: the same figures for any batch size, number of processes and form of the images."""
 
+import errno
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -93,8 +97,6 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
         (["--figures", "fd50k"], "fd50k needs 50,000 images, but there are 130: request fd130"),
         (["--figures", "fid"], "FID is defined by inception_2048 alone"),
         (["--figures", "fvd"], "--figures fvd: no such figure"),
-        (["--size", "0"], "--size 0: expected a positive integer"),
-        (["--batch", "0"], "--batch 0: expected a positive integer"),
         (["--extractor", "inception", "dims=100"], "--extractor inception dims=100: dims"),
         (["--extractor", "inception", "dims"], "--extractor dims: expected key=value"),
         (["--extractor", "classifier"], "name its checkpoint alone, as weights=FILE"),
@@ -115,6 +117,68 @@ def test_mistakes_end_in_one_line(folder: Path, capsys: pytest.CaptureFixture, m
     said = capsys.readouterr().err.strip()
     assert status.value.code == 1 and line in said and len(said.splitlines()) == 1
     assert "images" not in capsys.readouterr().out, "refused after the work"
+
+
+@pytest.mark.parametrize("words", ["measure x --size 0", "measure x --batch -1", "measure x --processes 0.5",
+                                   "measure x --subset none", "run --cores -1", "run --cores 0",
+                                   "export x --format npy --latents l --scaled nan"])  # fmt: skip
+def test_numbers_that_cannot_be_are_refused_before_anything_is_read(capsys: pytest.CaptureFixture, words: str) -> None:
+    *_, option, value = words.split()
+    with pytest.raises(SystemExit) as status:
+        main(words.split())
+    said = capsys.readouterr().err.strip()
+    assert status.value.code == 2 and f"argument {option}: {value}: expected" in said and len(said.splitlines()) == 1
+
+
+def started(folder: Path, out: Path, *more: str) -> subprocess.Popen:
+    """A measurement that takes longer than a test waits, in a process group of its own, as from a terminal."""
+    extractor = ["--extractor", "classifier", f"weights={folder / 'classifier.safetensors'}"]
+    words = ["measure", str(folder / "many.npz"), "--against", str(folder / "b.npz"), "--save", str(out / "kept.npz")]
+    command = [sys.executable, "-m", "diffprobe", *words, "--json", str(out / "out.json"), *extractor, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds", "more"),
+    [
+        (signal.SIGINT, 1, ()),  # while it imports
+        (signal.SIGTERM, 7, ()),
+        (signal.SIGINT, 5, ("--processes", "2")),  # while its processes start
+        (signal.SIGTERM, 9, ("--processes", "2")),
+    ],
+)
+def test_stopped_at_any_time_it_ends_in_one_line(
+    folder: Path, tmp_path: Path, number: signal.Signals, seconds: int, more: tuple[str, ...]
+) -> None:
+    if not (folder / "many.npz").exists():
+        np.savez(folder / "many.npz", arr_0=np.zeros((1_000_000, 8, 8, 1), np.uint8))
+    process = started(folder, tmp_path, *more)
+    time.sleep(seconds)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)  # Ctrl-C reaches the whole group
+    out, err = process.communicate(timeout=60)
+    line = f"stopped by {number.name}; nothing is left half-written"
+    assert (process.returncode, out, err.strip()) == (128 + number, "", line)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_ends_in_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                      capsys: pytest.CaptureFixture) -> None:  # fmt: skip
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(np, "savez", full)
+        measured(folder, "--save", str(tmp_path / "kept.npz"))
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "kept.npz: cannot be written (No space left on device" in line and "free some space" in line
+    assert list(tmp_path.iterdir()) == []
+    extractor = ["--extractor", "classifier", f"weights={folder / 'classifier.safetensors'}"]
+    words = ["measure", str(folder / "a.npz"), "--against", str(folder / "b.npz"), *extractor]
+    with Path("/dev/full").open("w") as disk:
+        command = [sys.executable, "-m", "diffprobe", *words]
+        ended = subprocess.run(command, stdout=disk, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1 and "standard output: No space left on device" in ended.stderr
+    assert "Traceback" not in ended.stderr and "Exception" not in ended.stderr
 
 
 @pytest.mark.skipif(scipy.__version__ >= "1.18", reason="pytorch-fid 0.3.0 needs scipy < 1.18")

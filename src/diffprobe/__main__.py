@@ -2,20 +2,24 @@
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffprobe import exchange, measure
-from diffprobe.config.load import load
+from diffprobe.runtime.command import CommandParser, call, ends_in_one_line, positive_integer
 from diffprobe.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from diffprobe.config.models import Config
 
 DEFAULT = "config/config.yaml"
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line; `function` of the parsed arguments runs the command."""
-    parser = argparse.ArgumentParser(prog="diffprobe", description=__doc__)
+    from diffprobe import exchange, measure
+
+    parser = CommandParser(prog="diffprobe", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser(
         "run", help="run a config, or a folder or zip of images, to a report and the table of results"
@@ -29,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"configs, the later merged over the earlier, or images (default: {DEFAULT})",
     )
     run.add_argument("--only", nargs="+", metavar="NAME", help="run only these experiments (default: all)")
-    run.add_argument("--cores", type=int, default=2, help="CPU cores to use (default: 2)")
+    run.add_argument("--cores", type=positive_integer, default=2, help="CPU cores to use (default: 2)")
     run.add_argument("--name", help="for images: name of the dataset and its config (default: the folder's name)")
     figures = commands.add_parser("measure", help="FID and its kin of any images, against other images")
     figures.set_defaults(function=measure.run)
@@ -65,12 +69,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command. A UserError ends in its one line and exit status 1."""
-    arguments = parser().parse_args(argv)
-    try:
+    with ends_in_one_line():  # imports included: nothing above them takes long
+        arguments = parser().parse_args(argv)
         arguments.function(arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -87,9 +88,15 @@ def _run(arguments: argparse.Namespace) -> None:
         snakemake += ["--config", f"only={json.dumps(arguments.only)}"]
     # Two calls, since Snakemake writes a report only from finished results.
     for options in (["--cores", str(arguments.cores)], ["--report", layout.report(), "--quiet"]):
-        if status := subprocess.run([*snakemake, *options], check=False).returncode:
+        if status := call([*snakemake, *options]):
             sys.exit(status)
     _results(argparse.Namespace(configfile=configfiles))
+
+
+def load(*configfiles: str, **overrides: object) -> "Config":
+    from diffprobe.config import load as loading
+
+    return loading.load(*configfiles, **overrides)
 
 
 # Each command imports its own modules: pandas, rich and torch would slow down --help and the others.

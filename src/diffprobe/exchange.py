@@ -11,6 +11,7 @@ from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.config.problems import one_of
 from diffprobe.plan.layout import Layout
+from diffprobe.runtime.command import natural_number, positive_number
 from diffprobe.runtime.errors import UserError
 
 # The modules of diffprobe.interop import torch, so they are imported inside functions: --help stays fast.
@@ -46,13 +47,13 @@ def add_export(parser: argparse.ArgumentParser, default: str) -> None:
     content.add_argument(
         "--latents", help="export this store: whole as hdf5, or samples as npy, the arrays of DDAE/DiT"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the latents' samples (default: 0)")
+    parser.add_argument("--seed", type=natural_number, default=0, help="seed of the latents' samples (default: 0)")
     parser.add_argument(
         "--scaled",
-        type=float,
+        type=positive_number,
         help="factor on samples in the autoencoder's own scale (default: samples in model scale)",
     )
-    parser.add_argument("--kimg", type=int, help="the checkpoint (default: the latest)")
+    parser.add_argument("--kimg", type=natural_number, help="the checkpoint (default: the latest)")
     parser.add_argument("--weights", help="an average of train.averages, or raw (default: the first average)")
     parser.add_argument("--configfile", nargs="+", default=[default], help=f"default: {default}")
 

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +12,12 @@ from pydantic import ValidationError
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES, promised_figure
+from diffprobe.data.npy import npz_keys
 from diffprobe.data.splits import SPLITS
 from diffprobe.plan.arguments import parse_extractor
+from diffprobe.runtime.command import positive_integer
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import recorded, write_json
+from diffprobe.runtime.files import disk_errors, recorded, write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +38,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures", nargs="+", default="all", help=f"of {', '.join(FIGURES)}; fid50k insists on that number"
     )
-    parser.add_argument("--size", type=int, help="height and width to resize all images to (by ADM's centre crop)")
+    parser.add_argument(
+        "--size", type=positive_integer, help="height and width to resize all images to (by ADM's centre crop)"
+    )
     parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as they are)")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, help="of image stores (default: all)")
-    parser.add_argument("--subset", type=int, default=Metrics().subset, help="images that are compared one by one")
-    parser.add_argument("--batch", type=int, default=Metrics().batch, help="images per pass; changes no figure")
-    parser.add_argument("--processes", type=int, default=1, help="share the pass, each with its own GPU if possible")
+    parser.add_argument(
+        "--subset", type=positive_integer, default=Metrics().subset, help="images that are compared one by one"
+    )
+    parser.add_argument(
+        "--batch", type=positive_integer, default=Metrics().batch, help="images per pass; changes no figure"
+    )
+    parser.add_argument(
+        "--processes", type=positive_integer, default=1, help="share the pass, each with its own GPU if possible"
+    )
     parser.add_argument(
         "--save", type=Path, metavar="NPZ", help="keep the images' statistics, as pytorch-fid reads them"
     )
@@ -62,13 +71,15 @@ def run(arguments: argparse.Namespace) -> None:
     comparison.refuse(arguments.images, arguments.against)
     statistics, about = comparison.collect(arguments.images, every_figure=bool(arguments.save))
     if arguments.save:
-        comparison.save(arguments.save, statistics, about)
+        with disk_errors(arguments.save):
+            comparison.save(arguments.save, statistics, about)
     if arguments.against:
         rows, receipt = comparison.figures(statistics, comparison.reference(arguments.against))
         receipt["samples"] = about
         show(rows, receipt)
         if arguments.json:
-            write_json(arguments.json, {"figures": rows, "receipt": receipt})
+            with disk_errors(arguments.json):
+                write_json(arguments.json, {"figures": rows, "receipt": receipt})
 
 
 def figure_request(names: list[str] | str) -> list[str] | Literal["all"]:
@@ -89,25 +100,15 @@ def refuse(arguments: argparse.Namespace) -> None:
     if arguments.save and arguments.save.suffix != ".npz":
         raise UserError(f"--save {arguments.save}: expected a name that ends in .npz")
     for path in filter(None, (arguments.save, arguments.json)):
-        if not os.access(next(folder for folder in path.absolute().parents if folder.exists()), os.W_OK):
-            raise UserError(f"{path}: this folder cannot be written to")
-    if arguments.save and arguments.save.exists() and not has_statistics(arguments.save):
+        folder = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise UserError(f"{path}: {folder} is no folder that can be written to; choose another name")
+    if arguments.save and arguments.save.exists() and "mu" not in npz_keys(arguments.save):
         raise UserError(f"--save {arguments.save}: exists and holds no statistics to replace; choose another name")
     if arguments.json and arguments.json.exists() and recorded(arguments.json, "figures") is None:
         raise UserError(f"--json {arguments.json}: exists and holds no figures to replace; choose another name")
-    for name in ("batch", "processes", "subset", "size"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: expected a positive integer")
-
-
-def has_statistics(path: Path) -> bool:
-    """Whether an .npz holds statistics, not images for instance."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "mu.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
+    if arguments.save and arguments.against and arguments.save.resolve() == arguments.against.resolve():
+        raise UserError(f"--save {arguments.save}: is what to compare with; choose another name")
 
 
 def extractor_of(words: list[str], trusted: bool) -> tuple[Extractor, Path | None]:

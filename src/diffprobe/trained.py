@@ -1,5 +1,6 @@
 """A trained model in Python: `diffprobe.load(run)`, then `features` of images and `sample`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from diffprobe.config.problems import one_of
 from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampler
-from diffprobe.data.pixels import to_float
+from diffprobe.data.pixels import first_non_finite, to_float
 from diffprobe.diffusion.build import build_sampler
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
@@ -22,9 +23,11 @@ from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
 from diffprobe.networks.autoencoder import Codec
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training import checkpoints
+
+ROUNDING = 1e-3  # by which floats may leave [-1, 1]
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class TrainedModel:
 
     def level(self, sigma: float) -> Level:
         """The noise level whose sigma/alpha (`ratio`) is `sigma`, or the nearest level of a discrete process."""
-        if not sigma > 0:
-            raise UserError(f"sigma {sigma}: expected a number above 0")
+        if not 0 < sigma < math.inf:
+            raise UserError(f"sigma {sigma}: expected a finite number above 0")
         return self.model.process.level(sigma)
 
     def features(
@@ -77,6 +80,7 @@ class TrainedModel:
         `images`: uint8 (N, H, W, C), or floats (N, C, H, W) in [-1, 1]; numpy or tensor. The noise equals the
         workflow's at this seed for the images 0 .. N - 1 of a store.
         """
+        refuse_below_one("batch", batch)
         selected = self.taps if taps == "all" else [taps] if isinstance(taps, str) else list(taps)
         if missing := [tap for tap in selected if tap not in self.taps]:
             raise UserError(f"no tap {missing[0]}; there are {one_of(self.taps)}")
@@ -95,6 +99,8 @@ class TrainedModel:
 
         `sampler` is as in a config, such as {"kind": "heun", "steps": 18}; None: the default of the process.
         """
+        refuse_below_one("n", n)
+        refuse_below_one("batch", batch)
         built = build_sampler(self.sampler(sampler), Process.member(self.model.header["process"]))
         return Drawing(self.model, built, seed, {}, batch, self.device).array(0, n)
 
@@ -107,18 +113,28 @@ class TrainedModel:
         return sampler
 
     def pixels(self, images: Any) -> Tensor:
-        """Images as floats (N, C, H, W) in [-1, 1], on the CPU."""
-        x = torch.as_tensor(images)
+        """Images as floats (N, C, H, W) in [-1, 1], on the CPU. Raises UserError for anything else."""
         height, width, channels = self.model.image
+        expected = (
+            f"expected uint8 (N, {height}, {width}, {channels}) or floats (N, {channels}, {height}, {width}) in [-1, 1]"
+        )
+        try:
+            x = torch.as_tensor(images)
+        except (TypeError, ValueError, RuntimeError) as error:  # text, objects, lists of different lengths
+            raise UserError(f"images: {one_line(error)}; {expected}") from None
         shape = (height, width, channels) if x.dtype == torch.uint8 else (channels, height, width)
         if x.ndim != 4 or tuple(x.shape[1:]) != shape or not (x.dtype == torch.uint8 or x.is_floating_point()):
-            raise UserError(
-                f"images: {x.dtype} of shape {tuple(x.shape)}; expected uint8 (N, {height}, {width}, {channels}) or "
-                f"floats (N, {channels}, {height}, {width}) in [-1, 1]"
-            )
+            raise UserError(f"images: {x.dtype} of shape {tuple(x.shape)}; {expected}")
         if not len(x):
             raise UserError("images: empty; expected at least one")
-        return to_float(x) if x.dtype == torch.uint8 else x.float()
+        if x.dtype == torch.uint8:
+            return to_float(x)
+        if (row := first_non_finite(x)) is not None:
+            raise UserError(f"images: NaN or infinite values in image {row}; {expected}")
+        low, high = x.min().item(), x.max().item()
+        if low < -1 - ROUNDING or high > 1 + ROUNDING:
+            raise UserError(f"images: values from {low:.4g} to {high:.4g}; {expected}")
+        return x.float()
 
     def seen(self, pixels: Tensor, first: int, key: Key, draw: int) -> Tensor:
         """The network's input for images (B, C, H, W), the first of which has the number `first`.
@@ -136,6 +152,11 @@ class TrainedModel:
         with torch.inference_mode():
             moments = self.codec.moments(x)  # (B, 2C, h, w)
             return (self.codec.latents(moments, normal(key, rows, self.model.shape, draw)) - shift) * scale
+
+
+def refuse_below_one(name: str, value: int) -> None:
+    if value < 1:
+        raise UserError(f"{name} {value}: expected a positive integer")
 
 
 def holding(key: str, path: Path, what: str) -> Path:

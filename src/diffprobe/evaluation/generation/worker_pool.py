@@ -2,10 +2,13 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -50,11 +53,28 @@ def collect_in_parallel(statistics: Statistics, work: Work, processes: int, repo
     threads = max(1, torch.get_num_threads() // processes)
     with ProcessPoolExecutor(processes, context, _start, (work, indices, threads)) as pool:
         try:
-            for state in pool.map(_collect, edges, edges[1:]):  # in the order of the images, so sums round alike
-                statistics.merge(safetensors.torch.load(state))
+            with sigint_blocked():  # inherited: Ctrl-C would print a traceback from processes that are still starting
+                # Not by `map`, which would cancel those that are left: an executor cannot break with cancelled ones.
+                states = deque(pool.submit(_collect, start, stop) for start, stop in pairwise(edges))
+            while states:  # in the order of the images, so sums round alike; each is freed when it is merged
+                statistics.merge(safetensors.torch.load(states.popleft().result()))
                 report(statistics.n)
         except BrokenProcessPool:
             raise UserError("a process of the pass was killed; run again with fewer if memory was short") from None
+        except BaseException:
+            for process in multiprocessing.active_children():  # a piece may take minutes
+                process.terminate()
+            raise
+
+
+@contextmanager
+def sigint_blocked() -> Iterator[None]:
+    """Put off Ctrl-C; processes that start in the block do so until they unblock it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def _start(work: Work, indices: "SimpleQueue[int]", threads: int) -> None:
@@ -62,6 +82,7 @@ def _start(work: Work, indices: "SimpleQueue[int]", threads: int) -> None:
     global _collect_piece
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C need not wait for the end of a piece
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     torch.set_num_threads(threads)
     gpus = torch.cuda.device_count()
     device = torch.device("cuda", indices.get() % gpus) if gpus else torch.device("cpu")

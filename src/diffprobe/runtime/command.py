@@ -1,0 +1,130 @@
+"""The command line's own manners: arguments that cannot be right, and every end of a command, take one line."""
+
+import argparse
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import FULL, UNWRITABLE
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Says what is wrong without the usage, which for some commands takes a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+
+
+def positive_integer(text: str) -> int:
+    """A type for argparse."""
+    return integer(text, 1, "a positive integer")
+
+
+def natural_number(text: str) -> int:
+    """A type for argparse."""
+    return integer(text, 0, "an integer that is not negative")
+
+
+def integer(text: str, least: int, expected: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text}: expected {expected}")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A type for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected a positive number")
+    return value
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM; what is under way is cleaned up, as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def ends_in_one_line() -> Iterator[None]:
+    """Exit with one line on stderr where the block is interrupted, refuses its input, or cannot print its results."""
+    try:
+        with interruptible():
+            yield
+            sys.stdout.flush()  # here, where a full disk can still be reported
+    except UserError as error:
+        end(str(error), 1)
+    except KeyboardInterrupt as stop:
+        number = signal.Signals(stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
+        end(f"stopped by {number.name}; nothing is left half-written", 128 + number)
+    except BrokenPipeError:  # `| head`: whoever read the results has enough of them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except MemoryError:
+        end("out of memory; free some, or use smaller batches or images", 1)
+    except OSError as error:
+        if error.errno not in FULL + UNWRITABLE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
+        end(f"{error.filename or 'standard output'}: {error.strerror}; fix that and run again", 1)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise Interrupted at the first SIGINT or SIGTERM, unless the caller has handlers of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in handlers.items():
+        if handler in (signal.default_int_handler, signal.SIG_DFL):
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    for each in (signal.SIGINT, signal.SIGTERM):  # a second one would break into the cleaning up
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def end(line: str, status: int) -> NoReturn:
+    print(line, file=sys.stderr)
+    sys.exit(status)
+
+
+def call(command: Sequence[str]) -> int:
+    """Run a program to its end and return its exit status.
+
+    Ctrl-C reaches it too, and it ends in its own time: `subprocess.run` would kill it. SIGTERM is passed on as Ctrl-C.
+    """
+    with subprocess.Popen(command) as process:
+        handlers = {
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT)),
+        }
+        try:
+            return process.wait()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
