@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,21 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "list for a number": ({f"{RUN}.train.lr": [1]}, [f"{RUN}.train.lr: [1]", "positive number"]),
     "number for a list": ({f"{RUN}.network.multipliers": 2}, [f"{RUN}.network.multipliers: 2", "list of"]),
     "number for keys": ({"datasets": 3}, ["datasets: 3", "names, each with keys of `Dataset`"]),
-    "nothing for keys": ({f"{RUN}.network": None}, [f"{RUN}.network: null", "`UNet`"]),
+    "nothing for keys": ({f"{RUN}.network": None}, [f"{RUN}.network: null", "kind: `diffusers` or `dit` or `unet`"]),
     "text for a list of taps": ({f"{RUN}.probe.taps": "out_1"}, [f"{RUN}.probe.taps: 'out_1'", "or `all`"]),
     "number for a tap": ({f"{RUN}.probe.taps": ["mid", 3]}, [f"{RUN}.probe.taps.1: 3", "text"]),
     "not a number": ({f"{RUN}.train.lr": float("nan")}, [f"{RUN}.train.lr: nan", "positive number"]),
     "name with a slash": ({"datasets.a/b": {"source": {"kind": "digits"}}}, ["datasets.a/b", "letters, digits"]),
     "number for a name": ({f"{RUN}.dataset": 3}, [f"{RUN}.dataset: 3", "name of an entry"]),
+    "text for keys": ({f"{RUN}.sample": "all"}, [f"{RUN}.sample: 'all'", "keys (samplers, images, "]),
+    "nothing for a path": ({"results": None}, ["results: null is refused; allowed: path"]),
+    "a path of half a character": ({"results": "\ud800"}, ["such characters occur in no path"]),
+    "a path of two lines": ({"results": "a\nb"}, ["line breaks", "allowed: a path"]),
     # out of range
+    "a mistyped number of blocks": ({f"{RUN}.network.blocks": 10**9}, ["positive integer up to 128"]),
+    "a number of thousands of digits": ({f"{RUN}.train.seed": 1 << 20_000}, ["thousands of digits", "integer"]),
+    "a network of terabytes": ({f"{RUN}.network.channels": 2**15, f"{RUN}.network.groups": 8}, ["at most 1e+11 param"]),
+    "a network of a thousand blocks": ({f"{RUN}.network.blocks": 120}, ["at most 300 blocks"]),
     "negative bound": ({f"{RUN}.train.clip": -1}, [f"{RUN}.train.clip: -1", "positive number, or `null`"]),
     "level out of range": ({f"{RUN}.probe.levels": [100]}, [f"{RUN}.probe.levels: 100", "0.002 to 80"]),
     "no checkpoint": ({f"{RUN}.train.checkpoints": []}, [f"{RUN}.train.checkpoints: []", "at least one"]),
@@ -238,7 +247,7 @@ def test_mistakes_are_named_in_one_line(changes: dict[str, Any], fragments: list
 
 @pytest.mark.parametrize("raw", [None, 3, "text", [], ["experiments"]])
 def test_what_is_no_config_at_all(raw: Any) -> None:
-    assert "is refused; allowed: keys of `Config`" in refusal(raw)
+    assert "is refused; allowed: keys and values" in refusal(raw)
 
 
 @pytest.mark.parametrize(("written", "value"), [("1e-4", 1e-4), ("1.0e-4", 1e-4), ("1E-3", 1e-3), ("2", 2.0)])
@@ -347,6 +356,38 @@ def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path: Path) -> N
     assert str(error.value) == f"{path}: the key datasets stands in line 2 and again in line 5; keep one of the two"
     path.write_text("base: &base {size: 8}\nmore: &more {channels: 1}\nd: {<<: *base, <<: *more, size: 16}\n")
     assert read(path)["d"] == {"size": 16, "channels": 1}
+
+
+HOSTILE = {
+    "aliases of aliases": (
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{name}: &{name} [{', '.join([f'*{below}'] * 10)}]\n" for below, name in pairwise("abcdefghi")),
+        "line 5 expands to more than 100,000 values",
+    ),
+    "an alias inside what it names": ("a: &a {b: [*a]}\n", "line 1: the alias a stands inside what it names"),
+    "nested without end": ("a: " + "[" * 10_000, "line 1 is nested more than 50 deep"),
+    "enormous": ("# nothing\n" * 200_000, "more than 1 MiB"),
+    "a value of a megabyte": (f"results: {'9' * 900_000}\n", "line 1: a value of 900,000 characters"),
+    "no keys": ("- a\n- b\n", "['a', 'b'] is refused; allowed: keys and values"),
+    "code": ("a: !!python/object/apply:os.system [id]\n", "not YAML: line 1, column 4: could not determine a constr"),
+    "a list as a key": ("? [a]\n: b\n", "not YAML: unhashable type"),
+}
+
+
+@pytest.mark.parametrize(("text", "line"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_file_is_refused_by_name_in_a_line(text: str, line: str, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        load(FOLDER / "config.yaml", path)
+    assert str(error.value).startswith(f"{path}: {line}")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_of_thousands_of_mistakes_fifty_are_listed() -> None:
+    listed = refusal(RAW | {"plugins": list(range(20_000))}).splitlines()
+    assert len(listed) == 51
+    assert listed[-1] == "config: and 19950 more"
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:

@@ -306,8 +306,8 @@ EACH: dict[str, tuple[Any, str]] = {
         "each.train.checkpoints: [2, 1] is refused; allowed: increasing",
     ),
     "unknown dataset": ({"dataset": "mnist"}, "each.dataset: 'mnist' is refused; allowed: cifar10, tiny_imagenet"),
-    "nothing": ({"network": None}, "each.network: null is refused; allowed: keys of `Diffusers`"),
-    "no keys": ("train", "each: 'train' is refused; allowed: keys of `Each`"),
+    "nothing": ({"network": None}, "each.network: null is refused; allowed: keys, among them kind: `diffusers`"),
+    "no keys": ("train", "each: 'train' is refused; allowed: keys (those of an experiment)"),
 }
 
 

@@ -75,6 +75,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from diffprobe.config.load import read
     from diffprobe.plan.layout import Layout
     from diffprobe.starter import config_for
 
@@ -83,7 +84,8 @@ def _run(arguments: argparse.Namespace) -> None:
     configfiles = [str(config_for(what, arguments.name, Path(DEFAULT).parent)) for what in arguments.what]
     only = {"only": arguments.only} if arguments.only else {}
     layout = Layout(load(*configfiles, **only).results)  # before Snakemake starts, so that a mistake is one line
-    snakemake = [sys.executable, "-m", "snakemake", "--configfile", *configfiles]
+    # Snakemake refuses a config file that holds nothing, without naming it.
+    snakemake = [sys.executable, "-m", "snakemake", "--configfile", *filter(read, configfiles)]
     if only:
         snakemake += ["--config", f"only={json.dumps(arguments.only)}"]
     # Two calls, since Snakemake writes a report only from finished results.

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from diffprobe.config import published
-from diffprobe.config.base import Integer, Name, Number, Path, Positive, Strict
+from diffprobe.config.base import LEVELS, Batch, Blocks, Integer, Name, Number, Path, Pixels, Positive, Strict, Width
 from diffprobe.config.kinds import Kind
 from diffprobe.config.problems import Problem, listed
 from diffprobe.config.sources import Facts
@@ -15,8 +15,8 @@ from diffprobe.config.sources import Facts
 class AutoencoderNetwork(Kind, family=True):
     """The network of an autoencoder. `build` names a class or function that takes `options` as keywords."""
 
-    channels: Positive = Field(3, description="Image channels; grey images are repeated to fill them.")
-    latent_channels: Positive = Field(4, description="Latent channels.")
+    channels: Width = Field(3, description="Image channels; grey images are repeated to fill them.")
+    latent_channels: Width = Field(4, description="Latent channels.")
 
     @property
     def factor(self) -> int:
@@ -30,10 +30,12 @@ class AutoencoderNetwork(Kind, family=True):
 class LevelledNetwork(AutoencoderNetwork):
     """A network of levels; every level after the first halves the resolution."""
 
-    widths: list[Positive] = Field(
-        min_length=1, description="Width of each level; every level after the first halves the resolution."
+    widths: list[Width] = Field(
+        min_length=1,
+        max_length=LEVELS,
+        description="Width of each level; every level after the first halves the resolution.",
     )
-    groups: Positive = Field(32, description="Group-norm groups; must divide every width.")
+    groups: Width = Field(32, description="Group-norm groups; must divide every width.")
 
     @property
     def factor(self) -> int:
@@ -50,12 +52,13 @@ class AutoencoderKL(LevelledNetwork):
     kind: Literal["autoencoder_kl"]
     build: ClassVar[str] = "diffprobe.networks.autoencoder:autoencoder_kl"
 
-    widths: list[Positive] = Field(
+    widths: list[Width] = Field(
         [128, 256, 512, 512],
         min_length=1,
+        max_length=LEVELS,
         description="Width of each level; every level after the first halves the resolution.",
     )
-    blocks: Positive = Field(2, description="Residual blocks per level.")
+    blocks: Blocks = Field(2, description="Residual blocks per level.")
     attention: bool = Field(True, description="Self-attention in the middle block.")
 
 
@@ -65,12 +68,13 @@ class ConvAutoencoder(LevelledNetwork):
     kind: Literal["conv_autoencoder"]
     build: ClassVar[str] = "diffprobe.networks.conv_autoencoder:ConvAutoencoder"
 
-    widths: list[Positive] = Field(
+    widths: list[Width] = Field(
         [128, 256, 384],
         min_length=2,
+        max_length=LEVELS,
         description="Width of each level; every level after the first halves the resolution.",
     )
-    blocks: Positive = Field(2, description="Residual blocks per level.")
+    blocks: Blocks = Field(2, description="Residual blocks per level.")
 
 
 class Perceptual(Strict):
@@ -89,7 +93,7 @@ class Adversary(Strict):
 
     start_kimg: Number = Field(30, ge=0, description="Start of adversarial training, in thousands of images.")
     weight: Number = Field(0.5, gt=0, description="Weight in the autoencoder's loss.")
-    widths: list[Positive] = Field([64, 128, 256], min_length=1, description="Layer widths.")
+    widths: list[Width] = Field([64, 128, 256], min_length=1, max_length=LEVELS, description="Layer widths.")
     norm: Literal["batch", "group"] = Field(
         "batch", description="Normalisation; `batch`, as published, needs the whole batch at once (no `device_batch`)."
     )
@@ -101,8 +105,8 @@ class AutoencoderTraining(Strict):
     """
 
     kimg: Positive = Field(description="Length in thousands of images. A longer run continues from the shorter one.")
-    batch: Positive = Field(32, description="Images per step.")
-    device_batch: Positive | None = Field(
+    batch: Batch = Field(32, description="Images per step.")
+    device_batch: Batch | None = Field(
         None, description="Images per forward pass, with gradient accumulation; null: the whole batch."
     )
     lr: Number = Field(1e-4, gt=0, description="Adam's learning rate, also for the discriminator.")
@@ -133,7 +137,7 @@ Resize = Literal["bilinear", "repeat"]
 class Autoencoder(Kind, family=True):
     """An autoencoder between images and latents."""
 
-    size: Positive = Field(description="Height and width of its input; images are resized to it.")
+    size: Pixels = Field(description="Height and width of its input; images are resized to it.")
     resize: Resize = Field(
         "bilinear",
         description="How images are resized: `bilinear` (antialiased, as published), or `repeat` (each pixel repeated "
@@ -253,10 +257,10 @@ class Pretrained(Autoencoder):
     decoder: Path | None = Field(
         None, description="Separate decoder of the same shape, such as stabilityai/sd-vae-ft-ema; null: the same model."
     )
-    size: Positive = Field(256, description="Height and width of its input; images are resized to it.")
-    channels: Positive = Field(3, description="Image channels; grey images are repeated to fill them.")
-    latent_channels: Positive = Field(4, description="Latent channels.")
-    factor: Positive = Field(8, description="Downsampling factor, in height and in width.")
+    size: Pixels = Field(256, description="Height and width of its input; images are resized to it.")
+    channels: Width = Field(3, description="Image channels; grey images are repeated to fill them.")
+    latent_channels: Width = Field(4, description="Latent channels.")
+    factor: Pixels = Field(8, description="Downsampling factor, in height and in width.")
 
     rule: ClassVar[str] = "pretrained"
 

@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 
 
 def no_switch(value: object) -> object:
-    """Refuse booleans, which pydantic reads as 0 and 1."""
-    if isinstance(value, bool):
+    """Refuse booleans, which pydantic reads as 0 and 1, and integers of more than 64 bits."""
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) >= 2**63):
         raise ValueError("expected a number")
     return value
 
@@ -31,10 +31,22 @@ def expanded(path: str) -> str:
     return path
 
 
-def without_braces(path: str) -> str:
-    """Snakemake would read them as wildcards."""
+def possible(path: str) -> str:
+    """Raises PydanticCustomError for a text that no path can be."""
+    try:
+        if b"\0" not in os.fsencode(path):
+            return path
+    except UnicodeEncodeError:  # half of a surrogate pair, by an escape in YAML
+        pass
+    raise PydanticCustomError("characters", "such characters occur in no path")
+
+
+def plain(path: str) -> str:
+    """Refuse what Snakemake would read as wildcards, and line breaks and the like, which its logs would show."""
     if "{" in path or "}" in path:
         raise PydanticCustomError("braces", "braces stand for wildcards in Snakemake")
+    if not path.isprintable():
+        raise PydanticCustomError("characters", "line breaks and control characters make no good folder")
     return path
 
 
@@ -42,10 +54,19 @@ Integer = Annotated[int, BeforeValidator(no_switch)]
 Number = Annotated[float, BeforeValidator(no_switch)]
 Positive = Annotated[Integer, Field(gt=0)]
 NotNegative = Annotated[Integer, Field(ge=0)]
+# What sizes a network, an array or a list is bounded far above any use, so that a mistyped number is refused at once.
+Pixels = Annotated[Positive, Field(le=16_384)]
+Width = Annotated[Positive, Field(le=32_768)]  # channels of a layer
+Blocks = Annotated[Positive, Field(le=128)]
+Batch = Annotated[Positive, Field(le=100_000)]
+Images = Annotated[Positive, Field(le=10_000_000)]
+Steps = Annotated[Integer, Field(le=100_000)]
+Repeats = Annotated[Positive, Field(le=10_000)]
+LEVELS: Final = 12  # of a network that halves the resolution from each to the next
 Above0 = Annotated[Number, Field(gt=0)]
-Path = Annotated[str, AfterValidator(expanded), Field(min_length=1)]
+Path = Annotated[str, AfterValidator(expanded), AfterValidator(possible), Field(min_length=1)]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
-Folder = Annotated[str, AfterValidator(expanded), AfterValidator(without_braces), Field(min_length=1)]
+Folder = Annotated[Path, AfterValidator(plain)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 LATER: Final = "later"

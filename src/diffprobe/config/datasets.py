@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import LATER, Integer, Name, Number, Path, Positive, Strict
+from diffprobe.config.base import LATER, Integer, Name, Number, Path, Pixels, Positive, Strict
 from diffprobe.config.kinds import Kind
 from diffprobe.config.problems import Problem
 from diffprobe.config.sources import Facts, Source
@@ -91,7 +91,7 @@ class Dataset(Strict):
     """A set of images, with or without labels."""
 
     source: Source = Field(description="Where the images come from.")
-    size: Positive | None = Field(
+    size: Pixels | None = Field(
         None,
         description="Height and width in pixels; null: the dataset's own. Required for `folder`, `zip` and photos.",
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeGuard, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from diffprobe.config.base import NAME_PATTERN
+from diffprobe.config.base import NAME_PATTERN, expanded
 from diffprobe.config.kinds import is_family, models_of
 from diffprobe.config.models import Config
 from diffprobe.runtime.errors import UserError
@@ -108,6 +108,8 @@ def words(kind: object) -> str:
     kind, limits = parted(kind)
     origin, parts = get_origin(kind), get_args(kind)
     some = ", at least one" if limit(limits, "min_length") else ""
+    most = limit(limits, "max_length")
+    some += f", at most {most:,}" if most else ""
     if is_family(kind):
         return "keys of " + " or ".join(f"`{model.__name__}`" for model in models_of(kind))
     if is_model(kind):
@@ -121,13 +123,9 @@ def words(kind: object) -> str:
     if is_union(kind):
         return alternatives(parts, limits)
     if kind is str:
-        return (
-            "name of an entry"
-            if NAME_PATTERN in (getattr(bound, "pattern", "") for bound in limits)
-            else "non-empty text"
-            if some
-            else "text"
-        )
+        if NAME_PATTERN in (getattr(bound, "pattern", "") for bound in limits):
+            return "name of an entry"
+        return "path" if expanded in (getattr(bound, "func", None) for bound in limits) else "text"
     nouns: dict[object, str] = {int: "integer", float: "number", bool: "`true` or `false`"}
     return number(nouns[kind], limits)
 
@@ -142,8 +140,10 @@ def alternatives(members: tuple[object, ...], limits: list[object]) -> str:
 def number(noun: str, limits: list[object]) -> str:
     """A number with its range."""
     bounds = {word: limit(limits, name) for word, name in BOUNDS.items()}
-    phrases = [f"{word} {value:g}" for word, value in bounds.items() if value is not None]
-    return f"positive {noun}" if phrases == ["above 0"] else " ".join([noun, ", ".join(phrases)]).strip()
+    phrases = [f"{word} {value:,.12g}" for word, value in bounds.items() if value is not None]
+    if bounds["above"] == 0 and bounds["below"] is None:
+        noun, phrases = f"positive {noun}", phrases[1:]
+    return " ".join([noun, ", ".join(phrases)]).strip()
 
 
 def plural(noun: str) -> str:
@@ -152,7 +152,7 @@ def plural(noun: str) -> str:
         return "names of entries"
     if noun.startswith(("one of ", "`")):  # literals have no plural
         return noun.removeprefix("one of ")
-    for singular in ("integer", "number", "text"):
+    for singular in ("integer", "number", "text", "path"):
         noun = noun.replace(singular, singular + "s")
     return noun
 

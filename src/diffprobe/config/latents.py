@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Name, Number, Path, Positive, Strict
+from diffprobe.config.base import Integer, Name, Number, Path, Pixels, Positive, Repeats, Strict
 from diffprobe.config.kinds import Kind
 from diffprobe.config.problems import Problem, listed
 
@@ -44,8 +44,8 @@ class Crop(View):
     """A random crop of the padded image at the original size, drawn independently for each image and view."""
 
     kind: Literal["crop"]
-    count: Positive = Field(1, description="Number of such views.")
-    pad: Positive = Field(4, description="Pixels of padding on each side.")
+    count: Repeats = Field(1, description="Number of such views.")
+    pad: Pixels = Field(4, description="Pixels of padding on each side.")
     fill: Literal["zero", "edge"] = Field("zero", description="Padding: black, or the repeated border.")
     flip: bool = Field(True, description="Flip left to right first, with probability 0.5.")
 
@@ -137,6 +137,7 @@ class Latents(Strict):
     views: list[View] = Field(
         [{"kind": "identity"}],
         min_length=1,
+        max_length=1000,
         validate_default=True,
         description="Views of train, the identity first; select and test have only the identity. A DiT is conditioned "
         "on the view, so it samples unaugmented images; a U-Net is not, so it samples all views.",
@@ -157,8 +158,8 @@ class Latents(Strict):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Compute precision of encoding. `auto`: bf16 on a GPU, else fp32."
     )
-    shard_chunks: Positive = Field(16, description="Chunks of 256 images per file.")
-    jobs: Positive = Field(
+    shard_chunks: Repeats = Field(16, description="Chunks of 256 images per file.")
+    jobs: Repeats = Field(
         1, description="Number of parallel encoding jobs (devices or nodes). Does not change the store."
     )
 

@@ -9,12 +9,14 @@ from pydantic import ValidationError
 
 from diffprobe.config import plugins
 from diffprobe.config.checks import problems
-from diffprobe.config.docs import words
 from diffprobe.config.mistakes import Key, escaped, lines, mistakes, shown
 from diffprobe.config.models import Config
 from diffprobe.runtime.errors import UserError, one_line
 
 MERGE = "tag:yaml.org,2002:merge"  # the key `<<`, of which there may be several
+# Far above any real config; below them nothing that reads it takes long.
+BYTES, VALUES, DEPTH, LENGTH = 1 << 20, 100_000, 50, 4096
+LISTED = 50  # mistakes at most
 Raw = dict[str, object]  # a config as plain data, not yet checked
 
 
@@ -28,31 +30,75 @@ def load(*paths: str | Path, **more: object) -> Config:
     return parse(merged(raw, more) if more else raw, " + ".join(map(str, paths)))
 
 
-class UniqueKeys(yaml.SafeLoader):
-    """YAML whose mappings have each key once. PyYAML alone takes the last one without a word."""
+class ConfigLoader(yaml.SafeLoader):
+    """YAML of bounded extent whose mappings have each key once. PyYAML alone takes the last one without a word.
+
+    Aliases count as what they stand for: a few lines of aliases of aliases would be more than any memory holds.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.depth = 0
+        self.sizes: dict[int, int] = {}  # of the values below each node, by its id
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node:
+        event = self.peek_event()
+        line = event.start_mark.line + 1
+        self.depth += 1
+        if self.depth > DEPTH:  # PyYAML recurses
+            raise UserError(f"line {line} is nested more than {DEPTH} deep; a config needs no such depth")
+        node = super().compose_node(parent, index)
+        assert node is not None  # there is an event
+        self.depth -= 1
+        if isinstance(event, yaml.AliasEvent) and id(node) not in self.sizes:
+            raise UserError(f"line {line}: the alias {event.anchor} stands inside what it names; write it out")
+        if isinstance(node, yaml.ScalarNode) and len(node.value) > LENGTH:
+            raise UserError(f"line {line}: a value of {len(node.value):,} characters; allowed: at most {LENGTH:,}")
+        self.sizes[id(node)] = size = 1 + sum(self.sizes[id(part)] for part in parts(node))
+        if size > VALUES:
+            raise UserError(f"line {line} expands to more than {VALUES:,} values; use fewer aliases of aliases")
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[object, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if key.tag != MERGE and lines.setdefault(key.value, line) != line:
-                raise UserError(f"the key {key.value} stands in line {lines[key.value]} and again in line {line}")
+                places = f"in line {lines[key.value]} and again in line {line}"
+                raise UserError(f"the key {key.value} stands {places}; keep one of the two")
         return super().construct_mapping(node, deep)
 
 
-def read(path: str | Path) -> object:
+def parts(node: yaml.Node) -> list[yaml.Node]:
+    """The nodes directly below a node of YAML."""
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
+
+
+def read(path: str | Path) -> Raw:
     """A config file as plain data, {} of an empty one. Raises UserError, a line."""
     try:
-        raw = yaml.load(Path(path).read_text(), UniqueKeys)
-        return {} if raw is None else raw
+        with Path(path).open("rb") as file:
+            text = file.read(BYTES + 1)
+        if len(text) > BYTES:
+            raise UserError(f"more than {BYTES >> 20} MiB; this is no config of experiments")
+        raw = yaml.load(text.decode("utf-8-sig"), ConfigLoader)
     except UserError as error:
-        raise UserError(f"{path}: {error}; keep one of the two") from None
+        raise UserError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file") from None
     except OSError as error:
         raise UserError(f"{path}: this config file cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an invalid date
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(f"{path}: not YAML: {place}{error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # not UTF-8, an invalid date, a list as a key
         raise UserError(f"{path}: not YAML: {one_line(error)}") from None
+    if raw is not None and not isinstance(raw, dict):
+        raise UserError(f"{path}: {shown(raw)} is refused; allowed: keys and values, such as datasets and experiments")
+    return raw or {}
 
 
 def merged(below: object, above: object) -> object:
@@ -65,7 +111,7 @@ def merged(below: object, above: object) -> object:
 def parse(raw: object, source: str = "config") -> Config:
     """Check a config in plain data. Raises UserError with one line per mistake."""
     if not isinstance(raw, dict):
-        raise UserError(f"{source}: {shown(raw)} is refused; allowed: {words(Config)}")
+        raise UserError(f"{source}: {shown(raw)} is refused; allowed: keys and values")
     if line := missing_names(raw):
         raise UserError(f"{source}: {line}")
     raw = selected(raw)  # before validation, so that unselected experiments may be broken
@@ -78,7 +124,9 @@ def parse(raw: object, source: str = "config") -> Config:
     else:
         refusals = list(contradictions(config))
     if refusals:
-        raise UserError("\n".join(f"{source}: {line}" for line in lines(raw, refusals)))
+        all_lines = [f"{source}: {line}" for line in lines(raw, refusals[:LISTED])]
+        more = [f"{source}: and {len(refusals) - LISTED} more"] if len(refusals) > LISTED else []
+        raise UserError("\n".join(all_lines + more))
     return used(config) if config.only else config
 
 

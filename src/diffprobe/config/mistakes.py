@@ -57,8 +57,8 @@ def mistakes(details: Sequence[ErrorDetails], raw: object) -> list[tuple[Key, st
         key, kind = followed(detail["loc"], raw)
         key, line = reworded(key, kind, detail, raw)
         by_key.setdefault(key, line)  # of several errors at one key the first is enough
-    deepest = [key for key in by_key if not any(key == other[: len(key)] and key != other for other in by_key)]
-    return [(key, by_key[key]) for key in deepest]
+    above = {key[:n] for key in by_key for n in range(len(key))}
+    return [(key, line) for key, line in by_key.items() if key not in above]
 
 
 def reworded(key: Key, kind: object, detail: ErrorDetails, raw: object) -> tuple[Key, str]:
@@ -66,7 +66,7 @@ def reworded(key: Key, kind: object, detail: ErrorDetails, raw: object) -> tuple
     value = detail["input"]
     match detail["type"]:
         case "missing":
-            return key, f"this key is missing; allowed: {words(kind)}"
+            return key, f"this key is missing; allowed: {expected(kind)}"
         case "extra_forbidden":
             model = bare(followed(detail["loc"][:-1], raw)[1])
             names = list(model.model_fields) if is_model(model) else []
@@ -78,6 +78,8 @@ def reworded(key: Key, kind: object, detail: ErrorDetails, raw: object) -> tuple
             return key, f"{shown(value)} is refused: {detail['msg']}; set it, or write out the path"
         case "braces":
             return key, f"{shown(value)} is refused: {detail['msg']}; allowed: a path without braces"
+        case "characters":
+            return key, f"{shown(value)} is refused: {detail['msg']}; allowed: a path"
         case "invalid_key":
             return key, "this key is refused; allowed: text"
         case "union_tag_not_found":
@@ -86,7 +88,17 @@ def reworded(key: Key, kind: object, detail: ErrorDetails, raw: object) -> tuple
             return (*key, "kind"), f"{shown(value['kind'])} is refused; allowed: {kinds(kind)}"
     if detail["loc"][-1] == "[key]":
         return key, "this name is refused; allowed: letters, digits, `-` and `_`, starting with a letter or digit"
-    return key, f"{shown(value)} is refused; allowed: {words(kind)}"
+    return key, f"{shown(value)} is refused; allowed: {expected(kind)}"
+
+
+def expected(kind: object) -> str:
+    """What an annotation accepts, for a reader of one line: the keys themselves in place of a model's name."""
+    model, null = bare(kind), ", or `null`" if NoneType in get_args(parted(kind)[0]) else ""
+    if is_family(model):
+        return f"keys, among them kind: {kinds(model)}{null}"
+    if is_model(model):
+        return f"keys ({listed(model.model_fields) or 'those of an experiment'}){null}"
+    return words(kind)
 
 
 def escaped(part: str | int) -> str:
@@ -96,7 +108,10 @@ def escaped(part: str | int) -> str:
 
 def shown(value: object) -> str:
     """A value as one line of at most 80 characters."""
-    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    try:
+        text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    except ValueError:  # Python writes out no integer of thousands of digits
+        text = "an integer of thousands of digits"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

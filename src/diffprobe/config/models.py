@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from diffprobe.config.autoencoders import Autoencoder
-from diffprobe.config.base import LATER, Folder, Name, NotNegative, Number, Path, Positive, Strict
+from diffprobe.config.base import (
+    LATER,
+    Batch,
+    Folder,
+    Images,
+    Name,
+    NotNegative,
+    Number,
+    Path,
+    Positive,
+    Repeats,
+    Strict,
+)
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.latents import Latents
@@ -33,6 +45,7 @@ class Generation(Strict):
     )
     nearest: NotNegative = Field(
         1000,
+        le=10_000_000,
         description="Number of samples checked for memorisation, by their nearest training images in pixel space; 0: "
         "none.",
     )
@@ -101,9 +114,9 @@ class MemoryBudget(Strict):
 class Threads(Strict):
     """CPU threads per job. The number can change rounding, so keep it fixed within a run."""
 
-    train: Positive = Field(2, description="Threads of training jobs.")
-    evaluate: Positive = Field(1, description="Threads of all other jobs.")
-    decode: Positive = Field(
+    train: Repeats = Field(2, description="Threads of training jobs.")
+    evaluate: Repeats = Field(1, description="Threads of all other jobs.")
+    decode: Annotated[Positive, Field(le=1024)] = Field(
         2, description="Processes that decode images when a dataset is read. Does not change the store."
     )
 
@@ -111,14 +124,14 @@ class Threads(Strict):
 class Metrics(Strict):
     """How generated images are measured: shared by all experiments, so that their metrics are comparable."""
 
-    subset: Positive = Field(
+    subset: Images = Field(
         10_000,
         description="Generated and reference images, evenly spaced, used for kernel distance, precision, recall, "
         "density and coverage; other metrics use all images.",
     )
-    neighbours: Positive = Field(3, description="Nearest neighbours k for precision and recall.")
-    wide_neighbours: Positive = Field(5, description="Nearest neighbours k for density and coverage.")
-    batch: Positive = Field(64, description="Images per forward pass of an extractor. Changes no metric.")
+    neighbours: Repeats = Field(3, description="Nearest neighbours k for precision and recall.")
+    wide_neighbours: Repeats = Field(5, description="Nearest neighbours k for density and coverage.")
+    batch: Batch = Field(64, description="Images per forward pass of an extractor. Changes no metric.")
     references: Path = Field(
         "results/references",
         description="Folder of reference statistics, named by content and shared by all runs that use this folder.",
@@ -128,10 +141,10 @@ class Metrics(Strict):
 class Report(Strict):
     """Plot options. They trigger no retraining and no re-evaluation."""
 
-    columns: Positive = Field(16, description="Columns of the sample grids.")
-    rows: Positive = Field(8, description="Rows of the sample grids.")
-    scale: Positive = Field(6, description="Screen pixels per image pixel in the grids.")
-    dpi: Positive = Field(110, description="Resolution of the plots.")
+    columns: Positive = Field(16, le=256, description="Columns of the sample grids.")
+    rows: Positive = Field(8, le=1024, description="Rows of the sample grids.")
+    scale: Positive = Field(6, le=256, description="Screen pixels per image pixel in the grids.")
+    dpi: Positive = Field(110, le=1200, description="Resolution of the plots.")
 
 
 class Each(BaseModel):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Name, NotNegative, Number, Positive, Strict
+from diffprobe.config.base import Batch, Integer, Name, NotNegative, Number, Pixels, Positive, Repeats, Strict
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.evaluators.knn import KNN
 from diffprobe.config.evaluators.linear import Linear
@@ -16,17 +16,17 @@ class Search(Strict):
 
     low: Level = Field(description="Lowest noise level.")
     high: Level = Field(description="Highest noise level.")
-    coarse: Integer = Field(7, ge=3, description="Levels in the first round.")
+    coarse: Integer = Field(7, ge=3, le=1000, description="Levels in the first round.")
     rounds: NotNegative = Field(
-        2, description="Refinement rounds; each tries one level on either side of the best so far."
+        2, le=1000, description="Refinement rounds; each tries one level on either side of the best so far."
     )
-    keep: Positive = Field(3, description="Number of best levels that enter the grid.")
+    keep: Repeats = Field(3, description="Number of best levels that enter the grid.")
 
 
 class Crop(Strict):
     """Augmentation of copies in pixels: by default a flip and a random crop of the padded image, as published."""
 
-    pad: Positive = Field(4, description="Pixels of padding on each side.")
+    pad: Pixels = Field(4, description="Pixels of padding on each side.")
     fill: Literal["zero", "edge"] = Field("zero", description="Padding: black, or the repeated border.")
     flip: bool = Field(True, description="Flip left to right first, with probability 0.5.")
 
@@ -37,6 +37,7 @@ class Probe(Strict):
     weights: Name = Field("ema", description="Weights to probe: an entry of `train.averages`, or `raw`.")
     levels: list[Level] = Field(
         [],
+        max_length=1000,
         description="Noise levels of the grid: sigma/alpha (`ddpm` uses the nearest step), `{t: 11}` or `{edm_index: "
         "4}`.",
     )
@@ -53,6 +54,7 @@ class Probe(Strict):
     )
     augmented: NotNegative = Field(
         0,
+        le=10_000,
         description="Augmented, independently noised copies of each image for fitting heads; each epoch uses one of "
         "them. 0: unaugmented images. 15 copies with 15 epochs match the published recipe draw for draw. In latent "
         "space the store's views are used.",
@@ -61,13 +63,16 @@ class Probe(Strict):
     latents_as: Literal["sample", "mean"] = Field(
         "sample", description="In latent space: sample each copy from its posterior, or use its mean."
     )
-    draws: Integer = Field(2, ge=2, description="Noisy copies of each unaugmented image (per seed on `test`).")
-    batch: Positive = Field(256, description="Images per forward pass. Changes no feature.")
+    draws: Integer = Field(
+        2, ge=2, le=10_000, description="Noisy copies of each unaugmented image (per seed on `test`)."
+    )
+    batch: Batch = Field(256, description="Images per forward pass. Changes no feature.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Compute precision.")
     noise_seed: Integer = Field(0, description="Seed for the noise.")
     seeds: list[Integer] = Field(
         [0, 1, 2],
         min_length=1,
+        max_length=1000,
         description="Seeds for the heads, and for the noise on `test`. Accuracies are reported as mean and spread.",
     )
     selection: Literal["select", "published"] = Field(

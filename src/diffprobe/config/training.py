@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import LATER, Integer, Name, Number, Path, Positive, Strict
+from diffprobe.config.base import LATER, Batch, Integer, Name, Number, Path, Positive, Repeats, Strict
 from diffprobe.config.kinds import Kind
 
 
@@ -51,6 +51,7 @@ class Training(Strict):
 
     checkpoints: list[Positive] = Field(
         min_length=1,
+        max_length=10_000,
         description="Checkpoints, in thousands of images seen; each continues from the one before. Extending the list "
         "trains only the new ones.",
     )
@@ -59,7 +60,7 @@ class Training(Strict):
         description="Weights written by `diffprobe import`, used as the only checkpoint instead of training; null: "
         "train.",
     )
-    batch: Positive = Field(128, description="Images per step, summed over all devices.")
+    batch: Batch = Field(128, description="Images per step, summed over all devices.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         "adamw", description="`adam` and `adamw` differ only in `weight_decay`; `sgd` uses `momentum`."
     )
@@ -112,10 +113,10 @@ class Training(Strict):
         description="Shuffle window for latents, in MiB. Each epoch permutes chunks of 256 images, then shuffles the "
         "rows within a window of chunks.",
     )
-    devices: Positive = Field(
+    devices: Repeats = Field(
         1, description="GPUs (CPU processes if there are none) that share each batch. Changes only rounding."
     )
-    device_batch: Positive | None = Field(
+    device_batch: Batch | None = Field(
         None,
         description="Images per device and forward pass, with gradient accumulation; null: the device's whole share "
         "of the batch. Changes only rounding.",

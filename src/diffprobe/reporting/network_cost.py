@@ -56,9 +56,27 @@ def tap_costs(module: Any, inputs: "tuple[Tensor, ...]") -> list[TapCost]:
     """Each tap's shape (C, H, W), and the FLOPs when nothing after it is computed."""
     from diffprobe.networks.flops import flops
 
-    features = module(*inputs, taps=module.taps)[1]
-    costs: list[TapCost] = []
-    for tap in module.taps:
-        only = partial(module, *inputs, taps=[tap], features_only=True)
-        costs.append({"tap": tap, "shape": list(features[tap].shape[1:]), "flops": flops(only)})
-    return costs
+    def alone(tap: str) -> int:
+        return flops(partial(module, *inputs, taps=[tap], features_only=True))
+
+    counts, features = counted(module, inputs)
+    # A pass for each tap would take minutes for a network of hundreds of blocks.
+    if any(counts.get(tap) != alone(tap) for tap in {*module.taps[:1], *module.taps[-1:]}):
+        counts = {tap: alone(tap) for tap in module.taps}  # of a network that looks at `taps` at other times
+    return [{"tap": tap, "shape": list(features[tap].shape[1:]), "flops": counts[tap]} for tap in module.taps]
+
+
+def counted(module: Any, inputs: "tuple[Tensor, ...]") -> "tuple[dict[str, int], dict[str, Tensor]]":
+    """The FLOPs at the moment when each tap is looked for among `taps`, in one pass; and the features."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts: dict[str, int] = {}
+
+    class Counting(list[str]):
+        def __contains__(self, name: object) -> bool:
+            counts[str(name)] = counter.get_total_flops()
+            return super().__contains__(name)
+
+    with FlopCounterMode(display=False) as counter:
+        features = module(*inputs, taps=Counting(module.taps))[1]
+    return counts, features

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Number, Positive
+from diffprobe.config.base import Number, Repeats
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.problems import Problem
 
@@ -21,7 +21,7 @@ class KNN(Evaluator):
     setting: ClassVar[str] = "k"
     plain: ClassVar[bool] = True
 
-    k: list[Positive] = Field([10], min_length=1, description="Number of neighbours.")
+    k: list[Repeats] = Field([10], min_length=1, description="Number of neighbours.")
     metric: Literal["cosine", "euclidean"] = Field("cosine", description="Similarity measure.")
     weighted: bool = Field(
         False, description="Weight votes by exp(similarity / temperature) (Wu et al. 2018); `false`: equal votes."

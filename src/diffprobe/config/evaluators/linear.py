@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Above0, Number, Positive
+from diffprobe.config.base import Above0, Batch, Number, Repeats
 from diffprobe.config.evaluators import Evaluator
 
 
@@ -25,8 +25,8 @@ class Linear(Evaluator):
     lr: list[Above0] = Field(
         [3e-2], min_length=1, description="Initial learning rates to try, all trained in parallel."
     )
-    epochs: Positive = Field(100, description="Passes over the images; each uses another noisy copy.")
-    batch: Positive = Field(128, description="Images per step.")
+    epochs: Repeats = Field(100, description="Passes over the images; each uses another noisy copy.")
+    batch: Batch = Field(128, description="Images per step.")
     weight_decay: Number = Field(1e-3, ge=0, description="L2 penalty on the weights.")
     momentum: Number = Field(0.9, ge=0, lt=1, description="Momentum of `sgd` and `lars`.")
     standardise: bool = Field(True, description="Standardise features to mean 0 and standard deviation 1.")

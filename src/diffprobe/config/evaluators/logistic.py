@@ -18,4 +18,4 @@ class Logistic(Evaluator):
     strength: list[Above0] = Field(
         [1e-5, 1e-4, 1e-3, 1e-2], min_length=1, description="L2 penalties per image to try; scikit-learn's 1 / (C N)."
     )
-    iterations: Positive = Field(200, description="Maximum number of iterations.")
+    iterations: Positive = Field(200, le=100_000, description="Maximum number of iterations.")

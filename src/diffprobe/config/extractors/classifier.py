@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Name, Number, Positive
+from diffprobe.config.base import Batch, Integer, Name, Number, Positive, Width
 from diffprobe.config.extractors import Extractor
 
 
@@ -15,8 +15,8 @@ class ClassifierExtractor(Extractor):
     build: ClassVar[str] = "diffprobe.evaluation.generation.extractors.classifier:make"
 
     dataset: Name = Field(description="Dataset to train on; must be that of the experiments that use it.")
-    channels: Positive = Field(32, description="Width of the first layer; features are four times as wide.")
-    batch: Positive = Field(128, description="Images per step.")
+    channels: Width = Field(32, description="Width of the first layer; features are four times as wide.")
+    batch: Batch = Field(128, description="Images per step.")
     lr: Number = Field(2e-3, gt=0, description="Adam's learning rate.")
     kimg: Positive = Field(20, description="Length of training, in thousands of images.")
     seed: Integer = Field(0, description="Seed for weight initialisation and image order.")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Path, Positive
+from diffprobe.config.base import Path, Pixels
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.names import script_name
 from diffprobe.config.problems import Problem
@@ -22,7 +22,7 @@ class TorchScriptExtractor(Extractor):
     build: ClassVar[str] = "diffprobe.evaluation.generation.extractors.torchscript:make"
 
     weights: Path = Field(description="TorchScript file.")
-    size: Positive | None = Field(None, description="Height and width that images are resized to; null: not resized.")
+    size: Pixels | None = Field(None, description="Height and width that images are resized to; null: not resized.")
     input: Literal["uint8", "unit", "signed", "imagenet"] = Field(
         "unit",
         description="Input range: uint8 0 to 255, 0 to 1, -1 to 1, or normalised with ImageNet's mean and deviation.",

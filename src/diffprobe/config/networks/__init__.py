@@ -6,6 +6,9 @@ from typing import Any, ClassVar
 from diffprobe.config.kinds import Kind, import_members
 from diffprobe.config.problems import Problem
 
+MOST_PARAMETERS = 10**11  # their weights and training state would be 2 TB
+MOST_TAPS = 300
+
 
 class Network(Kind, family=True):
     """A backbone, described without torch. `build` names a class that takes `options` and the shape of the data as
@@ -23,6 +26,11 @@ class Network(Kind, family=True):
         raise NotImplementedError
 
     @property
+    def about_parameters(self) -> int:
+        """Roughly its number of parameters, from the options alone; 0: unknown."""
+        return 0
+
+    @property
     def options(self) -> dict[str, Any]:
         """Keyword arguments for the network's class."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in self.usage}
@@ -38,7 +46,11 @@ class Network(Kind, family=True):
 
     def problems(self, key: str, size: int) -> Iterator[Problem]:
         """Settings with which it cannot be built for inputs of `size` x `size`."""
-        yield from ()
+        if self.about_parameters > MOST_PARAMETERS:
+            count = f"{self.about_parameters:.2g}"
+            yield f"{key}", f"about {count} parameters", f"a network of at most {MOST_PARAMETERS:.0e} parameters"
+        if len(self.taps) > MOST_TAPS:
+            yield key, f"{len(self.taps):,} blocks", f"a network of at most {MOST_TAPS:,} blocks"
 
     @property
     def conditional_on_labels(self) -> bool:

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Number, Positive
+from diffprobe.config.base import Blocks, Number, Pixels, Width
 from diffprobe.config.names import dit_taps
 from diffprobe.config.networks import Network
 from diffprobe.config.problems import Problem
@@ -18,11 +18,11 @@ class DiT(Network):
     build: ClassVar[str] = "diffprobe.networks.dit:DiT"
     steps_from: ClassVar[int] = 0
 
-    width: Positive = Field(384, description="Token width.")
-    depth: Positive = Field(12, description="Number of blocks.")
-    heads: Positive = Field(6, description="Attention heads; must divide the width.")
-    patch: Positive = Field(2, description="Patch size: height and width of the input that one token covers.")
-    mlp_ratio: Number = Field(4.0, gt=0, description="Hidden width of the MLPs, relative to the token width.")
+    width: Width = Field(384, description="Token width.")
+    depth: Blocks = Field(12, description="Number of blocks.")
+    heads: Width = Field(6, description="Attention heads; must divide the width.")
+    patch: Pixels = Field(2, description="Patch size: height and width of the input that one token covers.")
+    mlp_ratio: Number = Field(4.0, gt=0, le=64, description="Hidden width of the MLPs, relative to the token width.")
     time_scale: Number = Field(
         1.0,
         gt=0,
@@ -40,7 +40,12 @@ class DiT(Network):
     def taps(self) -> list[str]:
         return dit_taps(self.depth)
 
+    @property
+    def about_parameters(self) -> int:
+        return round(self.depth * self.width**2 * (4 + 2 * self.mlp_ratio + 6))  # attention, MLP, adaLN
+
     def problems(self, key: str, size: int) -> Iterator[Problem]:
+        yield from super().problems(key, size)
         if size % self.patch:
             yield f"{key}.patch", self.patch, f"a divisor of {size}, the input size"
         if self.width % self.heads:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import LATER, Integer, Number, Positive
+from diffprobe.config.base import LATER, LEVELS, Blocks, Integer, Number, Width
 from diffprobe.config.names import unet_taps
 from diffprobe.config.networks import Network
 from diffprobe.config.problems import Problem, listed
@@ -20,18 +20,19 @@ class UNet(Network):
     kind: Literal["unet"]
     build: ClassVar[str] = "diffprobe.networks.unet:UNet"
 
-    channels: Positive = Field(128, description="Base channel width.")
-    multipliers: list[Positive] = Field(
+    channels: Width = Field(128, description="Base channel width.")
+    multipliers: list[Width] = Field(
         [1, 2, 2, 2],
         min_length=1,
+        max_length=LEVELS,
         description="Width of each level, as a multiple of `channels`; every level after the first halves the "
         "resolution.",
     )
-    blocks: Positive = Field(2, description="Residual blocks per encoder level; the decoder has one more.")
+    blocks: Blocks = Field(2, description="Residual blocks per encoder level; the decoder has one more.")
     attention: list[Integer] = Field([1], description="Levels with self-attention; 0 is full resolution.")
     dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout rate in residual blocks.")
-    groups: Positive = Field(32, description="Group-norm groups; must divide every width.")
-    head_groups: Positive = Field(8, description="Groups of the last group norm.")
+    groups: Width = Field(32, description="Group-norm groups; must divide every width.")
+    head_groups: Width = Field(8, description="Groups of the last group norm.")
     resample: Literal["conv", "block"] = Field(
         "conv", description="Up- and downsampling by convolutions (DDPM) or residual blocks (DDPM++)."
     )
@@ -68,7 +69,14 @@ class UNet(Network):
     def taps(self) -> list[str]:
         return unet_taps(len(self.multipliers), self.blocks)
 
+    @property
+    def about_parameters(self) -> int:
+        # Two 3x3 convolutions per residual block; of the decoder's blocks, the first sees twice the width.
+        convolutions = 18 * self.blocks + 27 * (self.blocks + 1)
+        return sum(convolutions * (self.channels * m) ** 2 for m in self.multipliers)
+
     def problems(self, key: str, size: int) -> Iterator[Problem]:
+        yield from super().problems(key, size)
         levels = len(self.multipliers)
         if size % 2 ** (levels - 1):
             yield f"{key}.multipliers", self.multipliers, f"fewer levels, so that {size} pixels halve evenly"

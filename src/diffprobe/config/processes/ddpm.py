@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Number
+from diffprobe.config.base import Number, Steps
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
 from diffprobe.config.schedules import linear_abar, nearest, ratios
@@ -19,7 +19,7 @@ class DDPM(Process):
     samplers: ClassVar[tuple[str, ...]] = ("ddpm", "ddim")
     schedule: ClassVar[tuple[str, ...]] = ("steps", "table", "spacing")
 
-    steps: Integer = Field(1000, ge=2, description="Number of steps T.")
+    steps: Steps = Field(1000, ge=2, description="Number of steps T.")
     beta_min: Number = Field(1e-4, gt=0, lt=1, description="beta_1; beta increases linearly to beta_T.")
     beta_max: Number = Field(0.02, gt=0, lt=1, description="beta_T.")
     time_input: Literal["index", "fraction"] = Field(

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Name, Number, Positive, Strict
+from diffprobe.config.base import Batch, Images, Integer, Name, Number, Strict
 from diffprobe.config.kinds import Kind, import_members
 from diffprobe.config.problems import Problem, one_of
 from diffprobe.config.processes import Process
@@ -48,15 +48,15 @@ class Sampling(Strict):
     """The images drawn from each checkpoint."""
 
     samplers: dict[Name, Sampler] = Field(min_length=1, description="Samplers by name.")
-    images: Positive = Field(
+    images: Images = Field(
         50_000, description="Images per sampler and checkpoint. Image i depends only on the seed and i."
     )
-    keep_samples: Positive | Literal["all"] = Field(
+    keep_samples: Images | Literal["all"] = Field(
         "all",
         description="Images to store: `all`, or the first N for the sample grids. With N, one job draws and measures "
         "all images without storing the rest, so further metrics require sampling again.",
     )
-    batch: Positive = Field(256, description="Images per batch (at most 256 for stored images). Changes no image.")
+    batch: Batch = Field(256, description="Images per batch (at most 256 for stored images). Changes no image.")
     seed: Integer = Field(0, description="Seed for the initial noise and the noise of each step.")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import LATER, Integer
+from diffprobe.config.base import LATER, Steps
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampler
@@ -24,7 +24,7 @@ class Ancestral(Sampler):
     kind: Literal["ddpm"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:ancestral"
 
-    steps: Integer | None = Field(
+    steps: Steps | None = Field(
         None, ge=1, description="Number of steps, spaced by `spacing`; null: all steps of the process."
     )
     spacing: Annotated[Spacing, LATER] = Field("even", description=SPACING)

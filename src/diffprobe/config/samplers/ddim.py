@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import LATER, Integer, Number
+from diffprobe.config.base import LATER, Number, Steps
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampler
@@ -18,7 +18,7 @@ class DDIM(Sampler):
     kind: Literal["ddim"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:ddim"
 
-    steps: Integer = Field(100, ge=1, description="Number of steps, spaced by `spacing`; one network evaluation each.")
+    steps: Steps = Field(100, ge=1, description="Number of steps, spaced by `spacing`; one network evaluation each.")
     spacing: Annotated[Spacing, LATER] = Field("even", description=SPACING)
     eta: Number = Field(0.0, ge=0, le=1, description="Stochasticity: 0 is deterministic, 1 matches DDPM.")
     table: Literal["exact", "ddae"] = Field(

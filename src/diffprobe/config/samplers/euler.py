@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Number
+from diffprobe.config.base import Number, Steps
 from diffprobe.config.samplers import Sampler
 
 
@@ -14,7 +14,7 @@ class Euler(Sampler):
     kind: Literal["euler"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:euler"
 
-    steps: Integer = Field(50, ge=1, description="Number of noise levels; as many network evaluations per image.")
+    steps: Steps = Field(50, ge=1, description="Number of noise levels; as many network evaluations per image.")
     rho: Number = Field(
         7.0, gt=0, description="Exponent of EDM's noise schedule; larger values concentrate levels near zero."
     )

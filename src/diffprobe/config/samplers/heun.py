@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Number
+from diffprobe.config.base import Number, Steps
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampler
@@ -17,7 +17,7 @@ class Heun(Sampler):
     kind: Literal["heun"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:heun"
 
-    steps: Integer = Field(18, ge=2, description="Number of noise levels; 2 * steps - 1 network evaluations per image.")
+    steps: Steps = Field(18, ge=2, description="Number of noise levels; 2 * steps - 1 network evaluations per image.")
     rho: Number = Field(
         7.0, gt=0, description="Exponent of EDM's noise schedule; larger values concentrate levels near zero."
     )
