@@ -158,8 +158,15 @@ class Unsafe:
 def test_bad_weights_end_in_one_line(tmp_path: Path) -> None:
     torch.save({"Conv2d_1a_3x3.conv.weight": Unsafe()}, tmp_path / "code.pth")
     (tmp_path / "cut.safetensors").write_bytes(b"cut")
+    torch.save([torch.zeros(3)], tmp_path / "list.pth")
+    torch.save({0: torch.zeros(3)}, tmp_path / "numbers.pth")
+    torch.save({"Conv2d_1a_3x3.conv.weight": torch.zeros(99, 99)}, tmp_path / "flipped.pth")
+    data = bytearray((tmp_path / "flipped.pth").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "flipped.pth").write_bytes(data)
     cases = {"none.pth": "cannot be read", "code.pth": "cannot be read", "cut.safetensors": "cannot be read",
-             "weights.h5": "expected a .safetensors or .pth file"}  # fmt: skip
+             "list.pth": "holds a list, expected tensors by name", "numbers.pth": "expected tensors by name",
+             "flipped.pth": "checksum", "weights.h5": "expected a .safetensors or .pth file"}  # fmt: skip
     for name, message in cases.items():
         with pytest.raises(UserError, match=message) as error:
             inception(64, tmp_path / name)

@@ -100,7 +100,10 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
         (["--extractor", "inception", "dims=100"], "--extractor inception dims=100: dims"),
         (["--extractor", "inception", "dims"], "--extractor dims: expected key=value"),
         (["--extractor", "classifier"], "name its checkpoint alone, as weights=FILE"),
-        (["--extractor", "inception", "dims=64", "weights=none.pth"], "Inception weights none.pth cannot be read"),
+        (
+            ["--extractor", "inception", "dims=64", "weights=none.pth"],
+            "Inception weights none.pth: cannot be read (No such file or directory); check the path",
+        ),
         (["--extractor", "inception", "dims=: ["], "--extractor dims=: [: not YAML after the ="),
         (["--extractor", "classifier", "weights=none.safetensors"], "none.safetensors: no classifier's checkpoint"),
         (["--save", "kept.txt"], "--save kept.txt: expected a name that ends in .npz"),

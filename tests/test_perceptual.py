@@ -74,14 +74,16 @@ def test_safetensors_and_a_whole_network_serve_too(vgg: Path, pair: tuple, tmp_p
 def test_other_files_are_refused_in_one_line(vgg: Path, tmp_path: Path) -> None:
     state = torch.load(vgg)
     for change, said in (
-        ({"features.0.weight": torch.zeros(3)}, "another shape"),
+        ({"features.0.weight": torch.zeros(3)}, "has shape"),
         ({"features.28.bias": None}, "missing"),
+        ({"features.28.bias": torch.full((512,), torch.nan)}, "NaN"),
+        ({"features.28.bias": torch.zeros(512, dtype=torch.complex64)}, "complex64, expected floats"),
     ):
         torch.save({key: x for key, x in (state | change).items() if x is not None}, tmp_path / "other.pth")
         with pytest.raises(UserError, match=f"other.pth: not torchvision's VGG16 .*{said}.*train.perceptual.vgg"):
             LPIPS(tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(UserError, match=r"text\.pth cannot be read"):
+    with pytest.raises(UserError, match=r"text\.pth: cannot be read"):
         LPIPS(tmp_path / "text.pth")
     with pytest.raises(UserError, match=r"train\.perceptual\.vgg: .*gone\.pth: no such file"):
         available(tmp_path / "gone.pth", download=True)

@@ -111,6 +111,10 @@ def test_damaged_mnist_is_named(mnist: dict[str, Path]) -> None:
     for cut in (0, 3, 40, len(whole) - 9, len(whole) - 1):
         path.write_bytes(whole[:cut])
         refused("t10k-images.*download it again", sources.find, Source.member({"kind": "mnist"}), mnist)
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, 3]) + np.array([2**32 - 1] * 3, ">u4").tobytes() + bytes(10**6)))
+    refused("t10k-images.*not an IDX file", sources.find, Source.member({"kind": "mnist"}), mnist)
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, 3]) + np.array([5, 28, 28], ">u4").tobytes() + bytes(10**6)))
+    refused("t10k-images.*not a complete IDX file", sources.find, Source.member({"kind": "mnist"}), mnist)
     write_idx(path, np.zeros((4, 28, 28), np.uint8))
     refused("4 images but 5 labels", sources.find, Source.member({"kind": "mnist"}), mnist)
 
@@ -170,6 +174,23 @@ def test_damaged_and_harmful_cifar_is_refused(tmp_path: Path) -> None:
             Source.member({"kind": "cifar10"}),
             {path.name: path},
         )
+    for content, line in (
+        ([1, 2], "a member holds a list"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "labels are not a label for each image"),
+        ({"data": np.zeros((2, 3072)), "labels": [0, 1]}, "data is not an array of images"),
+        ({"labels": [0]}, "lacks 'data'"),
+    ):
+        (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(content))
+        with tarfile.open(path, "w:gz") as tar:
+            tar.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
+        refused(f"{line}.*download it again", sources.find, Source.member({"kind": "cifar10"}), {path.name: path})
+    with gzip.open(path, "wb") as file:
+        member = tarfile.TarInfo("data_batch_1")
+        member.size = 2**40
+        file.write(member.tobuf())
+    refused(
+        "declared with 1,099,511,627,776 bytes", sources.find, Source.member({"kind": "cifar10"}), {path.name: path}
+    )
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(Harmful(tmp_path / "harm")))
     with tarfile.open(path, "w:gz") as tar:
         tar.add(tmp_path / "cifar-10-batches-py", "cifar-10-batches-py")
@@ -184,7 +205,7 @@ def test_every_download_has_its_reader() -> None:
             sources.find(
                 Source.member({"kind": kind}), {archive.name: Path("/nowhere") / archive.name for archive in archives}
             )
-        assert error.type is UserError, f"{kind} asks for {error.value}"
+        assert isinstance(error.value, UserError), f"{kind} asks for {error.value}"
         assert all(len(bytes.fromhex(archive.sha256)) == 32 for archive in archives)
 
 

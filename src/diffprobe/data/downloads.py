@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diffprobe.config.sources import Archive
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.files import FULL, atomic, sha256
 
 CHUNK = 1 << 20  # bytes
@@ -35,11 +35,13 @@ def fetch(archive: Archive, target: Path, mirror: str | None, report: Callable[[
             else:
                 url = archive.url if mirror is None else f"{mirror.rstrip('/')}/{archive.name}"
                 with atomic(target) as partial:
-                    download(url, partial, report)
+                    download(url, partial, archive.bytes, report)
                     verify(archive, partial, url)
         except OSError as error:
             needs = f" (it needs {archive.bytes:,} bytes)" if error.errno in FULL else ""
-            raise UserError(f"{error.filename or target}: {error.strerror}{needs}; fix this and run again") from None
+            raise UserError(
+                f"{error.filename or target}: {error.strerror or one_line(error)}{needs}; fix this and run again"
+            ) from None
     report(archive.bytes)
 
 
@@ -67,11 +69,11 @@ def verify(archive: Archive, path: Path, origin: str) -> None:
         )
 
 
-def download(url: str, path: Path, report: Callable[[int], None]) -> None:
-    """Download `url` to `path`, resuming where a connection broke, up to len(WAITS) times."""
+def download(url: str, path: Path, most: int, report: Callable[[int], None]) -> None:
+    """Download `url`, of `most` bytes, to `path`, resuming where a connection broke, up to len(WAITS) times."""
     for wait in (*WAITS, None):
         try:
-            return stream(url, path, report)
+            return stream(url, path, most, report)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
@@ -83,20 +85,25 @@ def download(url: str, path: Path, report: Callable[[int], None]) -> None:
     return None
 
 
-def stream(url: str, path: Path, report: Callable[[int], None]) -> None:
-    """Append to `path` what it lacks of `url`; start over where the server ignores the requested range."""
+def stream(url: str, path: Path, most: int, report: Callable[[int], None]) -> None:
+    """Append to `path` what it lacks of `url`; start over where the server ignores the requested range.
+
+    Raises UserError where there are more than `most` bytes, which is another file and may never end.
+    """
     done = path.stat().st_size if path.exists() else 0
     headers = {"User-Agent": "diffprobe", **({"Range": f"bytes={done}-"} if done else {})}
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
         # A server that ignores the range answers 200 with the whole file.
         done = done if response.status == http.client.PARTIAL_CONTENT else 0
         length = response.headers.get("Content-Length")
-        total = None if length is None else done + int(length)
+        total = done + int(length) if length and length.isdecimal() else None
         with path.open("ab" if done else "wb") as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 report(done)
+                if done > most:
+                    raise UserError(f"{url}: wrong file (more than {most:,} bytes); name the right one in `mirror`")
     # http.client does not always raise where a connection ends early.
     if total is not None and done < total:
         raise ConnectionError(f"the connection broke after {done:,} of {total:,} bytes")

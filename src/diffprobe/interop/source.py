@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 
 from diffprobe.config.published import HALF, HUB, RAW, WEIGHTS, variant, weights_file, weights_files
-from diffprobe.evaluation.generation.extractors.weights import first_line
 from diffprobe.interop.names import State
 from diffprobe.interop.wrappers import unwrapped, weights_of
+from diffprobe.networks.statedicts import first_line
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
 

@@ -3,21 +3,18 @@
 Its learned channel weights come from the package `lpips`; the weights of VGG16 are torchvision's.
 """
 
-import hashlib
 import importlib.util
-import pickle
 import shutil
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
 from urllib.request import urlopen
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from diffprobe.networks.statedicts import fitting, read_tensors
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, sha256
 
@@ -78,8 +75,12 @@ def channel_weights() -> list[Tensor]:
     if package is None or package.origin is None:
         raise UserError(f"{KEY}: the package lpips is missing; pip install lpips")
     file = Path(package.origin).with_name("weights") / "v0.1" / "vgg.pth"
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    return [state[f"lin{layer}.model.1.weight"] for layer in range(len(SLICES))]
+    remedy = "install the package lpips again"
+    state = read_tensors(file, f"{KEY}:", remedy)
+    names = [f"lin{layer}.model.1.weight" for layer in range(len(SLICES))]
+    if missing := [name for name in names if name not in state]:
+        raise UserError(f"{KEY}: {file}: lacks {missing[0]}; {remedy}")
+    return [state[name] for name in names]
 
 
 def vgg_features(file: Path) -> nn.Sequential:
@@ -88,26 +89,15 @@ def vgg_features(file: Path) -> nn.Sequential:
 
     with torch.device("meta"):  # no random weights are made for what the file replaces
         layers = vgg16(weights=None, init_weights=False).features
-    state, filled = read_tensors(file), {}
-    for name, expected in layers.state_dict().items():
-        value = state.get(f"features.{name}")
-        if not isinstance(value, Tensor) or value.shape != expected.shape:
-            what = f"features.{name} is {'missing' if value is None else 'of another shape'}"
-            raise UserError(f"{file}: not torchvision's VGG16 ({what}); fetch {URL} and name it at {KEY}")
-        filled[name] = value.float()
+    state = read_tensors(file, f"{KEY}:", f"fetch {URL} and name it there")
+    try:
+        filled = {
+            name: fitting(state, f"features.{name}", expected.shape) for name, expected in layers.state_dict().items()
+        }
+    except ValueError as error:
+        raise UserError(f"{file}: not torchvision's VGG16 ({error}); fetch {URL} and name it at {KEY}") from None
     layers.load_state_dict(filled, assign=True)
     return layers
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors in a file of weights, by name; code in it is never run."""
-    try:
-        if file.suffix == ".safetensors":
-            return safetensors.torch.load_file(file)
-        return dict(torch.load(file, map_location="cpu", weights_only=True))
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, pickle.PickleError, SafetensorError) as error:
-        line = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{KEY}: {file} cannot be read ({line}); fetch {URL} and name it there") from None
 
 
 # --- where the weights are
@@ -120,6 +110,8 @@ def available(configured: Path | None, download: bool) -> tuple[Path | None, str
     """
     path = configured or Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name  # where torchvision keeps it
     if path.exists():
+        if configured is None and not is_published(path):  # a download that another program cut off
+            raise UserError(f"{path}: not the file that {URL} has, by its SHA-256; delete it and run again")
         return path, ""
     if configured is not None:
         raise UserError(f"{KEY}: {configured}: no such file; fetch {URL}, or leave the key out")
@@ -129,15 +121,17 @@ def available(configured: Path | None, download: bool) -> tuple[Path | None, str
     return None, f"LPIPS is left out: {URL} {failure}; put that file at {path}, or name it at {KEY}"
 
 
+def is_published(file: Path) -> bool:
+    return sha256(file).startswith(Path(URL).stem.rpartition("-")[2])
+
+
 def fetch(path: Path) -> str:
     """Download VGG16's weights to `path`, whole or not at all. Returns the reason for a failure, or nothing."""
     try:
         with atomic(path) as partial:
             with urlopen(URL, timeout=PATIENCE) as answer, partial.open("wb") as file:
                 shutil.copyfileobj(answer, file, 2**20)
-            with partial.open("rb") as file:
-                sha = hashlib.file_digest(file, "sha256").hexdigest()
-            if not sha.startswith(path.stem.rpartition("-")[2]):
+            if not is_published(partial):
                 raise OSError("what came is not the file that was published")
     except (OSError, HTTPException) as error:  # from the network (urllib's errors are OSErrors), or from the disk
         return f"cannot be downloaded ({error})"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 
 RETRY = "the file may be whole: check the disk or the network, then run again"
 RIGHTS = "give this user the right to read it"
@@ -33,10 +34,20 @@ def one_line(error: BaseException) -> str:
 
 def access_error(where: object, error: BaseException) -> AccessError | None:
     """The error to raise where the system refused access to `where`; None of any other failure, such as damage."""
-    number = error.errno if isinstance(error, OSError) else errno.ENOMEM if isinstance(error, MemoryError) else None
+    number = error_number(error)
     if number not in ACCESS:
         return None
     return AccessError(f"{where}: cannot be read ({os.strerror(number)}); {ACCESS[number]}")
+
+
+def error_number(error: BaseException) -> int | None:
+    """The system's number of an error; libraries written in Rust give it in words, or by the class alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if match := re.search(r"\(os error (\d+)\)", str(error)):
+        return int(match[1])
+    classes = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES, MemoryError: errno.ENOMEM}
+    return next((number for kind, number in classes.items() if isinstance(error, kind)), None)
 
 
 def unreadable(where: object, error: BaseException, remedy: str) -> UserError:

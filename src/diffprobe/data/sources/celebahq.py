@@ -9,6 +9,7 @@ from diffprobe.config.sources.celebahq import CelebAHQ
 from diffprobe.data.filenames import display, name_bytes
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources.folder import walk
+from diffprobe.data.sources.text import read_lines
 from diffprobe.data.sources.tree import unlabelled
 from diffprobe.runtime.errors import UserError
 
@@ -48,7 +49,7 @@ def read_attribute(file: Path, attribute: str, names: Sequence[str]) -> np.ndarr
 
     The file's first line is a count, its second the attributes' names; then "0.jpg -1 1 ..." for each image.
     """
-    _, header, *lines = [*file.read_text(encoding="utf-8", errors="replace").splitlines(), "", ""]
+    _, header, *lines = [*read_lines(file), "", ""]
     columns = header.split()
     if attribute not in columns:
         raise UserError(f"{display(file)}: has no attribute {display(attribute)}; it has {' '.join(columns)[:800]}")

@@ -1,6 +1,5 @@
 """ImageNet (ILSVRC 2012): train/WNID and val/WNID, or the tree that Kaggle ships."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,6 +10,7 @@ from diffprobe.data.filenames import display, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import wnids
 from diffprobe.data.sources.folder import walk
+from diffprobe.data.sources.text import read_lines
 from diffprobe.data.sources.tree import refuse_empty, refuse_stray, top
 from diffprobe.data.splits import TEST, TRAIN
 from diffprobe.runtime.errors import UserError
@@ -39,7 +39,7 @@ def find(source: ImageNet, archives: Mapping[str, Path]) -> Listing:
     # Names relative to the folder that contains both, so that the listing has one archive.
     entries = [(0, f"train/{name}") for name in train] + [(0, f"val/{name}") for name in test]
     file = path / CLASS_NAMES
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    lines = read_lines(file) if file.is_file() else []
     return Listing(labels, wnids.class_names(classes, lines), official, "ImageNet folder", Files((root,), entries))
 
 
@@ -58,8 +58,8 @@ def val_wnids(path: Path, images: Sequence[str], folders: Sequence[str], where: 
     table = path / SOLUTION
     if not table.is_file():
         raise UserError(f"{where}: holds no class folders, and {display(table)} with their labels is missing; add it")
-    with table.open(newline="", encoding="utf-8", errors="replace") as file:
-        # ImageId, PredictionString: "wnid x y x y" for one or more boxes
-        rows = {row[0]: row[1].split()[0] for row in csv.reader(file) if len(row) > 1 and row[1].strip()}
+    # ImageId, PredictionString: "wnid x y x y" for one or more boxes. Neither is quoted, so lines need no csv reader.
+    columns = (line.split(",") for line in read_lines(table))
+    rows = {row[0]: row[1].split()[0] for row in columns if len(row) > 1 and row[1].strip()}
     rows.pop("ImageId", None)
     return wnids.look_up([PurePosixPath(name).stem for name in images], rows, display(table)), display(table)

@@ -1,6 +1,7 @@
 """MNIST (LeCun, Cortes, Burges): 60,000 + 10,000 images of 28x28, in gzipped IDX files."""
 
 import gzip
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +12,11 @@ from diffprobe.config.sources.download import Download
 from diffprobe.data.filenames import display
 from diffprobe.data.listing import Listing
 from diffprobe.data.splits import TEST, TRAIN
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, unreadable
 
 PARTS = {"train": TRAIN, "t10k": TEST}  # the split of the files with each prefix
 UNSIGNED_BYTES = 8  # the type's code
+MOST_BYTES = 2**28  # of an array; the largest of MNIST has 47 MB
 
 
 def find(source: Download, archives: Mapping[str, Path]) -> Listing:
@@ -41,14 +43,17 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
     Raises UserError where it is missing, truncated, or another kind of file.
     """
+    start, remedy = 4 + 4 * dimensions, "delete it and download it again"
     try:
-        data = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{display(path)}: cannot be read ({error}); delete it and download it again") from None
-    start = 4 + 4 * dimensions
-    shape = np.frombuffer(data[4:start], dtype=">u4")  # (N,) or (N, H, W)
-    if data[:4] != bytes([0, 0, UNSIGNED_BYTES, dimensions]) or len(data) != start + shape.prod(dtype=np.int64):
-        raise UserError(
-            f"{display(path)}: not a complete IDX file of {dimensions} dimensions; delete it and download it again"
-        )
-    return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
+        with gzip.open(path) as file:
+            header = file.read(start)
+            shape = np.frombuffer(header[4:], dtype=">u4")  # (N,) or (N, H, W)
+            size = math.prod(shape.tolist())
+            if header[:4] != bytes([0, 0, UNSIGNED_BYTES, dimensions]) or len(shape) != dimensions or size > MOST_BYTES:
+                raise ValueError(f"not an IDX file of {dimensions} dimensions")
+            data = file.read(size + 1)  # to the end, where gzip compares the checksum; a bomb would go on
+            if len(data) != size:
+                raise ValueError("not a complete IDX file")
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise unreadable(display(path), error, remedy) from None
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)

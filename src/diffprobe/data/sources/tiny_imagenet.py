@@ -12,10 +12,11 @@ from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import wnids
 from diffprobe.data.sources.zips import members, open_zip
 from diffprobe.data.splits import TEST, TRAIN
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, unreadable
 
 ARCHIVE = "tiny-imagenet-200.zip"
 ROOT = "tiny-imagenet-200/"
+MOST_TEXT = 2**25  # bytes; words.txt has 2.6 MB
 
 
 def find(source: Download, archives: Mapping[str, Path]) -> Listing:
@@ -42,7 +43,14 @@ def find(source: Download, archives: Mapping[str, Path]) -> Listing:
 
 
 def read_lines(path: Path, archive: ZipFile, name: str) -> list[str]:
+    remedy = "delete it and download it again"
     try:
+        if (size := archive.getinfo(name).file_size) > MOST_TEXT:
+            raise UserError(f"{display(path)}: {name} is declared with {size:,} bytes; {remedy}")
         return archive.read(name).decode("utf-8", "replace").splitlines()
     except KeyError:
-        raise UserError(f"{display(path)}: lacks {name}; delete it and download it again") from None
+        raise UserError(f"{display(path)}: lacks {name}; {remedy}") from None
+    except UserError:
+        raise
+    except Exception as error:  # zipfile raises a dozen kinds of errors for a damaged archive
+        raise unreadable(f"{display(path)}: {name}", error, remedy) from None

@@ -9,8 +9,8 @@ from torch import Tensor
 from diffprobe.config.built import parse_model
 from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.evaluation.generation.extractors.base import FeatureExtractor, Features, channels_first, exact
-from diffprobe.evaluation.generation.extractors.weights import first_line
 from diffprobe.networks.classifier import SmallClassifier
+from diffprobe.networks.statedicts import first_line
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints

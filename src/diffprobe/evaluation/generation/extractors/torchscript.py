@@ -21,6 +21,7 @@ from diffprobe.evaluation.generation.extractors.base import (
     imagenet_normalised,
     to_rgb,
 )
+from diffprobe.networks.statedicts import refuse_wrong_checksum
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 
@@ -86,6 +87,7 @@ def load_network(path: Path, device: torch.device) -> torch.jit.ScriptModule:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch recommends newer formats
+            refuse_wrong_checksum(path)  # first: loading runs code
             return torch.jit.load(path, map_location=device).eval()
     except Exception as error:  # missing, damaged and foreign files each raise their own kind
         raise UserError(

@@ -3,12 +3,12 @@
 from http.client import HTTPException
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from diffprobe.networks.statedicts import first_line, fitting, read_tensors
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import sha256
+from diffprobe.runtime.files import FULL, sha256
 
 SUFFIXES = (".safetensors", ".pth")
 
@@ -29,6 +29,8 @@ def downloaded(url: str, what: str, hash_prefix: str | None = None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=hash_prefix, progress=False)
         except (OSError, RuntimeError, HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise UserError(f"{path}: {what} cannot be kept ({error.strerror}); free some space") from None
             raise UserError(
                 f"no {what}: {url} cannot be had ({first_line(error)}); "
                 f"put that file at {path}, or name a local one under `weights:`"
@@ -43,23 +45,14 @@ def read(path: Path, what: str) -> dict[str, Tensor]:
     """
     if path.suffix not in SUFFIXES:
         raise UserError(f"{what} {path}: expected a .safetensors or .pth file")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # each format has its own exceptions for missing, truncated and foreign files
-        raise UserError(f"{what} {path} cannot be read: {first_line(error)}") from None
+    return read_tensors(path, what, "name a complete file at `weights:`, or download it again")
 
 
 def checked(state: dict[str, Tensor], name: str, shape: torch.Size, what: str, remedy: str) -> Tensor:
-    """state[name]. UserError, from `what` to `remedy`, if it is missing or has another shape."""
+    """state[name] as float32. UserError, from `what` to `remedy`, if it is missing or cannot be that weight."""
     if name not in state:
         raise UserError(f"{what} lack {name}: {remedy}")
-    if state[name].shape != shape:
-        raise UserError(f"{what}: {name} has shape {tuple(state[name].shape)}, expected {tuple(shape)}; {remedy}")
-    return state[name]
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message: those of torch and of urllib go on for paragraphs."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    try:
+        return fitting(state, name, shape)
+    except ValueError as error:
+        raise UserError(f"{what}: {error}; {remedy}") from None
