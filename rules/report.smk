@@ -4,6 +4,24 @@
 REPORT = job_arguments.dump(CONFIG.report)
 
 
+use rule handle as dataset_table with:
+    input:
+        images=receipt(L.images("{dataset}")),
+    output:
+        table=report(
+            L.dataset_table("{dataset}"),
+            caption="../workflow/report/dataset.rst",
+            category="datasets",
+            labels={"table": "{dataset}"},
+        ),
+    log:
+        L.log("dataset_table", "{dataset}"),
+    benchmark:
+        L.benchmark("dataset_table", "{dataset}")
+    params:
+        call=call("dataset_table"),
+
+
 use rule handle as plot_samples with:
     input:
         samples=L.samples("{experiment}", "{kimg}", "{sampler}"),

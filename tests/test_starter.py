@@ -44,7 +44,8 @@ def test_a_first_config_fits_the_images(tmp_path: Path, counts: dict[str, int], 
 def test_a_config_of_other_images_is_not_taken(tmp_path: Path) -> None:
     folder = grow(tmp_path / "same", {"": 12})
     with zipfile.ZipFile(tmp_path / "same.zip", "w") as archive:
-        archive.write(folder / "0.png", "0.png")
+        for file in folder.iterdir():
+            archive.write(file, file.name)
     config_for(tmp_path / "same.zip", None, tmp_path)
     with pytest.raises(UserError, match=r"something else than .*choose another --name"):
         config_for(folder, None, tmp_path)

@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--only", nargs="+", metavar="NAME", help="run only these experiments (default: all)")
     run.add_argument("--cores", type=positive_integer, default=2, help="CPU cores to use (default: 2)")
     run.add_argument("--name", help="for images: name of the dataset and its config (default: the folder's name)")
+    run.add_argument("--no-labels", action="store_true", help="for images: ignore class folders and files of labels")
+    run.add_argument("-n", "--dry-run", action="store_true", help="show the images and the jobs, and run nothing")
     figures = commands.add_parser("measure", help="FID and its kin of any images, against other images")
     figures.set_defaults(function=measure.run)
     measure.add_arguments(figures)
@@ -77,17 +79,24 @@ def main(argv: list[str] | None = None) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from diffprobe.config.load import read
     from diffprobe.plan.layout import Layout
-    from diffprobe.starter import config_for
+    from diffprobe.starter import config_for, show_own
 
     if not Path("Snakefile").exists():
         raise UserError("no Snakefile in this folder; change to the folder of the workflow (the clone)")
-    configfiles = [str(config_for(what, arguments.name, Path(DEFAULT).parent)) for what in arguments.what]
+    folder = Path(DEFAULT).parent
+    earlier = {*folder.glob("*.yaml"), *arguments.what}
+    paths = [config_for(what, arguments.name, folder, not arguments.no_labels) for what in arguments.what]
+    configfiles = list(map(str, paths))
     only = {"only": arguments.only} if arguments.only else {}
-    layout = Layout(load(*configfiles, **only).results)  # before Snakemake starts, so that a mistake is one line
+    config = load(*configfiles, **only)  # before Snakemake starts, so that a mistake is one line
+    show_own(config, but={path.stem for path in paths if path not in earlier})  # of a new config it was shown
+    layout = Layout(config.results)
     # Snakemake refuses a config file that holds nothing, without naming it.
     snakemake = [sys.executable, "-m", "snakemake", "--configfile", *filter(read, configfiles)]
     if only:
         snakemake += ["--config", f"only={json.dumps(arguments.only)}"]
+    if arguments.dry_run:
+        sys.exit(call([*snakemake, "--dry-run"]))
     # Two calls, since Snakemake writes a report only from finished results.
     for options in (["--cores", str(arguments.cores)], ["--report", layout.report(), "--quiet"]):
         if status := call([*snakemake, *options]):

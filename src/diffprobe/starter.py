@@ -2,18 +2,23 @@
 
 import re
 import sys
-from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from diffprobe.config.load import load, parse
+from diffprobe.config.models import Config
 from diffprobe.config.sources import Source
 from diffprobe.config.sources.folder import Folder
 from diffprobe.config.sources.zip import Zip
 from diffprobe.data import sources
+from diffprobe.data.filenames import display
 from diffprobe.data.listing import Listing
+from diffprobe.data.prepared import divide, prepare
+from diffprobe.reporting import dataset as seen
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
 
@@ -28,33 +33,55 @@ HEADER = """# yaml-language-server: $schema=schema.json
 """
 
 
-def starter(path: Path, name: str) -> str:
-    """The text of a config for a folder or zip of images. Raises UserError where the images cannot be used."""
-    source: Folder | Zip
-    if path.suffix.lower() == ".zip":
-        source = Zip(kind="zip", paths=[str(path)])
-    else:
-        source = Folder(kind="folder", path=str(path))
+def source_of(path: Path, labels: bool) -> Folder | Zip:
+    """The source of a folder or zip of images."""
+    # A key that is left at its default is not written to the config.
+    off = {} if labels else {"labels": False}
+    if path.suffix.lower() == ".zip" and not path.is_dir():
+        return Zip(kind="zip", paths=[str(path)], **off)
+    return Folder(kind="folder", path=str(path), **off)
+
+
+def starter(path: Path, name: str, labels: bool = True) -> str:
+    """The text of a config for a folder or zip of images, after a table of what was seen of them.
+
+    Raises UserError where the images cannot be used.
+    """
+    source = source_of(path, labels)
     listing = sources.find(source, {})
-    smallest = min(Counter(listing.labels.tolist()).values())
-    labelled = len(listing.classes) > 1 and smallest >= MIN_PER_CLASS
-    if listing.classes and not labelled:
+    why = why_unlabelled(listing, labels)
+    if listing.classes and why:
         source = source.model_copy(update={"labels": False})
-    settings = config(source, name, len(listing.labels), labelled)
-    parse(settings)
+        listing = sources.find(source, {})  # with the images that had no label
+    settings = config(source, name, len(listing.labels), labelled=not why)
+    dataset = parse(settings).datasets[name]
+    more = [("labels off", f"{why}: no probe, and no figure that needs a classifier")] if why else []
+    seen.show(name, seen.facts(dataset, divide(dataset, listing)), more)
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
-    return HEADER.format(summary=summary(listing, labelled, path), size=SIZE) + text
+    return HEADER.format(summary=summary(listing, why, path), size=SIZE) + text
 
 
-def summary(listing: Listing, labelled: bool, path: Path) -> str:
+def why_unlabelled(listing: Listing, labels: bool = True) -> str:
+    """Why the labels of a listing are not used; "" if they are."""
+    counts = dict(zip(listing.classes, np.bincount(listing.labels[listing.labels >= 0]).tolist(), strict=True))
+    small = {name: count for name, count in counts.items() if count < MIN_PER_CLASS}
+    if not labels:
+        return "--no-labels"
+    if not counts:
+        return "no class folders, and no file with labels"
+    if len(counts) == 1:
+        return f"only one class, {display(next(iter(counts)))}"
+    if small:
+        named = ", ".join(f"{display(name)} has {count}" for name, count in list(small.items())[:3])
+        more = f" and {len(small) - 3} more" if len(small) > 3 else ""
+        return f"a class needs {MIN_PER_CLASS} images, but {named}{more}; add images, or take the class out"
+    return ""
+
+
+def summary(listing: Listing, why: str, path: Path) -> str:
     """One line on what the source holds."""
     counted = f"{len(listing.labels):,} images of {str(path)!a}"
-    if labelled:
-        return f"{counted} in {len(listing.classes)} classes."
-    why = ""
-    if listing.classes:
-        why = " (only one class)" if len(listing.classes) == 1 else f" (a class has fewer than {MIN_PER_CLASS})"
-    return f"{counted}, without labels{why}: no probe."
+    return f"{counted}, without labels ({why}): no probe." if why else f"{counted} in {len(listing.classes)} classes."
 
 
 def config(source: Source, name: str, images: int, labelled: bool) -> dict[str, Any]:
@@ -87,12 +114,27 @@ def config(source: Source, name: str, images: int, labelled: bool) -> dict[str, 
     }
 
 
-def config_for(target: Path, name: str | None, folder: Path) -> Path:
+def show_own(config: Config, but: Collection[str] = ()) -> None:
+    """Print what the folders and zips of a config hold now, save those of the datasets `but`.
+
+    A source that cannot be read is left to the job that reads it, since images imported before are kept.
+    """
+    for name, dataset in config.datasets.items():
+        if name not in but and isinstance(dataset.source, Folder | Zip):
+            try:
+                seen.show(name, seen.facts(dataset, prepare(dataset, {})))
+            except UserError as error:
+                print(f"datasets.{name}: {error}", file=sys.stderr)
+
+
+def config_for(target: Path, name: str | None, folder: Path, labels: bool = True) -> Path:
     """The config to run: `target` itself, or one for the images at `target`, which the first run writes to `folder`.
 
     Raises UserError where the images cannot be used, and where the config that exists is for other images.
     """
     if target.suffix in (".yaml", ".yml"):
+        if not labels:
+            raise UserError(f"--no-labels is for a folder or zip of images; in {target} set `labels: false`")
         return target
     path = target.expanduser().absolute()
     name = name or re.sub(r"[^A-Za-z0-9]+", "_", path.stem).strip("_") or "mine"
@@ -100,10 +142,14 @@ def config_for(target: Path, name: str | None, folder: Path) -> Path:
     if "$" in str(path):
         raise UserError(f"{str(path)!a}: `$` in a config's path begins a variable; rename the file or folder")
     if config_path.exists():
-        if not any(str(path) in dataset.source.local_paths for dataset in load(config_path).datasets.values()):
+        sources = [dataset.source for dataset in load(config_path).datasets.values()]
+        own = [source for source in sources if str(path) in source.local_paths]
+        if not own:
             raise UserError(f"{config_path}: is a config for something else than {str(path)!a}; choose another --name")
+        if not labels and any(getattr(source, "labels", False) for source in own):
+            raise UserError(f"{config_path}: reads labels; set `labels: false` in its source, or choose another --name")
         return config_path
-    text = starter(path, name)
+    text = starter(path, name, labels)
     with atomic(config_path) as partial:
         partial.write_text(text)
     print(f"{config_path}: written for {str(path)!a}; edit it and run again to go further", file=sys.stderr)

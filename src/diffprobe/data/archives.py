@@ -5,11 +5,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
 from typing import Self
-from zipfile import ZipFile
+from zipfile import ZipFile, ZipInfo
+
+from PIL import Image
 
 from diffprobe.data.convert import REMEDY
+from diffprobe.data.filenames import display
 from diffprobe.data.listing import Entry
 from diffprobe.runtime.errors import UserError, one_line
+
+LARGEST = 8 * (Image.MAX_IMAGE_PIXELS or 1 << 27)  # bytes: four per pixel of the largest image that is decoded
+SUSPICIOUS, RATIO = 1 << 26, 200  # bytes from which an entry of a zip must not shrink more than this
 
 Stamp = tuple[int, int]  # size and mtime (ns) of a file; size and CRC of an entry of a zip
 
@@ -38,7 +44,12 @@ class Archives:
         index, name = entry
         try:
             archive = self.zip(index)
-            return (self.paths[index] / name).read_bytes() if archive is None else archive.read(name)
+            if archive is None:
+                return read_image_file(self.paths[index] / name)
+            refuse_bomb(self.paths[index], archive.getinfo(name))  # the zip may be another than when it was listed
+            return archive.read(name)
+        except UserError:
+            raise
         except Exception as error:  # zipfile raises a dozen kinds of errors for a damaged archive
             raise self.unreadable(entry, error) from None
 
@@ -67,6 +78,26 @@ class Archives:
 
     def unreadable(self, entry: Entry, error: Exception) -> UserError:
         return UserError(f"{entry_name(self.paths, entry)} cannot be read ({one_line(error)}); {REMEDY}")
+
+
+def read_image_file(path: Path) -> bytes:
+    """Raises UserError for a file that is larger than any image that is decoded."""
+    with path.open("rb") as file:
+        if (size := os.fstat(file.fileno()).st_size) > LARGEST:
+            raise UserError(
+                f"{display(path)}: has {size:,} bytes, more than an image that is decoded can have; remove it"
+            )
+        return file.read()
+
+
+def refuse_bomb(path: Path, entry: ZipInfo) -> None:
+    """Raise UserError for an entry that declares more bytes than an image has, or that shrinks as no image does."""
+    bomb = entry.file_size > SUSPICIOUS and entry.file_size > RATIO * entry.compress_size
+    if bomb or entry.file_size > LARGEST:
+        raise UserError(
+            f"{display(path)}: entry {display(entry.filename)} would unpack to {entry.file_size:,} bytes, more than an "
+            "image holds; remove it from the zip, or save it as PNG"
+        )
 
 
 def entry_name(paths: tuple[Path, ...], entry: Entry) -> str:

@@ -23,11 +23,12 @@ from imagecodecs import png_decode, webp_decode
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
+from diffprobe.data.filenames import EXTENSIONS
 from diffprobe.data.png import png_damage
 from diffprobe.runtime.errors import UserError, one_line
 
 VERSION = 1  # of the rule above; stores never mix pixels of two versions
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(("AVIF",) if ".avif" in EXTENSIONS else ()))
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode by the number of channels
 SMALL = 256  # pixels a side, up to which Pillow's overhead exceeds the decoding itself
 REMEDY = "replace it or remove it from the dataset"

@@ -137,7 +137,7 @@ class Decoder:
 
 def open_files(path: Path, kind: str, size: int | None, resize: str, channels: int) -> ImageSet:
     """The images of a zip or a folder, sorted by the bytes of their names and identified by their fingerprint."""
-    files = zips.list_files(path) if kind == "zip" else folder.list_files(path)[0]
+    files = zips.list_files(path) if kind == "zip" else folder.list_files(path)
     decoder = Decoder(files, size, resize, channels)
     rule = {**RULE, "size": size, "resize": size and resize, "channels": channels}
     n, shape = len(files.entries), decoder.target.shape

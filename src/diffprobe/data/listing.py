@@ -7,6 +7,8 @@ from typing import Self
 
 import numpy as np
 
+from diffprobe.data.survey import NOTHING_ELSE, Survey
+
 CHUNK = 256  # rows of a store that are written, hashed and read together
 
 Entry = tuple[int, str]  # index of the archive, name inside it
@@ -32,6 +34,7 @@ class Listing:
     official: np.ndarray | None  # uint8 (N,), indices into splits.SPLITS; None where the source has no splits
     origin: str  # a short description, kept as an attribute of the store
     images: np.ndarray | Files  # uint8 (N, H, W, C), or files still to be decoded
+    survey: Survey = NOTHING_ELSE
 
     def take(self, rows: np.ndarray) -> Self:
         """The images of `rows`, int64 (M,), in that order."""

@@ -109,6 +109,9 @@ def refuse_small(labels: np.ndarray, classes: Sequence[str]) -> None:
     small = [(class_name(label, classes), n) for label, n in zip(values, counts, strict=True) if n < len(SPLITS)]
     if small:
         name, count = small[0]
+        if not classes:
+            images = f"{count} image{'s' if count > 1 else ''}"
+            raise UserError(f"split: the dataset has {images}, too few for train, select and test; add images")
         more = f" (and {len(small) - 1} more such classes)" if len(small) > 1 else ""
         raise UserError(
             f"split: {name} has {count} image{'s' if count > 1 else ''}{more}; every class needs one in train, select "

@@ -61,6 +61,7 @@ class Graph:
             if dataset.source.archives:
                 yield self.stage("download", dataset.source.kind, layout.archives(dataset.source.kind))
             yield self.stage("images", name, layout.images(name))
+            yield self.stage("dataset_table", name, layout.dataset_table(name), receipt_at="")
             if name in probed_datasets(config):
                 yield self.stage("baseline", name, layout.baseline(name))
             if name in compared_datasets(config):

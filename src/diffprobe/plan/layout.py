@@ -31,6 +31,10 @@ class Layout:
     def images(self, dataset: str) -> str:
         return f"{self.root}/data/{dataset}/images.h5"
 
+    def dataset_table(self, dataset: str) -> str:
+        """What was seen of a dataset, for the report."""
+        return f"{self.root}/data/{dataset}/dataset.csv"
+
     def baseline(self, dataset: str) -> str:
         return f"{self.root}/data/{dataset}/baseline.json"
 

@@ -27,15 +27,16 @@ def find(source: CelebAHQ, archives: Mapping[str, Path]) -> Listing:
     path = Path(source.path).expanduser()
     # The folder of CelebAMask-HQ holds the masks too, under other folders.
     root = path / IMAGES if (path / IMAGES).is_dir() else path
-    names = sorted(walk(root, deep=False)[0], key=by_number)
+    contents = walk(root, deep=False)
+    names, survey = sorted(contents.images, key=by_number), contents.survey.finished()
     files = Files((root,), [(0, name) for name in names])
     if source.attribute is None:
-        return Listing(unlabelled(len(names)), (), None, "CelebA-HQ folder", files)
+        return Listing(unlabelled(len(names)), (), None, "CelebA-HQ folder", files, survey)
     table = next((folder / ATTRIBUTES for folder in (path, root.parent) if (folder / ATTRIBUTES).is_file()), None)
     if table is None:
         raise UserError(f"{display(path)}: holds no {ATTRIBUTES}; add it or leave `attribute` out")
     labels = read_attribute(table, source.attribute, names)
-    return Listing(labels, (f"not {source.attribute}", source.attribute), None, "CelebA-HQ folder", files)
+    return Listing(labels, (f"not {source.attribute}", source.attribute), None, "CelebA-HQ folder", files, survey)
 
 
 def by_number(name: str) -> tuple[int, bytes]:

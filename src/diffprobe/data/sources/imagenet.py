@@ -1,6 +1,6 @@
 """ImageNet (ILSVRC 2012): train/WNID and val/WNID, or the tree that Kaggle ships."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -9,6 +9,7 @@ from diffprobe.config.sources.imagenet import ImageNet
 from diffprobe.data.filenames import display, sort_names
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import wnids
+from diffprobe.data.sources.contents import Contents
 from diffprobe.data.sources.folder import walk
 from diffprobe.data.sources.text import read_lines
 from diffprobe.data.sources.tree import refuse_empty, refuse_stray, top
@@ -28,32 +29,38 @@ def find(source: ImageNet, archives: Mapping[str, Path]) -> Listing:
     """
     path = Path(source.path).expanduser()
     root = path / KAGGLE if (path / KAGGLE).is_dir() else path
-    train, folders = walk_split(root, "train")
-    refuse_stray(train, train, display(root / "train"))
-    refuse_empty(train, folders, 1, display(root / "train"))
+    train_split = walk_split(root, "train")
+    train, where = train_split.images, train_split.where
+    refuse_stray(train, where)
+    refuse_empty(train, train_split.folders, where)
     classes = sort_names({top(name) for name in train})
-    test, folders = walk_split(root, "val")
-    test_wnids, where = val_wnids(path, test, folders, display(root / "val"))
+    val_split = walk_split(root, "val")
+    test = val_split.images
+    test_wnids, where = val_wnids(path, val_split)
     labels = wnids.labels_of([top(name) for name in train] + test_wnids, classes, where)
     official = np.repeat([TRAIN, TEST], [len(train), len(test)]).astype(np.uint8)
     # Names relative to the folder that contains both, so that the listing has one archive.
     entries = [(0, f"train/{name}") for name in train] + [(0, f"val/{name}") for name in test]
     file = path / CLASS_NAMES
     lines = read_lines(file) if file.is_file() else []
-    return Listing(labels, wnids.class_names(classes, lines), official, "ImageNet folder", Files((root,), entries))
+    survey = train_split.survey
+    survey.add(val_split.survey)
+    names, files = wnids.class_names(classes, lines), Files((root,), entries)
+    return Listing(labels, names, official, "ImageNet folder", files, survey.finished())
 
 
-def walk_split(root: Path, name: str) -> tuple[list[str], list[str]]:
+def walk_split(root: Path, name: str) -> Contents:
     if not (root / name).is_dir():
         raise UserError(f"{display(root)}: holds no folder {name}, nor {KAGGLE}/{name}; check `path`")
     return walk(root / name)
 
 
-def val_wnids(path: Path, images: Sequence[str], folders: Sequence[str], where: str) -> tuple[list[str], str]:
+def val_wnids(path: Path, val: Contents) -> tuple[list[str], str]:
     """The wnid of each image of val, by its folder or, in a flat val, by Kaggle's table; and the name of either."""
+    images, where = val.images, val.where
     if any("/" in name for name in images):
-        refuse_stray(images, images, where)
-        refuse_empty(images, folders, 1, where)
+        refuse_stray(images, where)
+        refuse_empty(images, val.folders, where)
         return [top(name) for name in images], where
     table = path / SOLUTION
     if not table.is_file():

@@ -26,7 +26,7 @@ def find(source: Download, archives: Mapping[str, Path]) -> Listing:
     """
     path = archives[ARCHIVE]
     with open_zip(path) as archive:
-        images, _ = members(path, archive)
+        images = members(path, archive).images
         train, test = ([name for name in images if name.startswith(ROOT + part)] for part in ("train/", "val/"))
         annotations = read_lines(path, archive, ROOT + "val/val_annotations.txt")
         class_names = read_lines(path, archive, ROOT + "words.txt")

@@ -1,4 +1,4 @@
-"""Zips of images as EDM makes them (Karras et al. 2022), with labels in dataset.json; else labels from the folders."""
+"""Zips of images as EDM makes them (Karras et al. 2022), with labels in a file, else from the folders."""
 
 import zipfile
 import zlib
@@ -9,24 +9,36 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from diffprobe.config.sources.zip import Zip
-from diffprobe.data.filenames import EXTENSIONS, display, is_hidden, is_image, printable, sort_names
+from diffprobe.data.archives import refuse_bomb
+from diffprobe.data.filenames import display, is_image, litter, printable
 from diffprobe.data.listing import Files, Listing
-from diffprobe.data.sources import dataset_json
-from diffprobe.data.sources.dataset_json import Manifest
-from diffprobe.data.sources.tree import arrange, below, split_folders
+from diffprobe.data.sources import manifests
+from diffprobe.data.sources.contents import Contents
+from diffprobe.data.sources.manifests import Manifest
+from diffprobe.data.sources.tree import (
+    FOLDERS,
+    NO_LABELS,
+    agrees_with_folders,
+    by_folder,
+    by_manifest,
+    folder_labels,
+    split_folders,
+    top,
+    unlabelled_tree,
+)
+from diffprobe.data.survey import SurveyNotes
 from diffprobe.runtime.errors import UserError
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ENCRYPTED = 0x1  # a bit of an entry's flags
-BY_MANIFEST, BY_FOLDER, NONE = f"labels in {dataset_json.NAME}", "class folders", "no labels"
+NONE = "no labels"
 
 
 class ZipContents(NamedTuple):
-    """The content of one zip: images and folders sorted by their bytes, its dataset.json if it is read."""
+    """The content of one zip, and its labels if a file gives them and they are read."""
 
     path: Path
-    images: list[str]
-    folders: list[str]
+    contents: Contents
     manifest: Manifest | None
 
 
@@ -34,20 +46,28 @@ def find(source: Zip, archives: Mapping[str, Path]) -> Listing:
     """Several zips as one dataset.
 
     Raises:
-        UserError: a zip is missing, damaged, encrypted, unsafe or empty; labels are contradictory (see `dataset_json`
-            and `tree`); or not all zips are labelled in the same way.
+        UserError: a zip is missing, damaged, encrypted, unsafe or empty; labels are contradictory (see `manifests` and
+            `tree`); or not all zips are labelled in the same way.
     """
     zips = [read_zip(Path(path).expanduser(), source.labels) for path in source.paths]
-    where = ", ".join(display(part.path) for part in zips)
-    names = [name for part in zips for name in part.images]
-    labelling = common_labelling(zips, split_folders(names, where)) if source.labels else NONE
-    folders = [folder for part in zips for folder in part.folders]
-    tree = arrange(names, folders, where, labels=labelling == BY_FOLDER)
-    if labelling == BY_MANIFEST:
-        labels, classes = dataset_json.join([part.manifest for part in zips if part.manifest], where)
-        # Splits still follow from the folders.
-        tree = tree._replace(labels=labels, classes=classes)
-    return Listing(*tree, " + ".join(printable(part.path.name) for part in zips), to_files(zips))
+    where, survey = ", ".join(display(part.path) for part in zips), SurveyNotes()
+    for part in zips:
+        survey.add(part.contents.survey)
+    names = [name for part in zips for name in part.contents.images]
+    folders = [folder for part in zips for folder in part.contents.folders]
+    labelling = common_labelling(zips, names, where) if source.labels else NONE
+    if labelling == NONE:
+        tree = unlabelled_tree(names, where, survey)
+    elif labelling == FOLDERS:
+        tree = by_folder(names, folders, where, survey)
+    else:
+        manifest = manifests.concatenated([part.manifest for part in zips if part.manifest], where)
+        # A dataset.json in a zip always names the labels, as for EDM.
+        if not manifest.name.endswith(".json") and agrees_with_folders(names, manifest, where, survey):
+            tree = by_folder(names, folders, where, survey)
+        else:
+            tree = by_manifest(names, manifest, where, survey)
+    return tree.listing(" + ".join(printable(part.path.name) for part in zips), to_files(zips), survey)
 
 
 def list_files(path: Path) -> Files:
@@ -57,29 +77,30 @@ def list_files(path: Path) -> Files:
 
 def to_files(zips: Sequence[ZipContents]) -> Files:
     """The first zip's images sorted by the bytes of their names, then the next one's."""
-    return Files(tuple(part.path for part in zips), [(i, name) for i, part in enumerate(zips) for name in part.images])
+    entries = [(i, name) for i, part in enumerate(zips) for name in part.contents.images]
+    return Files(tuple(part.path for part in zips), entries)
 
 
 def read_zip(path: Path, labels: bool) -> ZipContents:
     with open_zip(path) as archive:
-        images, folders = members(path, archive)
-        has_manifest = labels and dataset_json.NAME in archive.namelist()
-        return ZipContents(path, images, folders, dataset_json.read(path, archive, images) if has_manifest else None)
+        contents = members(path, archive)
+        return ZipContents(path, contents, manifests.read(contents) if labels else None)
 
 
-def common_labelling(zips: Sequence[ZipContents], splits: dict[str, int]) -> str:
-    """How the zips are labelled. Raises UserError unless it is the same for all."""
+def common_labelling(zips: Sequence[ZipContents], names: Sequence[str], where: str) -> str:
+    """How the zips are labelled: NONE, FOLDERS, or in a file. Raises UserError unless it is the same for all."""
+    splits = split_folders({top(name) for name in names}, where)
     ways = {labelling(part, splits): part.path for part in zips}
     if len(ways) > 1:
         each = ", ".join(f"{display(path)} has {way}" for way, path in ways.items())
-        raise UserError(f"{each}; all zips of a dataset must be labelled in the same way, or set labels: false")
+        raise UserError(f"{each}; all zips of a dataset must be labelled in the same way, or {NO_LABELS}")
     return next(iter(ways))
 
 
-def labelling(part: ZipContents, splits: dict[str, int]) -> str:
+def labelling(part: ZipContents, splits: Mapping[str, str]) -> str:
     if part.manifest is not None:
-        return NONE if part.manifest.labels is None else BY_MANIFEST
-    return BY_FOLDER if any("/" in below(name, splits) for name in part.images) else NONE
+        return NONE if part.manifest.labels is None else f"labels in {part.manifest.kind}"
+    return FOLDERS if any(folder_labels(part.contents.images, splits)) else NONE
 
 
 @contextmanager
@@ -110,16 +131,38 @@ def refuse_unsafe(path: Path, entry: zipfile.ZipInfo) -> None:
         raise zipfile.BadZipFile("bytes are missing")
 
 
-def members(path: Path, archive: zipfile.ZipFile) -> tuple[list[str], list[str]]:
-    """Images and folders of a zip, without hidden ones, sorted by their bytes.
+def members(path: Path, archive: zipfile.ZipFile) -> Contents:
+    """What a zip holds, without hidden files and litter.
 
-    Raises UserError where there is no image, or the same name twice.
+    Raises UserError where there is no image, where one could fill the memory, or the same name twice.
     """
-    names = [name for name in archive.namelist() if not is_hidden(name)]
-    images = sort_names(name for name in names if is_image(name))
-    if not images:
-        raise UserError(f"{display(path)}: holds no image ({' '.join(EXTENSIONS)}); check its path")
-    duplicate = next((name for name, following in pairwise(images) if name == following), None)
+
+    def read(name: str, limit: int) -> bytes:
+        if archive.getinfo(name).file_size > limit:
+            raise UserError(
+                f"{display(path)}: {display(name)} is larger than the labels of these images can be; replace it"
+            )
+        return archive.read(name)
+
+    contents = Contents(display(path), read, zipped=True)
+    thrown: set[str] = set()  # hidden folders and litter, each counted once
+    for entry in archive.infolist():
+        name = entry.filename
+        parts = name.removesuffix("/").split("/")
+        depth = next((i for i, part in enumerate(parts) if litter(part) is not None), None)
+        if depth is not None:
+            outermost = "/".join(parts[: depth + 1])
+            if outermost not in thrown:
+                thrown.add(outermost)
+                contents.survey.leave_out_litter(outermost)
+        elif name.endswith("/"):
+            contents.folders.append(name.removesuffix("/"))
+        else:
+            if is_image(name):
+                refuse_bomb(path, entry)
+            contents.add_file(name)
+    contents.settle()
+    duplicate = next((name for name, following in pairwise(contents.images) if name == following), None)
     if duplicate is not None:
         raise UserError(f"{display(path)}: holds {display(duplicate)} twice; create the zip again")
-    return images, sort_names(name.removesuffix("/") for name in names if name.endswith("/"))
+    return contents
