@@ -77,7 +77,7 @@ def test_other_files_are_refused_in_one_line(vgg: Path, tmp_path: Path) -> None:
         ({"features.0.weight": torch.zeros(3)}, "has shape"),
         ({"features.28.bias": None}, "missing"),
         ({"features.28.bias": torch.full((512,), torch.nan)}, "NaN"),
-        ({"features.28.bias": torch.zeros(512, dtype=torch.complex64)}, "complex64, expected floats"),
+        ({"features.28.bias": torch.zeros(512, dtype=torch.complex64)}, "complex64, expected float16"),
     ):
         torch.save({key: x for key, x in (state | change).items() if x is not None}, tmp_path / "other.pth")
         with pytest.raises(UserError, match=f"other.pth: not torchvision's VGG16 .*{said}.*train.perceptual.vgg"):

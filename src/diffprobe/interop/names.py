@@ -20,7 +20,6 @@ EDM_OPTIONS = {"shortcut_conv": False, "decoder_attention": "all", "label_layer"
 
 NameMap = dict[str, tuple[str, ...]]
 State = dict[str, Tensor]
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # quantised weights need their scales
 
 
 class Place(NamedTuple):
@@ -106,13 +105,7 @@ def whole(state: State, name: str, shape: torch.Size, what: str, remedy: str) ->
         prefix = wrapped.removesuffix(name)
         if all(other.startswith(prefix) for other in state):
             raise UserError(f"{what} lack {name}, but have {wrapped}; save them without the prefix {prefix}")
-    value = checked(state, name, shape, what, remedy)
-    if value.dtype not in FLOATS:
-        dtype = str(value.dtype).removeprefix("torch.")
-        raise UserError(f"{what}: {name} is {dtype}, expected float16, bfloat16, float32 or float64; {remedy}")
-    if not (value := value.float()).isfinite().all():  # float64 may overflow here
-        raise UserError(f"{what}: {name} holds NaN or infinite values; import weights from before the run diverged")
-    return value
+    return checked(state, name, shape, what, remedy)
 
 
 def to_theirs(state: State, names: NameMap) -> State:

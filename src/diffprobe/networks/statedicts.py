@@ -10,6 +10,8 @@ from torch import Tensor
 
 from diffprobe.runtime.errors import UserError, access_error
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # quantised weights need their scales
+
 
 def read_tensors(path: Path, what: str, remedy: str) -> dict[str, Tensor]:
     """The tensors of a .safetensors file or of a pickle of PyTorch's, on the CPU; a pickle's other values are left out.
@@ -45,11 +47,14 @@ def fitting(state: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor
     value = state[name]
     if value.shape != shape:
         raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(shape)}")
-    if not value.is_floating_point() or value.layout != torch.strided:
-        raise ValueError(f"{name} is {value.dtype}, expected floats")
-    if not value.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinite values")
-    return value.float()
+    if value.dtype not in FLOATS:
+        dtype = str(value.dtype).removeprefix("torch.")
+        raise ValueError(f"{name} is {dtype}, expected float16, bfloat16, float32 or float64")
+    if value.layout != torch.strided:
+        raise ValueError(f"{name} is sparse")
+    if not (value := value.float()).isfinite().all():  # float64 may overflow here
+        raise ValueError(f"{name} holds NaN or infinite values, as weights do after a run has diverged")
+    return value
 
 
 def first_line(error: Exception) -> str:
