@@ -264,7 +264,8 @@ def test_draws_have_the_published_rates_and_spreads():
     together = torch.corrcoef(
         torch.stack([made.scale, made.anisotropy, made.shift_x, made.shift_y, made.rotation, made.axis])
     )
-    assert float((together - torch.eye(6)).abs().max()) < 4 / math.sqrt(n)
+    # Where a gate is shared both are zero together: the products' variance is 1 / 0.12, and not 1.
+    assert float((together - torch.eye(6)).abs().max()) < 4 / math.sqrt(0.12 * n)
 
 
 def test_label_is_what_was_drawn():

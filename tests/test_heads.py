@@ -136,7 +136,7 @@ def test_linear_head_equals_logistic_regression(digits: tuple[Tensor, ...], dtyp
     for optimizer, lr in (("adam", 0.01), ("sgd", 0.1), ("lars", 20.0)):
         settings = linear(optimizer=optimizer, lr=[lr])
         accuracies = accuracy(settings, one(train.to(dtype), labels), one(test.to(dtype), truth))
-        assert accuracies[0] == pytest.approx(expected, abs=0.025), optimizer
+        assert accuracies[0] == pytest.approx(expected, abs=0.03), optimizer
 
 
 def test_logistic_equals_scikit_learn(digits: tuple[Tensor, ...]) -> None:

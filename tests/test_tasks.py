@@ -259,11 +259,14 @@ def test_training_runs_without_pydantic() -> None:
         )
         cpu = torch.device("cpu")
         task = make(argument, Data((1, 4, 4), 0, ""), cpu, print)
-        assert (task.identity, task.superseded) == ({}, None)
+        assert (task.identity, task.superseded) == ({"draws": "2"}, [{}])
         argument.train.augment = SimpleNamespace(p=0.12)
         del argument.network.options["augment"]  # here from the data
         augmented = make(argument, Data((1, 4, 4), 0, ""), cpu, print)
-        assert (augmented.identity, augmented.superseded) == ({"augmentation": "2"}, {})
+        assert (augmented.identity, augmented.superseded) == (
+            {"draws": "2", "augmentation": "2"},
+            [{}, {"augmentation": "2"}],
+        )
         options = Options(batch=4, lr=0.01, averages={"ema": average})
         state = fresh(task, options)
         stream = Stream(torch.zeros(8, 4, 4, 1, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64), 0, cpu)

@@ -145,11 +145,11 @@ def test_a_state_of_a_superseded_identity_is_refused(tmp_path):
     with pytest.raises(KilledError):
         go(part, die_at=6, every=0)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"autosave\.safetensors: .* an older version of train\.augment") as error:
-        go(replace(part, identity="new", superseded="i"))
+    with pytest.raises(UserError, match=r"autosave\.safetensors: .* draws or the augmentation of an older") as error:
+        go(replace(part, identity="new", superseded=("other", "i")))
     assert "\n" not in str(error.value)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    state, _ = go(replace(part, identity="new", superseded="another"))
+    state, _ = go(replace(part, identity="new", superseded=("another",)))
     assert state.step == 13
 
 

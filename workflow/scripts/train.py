@@ -83,7 +83,7 @@ def make_slice(job: Job, data: Data, task: Task) -> Slice:
         identity=digest({**facts, **task.identity}),
         code=digest(code_version()),
         parent=sha256(before) if before else "",
-        superseded="" if task.superseded is None else digest({**facts, **task.superseded}),
+        superseded=tuple(digest({**facts, **older}) for older in task.superseded),
     )
 
 

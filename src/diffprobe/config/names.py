@@ -9,6 +9,9 @@ VIEW_LABEL, AUGMENT_LABEL = 3, 9  # lengths of augmentation labels: of a view, o
 # Version of EDM's augmentation, part of the identity of runs that use it. 1, without an entry: turned images about a
 # point 0.25 pixels right of and below the paper's.
 AUGMENTATION = "2"
+# Version of the keyed draws of training and sampling (`runtime.keyed`), part of the identity of runs and sample sets.
+# 1, without an entry: uniforms from the upper bits of Philox's words.
+DRAWS = "2"
 
 
 def unet_taps(levels: int, blocks: int) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.config.names import VIEW_LABEL
-from diffprobe.runtime.keyed import Key, uniform
+from diffprobe.runtime.keyed import Key, bits
 
 if TYPE_CHECKING:
     from diffprobe.config.latents import View
@@ -83,7 +83,9 @@ def draw_crops(table: Tensor, rows: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """
     draw, pad, random_flip, mirror = table.unbind(1)
     # Keyed draws instead of a generator's state: the n-th image's view never depends on the n - 1 before.
-    u = uniform(Key(seed, "view"), rows, (3,), draw)  # (B, 3): down, right, flip
+    words = bits(Key(seed, "view"), rows, 3, draw)
+    # The upper 23 bits and a half: a rule of its own, since stores of latents were made by it.
+    u = ((words >> 9).to(torch.float32) + 0.5) * 2.0**-23  # (B, 3) in (0, 1): down, right, flip
     shift = (u[:, :2] * (2 * pad + 1)[:, None]).long() - pad[:, None]  # uniform over 2 pad + 1 integers
     return shift, (u[:, 2] < 0.5) & random_flip.bool() | mirror.bool()
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprobe.config.names import DRAWS
 from diffprobe.data import samples
 from diffprobe.data.pixels import first_non_finite, to_uint8
 from diffprobe.diffusion.build import Sampler, build_sampler
@@ -116,7 +117,10 @@ class Drawing:
         """From a checkpoint, and the autoencoder if its model sees latents."""
         from diffprobe.config import processes, samplers  # here, so that benchmarks draw without pydantic
 
-        about = argument.model_dump(include={"seed", "sampler", "weights"}) | {"checkpoint": sha256(weights)}
+        about = argument.model_dump(include={"seed", "sampler", "weights"}) | {
+            "checkpoint": sha256(weights),
+            "draws": DRAWS,
+        }
         if autoencoder:
             about["autoencoder"] = sha256(autoencoder)
         model = load(weights, device, autoencoder, argument.weights["name"])

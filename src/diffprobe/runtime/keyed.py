@@ -4,13 +4,15 @@ A row is an image's index for views, encoding and sampling, and the position in 
 training. The same key gives the same draw for any batch size, number of processes or writers, and a stopped run
 continues without a generator to restore.
 
-The generator is Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011), written on
-int64 tensors so that it runs on any device; normals by Box and Muller (1958).
+The generator is Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011); normals by Box
+and Muller (1958). Where torch has a fused kernel of the same generator that kernel makes the words, after a comparison
+with the one written here; the numbers are the same with and without it.
 """
 
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +23,7 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
+TURN = 0xD1342543DE82EF95  # odd: what a row's upper half adds to the key, times itself
 SMALL = 2**15  # blocks of four words up to which numpy is faster: there the cost of torch's calls dominates
 
 Words = TypeVar("Words", np.ndarray, Tensor)  # int64
@@ -40,8 +43,11 @@ class Key:
         return int.from_bytes(hashed[:4], "little"), int.from_bytes(hashed[4:], "little")
 
 
-def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, ...]:
-    """Philox4x32-10: four int64 arrays of 32-bit words to four such arrays (Salmon et al. 2011, section 3.3)."""
+def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int] | tuple[Words, Words]) -> tuple[Words, ...]:
+    """Philox4x32-10: four int64 arrays of 32-bit words to four such arrays (Salmon et al. 2011, section 3.3).
+
+    The key's two words are numbers or arrays.
+    """
     x0, x1, x2, x3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
@@ -78,21 +84,71 @@ def bits(key: Key, rows: Tensor, count: int, draw: int | Tensor = 0) -> Tensor:
     return torch.stack(words, dim=-1).flatten(1)[:, :count]  # (B, count)
 
 
-def uniform(key: Key, rows: Tensor, shape: tuple[int, ...] = (), draw: int | Tensor = 0) -> Tensor:
-    """Uniform float32 in the open interval (0, 1), of shape (B, *shape)."""
-    words = bits(key, rows, math.prod(shape), draw)
-    # 23 bits and a half: float32 holds these exactly, and neither 0 nor 1 can occur.
-    return ((words >> 9).to(torch.float32) + 0.5).mul_(2.0**-23).reshape(len(rows), *shape)
+def uniform(key: Key, rows: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+    """Uniform float32 in [0, 1), of shape (B, *shape); rows int64 (B,), not negative.
+
+    A number is the lower 24 bits of a word over 2^24, which float32 holds exactly. The words of a row are Philox's at
+    counters (block, lower half of the row, 0, 0) under the key plus `TURN` times the row's upper half.
+    """
+    count = math.prod(shape)
+    low, high = key.words
+    offset = rows << 32  # the counter's lower 64 bits at block 0, (B,); the shift drops the row's upper half
+    # Wrapping arithmetic: keys are numbers modulo 2^64.
+    keys = (rows >> 32) * signed(TURN) + signed(high << 32 | low)
+    draw = fused_uniform if has_fused(rows.device.type) else philox_uniform
+    return draw(torch.stack([keys, offset], dim=-1), count).reshape(len(rows), *shape)
 
 
 def normal(key: Key, rows: Tensor, shape: tuple[int, ...] = (), draw: int = 0) -> Tensor:
-    """Standard normal float32 of shape (B, *shape), by Box and Muller: two uniforms make two normals."""
+    """Standard normal float32 of shape (B, *shape), by Box and Muller: two uniforms make two normals.
+
+    Other values of `draw` give other numbers for the same rows.
+    """
+    if draw:
+        key = Key(key.seed, f"{key.purpose}#{draw}")
     count = math.prod(shape)
     pairs = -(-count // 2)
-    u1, u2 = uniform(key, rows, (2, pairs), draw).unbind(1)  # (B, pairs) each
-    radius, angle = torch.sqrt(-2 * torch.log(u1)), 2 * math.pi * u2
-    both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
+    both = uniform(key, rows, (2 * pairs,))  # (B, 2 pairs)
+    first, angle = both[:, :pairs], both[:, pairs:]
+    radius = (1 - first).log_().mul_(-2).sqrt_()  # of 1 - u, which is never 0
+    angle.mul_(2 * math.pi)
+    # In place: fresh memory costs more than the arithmetic.
+    first.copy_(angle).cos_().mul_(radius)
+    angle.sin_().mul_(radius)
     return both[:, :count].reshape(len(rows), *shape)
+
+
+def fused_uniform(keys: Tensor, count: int) -> Tensor:
+    """Uniform float32 (B, count) in one kernel of torch's. keys: int64 (B, 2), each a key and a counter."""
+    out = torch.empty(len(keys), count, device=keys.device)
+    return torch.ops.aten._philox_uniform_(out, keys.view(torch.uint64)[:, None])  # keys (B, 1, 2): one a row
+
+
+def philox_uniform(keys: Tensor, count: int) -> Tensor:
+    """The same with the generator written here, on any device."""
+    blocks = -(-count // 4)
+    block = torch.arange(blocks, device=keys.device).expand(len(keys), blocks)  # (B, blocks)
+    row, zero = (keys[:, 1:] >> 32 & MASK).expand_as(block), torch.zeros_like(block)
+    words = philox((block, row, zero, zero), (keys[:, :1] & MASK, keys[:, :1] >> 32 & MASK))
+    low_bits = torch.stack(words, dim=-1).flatten(1)[:, :count] & 0xFFFFFF  # (B, count)
+    return low_bits.to(torch.float32).mul_(2.0**-24)
+
+
+@cache
+def has_fused(device: str) -> bool:
+    """Whether torch has its kernel for this type of device, and its numbers are those of the generator written here."""
+    if not hasattr(torch.ops.aten, "_philox_uniform_"):  # torch before 2.12
+        return False
+    keys = torch.tensor([[0, 0], [signed(TURN), 5 << 32], [-1, signed(MASK << 32)]], device=device)
+    try:
+        return torch.equal(fused_uniform(keys, 11), philox_uniform(keys, 11))
+    except (RuntimeError, NotImplementedError):  # no kernel for this device; an experimental interface may change too
+        return False
+
+
+def signed(word: int) -> int:
+    """A 64-bit word as the int64 of the same bits."""
+    return word - (word >> 63 << 64)
 
 
 def permutation(key: Key, n: int, draw: int = 0) -> Tensor:

@@ -48,7 +48,7 @@ class Slice:
     identity: str  # a hash of config and data
     code: str  # a hash of the loaded code
     parent: str  # sha256 of the checkpoint before; empty at the start
-    superseded: str = ""  # the identity that older code gave to this config and data; empty: the same
+    superseded: tuple[str, ...] = ()  # the identities that older code gave to this config and data
 
     @property
     def autosave(self) -> Path:
@@ -90,10 +90,10 @@ def refuse_superseded(part: Slice) -> None:
     """
     for path in [*part.states(), part.autosave]:
         meta = states.peek(path)
-        if part.superseded and meta is not None and meta["identity"] == part.superseded:
+        if meta is not None and meta["identity"] in part.superseded:
             raise UserError(
-                f"{path}: trained with an older version of train.augment, which cannot be continued; move {part.run} "
-                "away to train anew (its finished checkpoints stay usable)"
+                f"{path}: trained with the random draws or the augmentation of an older version, which cannot be "
+                f"continued; move {part.run} away to train anew (its finished checkpoints stay usable)"
             )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from diffprobe.config.names import DRAWS
 from diffprobe.data.batch import Batch
 from diffprobe.runtime.keyed import Draws, Key, torch_seed
 
@@ -36,13 +37,14 @@ class Task(ABC):
     module: nn.Module  # what is averaged and written to checkpoints; an nn.ModuleDict where there are several
     shape: dict[str, int]  # what of its network follows from the data: keywords of `networks.build.build`
     identity: dict[str, str]  # what tells its runs apart besides config and data, for the receipt too
-    superseded: dict[str, str] | None  # the identity of runs by older code, whose states are refused; None: no such
+    superseded: list[dict[str, str]]  # identities of runs by older code, whose states are refused
     adversary: nn.Module | None  # trained at the same time on its own loss, the entry `adversary` of `losses`
     adversary_begins: float  # images seen from which on it plays; before, `losses` leaves its entry out
     adversary_plays: bool  # set by the loop
 
     def __init__(self, module: nn.Module, shape: dict[str, int] | None = None) -> None:
-        self.module, self.shape, self.identity, self.superseded = module, shape or {}, {}, None
+        self.module, self.shape = module, shape or {}
+        self.identity, self.superseded = {"draws": DRAWS}, [{}]  # version 1 had no entry
         self.adversary, self.adversary_begins, self.adversary_plays = None, 0.0, False
 
     @abstractmethod

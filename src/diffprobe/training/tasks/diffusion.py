@@ -51,9 +51,10 @@ class Diffusion(Task):
         return {"loss": self.process.loss(self.network, images, draws, self.condition(batch, augmented, draws))}
 
     def condition(self, batch: Batch, augmented: Tensor | None, draws: Draws) -> Condition:
-        # Drawn for unconditional networks too, which ignore labels: the draws of noise are keyed apart.
-        hidden = draws.uniform("label") < self.label_dropout  # (B,)
-        return Condition(label=batch.labels.masked_fill(hidden, -1), augment=augmented)
+        labels = batch.labels
+        if self.label_dropout:
+            labels = labels.masked_fill(draws.uniform("label") < self.label_dropout, -1)  # (B,)
+        return Condition(label=labels, augment=augmented)
 
     def compile(self, device: torch.device, images: int, how: str) -> None:
         if device.type != "cuda":
@@ -75,8 +76,9 @@ def make(argument: "ExperimentArgument", data: Data, device: torch.device, say: 
         image_flops=lambda: training_flops(*on_meta(argument.network, data.shape, **shape)),
     )
     if argument.train.augment:
-        # Version 1 had no entry. A run that began with it must not go on with other images.
-        task.identity, task.superseded = {"augmentation": AUGMENTATION}, {}
+        # A run that began with an older version, which had no entry, must not go on with other images.
+        task.superseded = [*task.superseded, {"augmentation": AUGMENTATION}]
+        task.identity |= {"augmentation": AUGMENTATION}
     return task
 
 
