@@ -141,7 +141,7 @@ def assemble(recipe: Recipe, where: torch.device) -> tuple[diffusion.Diffusion, 
     argument: Any = SimpleNamespace(
         network=settings(recipe["network"]), process=settings(recipe["process"]), train=train
     )
-    options = Options.of(train, where.type == "cuda", train.device_batch)
+    options = Options.of(train, where, train.device_batch)
     task = diffusion.make(argument, Data((channels, size, size), classes=0, content=""), where, print)
     task.module.to(where, memory_format=torch.channels_last)
     return task, options, task.shape

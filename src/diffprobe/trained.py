@@ -23,6 +23,7 @@ from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
 from diffprobe.networks.autoencoder import Codec
+from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training import checkpoints
@@ -143,7 +144,7 @@ class TrainedModel:
         """
         x = pixels.to(self.device)
         if self.codec is None:
-            return x.contiguous(memory_format=torch.channels_last)
+            return x.contiguous(memory_format=memory_format(x.device))
         header = self.model.header["latents"]
         scale, shift = (  # (C, 1, 1) each
             torch.tensor(header[name], device=self.device)[:, None, None] for name in ("scale", "shift")

@@ -13,6 +13,7 @@ from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.plan.arguments import Cell, CellSelection, Choice, ChosenArgument
+from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.files import clear_partials, digest, read_json, sha256
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version
@@ -25,6 +26,7 @@ def main(job: Job) -> None:
     weights = dict(zip(settings.checkpoints, job.group("weights"), strict=True))[choice.kimg]
     trained = model.load(weights, device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
+    report_emulation(settings.precision, device, job.say)
     data = open_inputs(job.input("data"), SPLITS, device, trained.latents, settings.crop, settings.latents_as)
     specs_of = specs_by_level(settings.evaluators, choice.cell, settings.pooling)
     levels = {level.name: level for level in map(trained.process.level, [choice.sigma, *settings.sigmas])}

@@ -16,6 +16,7 @@ from diffprobe.evaluation.model import load_codec
 from diffprobe.latents.encoding import encode, share_of
 from diffprobe.latents.identity import EncoderFacts, plan_store
 from diffprobe.latents.settings import EncodingSettings
+from diffprobe.runtime.devices import is_bf16, report_emulation
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
@@ -25,7 +26,8 @@ def main(job: Job) -> None:
     summary = images.describe(job.input("images"))
     image = (summary["channels"], summary["size"], summary["size"])
     codec, header = load_codec(job.input("autoencoder"), device, image)
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+    bf16 = is_bf16(settings.precision, device)
+    report_emulation(settings.precision, device, job.say)
     dtype = "bfloat16" if bf16 else "float32"
     encoder = EncoderFacts(job.input("autoencoder"), header["codec"], dtype, codec.holds)
     plan = plan_store(settings, Path(job.options["store"]), job.input("images"), encoder)

@@ -21,6 +21,7 @@ from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.evaluation.representation.search import best, search
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import FeaturesArgument, SearchPlan
+from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.files import clear_partials, digest, sha256
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version
@@ -41,6 +42,7 @@ def main(job: Job) -> None:
     device, settings = job.device, FeaturesArgument.model_validate(job.config)
     trained = model.load(job.input("weights"), device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
+    report_emulation(settings.precision, device, job.say)
     splits = [*settings.fit, settings.read]
     data = open_inputs(job.input("data"), splits, device, trained.latents, settings.crop, settings.latents_as)
     copies = wanted_copies(settings.fit, settings.read, settings.augmented, settings.plain, settings.draws)

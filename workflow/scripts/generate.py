@@ -14,6 +14,7 @@ from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.plan.arguments import DrawnArgument, GenerateArgument
+from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.job import Job, run
 
@@ -48,6 +49,7 @@ def main(job: Job) -> None:
     measurement = Measurement.load(argument.generation, job.named("weights"), job.named("reference"), job.device)
     measurement.new_statistics(sample.images)  # refuses impossible requests before anything is drawn
     drawing = Drawing.of(sample, job.input("weights"), job.optional("autoencoder"), draw, job.device)
+    report_emulation(drawing.sampler.settings.precision, job.device, job.say)
     job.progress.start(sample.images, "images")
     store = drawing.fill(job.output("samples").parent, sample.keep, job.progress.update)
     about = drawing.about | {"images": sample.images}

@@ -6,6 +6,7 @@ batch size.
 
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.plan.arguments import SampleArgument
+from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.job import Job, run
 
 
@@ -13,6 +14,7 @@ def main(job: Job) -> None:
     argument, draw = SampleArgument.model_validate(job.config), int(job.options["draw"])
     n = argument.keep
     drawing = Drawing.of(argument, job.input("weights"), job.optional("autoencoder"), draw, job.device)
+    report_emulation(drawing.sampler.settings.precision, job.device, job.say)
     job.progress.start(n, "images")
     drawing.fill(job.output("samples").parent, n, job.progress.update)
     drawing.write_strip(job.output("strip"), n)

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
 from diffprobe.plan.training_argument import TrainingArgument, parse_argument
+from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.files import digest, sha256, write_jsonl
 from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.located import located
@@ -34,7 +35,8 @@ def main(job: Job) -> None:
         latents = expected_identity(source_settings(argument.latents), files["images"], files["autoencoder"])
     data = open_data(files, latents)
     device_batch = int(job.options.get("device_batch", 0)) or None
-    options = Options.of(argument.train, job.device.type == "cuda", device_batch)
+    options = Options.of(argument.train, job.device, device_batch)
+    report_emulation(argument.train.precision, job.device, job.say)
     task: Task = located(argument.build)(argument, data, job.device, job.say)  # networks with fresh weights
     part = make_slice(job, data, task)
     prepare(task, job.device, options, world)

@@ -125,7 +125,9 @@ class AutoencoderTraining(Strict):
         ["train", "select"], min_length=1, description="Splits it is trained on."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Compute precision; weights stay in float32. `auto`: bf16 on a GPU, else fp32."
+        "auto",
+        description="Compute precision; weights stay in float32. `auto`: bf16 where the device has units for it "
+        "(GPUs since Ampere, some CPUs), else fp32.",
     )
 
 

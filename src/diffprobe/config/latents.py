@@ -156,7 +156,9 @@ class Latents(Strict):
     seed: Integer = Field(0, description="Seed of random views.")
     batch: Positive = Field(64, description="Images per pass through the autoencoder; a divisor of 256.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Compute precision of encoding. `auto`: bf16 on a GPU, else fp32."
+        "auto",
+        description="Compute precision of encoding. `auto`: bf16 where the device has units for it "
+        "(GPUs since Ampere, some CPUs), else fp32.",
     )
     shard_chunks: Repeats = Field(16, description="Chunks of 256 images per file.")
     jobs: Repeats = Field(

@@ -67,7 +67,7 @@ class Probe(Strict):
         2, ge=2, le=10_000, description="Noisy copies of each unaugmented image (per seed on `test`)."
     )
     batch: Batch = Field(256, description="Images per forward pass. Changes no feature.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Compute precision.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("fp32", description="Compute precision, as in `train`.")
     noise_seed: Integer = Field(0, description="Seed for the noise.")
     seeds: list[Integer] = Field(
         [0, 1, 2],

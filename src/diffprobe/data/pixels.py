@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from diffprobe.runtime.devices import memory_format
+
 
 def to_uint8(x: Tensor) -> Tensor:
     """Floats in [-1, 1], (B, C, H, W), to uint8 (B, H, W, C), rounded to nearest."""
@@ -19,5 +21,5 @@ def first_non_finite(x: Tensor) -> int | None:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 (B, H, W, C) to floats in [-1, 1], (B, C, H, W), channels last in memory."""
-    return (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    """uint8 (B, H, W, C) to floats in [-1, 1], (B, C, H, W), in the device's memory format."""
+    return (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=memory_format(images.device))

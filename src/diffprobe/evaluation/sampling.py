@@ -21,6 +21,7 @@ from diffprobe.evaluation.model import Model, load
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
 from diffprobe.networks.flops import flops, on_meta
+from diffprobe.runtime.devices import is_bf16, memory_format
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, sha256
 from diffprobe.runtime.keyed import Key, normal
@@ -41,10 +42,10 @@ def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch |
     for an image that is not finite.
     """
     label = rows % model.classes if model.classes else torch.full_like(rows, -1)  # (B,)
-    bf16 = sampler.settings.precision == "bf16"
+    bf16 = is_bf16(sampler.settings.precision, rows.device)
 
     def denoise(x: Tensor, level: Level, label: Tensor) -> Denoised:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=memory_format(x.device))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
             denoised = sampler.process.denoise(model.network, x, level.of(x), Condition(label))
         return denoised._replace(x0=denoised.image.float())

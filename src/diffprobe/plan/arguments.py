@@ -143,7 +143,7 @@ class FeatureSettings(Argument):
     crop: Crop
     latents_as: Literal["sample", "mean"]
     draws: int
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16"]
     noise_seed: int
 
 

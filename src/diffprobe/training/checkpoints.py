@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffprobe.networks.build import Settings, build
+from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical
 from diffprobe.training.state import contiguous
@@ -51,7 +52,7 @@ def load(
     refuse_non_finite(state, path)
     network.load_state_dict(state)
     network.eval().requires_grad_(False)  # whoever loads it only evaluates
-    return network.to(device).to(memory_format=torch.channels_last), head
+    return network.to(device).to(memory_format=memory_format(device)), head
 
 
 def refuse_non_finite(state: dict[str, Tensor], path: Path) -> None:

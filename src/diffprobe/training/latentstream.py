@@ -16,6 +16,7 @@ from diffprobe.data.window import Share
 from diffprobe.data.window_stream import WindowStream
 from diffprobe.latents.chunks import LatentChunks
 from diffprobe.latents.store import LatentStore
+from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training.resident import Resident, shared_rows
 from diffprobe.training.world import World
@@ -47,11 +48,11 @@ class LatentStream:
         return Batch(self.to_model(moments, positions), labels, positions, augment)
 
     def to_model(self, moments: Tensor, positions: Tensor) -> Tensor:
-        """Moments (B, 2C, h, w) to latents in model scale, float32 (B, C, h, w), channels last in memory."""
+        """Moments (B, 2C, h, w) to latents in model scale, float32 (B, C, h, w), in the device's memory format."""
         noise = None  # the mean; also for a store of latents, which has no posterior
         if self.latents_as == "sample" and self.latents.holds == "moments":
             noise = normal(Key(self.seed, "posterior"), positions, self.latents.shape)
-        return self.latents.draw(moments, noise).contiguous(memory_format=torch.channels_last)
+        return self.latents.draw(moments, noise).contiguous(memory_format=memory_format(moments.device))
 
 
 def open_source(

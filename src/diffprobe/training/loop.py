@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffprobe.data.batch import Feed
+from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws, Key, torch_seed
 from diffprobe.training.ema import EMA, decay
@@ -23,7 +24,7 @@ class DivergedError(UserError):
 def prepare(task: Task, device: torch.device, options: Options, world: World) -> None:
     """Move a task's modules to the device. Raises UserError where one cannot be trained with these options."""
     for module in task.modules:
-        module.to(device).to(memory_format=torch.channels_last)  # the format of fast convolutions on GPUs
+        module.to(device).to(memory_format=memory_format(device))
         # Batch statistics would depend on how a batch is divided, which must change only rounding.
         refuse_batch_statistics(module, options, world)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from diffprobe.runtime.devices import is_bf16
 from diffprobe.training.tasks.base import ParameterGroup
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Options:
     device_batch: int | None = None  # images that a device takes at once; None: its whole share
 
     @classmethod
-    def of(cls, train: "TrainSettings", gpu: bool, device_batch: int | None) -> "Options":
+    def of(cls, train: "TrainSettings", device: torch.device, device_batch: int | None) -> "Options":
         """From the `train` of a job's argument."""
         return cls(
             batch=train.batch,
@@ -54,7 +55,7 @@ class Options:
             cosine=train.cosine_kimg and 1000 * train.cosine_kimg,
             averages=dict(train.averages),
             clip=train.clip,
-            bf16=train.precision == "bf16" or (train.precision == "auto" and gpu),
+            bf16=is_bf16(train.precision, device),
             device_batch=device_batch,
         )
 

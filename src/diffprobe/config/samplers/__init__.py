@@ -26,8 +26,10 @@ class Sampler(Kind, family=True):
     clip: bool = Field(
         False, description="Clip estimates of the clean image to [-1, 1], as in DDPM and DDAE (pixels only)."
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Compute precision; on a GPU, fp32 convolutions use TF32."
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32",
+        description="Compute precision; on a GPU, fp32 convolutions use TF32. "
+        "`auto`: bf16 where the device has units for it (GPUs since Ampere, some CPUs), else fp32.",
     )
 
     processes: ClassVar[tuple[str, ...]] = ()

@@ -15,6 +15,7 @@ from diffprobe.evaluation.representation.chunks import BLOCK
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.plan.arguments import FeatureSettings
+from diffprobe.runtime.devices import is_bf16, memory_format
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
@@ -59,7 +60,7 @@ class FeatureModel:
         """From a loaded model. Raises UserError for a network without taps."""
         if not model.taps:
             raise UserError("this network has no taps, so it has no features to be probed")
-        bf16 = settings.precision == "bf16"
+        bf16 = is_bf16(settings.precision, device)
         return cls(model.network, model.process, settings.noise_seed, device, batch, settings.label, bf16)
 
     @torch.inference_mode()
@@ -74,7 +75,7 @@ class FeatureModel:
         noise = normal(key, rows, tuple(x.shape[1:]), draw)
         levels = level.of(x)
         cond = NOTHING if self.label is None else Condition(torch.full_like(rows, self.label))
-        noisy = perturb(x, levels, noise).contiguous(memory_format=torch.channels_last)
+        noisy = perturb(x, levels, noise).contiguous(memory_format=memory_format(x.device))
         taps = list(dict.fromkeys(tap for tap, _ in specs.values()))  # each once, though pooled in two ways
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             denoised = self.process.denoise(self.network, noisy, levels, cond, taps=taps, features_only=True)

@@ -1,0 +1,36 @@
+"""What follows from the device: the order of activations in memory, and the precision that pays."""
+
+import pytest
+import torch
+
+from diffprobe.runtime import devices
+from diffprobe.runtime.devices import has_bf16, is_bf16, memory_format, report_emulation
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("capability", "format"), [("AVX512", torch.channels_last), ("AVX2", torch.contiguous_format)])
+def test_memory_format_follows_the_units_of_the_cpu(monkeypatch, capability, format):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert memory_format(CPU) == format
+    assert memory_format(torch.device("cuda")) == torch.channels_last
+
+
+def test_auto_is_bf16_only_where_it_is_not_emulated(monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(devices, "has_bf16", lambda device: False)
+    assert [is_bf16(precision, CPU) for precision in ("fp32", "bf16", "auto")] == [False, True, False]
+    for precision in ("fp32", "auto", "bf16"):
+        report_emulation(precision, CPU, lines.append)
+    (line,) = lines
+    assert "emulated" in line and "precision: auto" in line
+    monkeypatch.setattr(devices, "has_bf16", lambda device: True)
+    assert is_bf16("auto", CPU)
+
+
+def test_units_of_a_cpu_are_read_from_its_capabilities(monkeypatch):
+    for capabilities, expected in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False)):
+        has_bf16.cache_clear()
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities)
+        assert has_bf16(CPU) == expected
+    has_bf16.cache_clear()
