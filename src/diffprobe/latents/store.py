@@ -22,15 +22,13 @@ import zarr
 from torch import Tensor
 
 from diffprobe.data.views import StoredView
+from diffprobe.latents.manifest import FORMAT, LatentManifest
 from diffprobe.latents.shards import CHUNK, REMEDY, ShardReader
 from diffprobe.networks.autoencoder import posterior
 from diffprobe.runtime.arrays import open_array, read_array
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical
-from diffprobe.runtime.manifests import read_manifest
-
-FORMAT = "diffprobe latents 2"
-ARRAYS = ("moments", "labels", "rows")
+from diffprobe.runtime.manifests import ROOT, read_manifest
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,15 @@ def stored_shape(shape: tuple[int, int, int], holds: str) -> tuple[int, int, int
     return (2 * channels if holds == "moments" else channels), h, w
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
-    """The manifest's attributes; UserError where there is no finished latent store."""
-    return read_manifest(path, FORMAT, "latent store")
+def read_attributes(path: Path) -> LatentManifest:
+    """The manifest; UserError where there is no finished latent store."""
+    attributes = read_manifest(path, FORMAT, "latent store")
+    try:
+        return LatentManifest.parse(attributes)
+    except ValueError as error:
+        raise UserError(
+            f"{path / ROOT}: is not the manifest of a latent store ({error}); look at it yourself"
+        ) from None
 
 
 def open_store(path: Path, expected: Mapping[str, Any] | None = None) -> LatentStore:
@@ -128,26 +132,41 @@ def open_store(path: Path, expected: Mapping[str, Any] | None = None) -> LatentS
 
     Raises UserError for an unfinished or foreign store, and for the first key that differs.
     """
-    attributes = read_attributes(path)
-    if difference := first_difference(attributes["identity"], expected or {}):
+    manifest = read_attributes(path)
+    if difference := first_difference(manifest.identity, expected or {}):
         key, actual, wanted = difference
         raise UserError(f"{path}: {key} is {actual}, but {wanted} is wanted; delete it and run again")
-    splits = attributes["counts"]
-    arrays = {split: {name: open_array(path / split / name, REMEDY) for name in ARRAYS} for split in splits}
-    channels, h, w = attributes["shape"]
     return LatentStore(
         path=path,
-        identity=attributes["identity"],
-        counts=attributes["counts"],
-        views=attributes["identity"]["views"],
-        shape=(channels, h, w),
-        scale=np.array(attributes["scale"], np.float32),
-        shift=np.array(attributes["shift"], np.float32),
-        content=attributes["content"],
-        holds=attributes["holds"],
-        shard_chunks=attributes["shard_chunks"],
-        arrays=arrays,
+        identity=manifest.identity,
+        counts=manifest.counts,
+        views=manifest.views,
+        shape=manifest.shape,
+        scale=np.array(manifest.scale, np.float32),
+        shift=np.array(manifest.shift, np.float32),
+        content=manifest.content,
+        holds=manifest.holds,
+        shard_chunks=manifest.shard_chunks,
+        arrays={split: open_arrays(path, split, manifest) for split in manifest.counts},
     )
+
+
+def open_arrays(path: Path, split: str, manifest: LatentManifest) -> dict[str, zarr.Array]:
+    """The arrays of a split by name. Raises UserError where one is not that of the manifest."""
+    n, row = manifest.counts[split], stored_shape(manifest.shape, manifest.holds)
+    layouts = {
+        "moments": ((len(manifest.views[split]), n, *row), np.dtype(np.float16)),
+        "labels": ((n,), np.dtype(np.int64)), "rows": ((n,), np.dtype(np.int64)),
+    }  # fmt: skip
+    arrays = {}
+    for name, layout in layouts.items():
+        array = open_array(path / split / name, REMEDY)
+        if (array.shape, array.dtype) != layout:
+            raise UserError(
+                f"{path / split / name}: is {array.dtype} {array.shape}, expected {layout[1]} {layout[0]}; {REMEDY}"
+            )
+        arrays[name] = array
+    return arrays
 
 
 def first_difference(actual: object, expected: object, key: str = "") -> tuple[str, str, str] | None:
