@@ -8,10 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import zarr
 
-from diffprobe.data import images
+from diffprobe.data import images, samples
 from diffprobe.reporting.verify import verify_paths
-from diffprobe.runtime.errors import AccessError, UserError
+from diffprobe.runtime.errors import UserError
 
 N = 300  # two chunks
 
@@ -35,6 +36,13 @@ def replaced(name: str, **options: object) -> Callable[[h5py.File], object]:
 def outside(file: h5py.File) -> None:
     del file["labels"]
     file["labels"] = h5py.ExternalLink("another.h5", "labels")
+
+
+def without_access(number: int) -> Callable[..., None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "a paragraph\nby a library")
+
+    return refuse
 
 
 HUGE = 10**12
@@ -73,7 +81,7 @@ def test_a_locked_image_store_is_read(store: Path) -> None:
         assert images.check(store) == [] and len(images.read(store, ["train"]).images) == N // 3
 
 
-@pytest.mark.parametrize(
+CAUSES = pytest.mark.parametrize(
     ("number", "remedy"),
     [
         (errno.EACCES, "give this user the right to read it"),
@@ -82,25 +90,45 @@ def test_a_locked_image_store_is_read(store: Path) -> None:
         (errno.ESTALE, "the file may be whole"),
     ],
 )
+
+
+@CAUSES
 def test_refused_access_is_no_reason_to_delete(
     store: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(number, "a paragraph\nby HDF5")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(h5py.h5f, "open", refuse)
-        with pytest.raises(AccessError, match=remedy) as error:
+    def opened() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(h5py.h5f, "open", without_access(number))
             images.describe(store)
-    lines = [str(error.value)]
-    with images.open_store(store) as file, monkeypatch.context() as patch:
-        patch.setattr(h5py.Dataset, "__getitem__", refuse)
-        with pytest.raises(AccessError, match=remedy) as error:
+
+    def read() -> None:
+        with images.open_store(store) as file, monkeypatch.context() as patch:
+            patch.setattr(h5py.Dataset, "__getitem__", without_access(number))
             images.gather(file, np.arange(3))
-    lines.append(str(error.value))
-    with monkeypatch.context() as patch, pytest.raises(UserError) as error:
-        patch.setattr(h5py.h5f, "open", refuse)
-        verify_paths([store], repair=True)
-    assert store.exists()
-    for line in (*lines, str(error.value)):
+
+    def repaired() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(h5py.h5f, "open", without_access(number))
+            verify_paths([store], repair=True)
+
+    for action in (opened, read, repaired):
+        with pytest.raises(UserError, match=remedy) as error:
+            action()
+        line = str(error.value)
         assert str(store) in line and "delete" not in line and "\n" not in line
+    assert images.check(store) == []
+
+
+@CAUSES
+def test_nor_is_it_for_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
+    path = tmp_path / "samples.zarr"
+    pixels = np.zeros((N, 2, 2, 3), np.uint8)
+    draw = lambda start, stop: pixels[start:stop]  # noqa: E731
+    samples.fill(path, N, (2, 2, 3), {}, draw, lambda done: None)
+    files = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    for module, name in ((zarr, "open_array"), (zarr.Array, "__getitem__")):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match=remedy) as error:
+            patch.setattr(module, name, without_access(number))
+            verify_paths([path], repair=True)
+        assert "delete" not in str(error.value) and "\n" not in str(error.value)
+    assert files == {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}

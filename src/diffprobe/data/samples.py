@@ -21,7 +21,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from diffprobe.runtime.arrays import create_array, open_array, read_array
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import AccessError, UserError
 from diffprobe.runtime.files import clear_partials, digest, disk_errors, recorded, write_bytes
 from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.manifests import ROOT, read_manifest, write_manifest
@@ -142,8 +142,12 @@ def read_or_draw(
     plan: Blueprint, array: zarr.Array, start: int, stop: int, draw: Callable[[int, int], np.ndarray]
 ) -> np.ndarray:
     """The images of a chunk: those on disk if they are sound, else newly drawn and written."""
-    with suppress(UserError):  # missing, or damaged by the kill
+    try:
         return read_verified(array, start, stop)
+    except AccessError:
+        raise
+    except UserError:  # missing, or damaged by the kill
+        pass
     images = np.ascontiguousarray(draw(start, stop))
     write_chunk(plan, start, images)
     return images
@@ -201,20 +205,26 @@ def open_samples(path: Path) -> SampleStore:
         layout = f"{array.dtype} {array.shape} in chunks of {array.chunks[0]}"
         raise UserError(f"{path}: its array of images is damaged ({layout}); delete the store and run again")
     n, height, width, channels = array.shape
-    shape = (n, height, width, channels)
-    return SampleStore(path, attributes.get("about", {}), shape, attributes.get("content", ""), array)
+    about, content = attributes.get("about", {}), attributes.get("content", "")
+    if not isinstance(about, dict) or not isinstance(content, str):
+        raise UserError(f"{path / ROOT}: about or content is of another type; delete the store and run again")
+    return SampleStore(path, about, (n, height, width, channels), content, array)
 
 
 def check(path: Path) -> list[str]:
     """Everything that is damaged in a store, one line each, in one pass over all its bytes."""
     try:
         samples = open_samples(path)
+    except AccessError:
+        raise
     except UserError as error:
         return [str(error)]
     damage, hashed = [], content_hasher(samples.shape)
     for start, stop in chunk_spans(samples.shape[0]):
         try:
             hashed.update(samples.read(start, stop).data)
+        except AccessError:
+            raise
         except UserError as error:
             damage.append(str(error))
     # Chunks may each be sound and yet be those of another store.

@@ -13,7 +13,7 @@ import google_crc32c
 import numpy as np
 
 from diffprobe.data.rows import scatter
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, refused_access
 
 CHUNK = 256  # rows per inner chunk
 CHECKSUM = 4  # bytes
@@ -56,7 +56,9 @@ class ShardReader:
         except (OSError, ValueError) as error:
             start = chunk * CHUNK
             which = f"rows {start} to {min(start + CHUNK, self.rows) - 1}"
-            raise UserError(f"{path}: {which} cannot be read whole ({error}); {REMEDY}") from None
+            raise refused_access(path, error) or UserError(
+                f"{path}: {which} cannot be read whole ({error}); {REMEDY}"
+            ) from None
 
     def read_open(self, file: int, path: Path, number: int, rows: np.ndarray, positions: np.ndarray) -> None:
         """The same from an open file; ValueError where it is damaged."""

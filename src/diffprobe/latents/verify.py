@@ -13,7 +13,7 @@ from diffprobe.latents.completion import content
 from diffprobe.latents.manifest import LatentManifest
 from diffprobe.latents.parts import ADDED, CHUNK, StorePart, StorePlan, moments_array, receipt_path, shard_path
 from diffprobe.latents.store import LatentStore, open_store, read_attributes, stored_shape
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import AccessError, UserError, refused_access
 from diffprobe.runtime.files import read_json, recorded
 from diffprobe.runtime.manifests import ROOT
 from diffprobe.runtime.removal import remove_file
@@ -30,12 +30,16 @@ def verify(path: Path) -> list[Problem]:
     """Everything wrong with a finished store, in one pass over all its bytes; empty where all is well."""
     try:
         manifest = read_attributes(path)
+    except AccessError:
+        raise
     except UserError as error:
         return [Problem(str(error))]
     plan, shape = finished_plan(path, manifest), stored_shape(manifest.shape, manifest.holds)
     problems = [problem for part in plan.parts for problem in check_part(plan, part, shape)]
     try:
         latents = open_store(path)
+    except AccessError:
+        raise
     except UserError as error:
         return [*problems, Problem(str(error))]
     problems += check_arrays(plan, latents, shape)
@@ -57,6 +61,8 @@ def check_part(plan: StorePlan, part: StorePart, shape: tuple[int, ...]) -> Iter
     try:
         data = shard_path(plan.path, part).read_bytes()
     except OSError as error:
+        if refused := refused_access(shard_path(plan.path, part), error):
+            raise refused from None
         yield Problem(f"{name}: cannot be read ({os.strerror(error.errno or 0)})", part)
         return
     if not isinstance(receipt, dict):

@@ -14,7 +14,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import StoreLike
 
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line, refused_access
 
 MOST_CHUNKS = 10**6  # of an array, 256 million samples for instance; metadata that says more is not believed
 
@@ -32,7 +32,9 @@ def open_array(path: Path, remedy: str) -> zarr.Array:
         if math.prod(map(len, chunk_ranges(array, ()))) > MOST_CHUNKS:
             raise ValueError(f"its shape {array.shape} in chunks of {array.chunks} cannot be right")
     except Exception as error:  # damaged metadata may raise anything
-        raise UserError(f"{path}: cannot be opened ({error}); {remedy}") from None
+        raise refused_access(path, error) or UserError(
+            f"{path}: cannot be opened ({one_line(error)}); {remedy}"
+        ) from None
     return array
 
 
@@ -67,6 +69,8 @@ def read_verified(array: zarr.Array, selection: tuple[int | slice, ...]) -> np.n
     try:
         return np.asarray(array[selection])
     except Exception as error:  # damaged bytes may raise anything
+        if refused := refused_access(folder, error):
+            raise refused from None
         raise ValueError(f"{chunks[0] if len(chunks) == 1 else folder}: damaged ({error})") from None
 
 

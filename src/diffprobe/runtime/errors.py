@@ -50,6 +50,11 @@ def error_number(error: BaseException) -> int | None:
     return next((number for kind, number in classes.items() if isinstance(error, kind)), None)
 
 
+def refused_access(where: object, error: BaseException) -> AccessError | None:
+    """The same for a file inside a store, where one that is missing is damage."""
+    return None if error_number(error) == errno.ENOENT else access_error(where, error)
+
+
 def unreadable(where: object, error: BaseException, remedy: str) -> UserError:
     """The error to raise for a failure to read `where`; `remedy` is for damage, refused access has its own."""
     return access_error(where, error) or UserError(f"{where}: cannot be read ({one_line(error)}); {remedy}")

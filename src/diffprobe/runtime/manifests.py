@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, unreadable
 from diffprobe.runtime.files import digest, read_json, write_json
 
 ROOT = "zarr.json"
@@ -28,7 +28,9 @@ def read_manifest(store: Path, store_format: str, kind: str) -> dict[str, Any]:
         intact = attributes.pop("checksum") == digest(attributes) and attributes["format"] == store_format
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{store}: no finished {kind} (no {ROOT}); run the workflow again") from None
-    except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or JSON of another type
+    except OSError as error:
+        raise unreadable(store / ROOT, error, "delete it and run again") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # no JSON, or JSON of another type
         intact = False
     if not intact:
         raise UserError(f"{store / ROOT}: is damaged or no {kind} ({store_format}); delete it and run again")

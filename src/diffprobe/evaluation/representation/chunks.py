@@ -6,7 +6,7 @@ from typing import NamedTuple
 import zarr
 
 from diffprobe.runtime.arrays import damaged_chunks, open_array
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import AccessError, UserError
 from diffprobe.runtime.files import read_json
 
 MANIFEST = "features.json"  # in a folder of features that is whole
@@ -40,6 +40,8 @@ def damage(folder: Path) -> list[str]:
     for path in sorted(folder.glob("*.zarr/*/*/*")):
         try:
             lines += damaged_chunks(open_array(path, REMEDY))
+        except AccessError:
+            raise
         except UserError as error:
             lines.append(str(error))
     return lines
