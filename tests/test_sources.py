@@ -22,6 +22,7 @@ from diffprobe.config.sources.folder import Folder
 from diffprobe.config.sources.imagenet import ImageNet
 from diffprobe.config.sources.zip import Zip
 from diffprobe.data import sources
+from diffprobe.data.filenames import is_hidden
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources.cifar import LAYOUTS
 from diffprobe.data.splits import assign
@@ -339,7 +340,9 @@ def test_labels_and_splits_follow_from_folders(case: str, tmp_path: Path) -> Non
 @settings(max_examples=30, deadline=None)
 @given(
     st.dictionaries(
-        st.text(st.characters(blacklist_characters="/\\\0.:", codec="utf-8"), min_size=1, max_size=20),
+        st.text(st.characters(blacklist_characters="/\\\0.:", codec="utf-8"), min_size=1, max_size=20).filter(
+            lambda name: not is_hidden(name)
+        ),
         st.sets(st.integers(0, 9), min_size=1, max_size=3),
         min_size=1,
         max_size=5,

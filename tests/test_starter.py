@@ -71,6 +71,8 @@ def test_a_changed_folder_has_another_fingerprint(tmp_path: Path) -> None:
     assert changed()
     (folder / "cat" / "1.png").rename(folder / "cat" / "8.png")
     assert changed()
+    (folder / "metadata.csv").write_text("file_name,label\n")
+    assert changed()
     assert fingerprint([str(tmp_path / "gone")]) is None
 
 

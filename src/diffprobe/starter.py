@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,9 @@ def starter(path: Path, name: str, labels: bool = True) -> str:
     listing = sources.find(source, {})
     why = why_unlabelled(listing, labels)
     if listing.classes and why:
-        source = source.model_copy(update={"labels": False})
+        source, notes = source.model_copy(update={"labels": False}), listing.survey.notes
         listing = sources.find(source, {})  # with the images that had no label
+        listing = replace(listing, survey=replace(listing.survey, notes=notes))
     settings = config(source, name, len(listing.labels), labelled=not why)
     dataset = parse(settings).datasets[name]
     more = [("labels off", f"{why}: no probe, and no figure that needs a classifier")] if why else []

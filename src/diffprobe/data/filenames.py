@@ -12,6 +12,8 @@ EXTENSIONS = (
     *(".apng", ".jfif", ".jpe", ".jif", ".pjpeg", ".pjp", ".dib", ".pbm", ".pnm"),
     *((".avif",) if find_spec("PIL._avif") else ()),  # not in every build of Pillow
 )
+MANIFESTS = ("dataset.json", "metadata.csv", "metadata.jsonl")  # files of labels, in the order of precedence
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".xml")  # other files that may hold labels
 # Files that may hold images, but are not read. Everything else that is left out is not an image.
 UNREAD = frozenset(
     """

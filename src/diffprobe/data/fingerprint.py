@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from diffprobe.data.filenames import is_hidden, is_image
+from diffprobe.data.filenames import MANIFESTS, is_hidden, is_image
 from diffprobe.runtime.files import digest
 
 FILES = 20_000  # images of a folder whose status is read one by one; of larger folders only the sub-folders' is
@@ -15,7 +15,7 @@ Stamp = list[str | int]  # name, size (0 for a folder), time of the last change 
 
 
 def fingerprint(paths: Iterable[str]) -> str | None:
-    """A digest of the names, sizes and times of zips and of the images in folders; None if no path exists.
+    """A digest of the names, sizes and times of zips, and of images and labels in folders; None if no path exists.
 
     For a folder with more than FILES images it covers the folders' times alone, which change when a file is added or
     removed but not when one is overwritten in place.
@@ -27,9 +27,17 @@ def fingerprint(paths: Iterable[str]) -> str | None:
 def stamps_of(top: Path) -> list[Stamp]:
     if top.is_file():
         return [stamp(top, top.name)]
-    images = list(islice((path for path in walk(top) if is_image(path.name)), FILES + 1))
+    images: list[Path] = []
+    folders, manifests = [top], []
+    for path, is_folder in walk(top):
+        if is_folder:
+            folders.append(path)
+        elif is_image(path.name):
+            images += [path] if len(images) <= FILES else []
+        elif path.name.lower() in MANIFESTS:
+            manifests.append(path)
     # Adding or removing a file changes its folder's mtime.
-    paths = images if len(images) <= FILES else [top, *(path for path in walk(top) if path.is_dir())]
+    paths = (images if len(images) <= FILES else folders) + manifests
     return [stamp(path, ascii(str(path.relative_to(top)))) for path in paths]  # ascii: names may not be valid UTF-8
 
 
@@ -46,12 +54,16 @@ def array_stamps(folder: Path) -> list[Stamp]:
     return [stamp(folder, "")] if len(first) > FILES else [stamp(folder / name, ascii(name)) for name in first]
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """All paths below a folder, without hidden ones; links to folders are not followed."""
+def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """All paths below a folder, without hidden ones, and whether each is a folder.
+
+    Links to folders are not followed.
+    """
     for path in folder.iterdir():
         if not is_hidden(path.name):
-            yield path
-            if path.is_dir() and not path.is_symlink():
+            is_folder = path.is_dir()
+            yield path, is_folder
+            if is_folder and not path.is_symlink():
                 yield from walk(path)
 
 

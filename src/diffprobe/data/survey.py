@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from diffprobe.data.filenames import LITTER, UNREAD, display, extension, litter, printable
+from diffprobe.data.filenames import LITTER, MANIFESTS, TABLES, UNREAD, display, extension, litter, printable
 
 KINDS = 40  # of things left out that are counted apart; a folder may hold a thousand different extensions
 OTHERS = ("file with other extensions", "not an image by its extension")
@@ -60,6 +60,8 @@ class SurveyNotes:
         kind = extension(name)
         if kind in UNREAD:
             self.leave_out(printable(kind), "not a format that is read; convert it to PNG or JPEG", name)
+        elif kind in TABLES:
+            self.leave_out(kind, f"not an image by its extension; labels are read from {', '.join(MANIFESTS)}", name)
         else:
             self.leave_out(printable(kind) or "file without extension", "not an image by its extension", name)
 

@@ -9,7 +9,7 @@ from diffprobe.config.sources import Facts, Source
 
 
 class Zip(Source):
-    """Any zip of images, with labels from a `dataset.json` (EDM's convention) or one folder per class."""
+    """Any zip of images, with labels from a file (EDM's `dataset.json`, or `metadata.csv`) or one folder per class."""
 
     kind: Literal["zip"]
     build: ClassVar[str] = "diffprobe.data.sources.zips:find"

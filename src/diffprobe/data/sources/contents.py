@@ -4,11 +4,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from diffprobe.data.filenames import EXTENSIONS, UNREAD, display, is_image, sort_names, spelling
+from diffprobe.data.filenames import EXTENSIONS, MANIFESTS, UNREAD, display, is_image, sort_names, spelling
 from diffprobe.data.survey import SurveyNotes
 from diffprobe.runtime.errors import UserError
 
-MANIFESTS = ("dataset.json", "metadata.csv", "metadata.jsonl")  # in the order of precedence
 LARGEST_MANIFEST, PER_IMAGE = 1 << 26, 1 << 12  # bytes: room for the labels of all ImageNet, and for captions
 
 THUMBNAILS = re.compile(r"(^|/)[._]?thumb(s|nails?)?/", re.IGNORECASE)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffprobe.config.sources.folder import Folder
-from diffprobe.data.filenames import display, litter, printable
+from diffprobe.data.filenames import display, extension, is_image, litter, printable
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import manifests
 from diffprobe.data.sources.contents import Contents
@@ -65,12 +65,13 @@ def scan(contents: Contents, folder: str, prefix: str, deep: bool, parents: froz
             if litter(entry.name) is not None:
                 contents.survey.leave_out_litter(prefix + entry.name)
                 continue
-            if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+            dead = entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
+            if dead and (is_image(entry.name) or not extension(entry.name)):  # an image or a folder
                 raise UserError(f"{display(entry.path)}: broken link; repair or remove it")
             if entry.is_dir():
                 if deep:
                     scan(contents, entry.path, f"{prefix}{entry.name}/", deep, parents | {identity})
-            elif entry.is_file():
+            elif dead or entry.is_file():
                 contents.add_file(prefix + entry.name)
 
 

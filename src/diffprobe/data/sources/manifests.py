@@ -6,9 +6,9 @@ A file's names are relative to its folder, so each split folder may have one. Of
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from diffprobe.data.filenames import display, sort_names, spelling
+from diffprobe.data.filenames import MANIFESTS, display, sort_names, spelling
 from diffprobe.data.sources import dataset_json, metadata
-from diffprobe.data.sources.contents import MANIFESTS, Contents
+from diffprobe.data.sources.contents import Contents
 from diffprobe.data.sources.tables import Label, LabelTable
 from diffprobe.runtime.errors import UserError
 
@@ -46,6 +46,8 @@ def read(contents: Contents) -> Manifest | None:
                 tables[file] = table
         if tables:
             chosen = joined(kind, tables, contents)
+    if chosen is not None and chosen.labels is None:
+        contents.survey.notes.append(f"{chosen.name} says that there are no labels")
     return chosen
 
 

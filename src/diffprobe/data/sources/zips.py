@@ -120,6 +120,11 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 def refuse_unsafe(path: Path, entry: zipfile.ZipInfo) -> None:
     """Raise UserError for an encrypted or unreadable entry, and for one that would be extracted elsewhere."""
     name = entry.filename
+    if "\\" in name and ".." not in name:
+        raise UserError(
+            f"{display(path)}: entry {display(name)} has \\ for /, as some programs of Windows write it; unpack "
+            "the zip there and use the folder"
+        )
     # Nothing is extracted here, but a zip with such names is broken or malicious.
     if name.startswith("/") or name[1:2] == ":" or "\\" in name or ".." in PurePosixPath(name).parts:
         raise UserError(f"{display(path)}: entry {display(name)} would leave the folder it is extracted to; rename it")
