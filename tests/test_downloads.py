@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from diffprobe.runtime.job import run
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,6 @@ from diffprobe.config.sources.mnist import MNIST
 from diffprobe.data import downloads
 from diffprobe.data.downloads import Archive, fetch
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.job import run
 
 CONTENT = np.random.default_rng(0).bytes(3 * downloads.CHUNK + 17)
 NAME = "archive.tar.gz"

@@ -10,12 +10,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+from diffprobe.runtime.job import Job, run
+
 import pytest
 
 from diffprobe.runtime import receipts
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, clear_partials, write_json
-from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.locks import try_lock
 
 
@@ -123,6 +124,88 @@ def test_an_interrupted_job_is_stopped(tmp_path: Path) -> None:
         run(main, job_argv(tmp_path))
     assert stop.value.code == 130
     assert json.loads((tmp_path / "logs/rule/x.json").read_text())["state"] == "stopped"
+
+
+SCRIPT = """
+from diffprobe.runtime.job import run
+import sys, time
+
+def ready(job=None):
+    print("ready", flush=True)
+    time.sleep(60)
+
+if sys.argv[1] == '"importing"':
+    ready()
+run(ready)
+"""
+
+
+def start_script(folder: Path, config: str) -> subprocess.Popen[str]:
+    """A job that says when it is ready to be stopped, while its script still imports or in its main function."""
+    script = folder / "workflow/scripts/slow.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), json.dumps(config), *job_argv(folder)[1:]]
+    pipe = subprocess.PIPE
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["importing", "loading"])
+def test_a_job_stopped_before_its_loop_says_so_in_a_line(moment: str, number: signal.Signals, tmp_path: Path) -> None:
+    job = start_script(tmp_path, moment)
+    assert job.stdout.readline() == "ready\n"
+    job.send_signal(number)
+    assert job.wait(20) == 128 + number
+    assert job.stderr.read() == f"rule.x: stopped by {number.name}\n"
+    assert json.loads((tmp_path / "logs/rule/x.json").read_text())["state"] == "stopped"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_stopped_while_it_waits_for_an_orphan_leaves_its_state(number: signal.Signals, tmp_path: Path) -> None:
+    orphan = start_script(tmp_path, "loading")
+    orphan.stdout.readline()
+    before = (tmp_path / "logs/rule/x.json").read_bytes()
+    job = subprocess.Popen(orphan.args, stderr=subprocess.PIPE, text=True, env=os.environ)
+    assert "waits for process" in job.stderr.readline()
+    job.send_signal(number)
+    assert job.wait(20) == 128 + number
+    assert job.stderr.read() == ""
+    assert (tmp_path / "logs/rule/x.json").read_bytes() == before
+    orphan.kill()
+    orphan.wait()
+
+
+def test_a_full_disk_ends_a_job_in_one_line_whatever_fails_first(tmp_path: Path) -> None:
+    """Log, progress and outputs lie on it. The largest size of a file stands for the disk's."""
+    out = tmp_path / "w.safetensors"
+    writers = {
+        "safetensors": f"from safetensors.numpy import save_file; save_file({{'a': numbers}}, {str(out)!r})",
+        "numpy": f"numpy.save({str(out)!r}, numbers)",
+        "the log": f"print('x' * 9999, file=job.log); open({str(out)!r}, 'wb').write(numbers)",
+    }
+    for name, writer in writers.items():
+        code = f"""
+        import resource, numpy
+        from diffprobe.runtime.job import run
+        numbers = numpy.zeros(10_000)
+
+        def main(job):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+            job.progress.start(10, "images")
+            job.progress.update(1)
+            {writer}
+
+        run(main, ["{{}}", "--out", "weights={out}", "--log", "{tmp_path}/logs/rule/{name}.log"])
+        """
+        command = [sys.executable, "-c", textwrap.dedent(code)]
+        job = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+        said = job.stderr
+        lines = [line for line in said.splitlines() if "images/s" not in line]
+        assert job.returncode == 1
+        assert len(lines) == 1, said
+        assert f"error: {out}: cannot be written (" in lines[0]
 
 
 def test_a_job_without_a_lock_ends_in_one_line(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import runpy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffprobe.runtime.job import run
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +21,6 @@ from diffprobe.data import images
 from diffprobe.data.splits import SPLITS, stratified
 from diffprobe.networks.build import build
 from diffprobe.plan import job_arguments
-from diffprobe.runtime.job import run
 from diffprobe.training import checkpoints
 
 SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"

@@ -5,6 +5,8 @@ Config: `plan.arguments.DatasetArgument`. Input: images. Output: rows.
 
 from pathlib import Path
 
+from diffprobe.runtime.job import Job, run
+
 import torch
 
 from diffprobe.config.evaluators.logistic import Logistic
@@ -14,7 +16,6 @@ from diffprobe.evaluation.representation.grid import best_setting
 from diffprobe.evaluation.representation.table import Table, table_of
 from diffprobe.plan.arguments import DatasetArgument
 from diffprobe.runtime.files import write_json
-from diffprobe.runtime.job import Job, run
 
 STRENGTHS = [1e-4, 1e-3, 1e-2, 1e-1]  # L2 penalties per image
 MEMORY = 2**31  # bytes of features held at a time

@@ -5,8 +5,9 @@ Inputs: select.0, select.1, ... of the checkpoints. Output: choice.
 
 from typing import NotRequired, TypedDict
 
-from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.job import Job, run
+
+from diffprobe.runtime.files import read_json, write_json
 
 
 class Ranked(TypedDict):

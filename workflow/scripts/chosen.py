@@ -6,6 +6,8 @@ Inputs: choice; weights.0, weights.1, ... of the checkpoints; data (images or la
 
 from collections.abc import Sequence
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation import model
@@ -15,7 +17,6 @@ from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.plan.arguments import Cell, CellSelection, Choice, ChosenArgument
 from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.files import clear_partials, digest, read_json, sha256
-from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version
 
 

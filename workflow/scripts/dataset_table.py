@@ -2,9 +2,10 @@
 
 import csv
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.reporting.dataset import of_receipt, rows
 from diffprobe.runtime.files import atomic, read_json
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

@@ -3,11 +3,12 @@
 Config: `plan.arguments.DownloadArgument`. Output: archives, a mark beside the files. Option: mirror.
 """
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.config.sources import Source
 from diffprobe.data.downloads import fetch
 from diffprobe.plan.arguments import DownloadArgument
 from diffprobe.runtime.files import write_json
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

@@ -7,6 +7,8 @@ Options: share, as job/jobs; batch; store, the folder. A resumed job keeps the p
 from dataclasses import asdict
 from pathlib import Path
 
+from diffprobe.runtime.job import Job, run
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,6 @@ from diffprobe.latents.identity import EncoderFacts, plan_store
 from diffprobe.latents.settings import EncodingSettings
 from diffprobe.runtime.devices import is_bf16, report_emulation
 from diffprobe.runtime.files import write_json
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

@@ -4,13 +4,14 @@ Config: `plan.arguments.EvaluateArgument`. Inputs: choice; store (the chosen
 features); images. Output: rows.
 """
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.representation.grid import ProbeData, evaluate, refuse_missing_classes
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import Choice, EvaluateArgument
 from diffprobe.runtime.files import read_json, write_json
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

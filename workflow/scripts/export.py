@@ -1,8 +1,9 @@
 """Export samples for other tools. Output: npz, for ADM's evaluation suite, or png, a folder."""
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.data import export
 from diffprobe.data.imagesets import open_images
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

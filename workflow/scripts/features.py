@@ -9,6 +9,8 @@ Option: batch.
 from collections.abc import Callable
 from pathlib import Path
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.data import images
 from diffprobe.data.fingerprint import fingerprint
@@ -23,7 +25,6 @@ from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import FeaturesArgument, SearchPlan
 from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.files import clear_partials, digest, sha256
-from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.receipts import code_version
 
 SCORER = Ridge(kind="ridge", strength=[1e-4, 1e-3, 1e-2, 1e-1])  # of a search: the fastest evaluator

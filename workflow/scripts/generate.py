@@ -5,6 +5,8 @@ and weights.NAME of extractors. Options: draw and batch, images drawn and measur
 A killed job resumes from its last autosave and gives the same metrics.
 """
 
+from diffprobe.runtime.job import Job, run
+
 import torch
 
 from diffprobe.data import samples
@@ -16,7 +18,6 @@ from diffprobe.evaluation.sampling import Drawing
 from diffprobe.plan.arguments import DrawnArgument, GenerateArgument
 from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.files import write_json
-from diffprobe.runtime.job import Job, run
 
 
 def collect(

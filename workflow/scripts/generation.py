@@ -4,12 +4,13 @@ Config: `plan.arguments.GenerationArgument`. Inputs: samples, reference.NAME, we
 autosave, seconds, from which a killed job resumes.
 """
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.plan.arguments import GenerationArgument
 from diffprobe.runtime.files import write_json
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

@@ -8,6 +8,8 @@ Outputs: grid, select.
 
 from collections.abc import Sequence
 
+from diffprobe.runtime.job import Job, run
+
 import pandas as pd
 
 from diffprobe.data import images
@@ -23,7 +25,6 @@ from diffprobe.evaluation.representation.grid import (
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import Choice, EvaluatorArgument, GridArgument
 from diffprobe.runtime.files import atomic, write_json
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

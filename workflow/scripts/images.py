@@ -4,12 +4,13 @@ Config: `config.datasets.Dataset`, and state, a fingerprint of local files. Inpu
 files. A resumed job keeps images that are decoded. Splits follow the source's listing, whatever the order of rows.
 """
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.config.datasets import Dataset
 from diffprobe.data import images, order
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.data.prepared import default_channels, divide, list_images
 from diffprobe.reporting.dataset import facts
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

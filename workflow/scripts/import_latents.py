@@ -4,6 +4,8 @@ Config: `latents.settings.ImportSettings`. Inputs: images, autoencoder. Options:
 A resumed job keeps the parts that are complete.
 """
 
+from diffprobe.runtime.job import Job, run
+
 from pydantic import TypeAdapter
 
 from diffprobe.config.latents import Peers
@@ -12,7 +14,6 @@ from diffprobe.latents.completion import finish
 from diffprobe.latents.identity import configured_scaling
 from diffprobe.latents.settings import ImportSettings
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.job import Job, run
 from diffprobe.training import checkpoints
 
 

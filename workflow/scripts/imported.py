@@ -6,9 +6,10 @@ Config: network and process, as the weights' header must have them. Input: weigh
 import os
 import shutil
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
-from diffprobe.runtime.job import Job, run
 from diffprobe.training import checkpoints
 
 

@@ -3,6 +3,8 @@
 Config: `plan.arguments.ScaleArgument`. Inputs: encoded.N, the outputs of the encoding jobs; images; autoencoder.
 """
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.data import images
 from diffprobe.latents.completion import finish
 from diffprobe.latents.encoding import split_arrays
@@ -12,7 +14,6 @@ from diffprobe.latents.verify import remove_parts
 from diffprobe.plan.arguments import ScaleArgument
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
-from diffprobe.runtime.job import Job, run
 from diffprobe.training import checkpoints
 
 

@@ -7,6 +7,8 @@ Config: `plan.arguments.NearestArgument`. Inputs: images, and samples; without s
 from collections.abc import Iterator
 from typing import Any
 
+from diffprobe.runtime.job import Job, run
+
 import numpy as np
 import torch
 
@@ -18,7 +20,6 @@ from diffprobe.evaluation.generation.nearest import MEMORISED, nearest, ratios
 from diffprobe.plan.arguments import NearestArgument
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, write_json
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

@@ -5,6 +5,8 @@ Config: `FigureOptions`. The inputs depend on the figure.
 
 from dataclasses import dataclass
 
+from diffprobe.runtime.job import Job, run
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,7 +15,6 @@ from PIL.Image import Image
 from diffprobe.data.samples import open_samples
 from diffprobe.reporting import images, plots
 from diffprobe.runtime.files import atomic, read_json, read_jsonl
-from diffprobe.runtime.job import Job, run
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 Config: `config.autoencoders.Pretrained`, and state, a fingerprint of local folders. Option: name, its config key.
 """
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.config.autoencoders import Pretrained
 from diffprobe.interop.autoencoders import write
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

@@ -5,6 +5,8 @@ Config: `plan.arguments.ReconstructArgument`. Inputs: images; autoencoder; weigh
 LPIPS. Options: images, the autoencoder's batch; batch, the extractors' batch.
 """
 
+from diffprobe.runtime.job import Job, run
+
 import numpy as np
 import torch
 
@@ -16,7 +18,6 @@ from diffprobe.evaluation.model import load_codec
 from diffprobe.networks.perceptual import LPIPS, available
 from diffprobe.plan.arguments import ReconstructArgument
 from diffprobe.runtime.files import atomic, write_json
-from diffprobe.runtime.job import Job, run
 
 SHOWN = 64  # pairs in the plot
 

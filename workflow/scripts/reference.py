@@ -6,6 +6,8 @@ Options: batch; autosave, in seconds; kept, the shared folder of statistics, whi
 
 from pathlib import Path
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.autosave import Autosave
@@ -19,7 +21,6 @@ from diffprobe.evaluation.generation.reference import (
     write,
 )
 from diffprobe.plan.arguments import ReferenceArgument
-from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.locks import exclusive
 
 

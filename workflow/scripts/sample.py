@@ -4,10 +4,11 @@ Config: `plan.arguments.SampleArgument`. Inputs: weights; autoencoder, if the mo
 batch size.
 """
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.plan.arguments import SampleArgument
 from diffprobe.runtime.devices import report_emulation
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

@@ -3,10 +3,11 @@
 Config: `plan.arguments.SummaryArgument`, whose `probed` is in the order of the inputs choice.N. Inputs: results.N too.
 """
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.plan.arguments import SummaryArgument
 from diffprobe.reporting.tables import best, results, summary
 from diffprobe.runtime.files import atomic, read_json
-from diffprobe.runtime.job import Job, run
 
 
 def main(job: Job) -> None:

@@ -6,12 +6,13 @@ latents; before, the checkpoint before; and files of the task's own, such as vgg
 
 from contextlib import nullcontext
 
+from diffprobe.runtime.job import Job, run
+
 from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
 from diffprobe.plan.training_argument import TrainingArgument, parse_argument
 from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.files import digest, sha256, write_jsonl
-from diffprobe.runtime.job import Job, run
 from diffprobe.runtime.located import located
 from diffprobe.runtime.locks import exclusive
 from diffprobe.runtime.receipts import code_version

@@ -1,7 +1,8 @@
 """Verify every chunk of finished stores against its checksum. Inputs: store.N, the marks of stores of any kind."""
 
-from diffprobe.reporting.verify import verify_paths
 from diffprobe.runtime.job import Job, run
+
+from diffprobe.reporting.verify import verify_paths
 
 
 def main(job: Job) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -54,8 +55,12 @@ def positive_number(text: str) -> float:
     return value
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CLEANING = 10.0  # seconds in which further signals do not break into the cleaning up
+
+
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM; what is under way is cleaned up, as after Ctrl-C."""
+    """A signal to stop; what is under way is cleaned up, as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -87,11 +92,11 @@ def ends_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise Interrupted at the first SIGINT or SIGTERM, unless the caller has handlers of its own."""
+    """Raise Interrupted at the first signal to stop, unless the caller handles or ignores it itself."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOPS}
     for number, handler in handlers.items():
         if handler in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, interrupt)
@@ -103,8 +108,16 @@ def interruptible() -> Iterator[None]:
 
 
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    for each in (signal.SIGINT, signal.SIGTERM):  # a second one would break into the cleaning up
-        signal.signal(each, signal.SIG_IGN)
+    """Raise Interrupted. Code that swallows it (a finaliser of Python's) hears the next signal."""
+    until = time.monotonic() + CLEANING
+
+    def again(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() > until:
+            interrupt(number, frame)
+
+    for each in STOPS:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, again)
     raise Interrupted(number)
 
 

@@ -57,15 +57,30 @@ def disk_errors(path: Path, needs: int | None = None, again: str = "run again") 
     """Turn the errors of a disk that is full or refuses access into one line; `needs` in bytes."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in FULL + UNWRITABLE:
+    except UserError:
+        raise
+    except Exception as error:
+        number = disk_error(error)
+        if number is None:
             raise
-        reason = os.strerror(error.errno)  # HDF5's own message is a paragraph
-        if error.errno not in FULL:
-            raise UserError(f"{error.filename or path}: {reason}; fix that and {again}") from None
+        reason = os.strerror(number)  # HDF5's own message is a paragraph
+        if number not in FULL:
+            raise UserError(f"{getattr(error, 'filename', None) or path}: {reason}; fix that and {again}") from None
         free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
         amounts = f"{free / 1e9:.3g} GB free" + (f" of {needs / 1e9:.3g} GB needed" if needs else "")
         raise UserError(f"{path}: cannot be written ({reason}; {amounts}); free some space and {again}") from None
+
+
+def disk_error(error: Exception) -> int | None:
+    """The number of the system's error where a disk is full or refuses access; None for any other failure."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if number is None and type(error).__module__.startswith("safetensors"):
+        match = re.search(r"\(os error (\d+)\)", text)
+        number = int(match[1]) if match else None
+    elif number is None and isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", text):
+        number = errno.ENOSPC  # numpy's `tofile` does not say why
+    return number if number in FULL + UNWRITABLE else None
 
 
 def clear_partials(path: str | Path) -> None:

@@ -2,10 +2,13 @@
 
     python workflow/scripts/NAME.py JSON --in name=path ... --out name=path ... --with name=value ... --log PATH
 
-A UserError ends in one line and exit status 1. Any other exception is a bug and leaves its traceback in the log.
+A UserError ends in one line and exit status 1. Any other exception is a bug and leaves its traceback in the log. A
+signal to stop leaves the state `stopped`. Scripts import this module before anything else, so that a signal is heard
+while torch is being imported.
 """
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -16,12 +19,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.command import STOPS, Interrupted, interruptible
+from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.files import clear_partials, disk_errors, write_json
 from diffprobe.runtime.leases import lease
-from diffprobe.runtime.locks import exclusive
+from diffprobe.runtime.locks import exclusive, try_lock
 from diffprobe.runtime.progress import Console, Progress
 from diffprobe.runtime.receipts import receipt
 
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 
+SCRIPTS = ("workflow", "scripts")
 STARTED_BY_TORCHRUN = "DIFFPROBE_TORCHRUN"
 # What torchrun sets. Inherited from a scheduler it means another program, whose processes would be waited for.
 WORLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -71,8 +77,7 @@ class Job:
 
     def say(self, line: str) -> None:
         """Print one line to the log and to the console."""
-        with suppress(OSError):  # the disk may be full
-            print(line, file=self.log, flush=True)
+        print(line, file=self.log, flush=True)
         with suppress(OSError):  # the terminal may be gone
             print(f"{self.progress.name}: {line}", file=sys.stderr, flush=True)
 
@@ -129,26 +134,44 @@ def start_processes(options: Sequence[str]) -> None:
         os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
 
 
-def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
-    """Run one job: `main(job)`, its state in a progress file, its errors as `fail` reports them.
-
-    An orphan of a killed Snakemake that still runs this job is waited for, so that no two processes write the same
-    outputs. Where torchrun starts several processes, the first is the job; the others have their own log and progress
-    file.
-    """
-    arguments = parse(argv)
-    start_processes(arguments.options)
+def rank_of(arguments: argparse.Namespace) -> int:
+    """The number of this process among those that torchrun started; each but the first has its own log and progress."""
     if rank := int(os.environ.get("RANK", 0)):
         arguments.progress = f"{arguments.log}.{rank}.json"
         arguments.log = f"{arguments.log}.{rank}"
         arguments.name = f"{arguments.name}.{rank}"
-    log_path = Path(arguments.log)
-    waits = f"{arguments.name}: waits for process {{}}, which a killed run left at this same job"
-    # Held for life: `progress.alive` looks at it. The log is opened under the lock, since an orphan still writes to it.
-    lock = Path(f"{log_path}.lock") if rank else log_path.with_suffix(".lock")
-    orphan = exclusive(lock, lambda owner: print(waits.format(owner), file=sys.stderr))
+    return rank
+
+
+def lock_of(arguments: argparse.Namespace) -> Path:
+    """Held for life: `progress.alive` looks at it."""
+    log = Path(arguments.log)
+    return Path(f"{log}.lock") if int(os.environ.get("RANK", 0)) else log.with_suffix(".lock")
+
+
+def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
+    """Run one job: `main(job)`, its state in a progress file, its errors as `fail` reports them.
+
+    An orphan of a killed Snakemake that still runs this job is waited for, so that no two processes write the same
+    outputs. Where torchrun starts several processes, the first is the job.
+    """
+    hear_stops(signal.SIG_DFL)
+    arguments = parse(argv)
     try:
-        with disk_errors(log_path), orphan, log_path.open("w", buffering=1) as log:
+        with interruptible():
+            start_processes(arguments.options)
+            attempt(main, arguments)
+    except KeyboardInterrupt as stop:  # while it waited for an orphan, whose state stands
+        sys.exit(status_of(stop))
+
+
+def attempt(main: Callable[[Job], None], arguments: argparse.Namespace) -> None:
+    rank, log_path = rank_of(arguments), Path(arguments.log)
+    waits = f"{arguments.name}: waits for process {{}}, which a killed run left at this same job"
+    # The log is opened under the lock, since an orphan still writes to it.
+    orphan = exclusive(lock_of(arguments), lambda owner: print(waits.format(owner), file=sys.stderr))
+    try:
+        with disk_errors(log_path), orphan, open_log(log_path) as log:
             job = Job(arguments, log)
             for path in map(Path, [] if rank else job.outputs.values()):
                 clear_partials(path)
@@ -158,6 +181,26 @@ def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
         sys.exit(f"{arguments.name}: error: {error}")
 
 
+class ForgivingFile(io.FileIO):
+    """A file for a log, which nobody misses while its disk is full: what went wrong must reach the terminal."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+    def close(self) -> None:
+        with suppress(OSError):  # where network disks say that they are full
+            super().close()
+
+
+def open_log(path: Path) -> TextIO:
+    """A log to write to, line by line. Raises OSError."""
+    file = io.BufferedWriter(ForgivingFile(str(path), "w"))
+    return io.TextIOWrapper(file, "utf-8", "backslashreplace", line_buffering=True)
+
+
 def perform(main: Callable[[Job], None], job: Job) -> None:
     """Call `main` and record how it ended."""
     try:
@@ -165,21 +208,58 @@ def perform(main: Callable[[Job], None], job: Job) -> None:
             main(job)
     except UserError as error:
         fail(job, f"error: {error}")
-    except (SystemExit, KeyboardInterrupt) as stop:
+    except MemoryError:
+        fail(job, "error: out of memory; free some, or use smaller batches")
+    except SystemExit:  # training has saved its state and ends
         job.progress.write("stopped")
-        raise SystemExit(stop.code if isinstance(stop, SystemExit) else 128 + signal.SIGINT) from None
+        raise
+    except KeyboardInterrupt as stop:
+        job.progress.write("stopped")
+        job.say(f"stopped by {signal.Signals(status_of(stop) - 128).name}")
+        raise SystemExit(status_of(stop)) from None
     except Exception as error:
-        with suppress(OSError):
-            traceback.print_exc(file=job.log)
-        fail(job, f"failed: {type(error).__name__}: {error} (traceback in {job.log.name})")
+        traceback.print_exc(file=job.log)
+        fail(job, f"failed: {type(error).__name__}: {one_line(error)} (traceback in {job.log.name})")
     else:
         job.progress.write("done")
     finally:
         job.console.close()
 
 
+def status_of(stop: KeyboardInterrupt) -> int:
+    """The exit status of a process that a signal stopped."""
+    return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
+
+
 def fail(job: Job, line: str) -> NoReturn:
-    with suppress(OSError):  # a full disk must not hide the cause
-        job.progress.write("failed", line)
+    job.progress.write("failed", line)
     job.say(line)
     sys.exit(1)
+
+
+# --- before the job
+
+
+def hear_stops(handler: "Callable[[int, FrameType | None], None] | int") -> None:
+    """Set the handler of the signals to stop, where it is the default one or `stop_early`."""
+    for number in STOPS:
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL, stop_early):
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual if handler == signal.SIG_DFL else handler)
+
+
+def stop_early(number: int, frame: FrameType | None) -> None:
+    """End at once, since nothing is under way yet; record it where no orphan runs this job."""
+    with suppress(OSError, UserError, SystemExit):  # arguments that are refused exit
+        arguments = parse(None)
+        rank_of(arguments)
+        if try_lock(lock_of(arguments)) is not None:
+            with open_log(Path(arguments.log)) as log:
+                job = Job(arguments, log)
+                job.progress.write("stopped")
+                job.say(f"stopped by {signal.Signals(number).name}")
+    os._exit(128 + number)
+
+
+if Path(sys.argv[0]).resolve().parts[-3:-1] == SCRIPTS:  # and no test or command, which imports this module too
+    hear_stops(stop_early)

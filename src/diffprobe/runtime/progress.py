@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, TypedDict
 
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json, write_json
 from diffprobe.runtime.locks import held, try_lock
 
@@ -45,12 +46,18 @@ class Console:
     """The terminal, for one job at a time: the first that takes the slot shows its status line, others only log."""
 
     def __init__(self, slot: Path) -> None:
-        self.path, self.slot = slot, try_lock(slot)
+        self.path, self.slot = slot, self.take(slot)
         self.live = sys.stderr.isatty()
+
+    @staticmethod
+    def take(slot: Path) -> int | None:
+        with suppress(OSError, UserError):  # the disk may be full
+            return try_lock(slot)
+        return None
 
     def show(self, line: str) -> None:
         if self.slot is None:
-            self.slot = try_lock(self.path)  # the job that held it may have ended
+            self.slot = self.take(self.path)  # the job that held it may have ended
         if self.slot is not None:
             self.write(f"\r\x1b[K{line}" if self.live else f"{line}\n")
 
@@ -114,7 +121,7 @@ class Progress:
         return f"{self.name}  {counts}  {self.rate:,.0f} {self.unit}/s{left}  {note}".rstrip()
 
     def write(self, state: str, note: str = "") -> None:
-        """Update the progress file."""
+        """Update the progress file, where that is possible: a job must not end for it, nor name it as the cause."""
         snapshot: Snapshot = {
             "job": self.name,
             "state": state,
@@ -130,7 +137,8 @@ class Progress:
             "started": self.started,
             "updated": time.time(),
         }
-        write_json(self.path, snapshot)
+        with suppress(OSError):
+            write_json(self.path, snapshot)
 
 
 def alive(snapshot: Snapshot) -> bool:
