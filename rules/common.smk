@@ -56,12 +56,8 @@ CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.de
 PYTHON = "python" if CONDA else quote(sys.executable)
 # Where this process itself runs the jobs, they start from one that has torch loaded (see runtime/preload.py).
 PRELOAD = listen() if workflow.is_main_process and not CONDA and not workflow.non_local_exec else ""
-# By default glibc returns each activation's memory and faults its pages in again: a third of a U-Net's time on a CPU.
-MALLOC = " ".join(
-    f"{name}=${{{{{name}:-1073741824}}}}" for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-)
 shell.prefix(
-    f"set -euo pipefail; export {MALLOC}; export PYTHONSAFEPATH=1 PYTHONPATH={quote(str(ROOT / 'src'))}; "
+    f"set -euo pipefail; export PYTHONSAFEPATH=1 PYTHONPATH={quote(str(ROOT / 'src'))}; "
     f"export {PLUGINS}={quote(':'.join(CONFIG.plugins))}; "
     f'job() {{{{ {PYTHON} {PRELOAD} {quote(str(ROOT / "workflow" / "scripts"))}/"$2".py "$1" "${{{{@:3}}}}"; }}}}; '
 )

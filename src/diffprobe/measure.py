@@ -15,6 +15,7 @@ from diffprobe.config.names import FIGURES, promised_figure
 from diffprobe.data.npy import npz_keys
 from diffprobe.data.splits import SPLITS
 from diffprobe.plan.arguments import parse_extractor
+from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.command import positive_integer
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import disk_errors, recorded, write_json
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings, weights = extractor_of(arguments.extractor, arguments.trusted)
     from diffprobe.evaluation.generation.standalone import Comparison  # torch: only to compute something
 
+    keep_freed_memory()
     metrics = Metrics(subset=arguments.subset, batch=arguments.batch)
     opening = arguments.size, arguments.channels, arguments.splits
     comparison = Comparison(settings, weights, request, metrics, opening, arguments.processes)

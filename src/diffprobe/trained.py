@@ -23,6 +23,7 @@ from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
 from diffprobe.networks.autoencoder import Codec
+from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.keyed import Key, normal
@@ -49,6 +50,7 @@ class TrainedModel:
         device: str | torch.device | None = None,
     ) -> "TrainedModel":
         """See `diffprobe.load`."""
+        keep_freed_memory()
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         path = holding("process", checkpoint(Path(run), kimg, weights), "a diffusion model")
         loaded = model.load(path, device, weights=weights)

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.command import STOPS, Interrupted, interruptible
 from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.files import clear_partials, disk_errors, write_json
@@ -156,6 +157,7 @@ def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
     outputs. Where torchrun starts several processes, the first is the job.
     """
     hear_stops(signal.SIG_DFL)
+    keep_freed_memory()
     arguments = parse(argv)
     try:
         with interruptible():

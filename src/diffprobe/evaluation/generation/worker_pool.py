@@ -20,6 +20,7 @@ from diffprobe.data.imagesets import ImageSet
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
+from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.workers import end_with_parent
 
@@ -81,6 +82,7 @@ def _start(work: Work, indices: "SimpleQueue[int]", threads: int) -> None:
     """Load in a process of the pool what all its pieces need."""
     global _collect_piece
     end_with_parent()
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C need not wait for the end of a piece
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     torch.set_num_threads(threads)
