@@ -26,6 +26,7 @@ from diffprobe.plan.layout import Layout, receipt, store_receipt
 from diffprobe.plan.sources import Sources
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical
+from diffprobe.runtime.job_call import call_words, pairs
 from diffprobe.runtime.leases import local_gpus
 from diffprobe.runtime.preload import listen
 
@@ -73,15 +74,14 @@ def call(script, progress=None, **options):
 
     def arguments(wildcards, input, output):
         values = {name: value(wildcards) if callable(value) else value for name, value in options.items()}
-        named = [("--in", dict(pairs(input))), ("--out", dict(pairs(output))), ("--with", values)]
-        words = [f"{flag} {text(files)}" for flag, files in named if files]
+        words = call_words(dict(by_name(input)), dict(by_name(output)), values)
         where = [f"--progress {quote(progress.format(**wildcards))}"] if progress else []
-        return " ".join([script, *words, *where])
+        return " ".join([script, words, *where])
 
     return arguments
 
 
-def pairs(files):
+def by_name(files):
     """The files of a job by name; those of a list as name.0, name.1, ..."""
     for name, (first, last) in files._get_names():
         if last is None:
@@ -90,16 +90,11 @@ def pairs(files):
             yield from ((f"{name}.{i}", file) for i, file in enumerate(files[first:last]))
 
 
-def text(values):
-    """name=value ... for a shell."""
-    return " ".join(quote(f"{name}={value}") for name, value in values.items() if value not in (None, []))
-
-
 def reference_files(wildcards):
     """Paths of references and extractor weights. A param, so that other paths trigger a rerun, as they always did."""
     files = FILES.measuring(wildcards.experiment)
     kinds = ("reference.", "weights.")
-    return " ".join(text({name: files[name] for name in files if name.startswith(kind)}) for kind in kinds)
+    return " ".join(pairs({name: files[name] for name in files if name.startswith(kind)}) for kind in kinds)
 
 
 def no_argument(wildcards, input):

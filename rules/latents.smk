@@ -109,7 +109,7 @@ use rule compute as reconstruct with:
         **computing(mem_mb=6000),
     params:
         config=argument(lambda w: job_arguments.reconstruct(CONFIG, w.latents)),
-        measuring=lambda w: text(FILES.reconstructing(w.latents)),
+        measuring=lambda w: pairs(FILES.reconstructing(w.latents)),
         call=call("reconstruct", batch=CONFIG.metrics.batch, images=lambda w: CONFIG.latents[w.latents].batch),
 
 

@@ -158,6 +158,22 @@ def test_curves_show_distances_left_accuracies_right_and_the_choice() -> None:
     assert lines["knn"] == pytest.approx([94, 96, 95])
 
 
+def test_confusion_draws_whatever_classes_are_called(tmp_path: Path) -> None:
+    """Half a formula once failed this plot after all training; line breaks and changes of direction move others."""
+    names = ["a$\\b$", "$", "_", "^", "two\nlines", "\u202eleft", "מימין", "\udcff", "x" * 300, "%s {} <b>"]
+    figure = plots.confusion(np.eye(len(names)), names)
+    figure.savefig(tmp_path / "confusion.png")
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert shown == [*names[:4], "two lines", "?left", "מימין", "?", "x" * 23 + "…", names[-1]]
+
+
+def test_a_logarithmic_axis_has_plain_numbers(tmp_path: Path) -> None:
+    row = {"experiment": "e", "split": "", "evaluator": "fid1k_x"}
+    figure = plots.curves([row | {"kimg": k, "value": value} for k, value in ((1, 400.0), (5, 3.0))])
+    figure.savefig(tmp_path / "curves.png")
+    assert {"10", "100"} <= {label.get_text() for label in figure.axes[0].get_yticklabels()}
+
+
 def test_losses_count_thousands_of_images_and_are_smoothed() -> None:
     rows = [{"step": i, "images": 1000 * i, "loss": 0.5 * 1.1 ** (-1) ** i} for i in range(1, 101)]
     faint, bold = plots.losses("run", rows).axes[0].lines

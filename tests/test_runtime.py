@@ -17,6 +17,7 @@ import pytest
 from diffprobe.runtime import receipts
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, clear_partials, write_json
+from diffprobe.runtime.job_call import call_words
 from diffprobe.runtime.locks import try_lock
 
 
@@ -206,6 +207,26 @@ def test_a_full_disk_ends_a_job_in_one_line_whatever_fails_first(tmp_path: Path)
         assert job.returncode == 1
         assert len(lines) == 1, said
         assert f"error: {out}: cannot be written (" in lines[0]
+
+
+def test_a_job_of_ten_thousand_inputs_starts_from_a_shell(tmp_path: Path) -> None:
+    """`bash -c` takes 128 KiB."""
+    count = 10_000
+    inputs = {f"results.{i}": f"results/runs/run of {i % 100}/generation/{i}/heun18.json" for i in range(count)}
+    words = call_words(inputs, {"table": tmp_path / "a b.csv"}, {"images": 3, "absent": None})
+    script = tmp_path / "count.py"
+    script.write_text(
+        "from diffprobe.runtime.job import run\n"
+        "run(lambda job: job.output('table').write_text(f'{job.group(\"results\")} {job.options}'))"
+    )
+    line = f"{sys.executable} {script} '{{}}' {words} --log {tmp_path}/logs/x/all.log"
+    subprocess.run(["bash", "-c", line], check=True)
+    assert (tmp_path / "a b.csv").read_text() == f"{list(map(Path, inputs.values()))} {{'images': '3'}}"
+
+
+def test_of_few_inputs_a_command_shows_each() -> None:
+    words = call_words({"a": "b c", "none": []}, {}, {"images": 3})
+    assert words == "--in 'a=b c' --with images=3"
 
 
 def test_a_job_without_a_lock_ends_in_one_line(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ marker or dash.
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -30,6 +33,11 @@ TICKS = 8  # at most so many checkpoints are named on the axis
 WIDE = 30  # the axis of distances is logarithmic when they span a larger ratio than this
 PROBES = ((VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (INK, "P"))  # colours and markers
 SMALL = 20  # a confusion matrix of at most so many classes has numbers and names
+NAME_LENGTH = 24  # characters of a class's name at most
+
+rcParams["text.parse_math"] = False  # names of classes are what users call their folders, `a$\\b$` too
+# A name in a script that the font lacks is drawn as boxes; a line of warning per letter would not mend it.
+warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
 
 
 def canvas(width: float, height: float, dpi: int) -> tuple[Figure, Axes]:
@@ -65,15 +73,20 @@ def losses(name: str, rows: Sequence[LossRow], dpi: int = 110) -> Figure:
     axes.plot(kimg, smooth(loss), color=BLUE, linewidth=1.8)
     axes.set(xlabel="training images (thousands)", ylabel="training loss", yscale="log")
     axes.set_xlim(left=0)
-    # Within about a decade, powers of ten alone would leave the axis with one tick or none.
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    name_logarithmic(axes.yaxis)
     axes.spines["right"].set_visible(False)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     heading(axes, name)
     return figure
+
+
+def name_logarithmic(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis."""
+    low, high = axis.get_view_interval()
+    # Within about a decade, powers of ten alone would leave the axis with one tick or none.
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < 20 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def smooth(values: pd.Series) -> pd.Series:
@@ -132,6 +145,7 @@ def scale_distances(axes: Axes) -> None:
     low, high = axes.dataLim.intervaly
     if low > 0 and high > WIDE * low:
         axes.set_yscale("log")
+        name_logarithmic(axes.yaxis)
     else:
         axes.set_ylim(bottom=0)
 
@@ -211,13 +225,20 @@ def confusion(counts: np.ndarray, classes: Sequence[str], title: str = "", dpi: 
             ink = "white" if value > 0.7 * most else "black"
             axes.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=8, color=ink)
     ticks = range(len(classes)) if few else []
-    axes.set_xticks(ticks, [classes[i] for i in ticks], rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, [classes[i] for i in ticks])
+    axes.set_xticks(ticks, [class_name(classes[i]) for i in ticks], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, [class_name(classes[i]) for i in ticks])
     axes.set(xlabel="classified as", ylabel="class")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     heading(axes, title)
     return figure
+
+
+def class_name(name: str) -> str:
+    """A class's name in one short line, without what would move other text (line breaks, changes of direction)."""
+    line = " ".join(name.encode("utf-8", "replace").decode().split())
+    line = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return line if len(line) <= NAME_LENGTH else f"{line[: NAME_LENGTH - 1]}…"
 
 
 def largest_error(share: np.ndarray) -> float:

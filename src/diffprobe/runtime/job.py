@@ -26,6 +26,7 @@ from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.command import STOPS, Interrupted, interruptible
 from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.files import clear_partials, disk_errors, write_json
+from diffprobe.runtime.job_call import unpacked
 from diffprobe.runtime.leases import lease
 from diffprobe.runtime.locks import exclusive, try_lock
 from diffprobe.runtime.progress import Console, Progress
@@ -112,11 +113,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--with", dest="options", nargs="*", default=[], metavar="name=value", help="settings that change no result"
     )
+    parser.add_argument("--packed", help="all of these in one word (see job_call.py)")
     parser.add_argument("--log", required=True)
     parser.add_argument("--progress", help="progress file (default: beside the log)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--name", help="the job's name in progress and logs (default: as the log's: RULE.WILDCARDS)")
     arguments = parser.parse_args(argv)
+    if arguments.packed:
+        arguments.inputs, arguments.outputs, arguments.options = unpacked(arguments.packed)
     log = Path(arguments.log)
     arguments.name = arguments.name or f"{log.parent.name}.{log.stem}"
     return arguments
