@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffprobe.runtime import devices
+from diffprobe.runtime import devices, progress
 from diffprobe.runtime.devices import has_bf16, is_bf16, memory_format, report_emulation
 
 CPU = torch.device("cpu")
@@ -34,3 +34,24 @@ def test_units_of_a_cpu_are_read_from_its_capabilities(monkeypatch):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities)
         assert has_bf16(CPU) == expected
     has_bf16.cache_clear()
+
+
+def test_long_jobs_report_their_share_of_the_devices_peak(tmp_path, monkeypatch):
+    """1,000 images of 5 FLOPs in about 2 s, where 5,000 FLOP per second are possible: half of them, nearly."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "time", lambda: now[0])
+    monkeypatch.setattr(progress, "SETTLED_SECONDS", 1.0)
+    with (tmp_path / "job.log").open("w+") as log:
+        job = progress.Progress(tmp_path / "job.json", "job", log, progress.Console(tmp_path / "slot"))
+        job.compare(lambda: 5.0, lambda: 5000.0)
+        job.start(10_000, "images")
+        assert job.mfu is None
+        now[0] += 2
+        job.update(1000)
+        assert job.mfu == pytest.approx(0.5, rel=0.01)
+        log.seek(0)
+        assert "500 images/s  mfu 50%" in log.read()
+
+
+def test_peak_is_what_a_large_matrix_product_reaches():
+    assert 1e8 < devices.peak_flops(CPU) < 1e14

@@ -5,6 +5,7 @@ Inputs: choice; weights.0, weights.1, ... of the checkpoints; data (images or la
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from diffprobe.runtime.job import Job, run
 
@@ -15,7 +16,7 @@ from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.plan.arguments import Cell, CellSelection, Choice, ChosenArgument
-from diffprobe.runtime.devices import report_emulation
+from diffprobe.runtime.devices import peak_flops, report_emulation
 from diffprobe.runtime.files import clear_partials, digest, read_json, sha256
 from diffprobe.runtime.receipts import code_version
 
@@ -40,6 +41,9 @@ def main(job: Job) -> None:
     unfinished = folder.with_name(f"{folder.name}.partial")
     clear_partials(unfinished / "x.zarr")
     total = len(specs_of) * sum(copy.draws * len(data[copy.split].rows) for copy in copies)
+    name, specs = next(iter(specs_of.items()))
+    flops = partial(source.image_flops, trained.shape, levels[name], specs)
+    job.progress.compare(flops, partial(peak_flops, device, source.bf16))
     job.progress.start(total, "images")
 
     def report(done: int) -> None:

@@ -7,6 +7,7 @@ Option: batch.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from diffprobe.runtime.job import Job, run
@@ -23,7 +24,7 @@ from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.evaluation.representation.search import best, search
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import FeaturesArgument, SearchPlan
-from diffprobe.runtime.devices import report_emulation
+from diffprobe.runtime.devices import peak_flops, report_emulation
 from diffprobe.runtime.files import clear_partials, digest, sha256
 from diffprobe.runtime.receipts import code_version
 
@@ -55,6 +56,9 @@ def main(job: Job) -> None:
     clear_partials(unfinished / "x.zarr")
     per_level = sum(copy.draws * len(data[copy.split].rows) for copy in copies)
     contents: dict[str, str] = {}
+    level = trained.process.level(1.0)  # the work is the same at any
+    flops = partial(source.image_flops, trained.shape, level, specs)
+    job.progress.compare(flops, partial(peak_flops, device, source.bf16))
 
     def write(level: Level) -> None:
         def report(done: int) -> None:

@@ -51,6 +51,11 @@ def main(job: Job) -> None:
     measurement.new_statistics(sample.images)  # refuses impossible requests before anything is drawn
     drawing = Drawing.of(sample, job.input("weights"), job.optional("autoencoder"), draw, job.device)
     report_emulation(drawing.sampler.settings.precision, job.device, job.say)
+
+    def image_flops() -> int:
+        return drawing.image_flops() + measurement.image_flops(drawing.model.image)
+
+    job.progress.compare(image_flops, drawing.peak_flops)
     job.progress.start(sample.images, "images")
     store = drawing.fill(job.output("samples").parent, sample.keep, job.progress.update)
     about = drawing.about | {"images": sample.images}

@@ -4,12 +4,15 @@ Config: `plan.arguments.GenerationArgument`. Inputs: samples, reference.NAME, we
 autosave, seconds, from which a killed job resumes.
 """
 
+from functools import partial
+
 from diffprobe.runtime.job import Job, run
 
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.plan.arguments import GenerationArgument
+from diffprobe.runtime.devices import peak_flops
 from diffprobe.runtime.files import write_json
 
 
@@ -20,6 +23,7 @@ def main(job: Job) -> None:
     statistics = measurement.new_statistics(images.n)
     path = job.output("rows").with_suffix(".part.safetensors")
     saved = measurement.autosave(path, images.identity, float(job.options["autosave"]))
+    job.progress.compare(partial(measurement.image_flops, images.shape), partial(peak_flops, job.device))
     job.progress.start(images.n, "images")
     batch, report = int(job.options["batch"]), job.progress.update
     collect(statistics, images, job.device, batch=batch, report=report, saved=saved)

@@ -16,6 +16,7 @@ def main(job: Job) -> None:
     n = argument.keep
     drawing = Drawing.of(argument, job.input("weights"), job.optional("autoencoder"), draw, job.device)
     report_emulation(drawing.sampler.settings.precision, job.device, job.say)
+    job.progress.compare(drawing.image_flops, drawing.peak_flops)
     job.progress.start(n, "images")
     drawing.fill(job.output("samples").parent, n, job.progress.update)
     drawing.write_strip(job.output("strip"), n)

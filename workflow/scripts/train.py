@@ -11,7 +11,7 @@ from diffprobe.runtime.job import Job, run
 from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
 from diffprobe.plan.training_argument import TrainingArgument, parse_argument
-from diffprobe.runtime.devices import report_emulation
+from diffprobe.runtime.devices import peak_flops, report_emulation
 from diffprobe.runtime.files import digest, sha256, write_jsonl
 from diffprobe.runtime.located import located
 from diffprobe.runtime.locks import exclusive
@@ -52,6 +52,7 @@ def main(job: Job) -> None:
     def report(state: State) -> None:
         if not first_steps:
             first_steps.append(state.step)
+            job.progress.compare(task.image_flops, lambda: world.size * peak_flops(job.device, options.bf16))
             job.progress.start(part.stop * options.batch, "images", state.step * options.batch)
             print(f"training {part.run} from step {state.step} to {part.stop}, {world.size} processes", file=job.log)
         last = f"loss {state.history[-1]['loss']:.4f}" if state.history else ""

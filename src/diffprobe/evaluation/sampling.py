@@ -21,7 +21,7 @@ from diffprobe.evaluation.model import Model, load
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
 from diffprobe.networks.flops import flops, on_meta
-from diffprobe.runtime.devices import is_bf16, memory_format
+from diffprobe.runtime.devices import is_bf16, memory_format, peak_flops
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, sha256
 from diffprobe.runtime.keyed import Key, normal
@@ -137,6 +137,14 @@ class Drawing:
         """
         samples.fill(store, n, self.model.image, self.about, self.array, report, drawn_by=digest(code_version()))
         return samples.open_samples(store)
+
+    def image_flops(self) -> int:
+        """The FLOPs of drawing one image."""
+        return flops(lambda: draw(self.model, self.sampler, torch.zeros(1, dtype=torch.int64, device=self.device), 0))
+
+    def peak_flops(self) -> float:
+        """FLOP per second of the device in the sampler's precision, at most."""
+        return peak_flops(self.device, is_bf16(self.sampler.settings.precision, self.device))
 
     def array(self, start: int, stop: int) -> np.ndarray:
         """Images start .. stop, uint8 (B, H, W, C)."""

@@ -102,7 +102,8 @@ class Job:
         return receipt(self.config, self.inputs, self.started, threads=self.threads, **more)
 
     def write_receipt(self, output: str = "receipt", **more: object) -> None:
-        write_json(self.output(output), self.receipt(**more))
+        utilisation = {} if self.progress.mfu is None else {"mfu": round(self.progress.mfu, 4)}
+        write_json(self.output(output), self.receipt(**utilisation, **more))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

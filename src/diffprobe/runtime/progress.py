@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, TypedDict
@@ -14,6 +15,7 @@ from diffprobe.runtime.locks import held, try_lock
 
 FILE_SECONDS = 1.0  # between updates of progress.json
 LOG_SECONDS = 5.0  # between status lines in the log
+SETTLED_SECONDS = 20.0  # after which a job of some length looks up what its device could do
 SILENT_SECONDS = 600  # after which a job on another machine counts as dead
 
 
@@ -82,6 +84,8 @@ class Progress:
         self.started = time.time()
         self.total, self.unit, self.done, self.first = 0, "", 0, 0
         self.counting_since = self.started
+        self.compared: tuple[Callable[[], float], Callable[[], float]] | None = None
+        self.limit = 0.0  # units per second at the device's peak; 0: unknown
         self.next_file = self.next_line = 0.0
         self.write("running")
 
@@ -89,6 +93,13 @@ class Progress:
         """Begin to count to `total` units; `done` of them are an earlier job's and do not count for the rate."""
         self.total, self.unit, self.done, self.first = total, unit, done, done
         self.counting_since = time.time()
+
+    def compare(self, flops: Callable[[], float], peak: Callable[[], float]) -> None:
+        """Report the model FLOPs utilisation too, from the FLOPs of a unit (0: unknown) and the device's per second.
+
+        Both are called once, in jobs of more than `SETTLED_SECONDS`, since counting and measuring take a second.
+        """
+        self.compared = flops, peak
 
     def update(self, done: int, note: str = "") -> None:
         """Report `done` units in all; cheap enough for every step."""
@@ -101,6 +112,9 @@ class Progress:
                 self.console.show(self.line(note))
         if now >= self.next_line:
             self.next_line = now + LOG_SECONDS
+            if self.compared and now > self.counting_since + SETTLED_SECONDS:
+                flops, peak = (measure() for measure in self.compared)
+                self.limit, self.compared = peak / flops if flops else 0.0, None
             print(self.line(note), file=self.log, flush=True)
             if not self.console.live:
                 self.console.show(self.line(note))
@@ -111,14 +125,20 @@ class Progress:
         return (self.done - self.first) / max(time.time() - self.counting_since, 1e-9)
 
     @property
+    def mfu(self) -> float | None:
+        """Model FLOPs utilisation (Chowdhery et al., PaLM, 2022, appendix B): the share of the device's peak."""
+        return self.rate / self.limit if self.limit else None
+
+    @property
     def seconds_left(self) -> float | None:
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
     def line(self, note: str = "") -> str:
         left = "" if self.seconds_left is None else f"  left {clock(self.seconds_left)}"
         share = self.done / max(self.total, 1)
+        used = "" if self.mfu is None else f"  mfu {self.mfu:.0%}"
         counts = f"{self.done:,}/{self.total:,} {self.unit} {share:4.0%}"
-        return f"{self.name}  {counts}  {self.rate:,.0f} {self.unit}/s{left}  {note}".rstrip()
+        return f"{self.name}  {counts}  {self.rate:,.0f} {self.unit}/s{used}{left}  {note}".rstrip()
 
     def write(self, state: str, note: str = "") -> None:
         """Update the progress file, where that is possible: a job must not end for it, nor name it as the cause."""

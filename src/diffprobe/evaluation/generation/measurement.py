@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from diffprobe.evaluation.generation import extractors, figures, reference
 from diffprobe.evaluation.generation.autosave import Autosave
 from diffprobe.evaluation.generation.figures import FigureRow, Request, Subject
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
+from diffprobe.networks.flops import flops
 from diffprobe.plan.arguments import GenerationArgument
 from diffprobe.runtime.files import digest
 from diffprobe.runtime.receipts import code_version
@@ -47,6 +49,11 @@ class Measurement:
         figures.refuse(self.request, self.subjects, plan, self.metrics)
         names = figures.figure_names(self.request)
         return [Statistics(plan, subject.extractor, names) for subject in self.subjects]
+
+    def image_flops(self, shape: tuple[int, int, int]) -> int:
+        """The FLOPs of all extractors on one image of `shape` (H, W, C)."""
+        image = torch.zeros(1, *shape, dtype=torch.uint8, device=self.device)
+        return sum(flops(partial(subject.extractor.apply, image)) for subject in self.subjects)
 
     def autosave(self, path: Path, samples: object, seconds: float) -> Autosave:
         """A file for statistics of `samples` (anything that JSON can hold), void for other extractors or other code."""

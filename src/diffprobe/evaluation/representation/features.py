@@ -14,6 +14,7 @@ from diffprobe.evaluation.model import Model
 from diffprobe.evaluation.representation.chunks import BLOCK
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.networks.condition import NOTHING, Condition
+from diffprobe.networks.flops import flops
 from diffprobe.plan.arguments import FeatureSettings
 from diffprobe.runtime.devices import is_bf16, memory_format
 from diffprobe.runtime.errors import UserError
@@ -80,6 +81,11 @@ class FeatureModel:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             denoised = self.process.denoise(self.network, noisy, levels, cond, taps=taps, features_only=True)
         return {name: POOLINGS[pooling](denoised.activations[tap].float()) for name, (tap, pooling) in specs.items()}
+
+    def image_flops(self, shape: tuple[int, int, int], level: Level, specs: ArraySpecs) -> int:
+        """The FLOPs of the features of one image of `shape` (C, H, W)."""
+        x, rows = torch.zeros(1, *shape, device=self.device), torch.zeros(1, dtype=torch.int64, device=self.device)
+        return flops(lambda: self.pooled(x, rows, level, specs, Key(self.seed, "flops"), 0))
 
     def blocks(
         self, data: ModelInputs, level: Level, specs: ArraySpecs, purpose: str, draw: int, augmented: bool = False

@@ -40,11 +40,13 @@ class Task(ABC):
     superseded: list[dict[str, str]]  # identities of runs by older code, whose states are refused
     adversary: nn.Module | None  # trained at the same time on its own loss, the entry `adversary` of `losses`
     adversary_begins: float  # images seen from which on it plays; before, `losses` leaves its entry out
+    image_flops: Callable[[], int]  # of training on one image; 0: not counted
     adversary_plays: bool  # set by the loop
 
     def __init__(self, module: nn.Module, shape: dict[str, int] | None = None) -> None:
         self.module, self.shape = module, shape or {}
         self.identity, self.superseded = {"draws": DRAWS}, [{}]  # version 1 had no entry
+        self.image_flops = lambda: 0
         self.adversary, self.adversary_begins, self.adversary_plays = None, 0.0, False
 
     @abstractmethod
