@@ -274,6 +274,19 @@ def test_a_zip_bomb_is_refused_by_its_directory(tmp_path: Path) -> None:
         archives.read((0, "1.png"))
 
 
+def test_any_damaged_byte_of_a_zips_directory_ends_in_one_line(tmp_path: Path) -> None:
+    path = pack(
+        grow(tmp_path / "set", ["a/1.png", "b/2.png"], dataset_json='{"labels": [["a/1.png", 0], ["b/2.png", 1]]}')
+    )
+    whole = path.read_bytes()
+    for at in range(whole.index(b"PK\1\2"), len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            sources.find(Zip(kind="zip", paths=[str(path)]), {})  # a flipped time stamp, say, is harmless
+        except UserError as error:
+            assert "\n" not in str(error) and "set.zip" in str(error)
+
+
 def pictures(root: Path, counts: dict[str, int]) -> Path:
     for name, count in counts.items():
         for i in range(count):

@@ -72,7 +72,7 @@ def label_column(columns: Iterable[str]) -> str | None:
 
 
 def missing(columns: Iterable[str]) -> str:
-    has = ", ".join(printable(name) for name in columns)[:200]
+    has = ", ".join(display(printable(name)) for name in columns)[:200]
     return f"it has no columns {FILE} and label, but {has or 'none'}"
 
 

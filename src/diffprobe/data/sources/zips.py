@@ -1,5 +1,7 @@
 """Zips of images as EDM makes them (Karras et al. 2022), with labels in a file, else from the folders."""
 
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +34,11 @@ from diffprobe.runtime.errors import UserError
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ENCRYPTED = 0x1  # a bit of an entry's flags
 NONE = "no labels"
+# All that zipfile and its decoders raise for damaged bytes, and for features that they do not know.
+DAMAGE = (
+    *(zipfile.BadZipFile, EOFError, OSError, OverflowError, RuntimeError, ValueError),
+    *(struct.error, zlib.error, lzma.LZMAError),
+)
 
 
 class ZipContents(NamedTuple):
@@ -113,7 +120,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except FileNotFoundError:
         raise UserError(f"{display(path)}: no such zip; check its path") from None
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+    except DAMAGE as error:
         raise UserError(f"{display(path)}: damaged or not a zip ({error}); download or create it again") from None
 
 
