@@ -136,7 +136,7 @@ def test_mistakes_are_lines(run: Path, tmp_path: Path) -> None:
         (lambda: diffprobe.load(tmp_path / "none"), "no checkpoint there; expected a run's folder"),
         (lambda: diffprobe.load(run, kimg=30), "no checkpoint at 30 kimg; there are 9, 10"),
         (lambda: diffprobe.load(run, weights="fast"), "no weights called fast; it has ema, slow"),
-        (lambda: diffprobe.load(tmp_path / "foreign.safetensors"), "no checkpoint of a diffusion model"),
+        (lambda: diffprobe.load(tmp_path / "foreign.safetensors"), "is damaged or not a checkpoint"),
         (lambda: trained.features(IMAGES, 0.3, ["out_9"]), "no tap out_9; there are in_1"),
         (lambda: trained.features(IMAGES, 0), "sigma 0: expected"),
         (lambda: trained.features(IMAGES[..., 0], 0.3), r"images: .* expected uint8 \(N, 8, 8, 1\)"),

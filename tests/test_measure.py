@@ -105,7 +105,10 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
             "Inception weights none.pth: cannot be read (No such file or directory); check the path",
         ),
         (["--extractor", "inception", "dims=: ["], "--extractor dims=: [: not YAML after the ="),
-        (["--extractor", "classifier", "weights=none.safetensors"], "none.safetensors: no classifier's checkpoint"),
+        (
+            ["--extractor", "classifier", "weights=none.safetensors"],
+            "none.safetensors: cannot be read (No such file",
+        ),
         (["--save", "kept.txt"], "--save kept.txt: expected a name that ends in .npz"),
         (["--save", "{folder}/a.npz"], "a.npz: exists and holds no statistics to replace; choose another name"),
         (["--json", "{folder}/a.npz"], "a.npz: exists and holds no figures to replace; choose another name"),

@@ -135,7 +135,10 @@ def test_what_a_finished_state_serves_for(tmp_path):
     assert best_start(replace(second, code="new")) == earlier  # --forcerun after a change of code trains the slice
     assert best_start(replace(second, parent="new")) == earlier  # so does a checkpoint before that was remade
     assert best_start(replace(second, identity="new")) is None  # another config or other data: from nothing
-    own.write_bytes(own.read_bytes()[:1000])  # a damaged file is no state
+    own.write_bytes(own.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"2\.safetensors: is damaged .* delete it"):  # not trained again without a word
+        best_start(second)
+    own.unlink()
     assert best_start(second) == earlier
 
 

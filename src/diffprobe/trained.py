@@ -164,11 +164,7 @@ def refuse_below_one(name: str, value: int) -> None:
 
 def holding(key: str, path: Path, what: str) -> Path:
     """The path of a checkpoint whose header has the key. Raises UserError for any other file."""
-    try:
-        header = checkpoints.header(path)
-    except Exception:  # not safetensors, or not one of ours
-        header = {}
-    if not header.get(key):
+    if not checkpoints.header(path).get(key):
         raise UserError(f"{path}: no checkpoint of {what}; name the folder of such a run, or its checkpoint")
     return path
 

@@ -7,7 +7,8 @@ from typing import NotRequired, TypedDict
 
 from diffprobe.runtime.job import Job, run
 
-from diffprobe.runtime.files import read_json, write_json
+from diffprobe.runtime.files import write_json
+from diffprobe.runtime.results import read_result
 
 
 class Ranked(TypedDict):
@@ -24,7 +25,7 @@ def rank(cell: Ranked) -> tuple[float, float]:
 
 
 def main(job: Job) -> None:
-    choices = [read_json(path)["choice"] for path in job.group("select")]
+    choices = [read_result(path, lambda select: select["choice"]) for path in job.group("select")]
     best = max(choices, key=rank)
     # The runner-up is another checkpoint's best cell, or the second cell of the best checkpoint.
     cells = [choice for choice in choices if choice is not best]

@@ -17,14 +17,15 @@ from diffprobe.evaluation.representation.featurestore import Copies, finish, wri
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.plan.arguments import Cell, CellSelection, Choice, ChosenArgument
 from diffprobe.runtime.devices import peak_flops, report_emulation
-from diffprobe.runtime.files import clear_partials, digest, read_json, sha256
+from diffprobe.runtime.files import clear_partials, digest, sha256
 from diffprobe.runtime.receipts import code_version
+from diffprobe.runtime.results import read_result
 
 
 def main(job: Job) -> None:
     device, settings = job.device, ChosenArgument.model_validate(job.config)
-    recorded = read_json(job.input("choice"))
-    choice = Choice.model_validate(recorded)
+    choice = read_result(job.input("choice"), Choice.model_validate)
+    recorded = read_result(job.input("choice"), dict)  # with what only people read
     weights = dict(zip(settings.checkpoints, job.group("weights"), strict=True))[choice.kimg]
     trained = model.load(weights, device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)

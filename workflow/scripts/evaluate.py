@@ -11,13 +11,14 @@ from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.representation.grid import ProbeData, evaluate, refuse_missing_classes
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import Choice, EvaluateArgument
-from diffprobe.runtime.files import read_json, write_json
+from diffprobe.runtime.files import write_json
+from diffprobe.runtime.results import read_result
 
 
 def main(job: Job) -> None:
     argument = EvaluateArgument.model_validate(job.config)
     evaluator, seeds = argument.head, argument.seeds
-    choice, store = Choice.model_validate(read_json(job.input("choice"))), job.input("store").parent
+    choice, store = read_result(job.input("choice"), Choice.model_validate), job.input("store").parent
     labels = {split: images.labels(job.input("images"), split) for split in SPLITS}
     names = images.describe(job.input("images"))["classes"]
     refuse_missing_classes(labels, names)

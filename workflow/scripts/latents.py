@@ -13,12 +13,12 @@ from diffprobe.latents.parts import StorePlan, missing_parts
 from diffprobe.latents.verify import remove_parts
 from diffprobe.plan.arguments import ScaleArgument
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import read_json
+from diffprobe.runtime.results import read_result
 from diffprobe.training import checkpoints
 
 
 def main(job: Job) -> None:
-    records = [read_json(path)["store"] for path in job.group("encoded")]
+    records = [read_result(path, lambda encoded: encoded["store"]) for path in job.group("encoded")]
     for path, record in zip(job.group("encoded"), records, strict=True):
         if record != records[0]:
             differs = f"{path}: encoded differently from {job.group('encoded')[0].name}, perhaps on a CPU beside GPUs"

@@ -14,7 +14,8 @@ from PIL.Image import Image
 
 from diffprobe.data.samples import open_samples
 from diffprobe.reporting import images, plots
-from diffprobe.runtime.files import atomic, read_json, read_jsonl
+from diffprobe.runtime.files import atomic
+from diffprobe.runtime.results import read_arrays, read_lines, read_result, read_rows, refuse_changed
 
 
 @dataclass(frozen=True)
@@ -40,28 +41,28 @@ def samples(job: Job, options: FigureOptions) -> Image:
 
 def strip(job: Job, options: FigureOptions) -> Figure:
     """Samples during denoising."""
-    steps = np.load(job.input("strip"))  # images uint8 (n, steps, H, W, C), sigmas (steps,)
+    steps = read_arrays(job.input("strip"))  # images uint8 (n, steps, H, W, C), sigmas (steps,)
     return images.strip(steps["images"], steps["sigmas"], options.scale, options.dpi)
 
 
 def nearest(job: Job, options: FigureOptions) -> Figure:
     """Samples beside their nearest training images."""
-    pairs = np.load(job.input("pairs"))  # queries uint8 (n, H, W, C), found uint8 (n, k, H, W, C), ratios (n,)
+    pairs = read_arrays(job.input("pairs"))  # queries uint8 (n, H, W, C), found uint8 (n, k, H, W, C), ratios (n,)
     arrays = pairs["queries"], pairs["found"], pairs["ratios"]
     return images.neighbours(*arrays, options.scale, options.dpi, str(pairs["kind"]))
 
 
 def reconstruction(job: Job, options: FigureOptions) -> Image:
     """Originals above their reconstructions by the autoencoder."""
-    originals, decoded = np.load(job.input("pairs"))["images"]  # uint8 (n, S, S, C) each
+    originals, decoded = read_arrays(job.input("pairs"))["images"]  # uint8 (n, S, S, C) each
     return images.pairs(originals, decoded, options.columns, options.scale)
 
 
 def grid(job: Job, options: FigureOptions) -> Figure:
     """Accuracy over layer and noise level, with the chosen cell framed."""
+    refuse_changed(job.input("grid"))
     accuracies = pd.read_csv(job.input("grid"), dtype={"level": str})
-    select = read_json(job.input("select"))
-    choice, name = select["choice"], select["rows"][0]["experiment"]
+    choice, name = read_result(job.input("select"), lambda select: (select["choice"], select["rows"][0]["experiment"]))
     split = "test, as published" if choice["selection"] == "published" else "select"
     title = f"{name} at {options.kimg} thousand images:\naccuracy of {choice['scorer']} on {split} (%)"
     return plots.heatmap(accuracies, choice, title, options.taps, options.dpi)
@@ -69,7 +70,7 @@ def grid(job: Job, options: FigureOptions) -> Figure:
 
 def confusion(job: Job, options: FigureOptions) -> Figure:
     """The confusion matrix on `test` of the evaluator that scored the grid."""
-    test = read_json(job.input("rows"))
+    test = read_result(job.input("rows"), dict)
     row = test["rows"][0]
     selection = ", chosen on test, as published" if row["selection"] == "published" else ""
     heading = f"{options.experiment}, {options.evaluator} on test{selection}:"
@@ -79,14 +80,14 @@ def confusion(job: Job, options: FigureOptions) -> Figure:
 
 def losses(job: Job, options: FigureOptions) -> Figure:
     """The loss over a whole training run."""
-    rows = [row for path in job.group("stats") for row in read_jsonl(path)]
+    rows = [row for path in job.group("stats") for row in read_lines(path)]
     return plots.losses(options.experiment, rows, options.dpi)
 
 
 def curves(job: Job, options: FigureOptions) -> Figure:
     """Metrics and accuracy over training, with the chosen checkpoint marked."""
-    rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
-    choice = read_json(job.input("choice")) if "choice" in job.inputs else None
+    rows = [row for path in job.group("results") for row in read_rows(path)]
+    choice = read_result(job.input("choice"), dict) if "choice" in job.inputs else None
     return plots.curves(rows, choice, options.dpi)
 
 

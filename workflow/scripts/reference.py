@@ -22,6 +22,7 @@ from diffprobe.evaluation.generation.reference import (
 )
 from diffprobe.plan.arguments import ReferenceArgument
 from diffprobe.runtime.locks import exclusive
+from diffprobe.runtime.results import write_hash
 
 
 def shared_reference(job: Job, argument: ReferenceArgument, extractor: FeatureExtractor, batch: int) -> Reference:
@@ -38,6 +39,7 @@ def shared_reference(job: Job, argument: ReferenceArgument, extractor: FeatureEx
         if not kept.exists():
             origin, report = "+".join(argument.splits), job.progress.update
             write(kept, compute_reference(images, extractor, argument.subset, job.device, batch, report, origin, saved))
+            write_hash(kept)
         saved.clear()
     return read(kept, extractor)
 

@@ -7,13 +7,14 @@ from diffprobe.runtime.job import Job, run
 
 from diffprobe.plan.arguments import SummaryArgument
 from diffprobe.reporting.tables import best, results, summary
-from diffprobe.runtime.files import atomic, read_json
+from diffprobe.runtime.files import atomic
+from diffprobe.runtime.results import read_result, read_rows
 
 
 def main(job: Job) -> None:
     argument = SummaryArgument.model_validate(job.config)
-    rows = [row for path in job.group("results") for row in read_json(path)["rows"]]
-    probed = dict(zip(argument.probed, map(read_json, job.group("choice")), strict=True))
+    rows = [row for path in job.group("results") for row in read_rows(path)]
+    probed = dict(zip(argument.probed, [read_result(path, dict) for path in job.group("choice")], strict=True))
     choices = {name: probed.get(name) for name in argument.experiments}
     tables = {"summary": summary(rows), "table": results(rows, choices), "best": best(rows, choices)}
     for output, table in tables.items():

@@ -15,7 +15,7 @@ from diffprobe.data.hdf5 import CHUNK, Columns, ImageStore, content_hash, open_s
 from diffprobe.data.links import decoding_of, survey
 from diffprobe.data.listing import Files
 from diffprobe.data.splits import SPLITS
-from diffprobe.runtime.files import atomic, digest, disk_errors, recorded, write_json
+from diffprobe.runtime.files import atomic, digest, disk_errors, recorded, sync, write_json
 
 __all__ = ["CHUNK", "Images", "StoreSummary", "batches", "check", "content_hash", "describe", "fill", "gather"]
 __all__ += ["labels", "open_store", "read", "write"]
@@ -148,6 +148,7 @@ def fill(
         target = Target(images.archives, scratch / "images.h5", shape, size, resize)
         decode_files(images, target, columns, scratch, workers, report)
         path.parent.mkdir(parents=True, exist_ok=True)
+        sync(target.path)
         target.path.replace(path)  # on one file system, so the store appears whole
     else:
         stamps, whole = survey(images, report), (len(labels), *shape)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from diffprobe.config.built import parse_network
@@ -103,7 +102,7 @@ def was_imported(path: Path) -> bool:
     """Whether a file is an earlier import, which a new one may replace."""
     try:
         return "source" in checkpoints.header(path)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    except UserError:
         return False
 
 

@@ -12,6 +12,8 @@ from diffprobe.plan.layout import Layout
 from diffprobe.plan.sources import Sources
 from diffprobe.runtime.errors import UserError
 
+NO_RECEIPT = ", but their receipt is missing or damaged: put the source back for one run"
+
 
 def refuse(config: Config, sources: Sources) -> None:
     """Raises UserError for the first missing file, folder or label."""
@@ -22,16 +24,24 @@ def refuse(config: Config, sources: Sources) -> None:
 
 
 def refuse_lost_sources(config: Config, sources: Sources) -> None:
-    """Refuse a changed path that does not exist: rereading would delete the images imported from the old path."""
+    """Refuse a path that does not exist where it has changed, or where no receipt tells whether it has: reading it
+    again would delete what was imported from the old path.
+    """
+    layout, gone = Layout(config.results), "no such file or folder; previously imported"
     for name, dataset in config.datasets.items():
         before = sources.images_receipt(name).get("config", {}).get("source", {})
         paths = dataset.source.local_paths
         # Receipts of zips have `paths`, those of folders `path`.
         moved = before and paths != ([before["path"]] if "path" in before else before.get("paths", []))
+        unsure = not before and Path(layout.images(name)).exists()
         for path in paths:
-            if moved and not Path(path).exists():
-                message = "no such file or folder; previously imported images are kept"
-                raise UserError(f"datasets.{name}.source: {path}: {message}")
+            if (moved or unsure) and not Path(path).exists():
+                raise UserError(f"datasets.{name}.source: {path}: {gone} images are kept{NO_RECEIPT if unsure else ''}")
+    for name, latents in used_latents(config).items():
+        if latents.imported and not sources.latents_receipt(name) and Path(layout.latents(name)).exists():
+            for path in filter(None, (latents.imported.path, latents.imported.test)):
+                if not Path(path).exists():
+                    raise UserError(f"latents.{name}.imported: {path}: {gone} latents are kept{NO_RECEIPT}")
 
 
 def refuse_missing_files(config: Config) -> None:

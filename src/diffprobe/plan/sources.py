@@ -13,7 +13,7 @@ from diffprobe.config.models import Config
 from diffprobe.config.published import local_files
 from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays
 from diffprobe.plan.layout import Layout, receipt, store_receipt
-from diffprobe.runtime.files import read_json
+from diffprobe.runtime.receipts import read_receipt
 
 
 class Sources:
@@ -31,7 +31,7 @@ class Sources:
         paths = self.config.datasets[dataset].source.local_paths
         if all(Path(path).exists() for path in paths) or not self.images_receipt(dataset):
             return fingerprint(paths)
-        return self.images_receipt(dataset)["config"].get("state")
+        return self.images_receipt(dataset).get("config", {}).get("state")
 
     def _pretrained(self, autoencoder: str) -> str | None:
         """The state of a published autoencoder's local folders; None if it comes from the hub."""
@@ -44,19 +44,23 @@ class Sources:
 
     def _imported_latents(self, latents: str) -> str | None:
         """The state of imported latents."""
-        imported, made = self.config.latents[latents].imported, Path(store_receipt(self.layout.latents(latents)))
+        imported, recorded = self.config.latents[latents].imported, self.latents_receipt(latents)
         assert imported is not None
-        if all(Path(path).exists() for path in (imported.path, imported.test) if path) or not made.exists():
+        if all(Path(path).exists() for path in (imported.path, imported.test) if path) or not recorded:
             return fingerprint_arrays(imported.folders)
-        return read_json(made)["config"].get("state")
+        return recorded.get("config", {}).get("state")
 
+    # A damaged receipt is as one that is not there: the source is read again.
     def images_receipt(self, dataset: str) -> dict[str, Any]:
         """The receipt of the last import of a dataset; {} if there is none."""
-        path = Path(receipt(self.layout.images(dataset)))
-        return read_json(path) if path.exists() else {}
+        return read_receipt(receipt(self.layout.images(dataset))) or {}
+
+    def latents_receipt(self, latents: str) -> dict[str, Any]:
+        """The receipt of the last import of latents; {} if there is none."""
+        return read_receipt(store_receipt(self.layout.latents(latents))) or {}
 
     def pretrained_argument(self, autoencoder: str) -> dict[str, Any]:
         """The job argument of the last import of a published autoencoder; {} if there is none."""
         run = self.layout.autoencoder(autoencoder)
-        path = Path(self.layout.checkpoint(run, PRETRAINED, "receipt.json"))
-        return read_json(path)["config"] if path.exists() else {}
+        recorded = read_receipt(self.layout.checkpoint(run, PRETRAINED, "receipt.json")) or {}
+        return recorded.get("config", {})

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from diffprobe.config.inferred import augment_label, conditional, model_space
@@ -15,7 +14,7 @@ from diffprobe.plan.layout import Layout, receipt
 from diffprobe.reporting.network_cost import NetworkCost, cost
 from diffprobe.reporting.sizes import store_bytes
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import read_json
+from diffprobe.runtime.receipts import read_receipt
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,10 +102,10 @@ def counts(config: Config, dataset: str) -> tuple[dict[str, int] | None, int]:
     """
     rows, classes = config.datasets[dataset].split_rows, config.datasets[dataset].facts.classes
     if rows is None or classes is None:
-        path = Path(receipt(Layout(config.results).images(dataset)))
-        if not path.exists():
+        recorded = read_receipt(receipt(Layout(config.results).images(dataset))) or {}
+        if "store" not in recorded:
             return rows, CLASSES if classes is None else classes
-        store = read_json(path)["store"]
+        store = recorded["store"]
         rows, classes = {split: store[split] for split in SPLITS}, len(store["classes"])
     return rows, classes
 

@@ -17,6 +17,7 @@ from diffprobe.evaluation.representation.featurestore import FOLDER
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import recorded
 from diffprobe.runtime.manifests import ROOT
+from diffprobe.runtime.receipts import entry_of
 from diffprobe.runtime.removal import remove_file, remove_store
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -70,6 +71,15 @@ def remove_features(store: Path) -> bool:
     except ValidationError:
         return False
     remove_store(store, FOLDER)
+    return True
+
+
+def remove_output(path: Path) -> bool:
+    """Remove a file that an intact receipt names, at this very path, as its job's output; False where none does."""
+    _, entry = entry_of(path) or (None, {})
+    if "path" not in entry or Path(entry["path"]).absolute() != path.absolute():
+        return False
+    remove_file(path.parent, path.name)
     return True
 
 

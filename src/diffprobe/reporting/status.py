@@ -17,9 +17,8 @@ from rich.text import Text
 from diffprobe.config.models import Config
 from diffprobe.config.names import AUGMENTATION
 from diffprobe.plan.graph import Stage, stages
-from diffprobe.runtime.files import read_json
 from diffprobe.runtime.progress import Snapshot, clock, read
-from diffprobe.runtime.receipts import changed_code, module_hash
+from diffprobe.runtime.receipts import changed_code, module_hash, read_receipt
 
 SHARED = (  # rules that serve several experiments
     "download",
@@ -89,9 +88,8 @@ def stage_state(stage: Stage, finished: float | None, current: bool) -> StageSta
         return StageState(stage, progress["state"], progress, tail)
     if finished is None:
         return StageState(stage, "waiting")
-    receipt: dict[str, Any] = {}
-    with suppress(FileNotFoundError):  # a job may start, and remove its old files, at any moment
-        receipt = read_json(stage.receipt) if stage.receipt else {}
+    # None also where a job has just started, and Snakemake has removed its old files.
+    receipt = (read_receipt(stage.receipt) if stage.receipt else None) or {}
     return StageState(
         stage,
         "done",

@@ -1,8 +1,10 @@
-"""Read every byte of the stores and compare it with its checksum; name what is damaged, and remove it on request."""
+"""Read every byte of stores, weights, states and results and compare it with its checksum.
 
-from collections.abc import Callable, Iterable, Sequence
+What is damaged is named, and removed on request.
+"""
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config
@@ -16,51 +18,50 @@ from diffprobe.latents.store import open_store
 from diffprobe.plan import job_arguments
 from diffprobe.plan.graph import autoencoder_weights, used_latents
 from diffprobe.plan.layout import Layout
+from diffprobe.reporting.damage import INTACT, Damage, report
 from diffprobe.reporting.repair import remove_features, remove_images, remove_samples
-from diffprobe.runtime.errors import AccessError, UserError
+from diffprobe.reporting.verify_files import SUFFIXES, FileGroup, check_groups, groups
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.manifests import ROOT
 
 
-class Damage(NamedTuple):
-    """What is wrong with a store, one line each, and whether that was removed for the next run to make again."""
-
-    lines: list[str]
-    removed: bool = False
-    accessible: bool = True  # False where it cannot be read and yet may be whole
-
-
-INTACT = Damage([])
-
-
 def verify(config: Config, repair: bool) -> None:
-    """Print a line for each store. Raises UserError with a line for each damage."""
+    """Print a line for each store, each checkpoint, and the results of each experiment or dataset.
+
+    Raises UserError with a line for each damage.
+    """
     layout = Layout(config.results)
     damage = [of_images(Path(layout.images(name)), repair) for name in config.datasets]
     damage += [of_latents(Path(layout.latents(name)), repair) for name in used_latents(config)]
     damage += [of_samples(Path(manifest), repair) for manifest in sample_stores(config)]
     damage += [of_features(Path(store), repair) for store in feature_stores(config)]
+    damage += check_groups(groups(config), repair)
     others = [line for name in used_latents(config) for line in of_another_config(config, name)]
     end(damage, repair, others)
 
 
 def verify_paths(paths: Sequence[Path], repair: bool) -> None:
-    """The same for single stores of any kind, wherever they are."""
-    end([of_path(path, repair) for path in paths], repair)
+    """The same for single stores and files of any kind, wherever they are."""
+    end([damage for path in paths for damage in of_path(path, repair)], repair)
 
 
-def of_path(path: Path, repair: bool) -> Damage:
-    """Check one store, its kind recognised by its files. Raises UserError where there is no finished store."""
+def of_path(path: Path, repair: bool) -> list[Damage]:
+    """Check one store or file, its kind recognised by its name and files."""
     folder = path.parent if path.name in (ROOT, MANIFEST) else path
     # Samples and latents both have a zarr.json; only samples have an array of images beside it.
     if path.suffix == ".h5" and path.exists():
-        return of_images(path, repair)
+        return [of_images(path, repair)]
     if (folder / MANIFEST).exists():
-        return of_features(folder, repair)
+        return [of_features(folder, repair)]
     if (folder / ROOT).exists():
         kind = of_samples if (folder / "images").exists() else of_latents
-        return kind(folder / ROOT, repair)
-    kinds = f"an images.h5, a folder with {ROOT} (latents or samples) or with {MANIFEST} (features)"
-    raise UserError(f"{path}: no finished store here, expected {kinds}; run the workflow to make it")
+        return [kind(folder / ROOT, repair)]
+    if path.suffix in SUFFIXES and path.is_file():
+        return list(check_groups([FileGroup(str(path), [path])], repair))
+    kinds = (
+        f"an images.h5, a folder with {ROOT} (latents or samples) or with {MANIFEST} (features), weights or a result"
+    )
+    return [Damage([f"{path}: no finished store here, expected {kinds}; run the workflow to make it"])]
 
 
 def end(damage: Iterable[Damage], repair: bool, others: Sequence[str] = ()) -> None:
@@ -74,28 +75,6 @@ def end(damage: Iterable[Damage], repair: bool, others: Sequence[str] = ()) -> N
         lines.append("to make it again: diffprobe verify --repair, then run the workflow")
     if lines or others:
         raise UserError("\n".join([*lines, *others]))
-
-
-def report(store: Path, check: Callable[[], list[str]], remove: Callable[[], bool] | None) -> Damage:
-    """The damage that `check` reports of one store, removed by `remove` if there is one; intact stores are printed."""
-    try:
-        lines = check()
-    except AccessError as error:
-        return Damage([str(error)], accessible=False)
-    except UserError as error:  # it cannot even be opened
-        lines = [str(error)]
-    if not lines:
-        print(f"{store}: every byte is as it was written")
-        return INTACT
-    lines = [line if line.startswith(str(store)) else f"{store}: {line}" for line in lines]
-    if remove is None:
-        return Damage(lines)
-    try:
-        removed = remove()
-    except UserError as error:
-        return Damage([*lines, str(error)])
-    left = f"{store}: is left as it is, since nothing proves that diffprobe wrote it; check it and remove it yourself"
-    return Damage(lines, True) if removed else Damage([*lines, left])
 
 
 def not_made(store: Path) -> Damage:
@@ -112,11 +91,13 @@ def of_images(store: Path, repair: bool) -> Damage:
 def of_latents(manifest: Path, repair: bool) -> Damage:
     if not manifest.exists():
         return not_made(manifest.parent)
-    problems = latents.verify(manifest.parent)
-    lines = [problem.text for problem in problems]
-    return report(
-        manifest.parent, lambda: lines, (lambda: latents.repair(manifest.parent, problems)) if repair else None
-    )
+    problems: list[latents.Problem] = []
+
+    def check() -> list[str]:
+        problems.extend(latents.verify(manifest.parent))
+        return [problem.text for problem in problems]
+
+    return report(manifest.parent, check, (lambda: latents.repair(manifest.parent, problems)) if repair else None)
 
 
 def of_another_config(config: Config, name: str) -> list[str]:
@@ -131,6 +112,8 @@ def of_another_config(config: Config, name: str) -> list[str]:
         open_store(manifest.parent, expected_identity(settings, images, weights))
     except UserError as error:
         return [str(error)]
+    except Exception:  # images or weights that cannot be read, which are named as such
+        pass
     return []
 
 

@@ -23,8 +23,11 @@ UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 
 
 @contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block succeeds, else remove it.
+
+    With `durable` a file and its new name are on the disk before this returns: not even a loss of power leaves an empty
+    or cut file.
 
     The temporary name keeps the suffix (writers such as numpy look at it) and contains the process id, so that an
     orphaned job and its successor never write the same temporary file. The block may make a folder instead of a file;
@@ -38,12 +41,27 @@ def atomic(path: str | Path) -> Iterator[Path]:
         yield partial
         if partial.is_dir():  # `replace` would say "Directory not empty"
             refuse_existing(path)
-        if partial.is_file():
-            partial.chmod(0o666 & ~UMASK)  # safetensors makes files that the group cannot read
+        is_file = partial.is_file()
+        if is_file:
+            partial.chmod(0o666 & ~UMASK)  # some writers make files that the group cannot read
+            if durable:
+                sync(partial)
         partial.replace(path)
+        if is_file and durable:
+            with suppress(OSError):  # some network disks cannot do this for a folder
+                sync(path.parent)
     except BaseException:
         remove_partial(partial)
         raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk. A network disk says here that it is full."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def refuse_existing(path: Path) -> None:
@@ -123,15 +141,12 @@ def sha256(path: str | Path) -> str:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write atomically and flush to disk: a network disk reports at once that it is full."""
-    with atomic(path) as partial, partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_json(path: str | Path, value: object) -> None:
     with atomic(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_json(path: str | Path, value: object, durable: bool = True) -> None:
+    with atomic(path, durable) as partial:
         partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -149,10 +164,6 @@ def recorded(path: str | Path, *keys: str) -> Any:
     return None
 
 
-def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:
-    with atomic(path) as partial:
+def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, object]], durable: bool = True) -> None:
+    with atomic(path, durable) as partial:
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]

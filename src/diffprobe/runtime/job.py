@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.command import STOPS, Interrupted, interruptible
 from diffprobe.runtime.errors import UserError, one_line
-from diffprobe.runtime.files import clear_partials, disk_errors, write_json
+from diffprobe.runtime.files import clear_partials, disk_errors
 from diffprobe.runtime.job_call import unpacked
 from diffprobe.runtime.leases import lease
 from diffprobe.runtime.locks import exclusive, try_lock
 from diffprobe.runtime.progress import Console, Progress
-from diffprobe.runtime.receipts import receipt
+from diffprobe.runtime.receipts import RECEIPT, write_receipt
 
 if TYPE_CHECKING:
     import torch
@@ -97,13 +97,12 @@ class Job:
         torch.cuda.set_device(index)  # calls without a device, such as synchronize, would otherwise use the first
         return torch.device("cuda", index)
 
-    def receipt(self, **more: object) -> dict[str, Any]:
-        """This job's receipt so far (see `receipts.receipt`)."""
-        return receipt(self.config, self.inputs, self.started, threads=self.threads, **more)
-
     def write_receipt(self, output: str = "receipt", **more: object) -> None:
+        """Write this job's receipt, after all its other outputs (see `receipts.write_receipt`)."""
+        outputs = {name: path for name, path in self.outputs.items() if not path.endswith(RECEIPT)}
         utilisation = {} if self.progress.mfu is None else {"mfu": round(self.progress.mfu, 4)}
-        write_json(self.output(output), self.receipt(**utilisation, **more))
+        about = {"threads": self.threads, **utilisation, **more}
+        write_receipt(self.output(output), self.config, self.inputs, outputs, self.started, **about)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO, TypedDict
 
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import read_json, write_json
+from diffprobe.runtime.files import recorded, write_json
 from diffprobe.runtime.locks import held, try_lock
 
 FILE_SECONDS = 1.0  # between updates of progress.json
@@ -158,7 +158,7 @@ class Progress:
             "updated": time.time(),
         }
         with suppress(OSError):
-            write_json(self.path, snapshot)
+            write_json(self.path, snapshot, durable=False)  # of no use after a loss of power
 
 
 def alive(snapshot: Snapshot) -> bool:
@@ -178,10 +178,10 @@ def alive(snapshot: Snapshot) -> bool:
 
 
 def read(path: Path) -> Snapshot | None:
-    """A progress file, its state `killed` where the process has vanished; None where there is no file."""
-    if not path.exists():
+    """A progress file, its state `killed` where the process has vanished; None without a whole file."""
+    snapshot: Snapshot | None = recorded(path)
+    if not isinstance(snapshot, dict) or not Snapshot.__annotations__.keys() <= snapshot.keys():
         return None
-    snapshot: Snapshot = read_json(path)
     if snapshot["state"] == "running" and not alive(snapshot):
         snapshot["state"] = "killed"
     return snapshot

@@ -1,10 +1,12 @@
 """Receipts: beside each result, its inputs, the code that made it, the machine, and the cost.
 
-They are a record. What decides whether a job runs again is its argument: `plan/job_arguments.py`.
+They are a record. What decides whether a job runs again is its argument: `plan/job_arguments.py`. Whoever reads a
+result back compares it with the hash in its receipt (`runtime/results.py`).
 """
 
 import ast
 import hashlib
+import json
 import platform
 import resource
 import sys
@@ -15,9 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from diffprobe.runtime.files import sha256
+from diffprobe.runtime.files import digest, read_json, sha256, write_json
 
+RECEIPT = "receipt.json"  # how the name of each ends
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "zarr", "safetensors", "pytorch-fid")
+OWN_CHECKSUMS = (".h5", ".safetensors")  # files that need no hash in the receipt; some take minutes to read
 ROOT = Path(__file__).parents[3]  # the workflow's folder, which holds src/ and workflow/
 
 
@@ -73,14 +77,22 @@ def device_name() -> str:
     return f"cpu ({platform.machine()})"
 
 
-def receipt(config: object, inputs: Mapping[str, str], started: float, **more: object) -> dict[str, Any]:
-    """The receipt of a job that began at `started` (Unix time); `more` holds seeds, counts and rates.
+def write_receipt(
+    path: Path,
+    config: object,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str | Path],
+    started: float,
+    **more: object,
+) -> None:
+    """Write the receipt of a job that began at `started` (Unix time); `more` holds seeds, counts and rates.
 
-    `inputs` maps a name to a path; each is hashed. Peak memory is this process's own, in MiB.
+    `inputs` and `outputs` map a name to a path; each is hashed. Peak memory is this process's own, in MiB.
     """
-    return {
+    receipt = {
         "config": config,
         "inputs": {name: {"path": path, "sha256": sha256(path)} for name, path in inputs.items()},
+        "outputs": outputs_entry(outputs),
         "code": code_version(),
         "packages": packages(),
         "device": device_name(),
@@ -89,3 +101,48 @@ def receipt(config: object, inputs: Mapping[str, str], started: float, **more: o
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # Linux counts in KiB
         **more,
     }
+    write_json(path, sealed(receipt))
+
+
+def outputs_entry(outputs: Mapping[str, str | Path]) -> dict[str, dict[str, str]]:
+    """The path of every output, and the hash of those that have no checksums of their own."""
+    files = {name: Path(path) for name, path in outputs.items()}
+    for name, folder in list(files.items()):
+        if folder.is_dir():  # its mark, which lies directly in it
+            files |= {f"{name}/{path.name}": path for path in sorted(folder.iterdir()) if path.is_file()}
+    hashed = {name for name, path in files.items() if path.is_file() and path.suffix not in OWN_CHECKSUMS}
+    return {
+        name: {"path": str(path)} | ({"sha256": sha256(path)} if name in hashed else {}) for name, path in files.items()
+    }
+
+
+def sealed(receipt: dict[str, Any]) -> dict[str, Any]:
+    """A receipt with a checksum over itself."""
+    # Over what JSON makes of it: a tuple or an integer key is written and read as something else.
+    return receipt | {"checksum": digest(json.loads(json.dumps(receipt)))}
+
+
+def read_receipt(path: str | Path) -> dict[str, Any] | None:
+    """A receipt; None where there is none, or a damaged one. Those from before there were checksums are believed."""
+    try:
+        receipt = read_json(path)
+        checksum = receipt.pop("checksum", None)
+        intact = checksum == digest(receipt) if checksum or "outputs" in receipt else True
+        typed = all(isinstance(receipt.get(key, {}), dict) for key in ("config", "code", "store", "outputs"))
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return None
+    return receipt if intact and typed else None
+
+
+def entry_of(path: Path) -> tuple[Path, dict[str, str]] | None:
+    """The receipt beside a result, or beside its folder, that lists it as an output, and its entry there."""
+    path = path.absolute()
+    own = f"{path.stem}.{RECEIPT}"  # before the others of a folder, which may be many
+    beside = [(paper, 1) for paper in sorted(path.parent.glob(f"*{RECEIPT}"), key=lambda paper: paper.name != own)]
+    above = path.parent.with_name(f"{path.parent.name}.{RECEIPT}")
+    for paper, depth in [*beside, (above, 2)]:
+        for entry in ((read_receipt(paper) or {}).get("outputs") or {}).values():
+            # By name alone, since a folder of results may have been moved.
+            if Path(entry["path"]).parts[-depth:] == path.parts[-depth:]:
+                return paper, entry
+    return None

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffprobe.networks.build import Settings, build
+from diffprobe.runtime import tensors as files
 from diffprobe.runtime.devices import memory_format
-from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic, canonical
-from diffprobe.training.state import contiguous
+from diffprobe.runtime.errors import UserError, one_line
+from diffprobe.runtime.files import canonical
+from diffprobe.runtime.tensors import CHECKPOINT
 
 
 def write(path: Path, weights: dict[str, dict[str, Tensor]], header: dict[str, Any]) -> None:
@@ -26,16 +25,24 @@ def write(path: Path, weights: dict[str, dict[str, Tensor]], header: dict[str, A
     tensors: dict[str, Tensor] = {}
     for i, (name, state) in enumerate(weights.items()):
         tensors |= {f"{name}/{key}" if i else key: value for key, value in state.items()}
-    with atomic(path) as partial:
-        save_file(contiguous(tensors), partial, metadata={"diffprobe": canonical(header | {"weights": list(weights)})})
+    files.write(path, tensors, CHECKPOINT, canonical(header | {"weights": list(weights)}))
 
 
 def header(path: Path) -> dict[str, Any]:
     """The header: `network` (config), `shape` (what of the network follows from the data), `images` seen, `identity`;
     `image`, the shape of what it sees, `weights`, the sets that it has, and what its task adds (`Task.header`).
+
+    Raises UserError where the file is damaged, or no checkpoint.
     """
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["diffprobe"])
+    text = files.read_header(path, CHECKPOINT).text
+    try:
+        head = json.loads(text)
+        complete = {"network": dict, "shape": dict, "weights": list}
+        if all(isinstance(head[key], kind) for key, kind in complete.items()):
+            return head
+    except (ValueError, KeyError, TypeError, RecursionError):  # no JSON, or JSON of another type
+        pass
+    raise files.damaged(path, CHECKPOINT, "its header does not describe a network")
 
 
 def load(
@@ -44,13 +51,16 @@ def load(
     """The network with the checkpoint's `weights` (the first set without a name), ready to evaluate, and the header.
 
     `parse` makes the model's settings of the header: `config.built.parse_model`. Raises UserError where there is no
-    such set, or its weights are not finite.
+    such set, where its weights are damaged or not finite, or do not fit the network.
     """
     head = header(path)
-    network = build(parse(head), **head["shape"])
     state = state_dict(path, head["weights"], weights)
     refuse_non_finite(state, path)
-    network.load_state_dict(state)
+    try:
+        network = build(parse(head), **head["shape"])
+        network.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise files.damaged(path, CHECKPOINT, one_line(error)) from None
     network.eval().requires_grad_(False)  # whoever loads it only evaluates
     return network.to(device).to(memory_format=memory_format(device)), head
 
@@ -62,10 +72,15 @@ def refuse_non_finite(state: dict[str, Tensor], path: Path) -> None:
 
 
 def state_dict(path: Path, sets: list[str], weights: str | None) -> dict[str, Tensor]:
-    """One of the sets of weights of a file, under the parameters' own names; no other is read."""
+    """One of the sets of weights of a file, under the parameters' own names; no other is read.
+
+    Raises UserError where there is no such set, or a tensor of it is damaged.
+    """
     if weights not in (None, *sets):
         raise UserError(f"{path}: no weights called {weights}; it has {', '.join(sets)}")
     prefix = f"{weights}/" if weights in sets[1:] else ""  # the first set is under the bare names
-    with safe_open(path, "pt") as file:
-        names = [name for name in file.keys() if (name.startswith(prefix) if prefix else "/" not in name)]  # noqa: SIM118
-        return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+
+    def belongs(name: str) -> bool:
+        return name.startswith(prefix) if prefix else "/" not in name
+
+    return {name.removeprefix(prefix): x for name, x in files.each(path, CHECKPOINT, belongs)}

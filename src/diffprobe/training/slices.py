@@ -20,7 +20,8 @@ from pathlib import Path
 
 from diffprobe.data.batch import Feed
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import clear_partials, read_jsonl, write_jsonl
+from diffprobe.runtime.files import clear_partials, write_jsonl
+from diffprobe.runtime.results import read_lines
 from diffprobe.training import state as states
 from diffprobe.training.events import Events
 from diffprobe.training.loop import DivergedError, check_finite, train
@@ -131,7 +132,7 @@ def run_slice(
 
     def write_stats() -> None:
         if world.writes:
-            write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history])
+            write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history], durable=False)
             events.write([*earlier, *state.history])
 
     with stop_signals() as stopped:
@@ -180,7 +181,7 @@ def last_good(part: Slice) -> str:
 def earlier_rows(part: Slice, step: int) -> list[Row]:
     """The history up to `step`, from the finished slices before this one."""
     folders = sorted((part.run / "checkpoints").glob("*/stats.jsonl"), key=lambda path: int(path.parent.name))
-    return [row for path in folders for row in read_jsonl(path) if row["step"] <= step]
+    return [row for path in folders for row in read_lines(path) if row["step"] <= step]
 
 
 def tidy(part: Slice, keep: str) -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from diffprobe.runtime.files import atomic
+from diffprobe.runtime import tensors as files
+from diffprobe.runtime.tensors import STATE
 from diffprobe.training import optimizers
 from diffprobe.training.ema import EMA
 
@@ -92,30 +91,31 @@ def save(path: Path, state: State, tags: dict[str, str]) -> None:
     if state.adversary is not None:
         meta["adversary_steps"] = state.adversary.steps
     # Without `lr` and `bad`: the first is set by the next step, and no state with a bad loss is saved.
-    with atomic(path) as partial:
-        save_file(contiguous(state.tensors()), partial, metadata={"state": json.dumps(meta)})
-
-
-def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, in the one memory format that safetensors writes."""
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    files.write(path, state.tensors(), STATE, json.dumps(meta))
 
 
 def peek(path: Path) -> dict[str, Any] | None:
-    """A state file's metadata, or None where there is none that can be read."""
-    try:
-        with safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["state"])
-    except Exception:  # missing, truncated or foreign: not a state to start from
+    """A state file's metadata; None where there is no file. Raises UserError for one that is damaged or foreign.
+
+    It is not passed over: training would start from an earlier state, and take days longer, without a word.
+    """
+    if not path.exists():
         return None
+    text = files.read_header(path, STATE).text
+    try:
+        meta = json.loads(text)
+        if {"step", "history", "summed", "identity", "code", "parent"} <= meta.keys():
+            return meta
+    except (ValueError, AttributeError):  # no JSON, or JSON of another type
+        pass
+    raise files.damaged(path, STATE, "its header does not describe a state")
 
 
 def restore(path: Path, state: State) -> None:
-    """Load a state file into a fresh state, in place."""
+    """Load a state file into a fresh state, in place. Raises UserError, before anything changes, for a damaged one."""
     meta = peek(path)
     assert meta is not None, path
-    with safe_open(path, "pt") as file:
-        parts = grouped({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (not a dictionary)
+    parts = grouped(dict(files.each(path, STATE)))
     learn(state.module, state.optimizer, meta["step"], parts)
     averages = grouped(parts.get("ema", {}))  # names are ema.AVERAGE.PARAMETER
     for average, ema in state.emas.items():

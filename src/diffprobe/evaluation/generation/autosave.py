@@ -4,15 +4,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from diffprobe.evaluation.generation.statistics import Statistics
-from diffprobe.runtime.files import atomic
+from diffprobe.runtime import tensors as files
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.tensors import AUTOSAVE
 
 
 class Autosave:
-    """A file for the statistics of one pass. `identity` names the pass: a file of another one is ignored."""
+    """A file for the statistics of one pass, whose name is `identity`.
+
+    A file of another pass is ignored, as is a damaged one: the pass then begins anew, with the same result.
+    """
 
     def __init__(self, path: Path, identity: str, seconds: float) -> None:
         self.path, self.identity, self.seconds = path, identity, seconds
@@ -21,11 +23,10 @@ class Autosave:
     def restore(self, statistics: Sequence[Statistics]) -> int:
         """Fill empty statistics from the file; returns the number of images in them, 0 without one."""
         try:
-            with safe_open(self.path, "pt") as file:
-                if (file.metadata() or {}).get("identity") != self.identity:
-                    return 0
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        except (FileNotFoundError, SafetensorError):
+            if files.read_header(self.path, AUTOSAVE).text != self.identity:
+                return 0
+            tensors = dict(files.each(self.path, AUTOSAVE))
+        except UserError:
             return 0
         for i, empty in enumerate(statistics):
             prefix = f"{i}/"
@@ -36,9 +37,8 @@ class Autosave:
         """Save if the last time is long enough ago; cheap to call after every batch."""
         if time.monotonic() < self.last_saved + self.seconds:
             return
-        tensors = {f"{i}/{key}": x.contiguous() for i, one in enumerate(statistics) for key, x in one.state().items()}
-        with atomic(self.path) as partial:
-            save_file(tensors, partial, {"identity": self.identity})
+        tensors = {f"{i}/{key}": x for i, one in enumerate(statistics) for key, x in one.state().items()}
+        files.write(self.path, tensors, AUTOSAVE, self.identity)
         self.last_saved = time.monotonic()
 
     def clear(self) -> None:

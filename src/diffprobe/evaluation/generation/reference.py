@@ -24,6 +24,7 @@ from diffprobe.evaluation.generation.statistics_file import Gaussian, parse_stat
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, digest, sha256
 from diffprobe.runtime.receipts import code_version
+from diffprobe.runtime.results import refuse_changed
 
 CODE = ("src/diffprobe/evaluation/", "src/diffprobe/networks/")  # the code that statistics depend on
 
@@ -75,8 +76,9 @@ def write(path: Path, reference: Reference) -> None:
 def read(path: Path, extractor: FeatureExtractor) -> Reference:
     """A reference for this extractor, in our own form or another's.
 
-    Raises UserError where the file cannot be read, or is of other features.
+    Raises UserError where the file cannot be read, is not what its receipt says, or is of other features.
     """
+    refuse_changed(path)
     parsed = parse_statistics(path, extractor.dim, extractor.spatial, extractor.name)
     refuse_other_weights(path, parsed.extractor, extractor)
     about = {"statistics": "brought from elsewhere"} if parsed.about is None else dict(parsed.about)

@@ -7,7 +7,7 @@ import zarr
 
 from diffprobe.runtime.arrays import damaged_chunks, open_array
 from diffprobe.runtime.errors import AccessError, UserError
-from diffprobe.runtime.files import read_json
+from diffprobe.runtime.results import read_result
 
 MANIFEST = "features.json"  # in a folder of features that is whole
 BLOCK = 1024  # rows of a chunk
@@ -25,8 +25,12 @@ class StoredLevel(NamedTuple):
 
 def stored_levels(folder: Path) -> list[StoredLevel]:
     """The levels of a finished folder."""
-    levels = read_json(folder / MANIFEST)["levels"]
-    return [StoredLevel(level["sigma"], level["log_snr"], name, folder) for name, level in levels.items()]
+    return read_result(
+        folder / MANIFEST,
+        lambda manifest: [
+            StoredLevel(level["sigma"], level["log_snr"], name, folder) for name, level in manifest["levels"].items()
+        ],
+    )
 
 
 def array(folder: Path, level: str, split: str, view: str, name: str) -> zarr.Array:
@@ -35,7 +39,11 @@ def array(folder: Path, level: str, split: str, view: str, name: str) -> zarr.Ar
 
 
 def damage(folder: Path) -> list[str]:
-    """Every chunk read and compared with its checksum: a line for each that is damaged or missing."""
+    """Every chunk read and compared with its checksum: a line for each that is damaged or missing.
+
+    Raises UserError where the manifest is damaged.
+    """
+    stored_levels(folder)
     lines: list[str] = []
     for path in sorted(folder.glob("*.zarr/*/*/*")):
         try:

@@ -3,14 +3,12 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from diffprobe.config.built import parse_model
 from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.evaluation.generation.extractors.base import FeatureExtractor, Features, channels_first, exact
 from diffprobe.networks.classifier import SmallClassifier
-from diffprobe.networks.statedicts import first_line
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.training import checkpoints
@@ -20,10 +18,7 @@ def make(settings: ClassifierExtractor, weights: Path | None, device: torch.devi
     """The pooled features of a trained classifier, and its logits. UserError if `weights` is no checkpoint of one."""
     if weights is None:
         raise UserError("a classifier's features need its checkpoint: name it at weights=")
-    try:
-        network, _ = checkpoints.load(weights, device, parse_model)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{weights}: no classifier's checkpoint ({first_line(error)})") from None
+    network, _ = checkpoints.load(weights, device, parse_model)
     if not isinstance(network, SmallClassifier):
         raise UserError(f"{weights}: a checkpoint of {type(network).__name__}, expected a classifier's")
     head, features_of = network.head, network.features
