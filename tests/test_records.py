@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from diffprobe.evaluation.representation.chunks import array
+from diffprobe.evaluation.representation.featurestore import create
 from diffprobe.runtime import tensors as files
+from diffprobe.runtime.arrays import read_array
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json, write_jsonl
 from diffprobe.runtime.receipts import outputs_entry, read_receipt, sealed
@@ -144,6 +148,23 @@ def test_no_flipped_bit_of_a_receipt_passes(results: Path) -> None:
         assert read_receipt(paper) is None, text
     paper.write_text(json.dumps({"config": {}, "inputs": {}}))
     assert read_receipt(paper) == {"config": {}, "inputs": {}}  # from before there were checksums
+
+
+def test_no_flipped_bit_of_an_arrays_metadata_passes(tmp_path: Path) -> None:
+    folder = tmp_path / "0.1.zarr" / "test" / "identity" / "mid"
+    values = np.arange(2 * 5 * 4, dtype=np.float16).reshape(2, 5, 4)  # (draws, N, D)
+    create(folder, (2, 5, 4))[:] = values
+
+    def read() -> np.ndarray:
+        return read_array(array(tmp_path, "0.1", "test", "identity", "mid"), "delete it")
+
+    assert np.array_equal(read(), values)
+    passed = []
+    for where in flips(folder / "zarr.json"):
+        with suppress(UserError):
+            if not np.array_equal(read(), values):  # such as zeros, for chunks that it looked for under other names
+                passed.append(where)
+    assert not passed
 
 
 def test_a_file_that_no_job_declares_has_a_receipt_of_its_own(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -186,9 +187,9 @@ def die_writing(path: Path, deaths: int) -> None:
 
     def dying(descriptor: int) -> None:
         nonlocal syncs
-        syncs += 1
+        syncs += stat.S_ISREG(os.fstat(descriptor).st_mode)  # folders are synced too
         if syncs == deaths:
-            os.ftruncate(descriptor, 100)
+            os.truncate(f"/proc/self/fd/{descriptor}", 100)
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.fsync = dying

@@ -52,9 +52,9 @@ def parser() -> argparse.ArgumentParser:
     )
     results = commands.add_parser("results", help="print the table of results")
     verify = commands.add_parser(
-        "verify", help="check every byte of the stores of images, latents, samples and features; name damaged parts"
+        "verify", help="check every byte of stores, weights, training states and results; name what is damaged"
     )
-    verify.add_argument("paths", nargs="*", type=Path, help="single stores (default: all stores of the config)")
+    verify.add_argument("paths", nargs="*", type=Path, help="single stores or files (default: all of the config)")
     docs = commands.add_parser("docs", help="regenerate config/schema.json and config/README.md")
     functions = {status: _status, describe: _describe, results: _results, verify: _verify, docs: _docs}
     for command, function in functions.items():

@@ -62,8 +62,8 @@ def damaged_chunks(array: zarr.Array) -> Iterator[str]:
 def read_verified(array: zarr.Array, selection: tuple[int | slice, ...]) -> np.ndarray:
     """As `read_array`, with a ValueError that names the chunk."""
     folder = Path(str(array.store_path).removeprefix("file://"))
-    # zarr's default names of chunks: c/0/3 is the fourth along the second axis.
-    chunks = [folder / "c" / "/".join(map(str, key)) for key in product(*chunk_ranges(array, selection))]
+    # Named as zarr will look for them: where its metadata are damaged, other names would all be missing to it.
+    chunks = [folder / array.metadata.encode_chunk_key(key) for key in product(*chunk_ranges(array, selection))]
     if missing := [chunk for chunk in chunks if not chunk.exists()]:
         raise ValueError(f"{missing[0]}: damaged (it is missing)")
     try:

@@ -72,13 +72,13 @@ def best_start(part: Slice) -> Path | None:
     usable: list[tuple[int, Path]] = []  # (step, path)
     for path in [*part.states(), part.autosave]:
         meta = states.peek(path)
-        if meta is None or meta["identity"] != part.identity or meta["step"] > part.stop:
+        if meta is None or meta.get("identity") != part.identity or meta["step"] > part.stop:
             continue
         # Within the slice a state descends from the checkpoint before, which may have been remade since.
-        if meta["step"] > part.start and meta["parent"] != part.parent:
+        if meta["step"] > part.start and meta.get("parent") != part.parent:
             continue
         # Its own finished state would end the slice at once: only where this code would train the same.
-        if path == part.state(part.kimg) and meta["code"] != part.code:
+        if path == part.state(part.kimg) and meta.get("code") != part.code:
             continue
         usable.append((meta["step"], path))
     return max(usable, default=(0, None), key=lambda pair: pair[0])[1]
@@ -91,7 +91,7 @@ def refuse_superseded(part: Slice) -> None:
     """
     for path in [*part.states(), part.autosave]:
         meta = states.peek(path)
-        if meta is not None and meta["identity"] in part.superseded:
+        if meta is not None and meta.get("identity") in part.superseded:
             raise UserError(
                 f"{path}: trained with the random draws or the augmentation of an older version, which cannot be "
                 f"continued; move {part.run} away to train anew (its finished checkpoints stay usable)"

@@ -104,7 +104,7 @@ def peek(path: Path) -> dict[str, Any] | None:
     text = files.read_header(path, STATE).text
     try:
         meta = json.loads(text)
-        if {"step", "history", "summed", "identity", "code", "parent"} <= meta.keys():
+        if {"step", "history", "summed"} <= meta.keys():
             return meta
     except (ValueError, AttributeError):  # no JSON, or JSON of another type
         pass

@@ -34,8 +34,18 @@ def stored_levels(folder: Path) -> list[StoredLevel]:
 
 
 def array(folder: Path, level: str, split: str, view: str, name: str) -> zarr.Array:
-    """One array (draws, N, D) of a finished folder. Raises UserError where it is missing."""
-    return open_array(folder / f"{level}.zarr" / split / view / name, REMEDY)
+    """One array (draws, N, D) of a finished folder. Raises UserError where it is missing or damaged."""
+    path = folder / f"{level}.zarr" / split / view / name
+    stored = open_array(path, REMEDY)
+    draws = len(list((path / "c").glob("*")))  # a folder each
+    if stored.ndim != 3 or (draws, *stored.chunks) != (stored.shape[0], *chunk_shape(*stored.shape[1:])):
+        raise UserError(f"{path}: its shape {stored.shape} in chunks of {stored.chunks} is damaged; {REMEDY}")
+    return stored
+
+
+def chunk_shape(n: int, width: int) -> tuple[int, int, int]:
+    """Of features (draws, n, width)."""
+    return 1, min(BLOCK, n), width
 
 
 def damage(folder: Path) -> list[str]:
@@ -47,7 +57,8 @@ def damage(folder: Path) -> list[str]:
     lines: list[str] = []
     for path in sorted(folder.glob("*.zarr/*/*/*")):
         try:
-            lines += damaged_chunks(open_array(path, REMEDY))
+            level, split, view, name = path.relative_to(folder).parts
+            lines += damaged_chunks(array(folder, level.removesuffix(".zarr"), split, view, name))
         except AccessError:
             raise
         except UserError as error:

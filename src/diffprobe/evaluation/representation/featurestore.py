@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 
 from diffprobe.diffusion.levels import Level
-from diffprobe.evaluation.representation.chunks import BLOCK, MANIFEST
+from diffprobe.evaluation.representation.chunks import MANIFEST, chunk_shape
 from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel, refuse_non_finite
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.arrays import create_array
@@ -90,7 +90,7 @@ def write_block(
 
 def create(path: Path, shape: tuple[int, int, int]) -> zarr.Array:
     """An array (draws, N, D) in chunks of a block."""
-    chunks = (1, min(BLOCK, shape[1]), shape[2])
+    chunks = chunk_shape(*shape[1:])
     # Zeros are written too, so that a missing chunk is always damage.
     return create_array(str(path), shape=shape, chunks=chunks, dtype="float16", config={"write_empty_chunks": True})
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffprobe.evaluation.representation.chunks import BLOCK, REMEDY, array
 from diffprobe.runtime.arrays import read_array
+from diffprobe.runtime.errors import UserError
 
 StoredArray = zarr.Array | np.ndarray  # (draws, N, D)
 
@@ -119,6 +120,10 @@ class StoredFeatures:
         parts = []
         for split in splits:
             arrays = [array(self.folders[level], level, split, view, name) for level, name in cells]
+            for stored in arrays:
+                if stored.shape[1] != len(self.labels[split]):
+                    rows = f"{stored.shape[1]} rows of {split}, not {len(self.labels[split])}"
+                    raise UserError(f"{stored.store_path}: has {rows}; {REMEDY}")
             parts.append(SplitFeatures(arrays))
         y = torch.from_numpy(np.concatenate([self.labels[split] for split in splits]))
         return Table(parts, y, [a.shape[2] for a in parts[0].arrays], draws=parts[0].draws)
