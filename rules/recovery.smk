@@ -1,8 +1,11 @@
 # Restart after a kill without `--unlock`. A killed Snakemake leaves its lock behind. Every main process also holds a
 # shared file lock, which the system releases when the process dies. Whoever gets that lock exclusively knows that no
 # other instance is alive and can remove Snakemake's. A second instance that is alive stays protected.
+import atexit
 import fcntl
 import os
+
+from diffprobe.plan.leftovers import deletes_outputs, leftover
 
 
 def clear_stale_lock() -> int:
@@ -25,6 +28,15 @@ def clear_stale_lock() -> int:
     fcntl.flock(alive, fcntl.LOCK_SH)
     return alive
 
+
+def say_what_stays() -> None:
+    """Called at the end of `snakemake --delete-all-output`, which knows declared outputs alone."""
+    if line := leftover(CONFIG.results):
+        print(line, file=sys.stderr)
+
+
+if workflow.is_main_process and deletes_outputs(sys.argv):
+    atexit.register(say_what_stays)
 
 if workflow.is_main_process:
     ALIVE = clear_stale_lock()

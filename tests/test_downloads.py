@@ -15,7 +15,7 @@ import pytest
 
 from diffprobe.config.sources.mnist import MNIST
 from diffprobe.data import downloads
-from diffprobe.data.downloads import Archive, fetch
+from diffprobe.data.downloads import Archive, downloaded, fetch
 from diffprobe.runtime.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(3 * downloads.CHUNK + 17)
@@ -157,6 +157,17 @@ def test_a_full_disk_is_reported(server: Server, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(downloads, "stream", full)
     refused(r"No space left on device \(it needs [\d,]+ bytes\)", archive(), tmp_path / NAME, server.url)
+
+
+@pytest.mark.parametrize("damage", ["changed", "lost"])
+def test_what_is_cached_is_checked_again(damage: str, tmp_path: Path) -> None:
+    part = archive()
+    path = tmp_path / part.name
+    path.write_bytes(CONTENT)
+    assert downloaded(part, tmp_path) == path
+    path.unlink() if damage == "lost" else path.write_bytes(CONTENT[:-1] + b"?")
+    with pytest.raises(UserError, match=f"^{path}: .* downloaded; delete {tmp_path}/archives.json and run again$"):
+        downloaded(part, tmp_path)
 
 
 def test_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

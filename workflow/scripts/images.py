@@ -8,6 +8,7 @@ from diffprobe.runtime.job import Job, run
 
 from diffprobe.config.datasets import Dataset
 from diffprobe.data import images, order
+from diffprobe.data.downloads import downloaded
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.data.prepared import default_channels, divide, list_images
 from diffprobe.reporting.dataset import facts
@@ -19,7 +20,7 @@ def main(job: Job) -> None:
     archives = {}
     if "archives" in job.inputs:
         folder = job.input("archives").parent
-        archives = {archive.name: folder / archive.name for archive in dataset.source.archives}
+        archives = {archive.name: downloaded(archive, folder) for archive in dataset.source.archives}
     listing = list_images(dataset, archives)
     keys = job.options.get("needing_labels", "")
     refuse_unlabelled(job.options.get("dataset", ""), listing.classes, keys.split(",") if keys else [])

@@ -59,6 +59,15 @@ def link_or_copy(archive: Archive, source: Path, target: Path) -> None:
             shutil.copyfile(source, partial)
 
 
+def downloaded(archive: Archive, folder: Path) -> Path:
+    """A file that an earlier job downloaded into a folder. Raises UserError where it is lost or has changed since."""
+    path = folder / archive.name
+    if not path.is_file() or sha256(path) != archive.sha256:
+        state = "has changed since it was downloaded" if path.is_file() else "no such file, though it was downloaded"
+        raise UserError(f"{path}: {state}; delete {folder / 'archives.json'} and run again")
+    return path
+
+
 def verify(archive: Archive, path: Path, origin: str) -> None:
     """Raise UserError unless a file has the published SHA-256; `origin` is for the message."""
     actual = sha256(path)

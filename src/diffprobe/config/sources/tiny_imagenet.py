@@ -13,7 +13,7 @@ class TinyImageNet(Download):
     build: ClassVar[str] = "diffprobe.data.sources.tiny_imagenet:find"
     # fmt: off
     archives: ClassVar[tuple[Archive, ...]] = (
-        Archive("tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        Archive("tiny-imagenet-200.zip", "https://cs231n.stanford.edu/tiny-imagenet-200.zip",
                 "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821", 248_100_043),
     )
     # fmt: on
