@@ -1,6 +1,6 @@
 """ImageNet (ILSVRC 2012): train/WNID and val/WNID, or the tree that Kaggle ships."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,8 +11,8 @@ from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import wnids
 from diffprobe.data.sources.contents import Contents
 from diffprobe.data.sources.folder import walk
+from diffprobe.data.sources.splitfolders import top
 from diffprobe.data.sources.text import read_lines
-from diffprobe.data.sources.tree import refuse_empty, refuse_stray, top
 from diffprobe.data.splits import TEST, TRAIN
 from diffprobe.runtime.errors import UserError
 
@@ -70,3 +70,22 @@ def val_wnids(path: Path, val: Contents) -> tuple[list[str], str]:
     rows = {row[0]: row[1].split()[0] for row in columns if len(row) > 1 and row[1].strip()}
     rows.pop("ImageId", None)
     return wnids.look_up([PurePosixPath(name).stem for name in images], rows, display(table)), display(table)
+
+
+def refuse_stray(names: Sequence[str], where: str) -> None:
+    """Raise UserError for images beside class folders, which have no class."""
+    stray = next((name for name in names if "/" not in name), None)
+    if stray is not None:
+        inside = next(name for name in names if "/" in name)
+        raise UserError(
+            f"{where}: images lie both beside class folders ({display(stray)}) and in them ({display(inside)}); "
+            "move them"
+        )
+
+
+def refuse_empty(names: Sequence[str], folders: Sequence[str], where: str) -> None:
+    """Raise UserError for a class folder without images."""
+    filled = {top(name) for name in names}
+    empty = next((folder for folder in folders if "/" not in folder and folder not in filled), None)
+    if empty is not None:
+        raise UserError(f"{where}: folder {display(empty)} holds no image; add some or remove it")

@@ -17,17 +17,8 @@ from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import manifests
 from diffprobe.data.sources.contents import Contents
 from diffprobe.data.sources.manifests import Manifest
-from diffprobe.data.sources.tree import (
-    FOLDERS,
-    NO_LABELS,
-    agrees_with_folders,
-    by_folder,
-    by_manifest,
-    folder_labels,
-    split_folders,
-    top,
-    unlabelled_tree,
-)
+from diffprobe.data.sources.splitfolders import folder_labels, split_folders, top
+from diffprobe.data.sources.tree import FOLDERS, NO_LABELS, agrees_with_folders, by_folder, by_manifest, unlabelled_tree
 from diffprobe.data.survey import SurveyNotes
 from diffprobe.runtime.errors import UserError
 
