@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -131,10 +131,21 @@ def call(command: Sequence[str]) -> int:
 
     Ctrl-C reaches it too, and it ends in its own time: `subprocess.run` would kill it. SIGTERM is passed on as Ctrl-C.
     """
+    import psutil
+
+    def interrupt_all(number: int, frame: FrameType | None) -> None:
+        """As the terminal does: of its descendants those in its process group."""
+        program = psutil.Process(process.pid)
+        for child in program.children(recursive=True):
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getpgid(child.pid) == os.getpgid(process.pid):
+                    child.send_signal(signal.SIGINT)
+        program.send_signal(signal.SIGINT)
+
     with subprocess.Popen(command) as process:
         handlers = {
             signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT)),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt_all),
         }
         try:
             return process.wait()
