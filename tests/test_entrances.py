@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 from diffprobe.data import images, samples
+from diffprobe.data.imagesets import open_images
 from diffprobe.reporting.verify import verify_paths
 from diffprobe.runtime.errors import UserError
 
@@ -132,3 +133,27 @@ def test_nor_is_it_for_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             verify_paths([path], repair=True)
         assert "delete" not in str(error.value) and "\n" not in str(error.value)
     assert files == {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_damage_is_noticed_where_an_npz_is_read_out_of_order(tmp_path: Path) -> None:
+    """As by several processes: zipfile compares the checksum in one pass from the beginning only."""
+    path = tmp_path / "images.npz"
+    np.savez(path, arr_0=np.zeros((N, 4, 4, 3), np.uint8))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    image_set = open_images(path)
+    image_set.read(200, 250)
+    with pytest.raises(UserError, match=r"images\.npz: damaged or incomplete .*CRC"):
+        _ = image_set.identity
+
+
+@pytest.mark.parametrize("shape", [(10**12, 8, 8, 3), (-1, -8, 8, 3), (1, 2**20, 2**20, 3), (2**40, 2**40, 2**40, 3)])
+def test_the_size_that_an_npy_declares_is_not_believed(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "images.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        file.write(bytes(192))
+    with pytest.raises(UserError, match=r"images\.npy: ") as error:
+        open_images(path)
+    assert "\n" not in str(error.value)
