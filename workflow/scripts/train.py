@@ -44,7 +44,8 @@ def main(job: Job) -> None:
     # By the images of the whole slice, not of what is left of it, so that a stop changes nothing.
     images = (part.stop - part.start) * options.batch // world.size
     task.compile(job.device, images, job.options.get("compile", "never"))
-    budget = Budget(*(float(gib) * 2**30 for gib in job.options.get("memory", "0/0").split("/")))
+    device_bytes, host_bytes = (float(gib) * 2**30 for gib in job.options.get("memory", "0/0").split("/"))
+    budget = Budget(device_bytes, host_bytes, job.options.get("mapped", "checked"))
     stream = data.stream(argument.train, job.device, world, budget, lambda line: print(line, file=job.log))
     events = Events(part.run / "tensorboard" if job.options.get("tensorboard") == "True" else None)
     first_steps: list[int] = []

@@ -99,8 +99,9 @@ class State(Strict):
 
 
 class MemoryBudget(Strict):
-    """Where training holds its latents, by the size of their store. Stores above both limits are streamed, two windows
-    (`train.window_mib`) at a time. Changes no result.
+    """Where training holds its latents, by the size of their store. Stores above both limits are read in windows, two
+    (`train.window_mib`) at a time: from mapped files if the page cache can hold the store, else streamed from the disk.
+    Changes no result.
     """
 
     device_gib: Number = Field(8, ge=0, description="Stores up to this size, in GiB, are held on the GPU.")
@@ -108,6 +109,12 @@ class MemoryBudget(Strict):
         2,
         ge=0,
         description="Stores up to this size, in GiB, are held in host memory, shared by all processes of a run.",
+    )
+    mapped: Literal["checked", "unchecked", "never"] = Field(
+        "checked",
+        description="Stores above both limits that take at most three quarters of the available memory are read from "
+        "mapped files, and each chunk's checksum is compared the first time that a process reads it, or not at all; "
+        "never: always streamed, with every checksum compared at every read.",
     )
 
 

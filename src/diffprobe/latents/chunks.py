@@ -1,9 +1,11 @@
 """A finished store's rows by chunk, each chunk in one of its views: the source of training's streams."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +14,12 @@ from diffprobe.data.rows import Rows, RowTypes, scatter
 from diffprobe.latents.shards import CHUNK
 from diffprobe.latents.store import LatentStore
 from diffprobe.runtime.keyed import Key, bits
+
+
+class RowReader(Protocol):
+    """Reads the moments of a split: `shards.ShardReader`, or `mapped.MappedReader`."""
+
+    def read(self, view: int, chunk: int, rows: np.ndarray, positions: np.ndarray) -> None: ...
 
 
 class LatentChunks:
@@ -23,6 +31,7 @@ class LatentChunks:
 
     def __init__(self, latents: LatentStore, splits: Sequence[str], seed: int) -> None:
         self.latents = latents
+        self.readers: Mapping[str, RowReader] = latents.readers  # of each split's moments
         self.chunks = [
             (split, start, min(start + CHUNK, latents.counts[split]))
             for split in splits
@@ -61,7 +70,7 @@ class LatentChunks:
         """
         split, start, _ = self.chunks[number]
         rows = window[0].flatten(1).view(torch.uint8).numpy()  # (n, row_bytes)
-        self.latents.readers[split].read(view, start // CHUNK, rows, positions.numpy())
+        self.readers[split].read(view, start // CHUNK, rows, positions.numpy())
 
     def fill_labels(self, chosen: Sequence[int], numbers: Sequence[int], window: Rows, positions: Tensor) -> None:
         """Copy labels and augmentation labels of these chunks, each in its chosen view, to positions of a window.

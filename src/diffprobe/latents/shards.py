@@ -39,18 +39,31 @@ class ShardReader:
         self.read(view, chunk, rows, np.arange(n))
         return rows
 
-    def read(self, view: int, chunk: int, rows: np.ndarray, positions: np.ndarray) -> None:
+    def locate(self, view: int, chunk: int) -> tuple[Path, int]:
+        """The shard that holds a chunk of a view, and the chunk's number in it."""
+        shard, number = divmod(chunk, self.chunks)
+        return Path(f"{self.path}/c/{view}/{shard}/0/0/0"), number  # `/` of Path takes ten times as long
+
+    def read(
+        self,
+        view: int,
+        chunk: int,
+        rows: np.ndarray,
+        positions: np.ndarray,
+        check: bool = True,
+        advice: int = os.POSIX_FADV_WILLNEED,
+    ) -> None:
         """Copy the rows of a chunk of a view to `positions` int64 (n,) of `rows` uint8 (any, row_bytes); rows with
         position -1 are skipped. Safe in any thread.
 
-        Raises UserError where the file, the chunk or its checksum is not as it was written.
+        `advice` is to the kernel, on reading ahead; by default just this chunk. Raises UserError where the file or the
+        chunk is not as it was written; with `check`, its checksum is compared.
         """
-        shard, number = divmod(chunk, self.chunks)
-        path = self.path / "c" / str(view) / str(shard) / "0" / "0" / "0"
+        path, number = self.locate(view, chunk)
         try:
             file = os.open(path, os.O_RDONLY)
             try:
-                self.read_open(file, path, number, rows, positions)
+                self.read_open(file, path, number, rows, positions, check, advice)
             finally:
                 os.close(file)
         except (OSError, ValueError) as error:
@@ -60,14 +73,16 @@ class ShardReader:
                 f"{path}: {which} cannot be read whole ({error}); {REMEDY}"
             ) from None
 
-    def read_open(self, file: int, path: Path, number: int, rows: np.ndarray, positions: np.ndarray) -> None:
+    def read_open(
+        self, file: int, path: Path, number: int, rows: np.ndarray, positions: np.ndarray, check: bool, advice: int
+    ) -> None:
         """The same from an open file; ValueError where it is damaged."""
         if path not in self.indices:
             self.indices[path] = read_index(file, self.chunks)
         offset, length = self.indices[path][number].tolist()
         if length != CHUNK * self.row_bytes + CHECKSUM:
             raise ValueError("the chunk is missing" if length == ABSENT else f"the chunk has {length} bytes")
-        os.posix_fadvise(file, offset, length, os.POSIX_FADV_WILLNEED)
+        os.posix_fadvise(file, offset, length, advice)
         # Rows go through one small buffer, not straight to their positions: 256 reads and checksums a chunk would take
         # twice as long. The last chunk of a view is padded to 256 rows, which have no positions.
         at_once, crc = min(CHUNK, max(1, PIECE // self.row_bytes)), 0
@@ -77,9 +92,10 @@ class ShardReader:
             size = min(at_once, CHUNK - first) * self.row_bytes
             checksum = CHECKSUM if first + at_once >= CHUNK else 0  # read along with the last piece
             read_exactly(file, buffer[: size + checksum], offset + first * self.row_bytes)
-            crc = google_crc32c.extend(crc, buffer[:size])
+            if check:
+                crc = google_crc32c.extend(crc, buffer[:size])
             scatter(rows, targets, buffer[: len(targets) * self.row_bytes].reshape(-1, self.row_bytes))
-        if crc != int.from_bytes(buffer[size : size + CHECKSUM].tobytes(), "little"):
+        if check and crc != int.from_bytes(buffer[size : size + CHECKSUM].tobytes(), "little"):
             raise ValueError("the checksum is wrong")
 
 

@@ -1,11 +1,12 @@
-"""The endless stream of training latents: one order, and three ways to hold the rows, by the size of their store.
+"""The endless stream of training latents: one order, and four ways to hold the rows, by the size of their store.
 
-resident on the GPU, resident in host memory (once for all processes of the job), or streamed: windows from the disk,
-read ahead. The order follows from (seed, epoch, window), the noise from (seed, position), in all three alike.
+resident on the GPU, resident in host memory (once for all processes of the job), mapped: windows from the kernel's page
+cache, or streamed: windows from the disk; windows are filled ahead. The order follows from (seed, epoch, window), the
+noise from (seed, position), in all four alike.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from diffprobe.data.rows import Rows
 from diffprobe.data.window import Share
 from diffprobe.data.window_stream import WindowStream
 from diffprobe.latents.chunks import LatentChunks
+from diffprobe.latents.mapped import MappedReader, fits_in_page_cache
 from diffprobe.latents.store import LatentStore
 from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.keyed import Key, normal
@@ -29,10 +31,11 @@ class Source(Protocol):
 
 
 class Budget(NamedTuple):
-    """Bytes up to which a store is held on a GPU, or in host memory."""
+    """Bytes up to which a store is held on a GPU, or in host memory; whether larger ones may be mapped, and checked."""
 
     device: float
     host: float
+    mapped: Literal["checked", "unchecked", "never"] = "never"  # as `memory_budget.mapped` of the config
 
 
 class LatentStream:
@@ -70,7 +73,7 @@ def open_source(
     `window_bytes` is of the rows that are mixed at a time. Raises UserError where the store is damaged.
     """
     world = world or World()
-    # All three ways read the same order: what decides among them is memory, which must change no result.
+    # All ways read the same order: what decides among them is memory, which must change no result.
     chunks = LatentChunks(latents, splits, seed)
     window = max(1, int(window_bytes // chunks.chunk_bytes))
     amount = f"{latents.bytes / 2**30:.2f} GiB of latents"
@@ -80,4 +83,10 @@ def open_source(
     if latents.bytes <= budget.host and (rows := shared_rows(chunks, world)):
         return Resident(chunks, seed, window, device, rows, world), f"{amount} in memory, once for all processes"
     share = Share(world.rank, world.size, batch)  # a process loads only its own part of each batch
-    return WindowStream(chunks, seed, window, device, share), f"{amount} streamed in windows of {window} chunks"
+    how = f"{amount} streamed in windows of {window} chunks"
+    if budget.mapped != "never" and fits_in_page_cache(latents.path, latents.bytes):
+        check = budget.mapped == "checked"
+        chunks.readers = {split: MappedReader(latents.readers[split], check) for split in splits}
+        compared = "compared at the first read" if check else "not compared"
+        how = f"{amount} from mapped files, in windows of {window} chunks; checksums {compared}"
+    return WindowStream(chunks, seed, window, device, share), how
