@@ -157,8 +157,9 @@ def filled_rows(
             raise CancelledError
         chunks.fill(view, number, window, here)
 
-    # Chunks write to disjoint rows, so their threads need no lock; `list` raises what any of them raised.
-    list(chunks.pool.map(fill, views, spec.chunks, positions))
+    # Chunks write to disjoint rows, so their threads need no lock; they begin now.
+    fills = chunks.pool.map(fill, views, spec.chunks, positions)
     # At once for all chunks: hundreds of small operations would take longer than reading.
     chunks.fill_labels(views, spec.chunks, window, torch.cat(tuple(positions)))
+    list(fills)  # waits, and raises what any of them raised
     return window

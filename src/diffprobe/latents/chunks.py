@@ -1,8 +1,9 @@
 """A finished store's rows by chunk, each chunk in one of its views: the source of training's streams."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from diffprobe.data import views
 from diffprobe.data.rows import Rows, RowTypes, scatter
+from diffprobe.latents.mapped import MappedReader
 from diffprobe.latents.shards import CHUNK
 from diffprobe.latents.store import LatentStore
 from diffprobe.runtime.keyed import Key, bits
@@ -32,6 +34,7 @@ class LatentChunks:
     def __init__(self, latents: LatentStore, splits: Sequence[str], seed: int) -> None:
         self.latents = latents
         self.readers: Mapping[str, RowReader] = latents.readers  # of each split's moments
+        self.kept_augment: Callable[[str, int], Tensor] | None = None  # `augment`, where its results are kept
         self.chunks = [
             (split, start, min(start + CHUNK, latents.counts[split]))
             for split in splits
@@ -50,6 +53,13 @@ class LatentChunks:
         self.pool: Executor = ThreadPoolExecutor(min(2, os.cpu_count() or 1))
         # Chunks start at different views, so that no epoch is of one view alone.
         self.first_view = bits(Key(seed, "first view"), torch.arange(len(self.chunks)), 1)[:, 0].tolist()
+
+    def map(self, check: bool) -> None:
+        """Read from mapped shards from now on, with checksums compared at the first read if `check`. Augmentation
+        labels are kept too: they are small beside rows that fit into memory.
+        """
+        self.readers = {split: MappedReader(self.latents.readers[split], check) for split in self.labels}
+        self.kept_augment = cache(self.augment)
 
     @property
     def chunk_bytes(self) -> int:
@@ -77,12 +87,18 @@ class LatentChunks:
 
         For all chunks at once: that many small operations, chunk by chunk, would take longer than reading does.
         """
-        labels, rows, tables = [], [], []
-        for view, number in zip(chosen, numbers, strict=True):
-            split, start, stop = self.chunks[number]
-            labels.append(self.labels[split][start:stop])
-            rows.append(self.rows[split][start:stop])
-            tables.append(self.tables[split][view].expand(stop - start, -1))
-        augment = views.augment_labels(torch.cat(tables), torch.cat(rows), self.latents.identity["seed"])  # (n, 3)
-        for target, source in zip(window[1:], (torch.cat(labels), augment), strict=True):
+        spans = [(*self.chunks[number], view) for view, number in zip(chosen, numbers, strict=True)]
+        labels = torch.cat([self.labels[split][start:stop] for split, start, stop, _ in spans])
+        if self.kept_augment:
+            augment = torch.cat([self.kept_augment(split, view)[start:stop] for split, start, stop, view in spans])
+        else:
+            rows = torch.cat([self.rows[split][start:stop] for split, start, stop, _ in spans])
+            tables = [self.tables[split][view].expand(stop - start, -1) for split, start, stop, view in spans]
+            augment = views.augment_labels(torch.cat(tables), rows, self.latents.identity["seed"])  # (n, 3)
+        for target, source in zip(window[1:], (labels, augment), strict=True):
             scatter(target.numpy(), positions.numpy(), source.numpy())
+
+    def augment(self, split: str, view: int) -> Tensor:
+        """The augmentation labels of all rows of a split in a view, float32 (N, 3)."""
+        rows = self.rows[split]
+        return views.augment_labels(self.tables[split][view].expand(len(rows), -1), rows, self.latents.identity["seed"])

@@ -27,7 +27,7 @@ class MappedReader:
 
     def __init__(self, reader: ShardReader, check: bool = True) -> None:
         self.reader, self.check = reader, check
-        self.maps: dict[Path, np.ndarray] = {}  # uint8, by file
+        self.maps: dict[str, np.ndarray] = {}  # uint8, by file
         self.seen: set[tuple[int, int]] = set()  # the views and chunks that were read before
 
     def read(self, view: int, chunk: int, rows: np.ndarray, positions: np.ndarray) -> None:
@@ -49,10 +49,10 @@ class MappedReader:
             try:
                 if not in_page_cache(file, offset, size):
                     return None
+                if path not in self.maps:
+                    self.maps[path] = map_file(path, os.fstat(file).st_size)
             finally:
                 os.close(file)
-            if path not in self.maps:
-                self.maps[path] = map_file(path)
         except (OSError, RuntimeError):  # of torch, where the system maps no more; `read` names what is wrong
             return None
         return self.maps[path][offset : offset + size].reshape(CHUNK, -1)
@@ -89,8 +89,8 @@ def in_page_cache(file: int, offset: int, size: int) -> bool:
         return False
 
 
-def map_file(path: Path) -> np.ndarray:
+def map_file(path: str, size: int) -> np.ndarray:
     """A file mapped into memory, uint8. By torch, whose mappings keep no file open: a store may have thousands."""
-    mapped = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8).numpy()
+    mapped = torch.from_file(path, shared=False, size=size, dtype=torch.uint8).numpy()
     mapped.flags.writeable = False
     return mapped

@@ -30,7 +30,7 @@ class ShardReader:
     rows: int
     row_bytes: int
     chunks: int
-    indices: dict[Path, np.ndarray] = field(default_factory=dict, repr=False)  # those read so far, by file
+    indices: dict[str, np.ndarray] = field(default_factory=dict, repr=False)  # those read so far, by file
 
     def chunk(self, view: int, chunk: int) -> np.ndarray:
         """All of a chunk, uint8 (n, row_bytes). Raises as `read`."""
@@ -39,10 +39,10 @@ class ShardReader:
         self.read(view, chunk, rows, np.arange(n))
         return rows
 
-    def locate(self, view: int, chunk: int) -> tuple[Path, int]:
-        """The shard that holds a chunk of a view, and the chunk's number in it."""
+    def locate(self, view: int, chunk: int) -> tuple[str, int]:
+        """The shard that holds a chunk of a view, and the chunk's number in it. No Path: making one takes too long."""
         shard, number = divmod(chunk, self.chunks)
-        return Path(f"{self.path}/c/{view}/{shard}/0/0/0"), number  # `/` of Path takes ten times as long
+        return f"{self.path}/c/{view}/{shard}/0/0/0", number
 
     def read(
         self,
@@ -74,7 +74,7 @@ class ShardReader:
             ) from None
 
     def read_open(
-        self, file: int, path: Path, number: int, rows: np.ndarray, positions: np.ndarray, check: bool, advice: int
+        self, file: int, path: str, number: int, rows: np.ndarray, positions: np.ndarray, check: bool, advice: int
     ) -> None:
         """The same from an open file; ValueError where it is damaged."""
         if path not in self.indices:

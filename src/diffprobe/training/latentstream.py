@@ -16,7 +16,7 @@ from diffprobe.data.rows import Rows
 from diffprobe.data.window import Share
 from diffprobe.data.window_stream import WindowStream
 from diffprobe.latents.chunks import LatentChunks
-from diffprobe.latents.mapped import MappedReader, fits_in_page_cache
+from diffprobe.latents.mapped import fits_in_page_cache
 from diffprobe.latents.store import LatentStore
 from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.keyed import Key, normal
@@ -86,7 +86,7 @@ def open_source(
     how = f"{amount} streamed in windows of {window} chunks"
     if budget.mapped != "never" and fits_in_page_cache(latents.path, latents.bytes):
         check = budget.mapped == "checked"
-        chunks.readers = {split: MappedReader(latents.readers[split], check) for split in splits}
+        chunks.map(check)
         compared = "compared at the first read" if check else "not compared"
         how = f"{amount} from mapped files, in windows of {window} chunks; checksums {compared}"
     return WindowStream(chunks, seed, window, device, share), how
