@@ -38,6 +38,7 @@ from diffprobe.runtime.keyed import Key, permutation
 from diffprobe.training.latentstream import Budget, LatentStream, Source, open_source
 
 SHAPE, BATCH, WINDOW = (8, 32, 32), 256, 48 * 2**20
+MAPPED = Budget(0, 0, "checked")
 VIEWS = [Crop(kind="crop")]  # so that every row has an augmentation label too
 
 
@@ -191,7 +192,8 @@ def mapped(folder: Path, rows: int, repeats: int = 7) -> dict[str, Any]:
     """Rows per second of wall and of CPU time, median and range: a memory-mapped array in full shuffle, and ours.
 
     Cold first, since pages that a process has mapped cannot be dropped: each time in a new process, in turns. Warm in
-    one process, in turns, after the first epoch, with and without the conversion to float32 that training does next.
+    one process, in turns, after two epochs, with and without the conversion to float32 that training does next, and
+    also streamed, as from a store that the page cache cannot hold.
     """
     torch.set_num_threads(1)
     write_array(folder, rows)
@@ -203,7 +205,7 @@ def mapped(folder: Path, rows: int, repeats: int = 7) -> dict[str, Any]:
     touch(folder / f"{rows}")
     array, labels = open_array(folder, rows), np.arange(rows)
     first = [timed(opened(folder, rows).read, rows)]
-    source = opened(folder, rows)
+    source, streaming = opened(folder, rows), opened(folder, rows, Budget(0, 0))
     check_rows(source, array)
     converted, warm = torch.empty(BATCH, *SHAPE), {}
     for repeat in range(2, 2 + repeats):
@@ -218,8 +220,11 @@ def mapped(folder: Path, rows: int, repeats: int = 7) -> dict[str, Any]:
             warm.setdefault(name, []).append(timed(read, rows))
             converting = timed(lambda a, b, read=read: converted.copy_(read(a, b)), rows)
             warm.setdefault(f"{name}, float32", []).append(converting)
+        stream = lambda a, b, at=repeat * rows: streaming.read(at + a, at + b)  # noqa: E731
+        warm.setdefault("ours, streamed", []).append(timed(stream, rows))
     ratios = {
         "warm": ratio(warm["ours"], warm["peer"]),
+        "warm, streamed": ratio(warm["ours, streamed"], warm["peer"]),
         "warm, float32": ratio(warm["ours, float32"], warm["peer, float32"]),
         "cold": ratio(cold["cold_ours"], cold["cold_shuffled"]),
         "cold, sorted": ratio(cold["cold_ours"], cold["cold_sorted"]),
@@ -228,12 +233,11 @@ def mapped(folder: Path, rows: int, repeats: int = 7) -> dict[str, Any]:
     return {"ratio": ratios, **rates}
 
 
-def opened(folder: Path, rows: int) -> Source:
-    """Ours as training opens a store that the page cache can hold."""
-    source, how = open_source(
-        store_of(folder, rows), ["train"], 0, torch.device("cpu"), WINDOW, Budget(0, 0, "checked"), BATCH
-    )
-    assert "mapped" in how, f"{how}: too little memory is available for {rows} rows"
+def opened(folder: Path, rows: int, budget: Budget = MAPPED) -> Source:
+    """Ours as training opens a store: mapped, or streamed."""
+    source, how = open_source(store_of(folder, rows), ["train"], 0, torch.device("cpu"), WINDOW, budget, BATCH)
+    expected = "streamed" if budget.mapped == "never" else "mapped"
+    assert expected in how, f"{how}: too little memory is available for {rows} rows"
     return source
 
 
