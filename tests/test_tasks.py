@@ -151,7 +151,7 @@ def test_averages_are_of_floating_buffers_too_and_counts_are_copied() -> None:
     ema = EMA(module)
     module.running_mean.fill_(4.0)
     module.num_batches_tracked.fill_(7)
-    ema.update(module, decay=0.75)
+    ema.update(0.75)
     assert ema.module.running_mean.item() == 1.0 and ema.module.num_batches_tracked.item() == 7
 
 

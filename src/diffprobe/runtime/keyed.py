@@ -26,7 +26,7 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 TURN = 0xD1342543DE82EF95  # odd: what a row's upper half adds to the key, times itself
 SMALL = 2**15  # blocks of four words up to which numpy is faster: there the cost of torch's calls dominates
 
-Words = TypeVar("Words", np.ndarray, Tensor)  # int64
+Words = TypeVar("Words", np.ndarray, Tensor, int)  # int64, or a number
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,17 @@ class Key:
 
 
 def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int] | tuple[Words, Words]) -> tuple[Words, ...]:
-    """Philox4x32-10: four int64 arrays of 32-bit words to four such arrays (Salmon et al. 2011, section 3.3).
+    """Philox4x32-10: four int64 arrays of 32-bit words, or numbers, to four such (Salmon et al. 2011, section 3.3).
 
     The key's two words are numbers or arrays.
     """
     x0, x1, x2, x3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
-        # The 64-bit product of two 32-bit words overflows int64; wrapping keeps its bits, so both halves are right.
+        # The 64-bit product of two 32-bit words overflows int64; wrapping keeps its bits, so both halves are right once
+        # the shift of a negative product has lost the ones that it fills in.
         p0, p1 = x0 * MULTIPLIERS[0], x2 * MULTIPLIERS[1]
-        x0, x2 = p1 >> 32, p0 >> 32
-        for high, other, k in ((x0, x1, k0), (x2, x3, k1)):  # in place: allocation costs more than arithmetic
-            high &= MASK  # the shift of a negative product filled the upper half with ones
-            high ^= other
-            high ^= k
-        p0 &= MASK
-        p1 &= MASK
-        x1, x3 = p1, p0
+        x0, x1, x2, x3 = (p1 >> 32 & MASK) ^ x1 ^ k0, p1 & MASK, (p0 >> 32 & MASK) ^ x3 ^ k1, p0 & MASK
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
     return x0, x1, x2, x3
 
@@ -159,7 +153,8 @@ def permutation(key: Key, n: int, draw: int = 0) -> Tensor:
 
 def torch_seed(key: Key, counter: int) -> int:
     """A seed for torch's own generator, for code that takes no explicit draws (dropout, initialisation)."""
-    return int(bits(key, torch.tensor([counter]), 1).item())
+    # On plain numbers, since a step of training asks for one: arrays would take thirty times as long.
+    return philox((0, counter & MASK, counter >> 32, 0), key.words)[0]
 
 
 @dataclass(frozen=True)

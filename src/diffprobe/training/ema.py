@@ -34,12 +34,16 @@ class EMA:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)  # in evaluation mode: it is never trained
+        # Listed once: to walk through the modules of a small network takes a tenth of its step.
+        self.averages: list[torch.Tensor] = list(self.module.parameters())
+        self.weights: list[torch.Tensor] = list(module.parameters())
+        self.buffers = list(zip(self.module.buffers(), module.buffers(), strict=True))
 
     @torch.no_grad()
-    def update(self, module: nn.Module, decay: float) -> None:
+    def update(self, decay: float) -> None:
         """average = decay average + (1 - decay) weights; integer buffers, which count, are copied."""
-        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
-        for average, value in zip(self.module.buffers(), module.buffers(), strict=True):
+        torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
+        for average, value in self.buffers:
             if average.is_floating_point():  # a batch norm's running statistics belong to averaged weights
                 average.lerp_(value, 1 - decay)
             else:

@@ -67,7 +67,7 @@ def train(
             state.adversary.steps += 1
         state.step += 1
         for name, ema in state.emas.items():
-            ema.update(task.module, decay(options.averages[name], state.step, options.batch))
+            ema.update(decay(options.averages[name], state.step, options.batch))
         state.note(losses, lr)
         # A row of the history ends where the adversary begins, so that no row mixes steps with and without it.
         if state.step % options.tick == 0 or state.step in (stop, first_played):
@@ -90,7 +90,7 @@ def accumulate(task: Task, stream: Feed, options: Options, step: int, world: Wor
     start, stop = world.share(step * options.batch, (step + 1) * options.batch)
     part = options.device_batch or options.batch
     # Dropout cannot take explicit draws: its generator is seeded by the step, so that a resumed run has the same masks.
-    torch.manual_seed(torch_seed(Key(options.seed, f"dropout/{world.rank}" if world.rank else "dropout"), step))
+    seed_dropout(torch_seed(Key(options.seed, f"dropout/{world.rank}" if world.rank else "dropout"), step))
     sums: dict[str, Tensor] = {}
     for begin in range(start, stop, part):
         batch = stream.read(begin, min(begin + part, stop))
@@ -104,6 +104,13 @@ def accumulate(task: Task, stream: Feed, options: Options, step: int, world: Wor
         for name, value in losses.items():
             sums[name] = sums.get(name, 0) + value.detach().float() * weight  # stays on the device
     return sums
+
+
+def seed_dropout(seed: int) -> None:
+    """As `torch.manual_seed`, which formats a stack for each call on a machine without a GPU."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
 
 
 def tick(state: State, options: Options) -> None:
