@@ -43,8 +43,9 @@ def main(job: Job) -> None:
     clear_partials(unfinished / "x.zarr")
     total = len(specs_of) * sum(copy.draws * len(data[copy.split].rows) for copy in copies)
     name, specs = next(iter(specs_of.items()))
-    flops = partial(source.image_flops, trained.shape, levels[name], specs)
-    job.progress.compare(flops, partial(peak_flops, device, source.bf16))
+    flops = source.image_flops(trained.shape, levels[name], specs)
+    source = source.compiled(total * flops)
+    job.progress.compare(lambda: flops, partial(peak_flops, device, source.bf16))
     job.progress.start(total, "images")
 
     def report(done: int) -> None:

@@ -56,9 +56,13 @@ def main(job: Job) -> None:
     clear_partials(unfinished / "x.zarr")
     per_level = sum(copy.draws * len(data[copy.split].rows) for copy in copies)
     contents: dict[str, str] = {}
-    level = trained.process.level(1.0)  # the work is the same at any
-    flops = partial(source.image_flops, trained.shape, level, specs)
-    job.progress.compare(flops, partial(peak_flops, device, source.bf16))
+    planned = settings.levels
+    levels_in_all = planned.coarse + 2 * planned.rounds if isinstance(planned, SearchPlan) else len(planned)
+    # Of any level: the work is the same.
+    flops = source.image_flops(trained.shape, trained.process.level(1.0), specs)
+    source = source.compiled(levels_in_all * per_level * flops)
+    job.progress.compare(lambda: flops, partial(peak_flops, device, source.bf16))
+    job.progress.start(levels_in_all * per_level, "images")
 
     def write(level: Level) -> None:
         def report(done: int) -> None:
@@ -68,11 +72,9 @@ def main(job: Job) -> None:
         contents[level.name] = write_level(path, source, data, level, specs, copies, identity, report)
 
     if isinstance(settings.levels, SearchPlan):
-        job.progress.start((settings.levels.coarse + 2 * settings.levels.rounds) * per_level, "images")
         ratios = search_levels(job, settings, settings.levels, unfinished, write, trained.process.level)
     else:
         ratios = settings.levels
-        job.progress.start(len(ratios) * per_level, "images")
         for ratio in ratios:
             write(trained.process.level(ratio))
     levels = [trained.process.level(ratio) for ratio in ratios]

@@ -45,6 +45,8 @@ def main(job: Job) -> None:
     images = (part.stop - part.start) * options.batch // world.size
     task.compile(job.device, images, job.options.get("compile", "never"))
     device_bytes, host_bytes = (float(gib) * 2**30 for gib in job.options.get("memory", "0/0").split("/"))
+    if job.options.get("compile") == "always" and job.device.type == "cpu":
+        job.say("train.compile: no effect on a CPU; networks are compiled on GPUs alone")
     budget = Budget(device_bytes, host_bytes, job.options.get("mapped", "checked"))
     stream = data.stream(argument.train, job.device, world, budget, lambda line: print(line, file=job.log))
     events = Events(part.run / "tensorboard" if job.options.get("tensorboard") == "True" else None)

@@ -1,7 +1,7 @@
 """Features: activations of a network's taps at a noise level, pooled over positions, one forward pass for all taps."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from diffprobe.diffusion.process import Network, Process, perturb
 from diffprobe.evaluation.model import Model
 from diffprobe.evaluation.representation.chunks import BLOCK
 from diffprobe.evaluation.representation.inputs import ModelInputs
+from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.networks.flops import flops
 from diffprobe.plan.arguments import FeatureSettings
@@ -81,6 +82,10 @@ class FeatureModel:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             denoised = self.process.denoise(self.network, noisy, levels, cond, taps=taps, features_only=True)
         return {name: POOLINGS[pooling](denoised.activations[tap].float()) for name, (tap, pooling) in specs.items()}
+
+    def compiled(self, work: float) -> "FeatureModel":
+        """With its network compiled where `work` FLOPs make that worthwhile."""
+        return replace(self, network=compiled(self.network, self.device, work))
 
     def image_flops(self, shape: tuple[int, int, int], level: Level, specs: ArraySpecs) -> int:
         """The FLOPs of the features of one image of `shape` (C, H, W)."""
