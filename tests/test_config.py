@@ -370,7 +370,7 @@ HOSTILE = {
     "a value of a megabyte": (f"results: {'9' * 900_000}\n", "line 1: a value of 900,000 characters"),
     "no keys": ("- a\n- b\n", "['a', 'b'] is refused; allowed: keys and values"),
     "code": ("a: !!python/object/apply:os.system [id]\n", "not YAML: line 1, column 4: could not determine a constr"),
-    "a list as a key": ("? [a]\n: b\n", "not YAML: unhashable type"),
+    "a list as a key": ("? [a]\n: b\n", "line 1: a list or a mapping stands in the place of a key"),
 }
 
 

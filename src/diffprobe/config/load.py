@@ -11,7 +11,7 @@ from diffprobe.config import plugins
 from diffprobe.config.checks import problems
 from diffprobe.config.mistakes import Key, escaped, lines, mistakes, shown
 from diffprobe.config.models import Config
-from diffprobe.runtime.errors import UserError, one_line
+from diffprobe.runtime.errors import UserError, one_line, unreadable
 
 MERGE = "tag:yaml.org,2002:merge"  # the key `<<`, of which there may be several
 # Far above any real config; below them nothing that reads it takes long.
@@ -27,7 +27,7 @@ def load(*paths: str | Path, **more: object) -> Config:
     raw: object = {}
     for path in paths:
         raw = merged(raw, read(path))
-    return parse(merged(raw, more) if more else raw, " + ".join(map(str, paths)))
+    return parse(merged(raw, more) if more else raw, " + ".join(map(printable, paths)))
 
 
 class ConfigLoader(yaml.SafeLoader):
@@ -52,8 +52,8 @@ class ConfigLoader(yaml.SafeLoader):
         self.depth -= 1
         if isinstance(event, yaml.AliasEvent) and id(node) not in self.sizes:
             raise UserError(f"line {line}: the alias {event.anchor} stands inside what it names; write it out")
-        if isinstance(node, yaml.ScalarNode) and len(node.value) > LENGTH:
-            raise UserError(f"line {line}: a value of {len(node.value):,} characters; allowed: at most {LENGTH:,}")
+        if isinstance(node, yaml.ScalarNode):
+            refuse_text(node.value, line)
         self.sizes[id(node)] = size = 1 + sum(self.sizes[id(part)] for part in parts(node))
         if size > VALUES:
             raise UserError(f"line {line} expands to more than {VALUES:,} values; use fewer aliases of aliases")
@@ -63,9 +63,12 @@ class ConfigLoader(yaml.SafeLoader):
         lines: dict[object, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
-            if key.tag != MERGE and lines.setdefault(key.value, line) != line:
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f"line {line}: a list or a mapping stands in the place of a key; use a name")
+            if key.tag != MERGE and key.value in lines:
                 places = f"in line {lines[key.value]} and again in line {line}"
                 raise UserError(f"the key {key.value} stands {places}; keep one of the two")
+            lines[key.value] = line
         return super().construct_mapping(node, deep)
 
 
@@ -76,29 +79,43 @@ def parts(node: yaml.Node) -> list[yaml.Node]:
     return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
+def refuse_text(text: str, line: int) -> None:
+    """Raise UserError for a value that is too long, or no text that can be written to a file."""
+    if len(text) > LENGTH:
+        raise UserError(f"line {line}: a value of {len(text):,} characters; allowed: at most {LENGTH:,}")
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(f"line {line}: holds \\0 or half of a surrogate pair, which no file or name can; correct it")
+
+
 def read(path: str | Path) -> Raw:
     """A config file as plain data, {} of an empty one. Raises UserError, a line."""
+    name = printable(path)
     try:
         with Path(path).open("rb") as file:
             text = file.read(BYTES + 1)
         if len(text) > BYTES:
-            raise UserError(f"more than {BYTES >> 20} MiB; this is no config of experiments")
+            raise UserError(f"more than {BYTES >> 20} MiB, which no config of experiments has; check the path")
         raw = yaml.load(text.decode("utf-8-sig"), ConfigLoader)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{name}: {error}") from None
     except FileNotFoundError:
-        raise UserError(f"{path}: no such config file") from None
+        raise UserError(f"{name}: no such config file; check the path") from None
     except OSError as error:
-        raise UserError(f"{path}: this config file cannot be read: {error.strerror}") from None
+        raise unreadable(name, error, "check it") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UserError(f"{path}: not YAML: {place}{error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # not UTF-8, an invalid date, a list as a key
-        raise UserError(f"{path}: not YAML: {one_line(error)}") from None
+        raise UserError(f"{name}: not YAML: {place}{error.problem or error.context}; correct it") from None
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, an invalid date
+        raise UserError(f"{name}: not YAML: {one_line(error)}; correct it") from None
     if raw is not None and not isinstance(raw, dict):
-        raise UserError(f"{path}: {shown(raw)} is refused; allowed: keys and values, such as datasets and experiments")
+        raise UserError(f"{name}: {shown(raw)} is refused; allowed: keys and values, such as datasets and experiments")
     return raw or {}
+
+
+def printable(path: str | Path) -> str:
+    """A path in one line, quoted where it holds line breaks or escapes."""
+    return str(path) if str(path).isprintable() else repr(str(path))
 
 
 def merged(below: object, above: object) -> object:

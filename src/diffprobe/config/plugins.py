@@ -38,9 +38,10 @@ def load(paths: object, source: str = "config") -> None:
         try:
             adopt(import_file(Path(expanded(path)).resolve()))
         except FileNotFoundError as error:
-            raise UserError(f"{source}: plugins: {error.filename or path}: no such file") from None
-        except Exception as error:
-            raise UserError(f"{source}: plugins: {path}: fails: {type(error).__name__}: {one_line(error)}") from None
+            raise UserError(f"{source}: plugins: {error.filename or path}: no such file; check the path") from None
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise UserError(f"{source}: plugins: {path}: fails: {reason}; correct it") from None
 
 
 def load_for_job() -> None:

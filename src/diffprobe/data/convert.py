@@ -24,7 +24,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from diffprobe.data.filenames import EXTENSIONS
-from diffprobe.data.png import png_damage
+from diffprobe.data.png import lacks_rows, png_damage
 from diffprobe.runtime.errors import UserError, one_line
 
 VERSION = 1  # of the rule above; stores never mix pixels of two versions
@@ -108,17 +108,29 @@ def decode(data: bytes, name: str) -> Image.Image:
     try:
         image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
         image.load()  # open reads the header only; this decodes, and so notices truncated data
+        if image.format == "PNG" and ends_black(image) and lacks_rows(data):
+            raise EOFError("it ends before its last row")
+        transpose = TRANSPOSES.get(_orientation(image))  # read first: converted images lose their EXIF
+        image = without_alpha(to_8_bit(image, name))
+    except UserError:
+        raise
     except UnidentifiedImageError:
         raise UserError(f"{name} is not an image of a supported format; {REMEDY}") from None
     except Image.DecompressionBombError:
         raise UserError(
             f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; shrink or remove it"
         ) from None
+    except AssertionError:  # Pillow's, of a palette that is missing
+        raise UserError(f"{name} cannot be decoded (parts of it are missing); {REMEDY}") from None
     except Exception as error:  # decoders may raise anything for foreign bytes
         raise UserError(f"{name} cannot be decoded ({one_line(error)}); {REMEDY}") from None
-    transpose = TRANSPOSES.get(_orientation(image))  # read first: converted images lose their EXIF
-    image = without_alpha(to_8_bit(image, name))
     return image if transpose is None else image.transpose(transpose)
+
+
+def ends_black(image: Image.Image) -> bool:
+    """Whether one of the last two rows is zero, as missing rows are: of interlaced images every other."""
+    rows = range(max(0, image.height - 2), image.height)
+    return any(image.crop((0, row, image.width, row + 1)).getbbox(alpha_only=False) is None for row in rows)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, access_error
 from diffprobe.runtime.files import FULL, UNWRITABLE
 
 
@@ -85,6 +85,8 @@ def ends_in_one_line() -> Iterator[None]:
         end("out of memory; free some, or use smaller batches or images", 1)
     except OSError as error:
         if error.errno not in FULL + UNWRITABLE:
+            if refusal := access_error(error.filename or "standard input", error):
+                end(str(refusal), 1)
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends
         end(f"{error.filename or 'standard output'}: {error.strerror}; fix that and run again", 1)

@@ -4,6 +4,7 @@ Contradictions within one entry are refused by the entry's own model, in its `pr
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from diffprobe.config.autoencoders import Autoencoder, Trained
 from diffprobe.config.checks import experiments, generation
@@ -14,6 +15,8 @@ from diffprobe.config.problems import Problem, one_of
 
 def problems(config: Config) -> Iterator[Problem]:
     """Every impossible combination in the config."""
+    if Path(config.results).exists() and not Path(config.results).is_dir():
+        yield "results", config.results, "a folder (a file has this name)"
     for name, dataset in config.datasets.items():
         yield from dataset.problems(f"datasets.{name}")
         yield from generation.references(f"datasets.{name}.references", dataset, config)
