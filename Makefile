@@ -4,7 +4,7 @@ CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test env lint lock clean
+.PHONY: demo test test-faults env lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -12,6 +12,10 @@ demo: env
 
 test: env
 	$(BIN)/python -m pytest
+
+# Hostile inputs: at every entrance, each refused in one clear line (tests/faults/).
+test-faults: env
+	$(BIN)/python -m pytest tests/faults --dist worksteal
 
 env: $(VENV)/.installed
 
