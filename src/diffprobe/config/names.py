@@ -1,8 +1,6 @@
 """Names used in files, plots and configs, as functions of plain data: taps, noise levels, metrics."""
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 VIEW_LABEL, AUGMENT_LABEL = 3, 9  # lengths of augmentation labels: of a view, of EDM's augmentation
@@ -19,11 +17,6 @@ def unet_taps(levels: int, blocks: int) -> list[str]:
     encoder = [f"in_{i}" for i in range(1, levels * blocks + 1)]
     decoder = [f"out_{i}" for i in range(1, levels * (blocks + 1) + 1)]
     return [*encoder, "mid", *decoder]
-
-
-def diffusers_config(folder: str) -> dict[str, Any]:
-    """The config.json of a diffusers model. Raises OSError or ValueError if it is missing or invalid."""
-    return json.loads((Path(folder) / "config.json").read_text())
 
 
 def diffusers_taps(config: dict[str, Any]) -> list[str]:

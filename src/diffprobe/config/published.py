@@ -1,13 +1,22 @@
 """Facts about a published autoencoder before it is loaded, read from its folder and its config.json."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from diffprobe.config.diffusers_models import (
+    AutoencoderConfig,
+    Described,
+    KLConfig,
+    TinyConfig,
+    WeightsIndex,
+    check,
+    read_object,
+)
 from diffprobe.config.problems import Problem
+from diffprobe.runtime.errors import one_line
 
 if TYPE_CHECKING:
     from diffprobe.config.autoencoders import Pretrained
@@ -25,9 +34,11 @@ SAVED = re.compile(
     r"(?:(?:\.(?P<variant>\w+))?\.(?P<format>safetensors|bin)"
     r"|\.(?P<of>safetensors|bin)(?P<index>\.index)(?:\.(?P<part>\w+))?\.json)"
 )
+SHARD = re.compile(r"\w[\w.-]*\.(safetensors|bin)")  # a file that an index names
 RAW = "non_ema"  # the variant with weights that are not averaged
 # Variants by preference: what has no variant, averages, then the most precise; the raw weights come last.
 VARIANTS = ("", "ema", "fp32", "bf16", "fp16")
+MODELS: dict[str, type[Described]] = {"AutoencoderKL": KLConfig, "AutoencoderTiny": TinyConfig}
 KINDS = "AutoencoderKL or AutoencoderTiny"
 # For each class, the key with one item per level, and diffusers' default for it.
 LEVELS: dict[str, tuple[str, list[int]]] = {
@@ -46,7 +57,7 @@ class ModelFacts(NamedTuple):
 
 
 def facts(config: Mapping[str, Any]) -> ModelFacts:
-    """The facts in a config.json, with diffusers' defaults. Raises KeyError if it is not an autoencoder's."""
+    """The facts in a config.json, with diffusers' defaults. The config is `read_config`'s."""
     key, default = LEVELS[config["_class_name"]]
     return ModelFacts(
         channels=config.get("in_channels", 3),
@@ -105,11 +116,11 @@ def weights_files(weights: Path) -> list[Path]:
     if weights.suffix != ".json":
         return [weights]
     try:
-        names = sorted(set(json.loads(weights.read_text())["weight_map"].values()))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        names = sorted(set(read_object(weights, WeightsIndex)["weight_map"].values()))
+    except (OSError, ValueError):
         names = []
     # A name with a folder in it could be any file of the disk.
-    shards = [weights.with_name(name) for name in names if Path(name).name == name]
+    shards = [weights.with_name(name) for name in names if SHARD.fullmatch(name)]
     if not shards or len(shards) < len(names) or not all(shard.is_file() for shard in shards):
         missing = next((shard.name for shard in shards if not shard.is_file()), "the files of weights")
         raise ValueError(f"a folder with {missing}, as {weights.name} lists them")
@@ -118,11 +129,18 @@ def weights_files(weights: Path) -> list[Path]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """A model's config.json. Raises ValueError, saying what is allowed, if it is not an autoencoder's."""
+    allowed = f"a folder whose {CONFIG} is that of an {KINDS}"
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        facts(config)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
-        raise ValueError(f"a folder whose {CONFIG} is that of an {KINDS}") from None
+        config = read_object(folder / CONFIG, AutoencoderConfig)
+        kind = config.get("_class_name")
+        if not isinstance(kind, str) or kind not in MODELS:
+            raise ValueError(allowed)
+        check(config, MODELS[kind])
+    except OSError:
+        raise ValueError(allowed) from None
+    except ValueError as error:
+        reason = one_line(error)
+        raise ValueError(allowed if reason == allowed else f"{allowed} ({reason})") from None
     return config
 
 

@@ -12,6 +12,7 @@ from diffprobe.config.processes import Process
 from diffprobe.interop.names import EDM_OPTIONS, NameMap, Place, Scheme, State, unet_map
 from diffprobe.interop.wrappers import unwrapped, weights_of
 from diffprobe.networks.unet import UNet
+from diffprobe.runtime.errors import UserError
 
 # Keys of our U-Net that DDAE's does not have as options: their values there.
 NETWORK = {
@@ -79,7 +80,10 @@ def sets(content: Mapping[str, Any], where: str) -> dict[str, State]:
     if "EMA" not in content and "MODEL" not in content:
         return {"ema": network_tensors(weights_of(content), where)}
     states = {"ema": content.get("EMA"), "raw": content.get("MODEL")}
-    return {name: network_tensors(state, where) for name, state in states.items() if state is not None}
+    present = {name: network_tensors(state, where) for name, state in states.items() if state is not None}
+    if not present:
+        raise UserError(f"{where}: MODEL and EMA hold nothing; save the network's state dict")
+    return present
 
 
 def network_tensors(state: Mapping[str, Any], where: str) -> State:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from diffprobe.config.built import parse_network
+from diffprobe.config.diffusers_models import SchedulerConfig
 from diffprobe.config.inferred import augment_label, conditional, model_space
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.networks.diffusers import Diffusers
@@ -184,7 +185,7 @@ def scheduler(folder: Path) -> dict[str, Any]:
     """The config of the scheduler beside a model; empty where there is none."""
     for place in (folder, folder.parent / "scheduler"):  # beside the model, or as pipelines have it
         if (place / "scheduler_config.json").is_file():
-            return source.read_settings(place / "scheduler_config.json")
+            return source.read_settings(place / "scheduler_config.json", SchedulerConfig)
     return {}
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from diffprobe.config.diffusers_models import Described, UNet2DConfig, read_object
 from diffprobe.config.published import HALF, HUB, RAW, WEIGHTS, variant, weights_file, weights_files
 from diffprobe.interop.names import State
 from diffprobe.interop.wrappers import unwrapped, weights_of
 from diffprobe.networks.statedicts import first_line
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import read_json
 
 TENSORS = (".safetensors",)
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, Any]:
     except UnpicklingError as error:
         raise UserError(f"{path}: {refusal(str(error))}") from None
     except Exception as error:  # each format has its own exceptions for a truncated or foreign file
-        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); download or save it again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected tensors by name, not {type(content).__name__}")
     return content
@@ -82,21 +82,19 @@ def diffusers_folder(source: str) -> Path:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The config of a UNet2DModel. Raises UserError."""
-    config = read_settings(folder / "config.json")
-    if config.get("_class_name") != "UNet2DModel":
-        raise UserError(f"{folder}/config.json: describes a {config.get('_class_name')}; expected a UNet2DModel")
-    return config
+    path = folder / "config.json"
+    kind = read_settings(path, Described).get("_class_name")
+    if kind != "UNet2DModel":
+        raise UserError(f"{path}: describes a {kind}; expected a UNet2DModel")
+    return read_settings(path, UNet2DConfig)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """A mapping in JSON. Raises UserError."""
+def read_settings(path: Path, model: type[Described]) -> dict[str, Any]:
+    """A JSON file that `model` describes. Raises UserError."""
     try:
-        settings = read_json(path)
+        return read_object(path, model)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{path}: expected keys and values")
-    return settings
+        raise UserError(f"{path}: cannot be read: {first_line(error)}; download the model again") from None
 
 
 def diffusers_weights(folder: Path) -> Path:

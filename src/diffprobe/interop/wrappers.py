@@ -11,6 +11,7 @@ from diffprobe.runtime.errors import UserError
 
 # Keys under which training checkpoints keep the weights, beside an optimizer's state and more; averages come first.
 CONTAINERS = ("ema_state_dict", "model_ema", "ema", "state_dict", "model_state_dict", "model", "module")
+DEPTH = 8  # of containers in containers
 # Levels that wrappers of modules insert, anywhere in a name: torch.compile, FSDP, activation checkpointing.
 INSERTED = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # Levels around a whole model: DDP, DataParallel and AveragedModel; Lightning's; a pipeline's name of the model.
@@ -20,11 +21,11 @@ COUNTER = "n_averaged"  # AveragedModel's number of updates, beside the weights
 
 def weights_of(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """The state dict in a training checkpoint; a state dict itself is returned as it is."""
-    if any(isinstance(value, Tensor) for value in content.values()):
-        return content
-    for key in CONTAINERS:
-        if isinstance(inner := content.get(key), Mapping):
-            return weights_of(inner)
+    for _ in range(DEPTH):  # a pickle may hold itself
+        inside = [content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)]
+        if not inside or any(isinstance(value, Tensor) for value in content.values()):
+            break
+        content = inside[0]
     return content
 
 
@@ -41,9 +42,13 @@ def unwrapped(state: Any, where: str) -> State:
             continue
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UserError(f"{where}: {name} is no tensor; expected tensors by name")
+        if value.is_meta or value.is_nested:
+            raise UserError(f"{where}: {name} has no values of its own shape; save plain tensors")
         if (bare := INSERTED.sub("", name)) in tensors:
             raise UserError(f"{where}: holds {bare} twice, as {name} too; save one state dict alone")
         tensors[bare] = value
+    if not tensors:
+        raise UserError(f"{where}: holds no tensors by name; save the network's state dict")
     while prefix := next((one for one in OUTER if tensors and all(name.startswith(one) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors

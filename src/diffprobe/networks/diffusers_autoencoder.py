@@ -36,4 +36,4 @@ def diffusers_autoencoder(config: Mapping[str, Any]) -> nn.Module:
     try:
         return model.from_config({"_class_name": kind, **with_defaults(model, config)})
     except Exception as error:  # its constructor raises anything
-        raise UserError(f"diffusers autoencoder: no {kind} can be built: {one_line(error)}") from None
+        raise UserError(f"diffusers autoencoder: no {kind} can be built: {one_line(error)[:200]}") from None

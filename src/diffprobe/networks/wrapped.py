@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from diffprobe.config.names import diffusers_taps
 from diffprobe.networks.condition import NOTHING, Condition
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 
 
 class Wrapped(nn.Module):
@@ -25,7 +25,7 @@ class Wrapped(nn.Module):
         try:
             self.unet = UNet2DModel.from_config(dict(config))
         except Exception as error:  # its constructor raises anything
-            raise UserError(f"diffusers config: no UNet2DModel can be built of it: {error}") from None
+            raise UserError(f"diffusers config: no UNet2DModel can be built of it: {one_line(error)[:200]}") from None
         for key, value, allowed in refused(self.unet.config, image_channels):
             raise UserError(f"diffusers config: {key}: {value} is refused; allowed: {allowed}")
         self.taps = diffusers_taps(dict(self.unet.config))

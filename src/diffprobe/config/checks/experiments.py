@@ -23,7 +23,10 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
             return  # reported for the latents
     _, size = model_space(config, experiment)
     if size is not None:  # otherwise reported for the dataset
-        yield from experiment.network.problems(f"{key}.network", size)
+        network = list(experiment.network.problems(f"{key}.network", size))
+        yield from network
+        if network:
+            return  # its taps may be unknown
     yield from experiment.process.problems(f"{key}.process")
     yield from experiment.task.problems(f"{key}.task", experiment)
     yield from training(f"{key}.train", experiment)

@@ -21,6 +21,7 @@ from diffprobe.interop.latents.peers import (
 from diffprobe.runtime.errors import UserError
 
 THREADS = 8  # that open small files: a disk answers several at once
+DIGITS = 18  # of a number that fits into 64 bits
 BLOCK = 4096  # files requested at a time
 
 
@@ -107,7 +108,7 @@ def numbered_files(folder: Path) -> NumberedFiles:
             stem, dot, kind = entry.name.rpartition(".")
             if kind != "npy" or not dot or entry.name.startswith("."):
                 continue
-            if not (stem.isascii() and stem.isdigit()):
+            if not (stem.isascii() and stem.isdigit() and len(stem) <= DIGITS):
                 raise UserError(f"{folder / entry.name}: expected a number as name, such as 0.npy")
             numbers.append(int(stem))
             digits = len(stem) if stem.startswith("0") and len(stem) > 1 else digits

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 from diffprobe.data.views import StoredView
 from diffprobe.runtime.errors import UserError, one_line
 
+NO_LABEL, MOST_CLASSES = -1, 10_000_000
 FOREIGN: StoredView = {"kind": "foreign"}  # an augmentation that the files do not record
 
 
@@ -48,8 +49,8 @@ def read_npy(path: Path, mapped: bool = True) -> np.ndarray:
         return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
-        raise UserError(f"{path}: cannot be read ({one_line(error)}); make it again") from None
+    except (ValueError, OSError, EOFError, SyntaxError, MemoryError, RecursionError) as error:  # of its header too
+        raise UserError(f"{path}: cannot be read ({one_line(error)[:200]}); make it again") from None
 
 
 def existing_folder(path: str, contents: str) -> Path:
@@ -71,4 +72,8 @@ def as_labels(path: Path, values: np.ndarray, count: int) -> np.ndarray:
     """Labels int64 (count,). Raises UserError where their number differs, or they are no whole numbers."""
     if not np.issubdtype(values.dtype, np.integer) or values.size != count:
         raise UserError(f"{path}: holds {values.dtype} {values.shape}; labels of {count} images are whole numbers")
+    if count and not (values.min() >= NO_LABEL and values.max() <= MOST_CLASSES):
+        raise UserError(
+            f"{path}: holds labels {values.min()} to {values.max()}; labels count from 0, or are -1 for none"
+        )
     return np.asarray(values, np.int64).reshape(count)

@@ -18,6 +18,7 @@ from diffprobe.runtime.errors import UserError, one_line
 NAME = re.compile(r"latents_rank(\d+)_shard(\d+)\.safetensors")
 VIEWS: dict[str, StoredView] = {"latents": {"kind": "identity"}, "latents_flip": {"kind": "mirror"}}
 FLOATS = ("F16", "BF16", "F32", "F64")
+INTEGERS = ("I8", "I16", "I32", "I64", "U8")
 EXPECTED = "latents_rank00_shard000.safetensors and so on"
 
 
@@ -117,6 +118,8 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         for name in VIEWS.keys() & shapes.keys():
             dtype = np.float32 if tensors[name].get_dtype() in FLOATS else np.int64
             latents_shape(path, np.dtype(dtype), shapes[name])
+        if "labels" in tensors and tensors["labels"].get_dtype() not in INTEGERS:
+            raise UserError(f"{path}: labels are {tensors['labels'].get_dtype()}, not integers; make it again")
     return shapes
 
 
