@@ -28,6 +28,5 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        # Every kept file by name, so that whichever is deleted is made again.
-        [file for stage in stages(CONFIG) for file in stage.files],
+        [file for stage in stages(CONFIG) for file in stage.requested_files],
     localrule: True

@@ -1,5 +1,6 @@
 # From rules to jobs. `job CONFIG SCRIPT ...` runs workflow/scripts/SCRIPT.py with one JSON argument, which with the
 # inputs decides on a rerun, and with its named inputs, outputs and options. Nothing here imports torch.
+import gc
 import re
 import sys
 from pathlib import Path
@@ -29,6 +30,10 @@ from diffprobe.runtime.files import canonical
 from diffprobe.runtime.job_call import call_words, pairs
 from diffprobe.runtime.leases import local_gpus
 from diffprobe.runtime.preload import listen
+
+# Of a large config Snakemake keeps millions of small objects until it ends. Looking for cycles among them at Python's
+# usual rate takes a quarter of a dry run.
+gc.set_threshold(100_000, 50, 1000)
 
 try:
     for file in workflow.configfiles if workflow.is_main_process else ():
@@ -196,12 +201,11 @@ if LOCAL_GPUS and workflow.nodes is None and "gpu" not in workflow.global_resour
     workflow.global_resources["gpu"] = Resource("gpu", LOCAL_GPUS)
 
 
-def gpu(wildcards) -> int:
-    """One GPU per computing job; none if jobs run on this machine and it has no GPU."""
-    return 1 if LOCAL_GPUS or workflow.non_local_exec else 0
+# One GPU per computing job; none if jobs run on this machine and it has no GPU.
+GPU = 1 if LOCAL_GPUS or workflow.non_local_exec else 0
 
 
-def computing(mem_mb=4000, minutes=240, gpu=gpu):
+def computing(mem_mb=4000, minutes=240, gpu=GPU):
     """Resources of a job that uses a device."""
     return {"gpu": gpu, "mem_mb": mem_mb, "runtime": minutes}
 

@@ -78,7 +78,7 @@ use rule compute as pretrain with:
         **computing(
             mem_mb=lambda w: memory.training(CONFIG, experiment(w)),
             minutes=1440,
-            gpu=lambda w: gpu(w) * experiment(w).train.devices,
+            gpu=lambda w: GPU * experiment(w).train.devices,
         ),
     params:
         config=of_experiment(lambda e, _: job_arguments.pretrain(CONFIG, e)),

@@ -17,8 +17,6 @@ DEFAULT = "config/config.yaml"
 
 def parser() -> argparse.ArgumentParser:
     """The command line; `function` of the parsed arguments runs the command."""
-    from diffprobe import exchange, measure
-
     parser = CommandParser(prog="diffprobe", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser(
@@ -38,14 +36,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--no-labels", action="store_true", help="for images: ignore class folders and files of labels")
     run.add_argument("-n", "--dry-run", action="store_true", help="show the images and the jobs, and run nothing")
     figures = commands.add_parser("measure", help="FID and its kin of any images, against other images")
-    figures.set_defaults(function=measure.run)
-    measure.add_arguments(figures)
+    figures.add_later(_add_measure)
     imported = commands.add_parser("import", help="make an experiment's checkpoint from weights of DDAE or diffusers")
-    imported.set_defaults(function=exchange.run_import)
-    exchange.add_import(imported, DEFAULT)
+    imported.add_later(_add_import)
     exported = commands.add_parser("export", help="write a checkpoint or a store of latents for other code")
-    exported.set_defaults(function=exchange.run_export)
-    exchange.add_export(exported, DEFAULT)
+    exported.add_later(_add_export)
     status = commands.add_parser("status", help="show what is done, running, failed, or made by older code")
     describe = commands.add_parser(
         "describe", help="show parameters, taps, FLOPs, bytes and jobs without running anything"
@@ -110,7 +105,28 @@ def load(*configfiles: str, **overrides: object) -> "Config":
     return loading.load(*configfiles, **overrides)
 
 
-# Each command imports its own modules: pandas, rich and torch would slow down --help and the others.
+# Each command imports its own modules: pydantic, pandas, rich and torch would slow down --help and the others.
+
+
+def _add_measure(parser: argparse.ArgumentParser) -> None:
+    from diffprobe import measure
+
+    measure.add_arguments(parser)
+    parser.set_defaults(function=measure.run)
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    from diffprobe import exchange
+
+    exchange.add_import(parser, DEFAULT)
+    parser.set_defaults(function=exchange.run_import)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    from diffprobe import exchange
+
+    exchange.add_export(parser, DEFAULT)
+    parser.set_defaults(function=exchange.run_export)
 
 
 def _status(arguments: argparse.Namespace) -> None:

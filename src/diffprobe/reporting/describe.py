@@ -11,7 +11,7 @@ from diffprobe.config.training import checkpoint_steps
 from diffprobe.data.splits import SPLITS
 from diffprobe.plan.graph import stages
 from diffprobe.plan.layout import Layout, receipt
-from diffprobe.reporting.network_cost import NetworkCost, cost
+from diffprobe.reporting.network_cost import NetworkCost, remembered_cost
 from diffprobe.reporting.sizes import store_bytes
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.receipts import read_receipt
@@ -72,7 +72,7 @@ def description(config: Config, name: str) -> Description:
     labels |= {"augment": augment_label(config, experiment)}
     # A network without labels has no such argument.
     present = {label: n for label, n in labels.items() if n}
-    network = cost(experiment.network.argument(), (channels, size, size), **present)
+    network = remembered_cost(experiment.network.argument(), (channels, size, size), **present)
     latents: LatentShape | None = None
     if experiment.latents:
         latents = {"name": experiment.latents, "shape": [channels, size, size]}

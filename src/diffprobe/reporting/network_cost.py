@@ -4,13 +4,20 @@ There tensors have shapes but no memory, so any network is counted in a second; 
 imported inside functions, so that the command line starts fast.
 """
 
-from functools import partial
+import os
+from contextlib import suppress
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from diffprobe.config.built import parse_network
+from diffprobe.runtime.files import digest, recorded, sha256, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+NETWORKS = Path(__file__).parents[1] / "networks"
 
 
 class TapCost(TypedDict):
@@ -28,6 +35,35 @@ class NetworkSize(TypedDict):
 
 class NetworkCost(NetworkSize):
     taps: list[TapCost]
+
+
+def remembered_cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
+    """`cost`, from this user's cache if it was counted there before: torch takes seconds to load.
+
+    Entries are by settings, torch's version and the code of our networks. A plugin's are always counted, since its code
+    may be in any file.
+    """
+    if not parse_network(network).build.startswith("diffprobe."):
+        return cost(network, image, **labels)
+    entry = cache_folder() / f"{digest([network, image, labels, code()])}.json"
+    counted: NetworkCost | None = recorded(entry)
+    if counted is None:
+        counted = cost(network, image, **labels)
+        with suppress(OSError):  # no folder, or a full disk: it is counted again
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            write_json(entry, counted)
+    return counted
+
+
+def cache_folder() -> Path:
+    """By the XDG Base Directory Specification."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "diffprobe", "costs")
+
+
+@cache
+def code() -> dict[str, str]:
+    """What the counts depend on besides the settings."""
+    return {"torch": version("torch")} | {file.name: sha256(file) for file in sorted(NETWORKS.glob("*.py"))}
 
 
 def cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:

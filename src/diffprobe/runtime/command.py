@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from diffprobe.runtime.errors import UserError, access_error
 from diffprobe.runtime.files import FULL, UNWRITABLE
@@ -19,6 +19,18 @@ from diffprobe.runtime.files import FULL, UNWRITABLE
 
 class CommandParser(argparse.ArgumentParser):
     """Says what is wrong without the usage, which for some commands takes a screen."""
+
+    later: Callable[[argparse.ArgumentParser], None] | None = None
+
+    def add_later(self, add: Callable[[argparse.ArgumentParser], None]) -> None:
+        """Let `add` add the arguments when this command is chosen, since it imports what others need not."""
+        self.later = add
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.later:
+            add, self.later = self.later, None
+            add(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
