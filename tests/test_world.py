@@ -31,6 +31,7 @@ def config(dropout: float) -> str:
         "train": {
             "checkpoints": [1],
             "batch": BATCH,
+            "precision": "fp32",  # bf16, which `auto` is on some CPUs, rounds parts and wholes too differently
             "clip": 1.0,
             "augment": {"p": 0.5},
             "cosine_kimg": 1,
