@@ -30,7 +30,7 @@ from recipes import Recipe, as_model, assemble, changed, device, device_name, re
 
 from diffprobe.evaluation.sampling import draw, evaluations
 from diffprobe.networks.compiled import compiled
-from diffprobe.reporting.images import grid
+from diffprobe.reporting.mosaics import grid
 from diffprobe.runtime.files import atomic, digest, write_jsonl
 from diffprobe.training import state as states
 from diffprobe.training.loop import fresh, train

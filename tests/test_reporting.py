@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from diffprobe.data import samples
-from diffprobe.reporting import images, plots, tables
+from diffprobe.reporting import images, mosaics, plots, tables
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json, write_jsonl
 
@@ -71,10 +71,10 @@ def grid_rows() -> pd.DataFrame:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grid_shows_each_image_at_its_place(channels: int) -> None:
     shown = noise(20, 8, 8, channels)
-    pixels = np.asarray(images.grid(shown, columns=4, rows=3, scale=5))
+    pixels = np.asarray(mosaics.grid(shown, columns=4, rows=3, scale=5))
     pixels = pixels.reshape(*pixels.shape[:2], channels)
-    pitch = 8 * 5 + images.GAP
-    assert pixels.shape == (3 * pitch - images.GAP, 4 * pitch - images.GAP, channels)
+    pitch = 8 * 5 + mosaics.GAP
+    assert pixels.shape == (3 * pitch - mosaics.GAP, 4 * pitch - mosaics.GAP, channels)
     for i in range(12):
         y, x = i // 4 * pitch, i % 4 * pitch
         cell = pixels[y : y + 40, x : x + 40].reshape(8, 5, 8, 5, channels)
@@ -82,8 +82,8 @@ def test_grid_shows_each_image_at_its_place(channels: int) -> None:
 
 
 def test_grid_of_few_images_has_no_empty_rows() -> None:
-    picture = images.grid(noise(3, 8, 8, 1), columns=2, rows=8, scale=1)
-    assert picture.size == (2 * 8 + images.GAP, 2 * 8 + images.GAP)
+    picture = mosaics.grid(noise(3, 8, 8, 1), columns=2, rows=8, scale=1)
+    assert picture.size == (2 * 8 + mosaics.GAP, 2 * 8 + mosaics.GAP)
     assert (np.asarray(picture)[-8:, -8:] == 255).all()
 
 
@@ -95,7 +95,7 @@ def test_strip_runs_from_the_first_step_to_the_last_pixel_for_pixel(tmp_path: Pa
     shown = images.spread(19, images.COLUMNS)
     assert len(shown) == images.COLUMNS and shown[0] == 0 and shown[-1] == 18
     assert [text.get_text() for text in figure.texts] == ["σ =", *(images.short(sigmas[i]) for i in shown)]
-    canvas = images.tile(frames[:, shown], 6)[..., 0]
+    canvas = mosaics.tile(frames[:, shown], 6)[..., 0]
     right, bottom = pixels.shape[1] - round(0.1 * 110), pixels.shape[0] - round(0.1 * 110)
     assert (pixels[bottom - canvas.shape[0] : bottom, right - canvas.shape[1] : right] == canvas).all()
 
@@ -107,7 +107,7 @@ def test_neighbours_stand_pixel_for_pixel_beside_the_generated_image(scale: int,
     figure.savefig(tmp_path / "nearest.png")
     pixels = np.asarray(Image.open(tmp_path / "nearest.png").convert("L"))
     bottom = pixels.shape[0] - round(images.MARGIN * 110)
-    for canvas in (images.tile(queries[:, None], scale)[..., 0], images.tile(nearest, scale)[..., 0]):
+    for canvas in (mosaics.tile(queries[:, None], scale)[..., 0], mosaics.tile(nearest, scale)[..., 0]):
         height, width = canvas.shape
         strips = np.lib.stride_tricks.sliding_window_view(pixels[bottom - height : bottom], (height, width))[0]
         assert (strips == canvas).all((1, 2)).sum() == 1
@@ -316,31 +316,31 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-PLOTS = {
-    "plot_samples": ({}, {"samples": "samples.zarr"}),
-    "plot_strip": ({}, {"strip": "strip.npz"}),
-    "plot_nearest": ({}, {"pairs": "nearest.npz"}),
-    "plot_losses": ({"experiment": "digits_edm"}, {"stats.0": "stats0.jsonl", "stats.1": "stats1.jsonl"}),
-    "plot_curves": (
-        {},
-        {"results.0": "results0.json", "results.1": "results1.json"} | {"choice": "choice.json"},
-    ),
-    "plot_grid": ({"kimg": 72, "taps": TAPS}, {"grid": "grid.csv", "select": "select.json"}),
-    "plot_confusion": ({"experiment": "digits_edm", "evaluator": "linear"}, {"rows": "test.json"}),
-    "plot_reconstruction": ({}, {"pairs": "reconstruction.npz"}),
+DRAWN = {
+    "samples/72.heun": {"samples/72.heun": "samples.zarr"},
+    "strip/72.heun": {"strip/72.heun": "strip.npz"},
+    "nearest/72.heun": {"pairs/72.heun": "nearest.npz"},
+    "losses": {"stats/36": "stats0.jsonl", "stats/72": "stats1.jsonl"},
+    "curves": {"generation/72.heun": "results0.json", "select/108": "results1.json", "choice": "choice.json"},
+    "grid/72": {"grid/72": "grid.csv", "select/72": "select.json"},
+    "confusion": {"test": "test.json"},
+    "reconstruction": {"pairs": "reconstruction.npz"},
 }
 
 
-@pytest.mark.parametrize("name", PLOTS)
-def test_plot_jobs_make_pictures(name: str, made: Path, tmp_path: Path) -> None:
-    config, inputs = PLOTS[name]
-    paths = {name: made / file for name, file in inputs.items()}
-    call("plot.py", name, OPTIONS | config, paths, {"plot": tmp_path / "plot.png"}, tmp_path)
-    picture = Image.open(tmp_path / "plot.png")
-    picture.load()
-    assert min(picture.size) >= 90 and max(picture.size) <= 1500
-    assert np.asarray(picture.convert("L")).std() > 5  # not an empty sheet
-    assert [path.name for path in tmp_path.glob("*.png")] == ["plot.png"]
+def test_one_job_draws_all_figures(made: Path, tmp_path: Path) -> None:
+    config = OPTIONS | {"experiment": "digits_edm", "taps": TAPS, "evaluator": "linear"}
+    outputs = {name: tmp_path / f"{name}.png" for name in DRAWN}
+    for path in outputs.values():
+        path.parent.mkdir(exist_ok=True)  # as Snakemake does
+    inputs = {name: made / file for files in DRAWN.values() for name, file in files.items()}
+    call("plot.py", "plots", config, inputs, outputs, tmp_path)
+    for path in outputs.values():
+        picture = Image.open(path)
+        picture.load()
+        assert min(picture.size) >= 90 and max(picture.size) <= 1500
+        assert np.asarray(picture.convert("L")).std() > 5  # not an empty sheet
+    assert set(tmp_path.rglob("*.png")) == set(outputs.values())
 
 
 def test_summary_script_writes_all_tables(made: Path, tmp_path: Path) -> None:

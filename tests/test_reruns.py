@@ -45,8 +45,7 @@ def test_more_encoding_jobs_leave_what_is_made_of_the_store(project: Path) -> No
 
 def test_a_plot_option_redraws_and_nothing_else(project: Path) -> None:
     configure(project, TINY | {"report": {"columns": 8}})
-    assert {rule for rule in planned(project) if not rule.startswith("plot_")} == set()
-    assert planned(project)["plot_samples"] == 3 and planned(project)["plot_nearest"] == 2
+    assert planned(project) == {"plots": 1, "plots_2": 1, "plot_reconstruction": 1}
 
 
 def test_new_features_are_scored_anew_even_after_a_stop(project: Path) -> None:

@@ -16,6 +16,7 @@ from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.plan.arguments import DrawnArgument, GenerateArgument
+from diffprobe.reporting.mosaics import write_preview
 from diffprobe.runtime.devices import report_emulation
 from diffprobe.runtime.files import write_json
 
@@ -58,6 +59,7 @@ def main(job: Job) -> None:
     job.progress.compare(image_flops, drawing.peak_flops)
     job.progress.start(sample.images, "images")
     store = drawing.fill(job.output("samples").parent, sample.keep, job.progress.update)
+    job.say(f"first samples: {write_preview(store)}")
     about = drawing.about | {"images": sample.images}
     path = job.output("rows").with_suffix(".part.safetensors")
     saved = measurement.autosave(path, about, float(job.options["autosave"]))

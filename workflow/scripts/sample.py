@@ -8,6 +8,7 @@ from diffprobe.runtime.job import Job, run
 
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.plan.arguments import SampleArgument
+from diffprobe.reporting.mosaics import write_preview
 from diffprobe.runtime.devices import report_emulation
 
 
@@ -18,7 +19,8 @@ def main(job: Job) -> None:
     report_emulation(drawing.sampler.settings.precision, job.device, job.say)
     job.progress.compare(drawing.image_flops, drawing.peak_flops)
     job.progress.start(n, "images")
-    drawing.fill(job.output("samples").parent, n, job.progress.update)
+    store = drawing.fill(job.output("samples").parent, n, job.progress.update)
+    job.say(f"first samples: {write_preview(store)}")
     drawing.write_strip(job.output("strip"), n)
     job.write_receipt(images=n, images_per_second=round(job.progress.rate, 1), samples=drawing.about)
 

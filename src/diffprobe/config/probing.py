@@ -94,3 +94,8 @@ class Probe(Strict):
     memory_gib: Number = Field(
         2, gt=0.05, description="Features that a job holds in memory, in GiB; larger sets are streamed in windows."
     )
+
+    @property
+    def scoring(self) -> str:
+        """The evaluator that scores the grid: the configured one, or the first that can."""
+        return self.scorer or next(name for name, evaluator in self.evaluators.items() if evaluator.scores)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from diffprobe.config.autoencoders import PRETRAINED, Autoencoder
@@ -9,6 +10,7 @@ from diffprobe.config.extractors import Extractor
 from diffprobe.config.latents import Latents
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
+from diffprobe.plan.figures import alike, figure_rule, figures
 from diffprobe.plan.layout import Layout, receipt, store_receipt
 
 
@@ -141,7 +143,8 @@ class Graph:
             yield self.stage("chosen", name, store, receipt_at=store_receipt(store))
             for evaluator, settings in experiment.probe.evaluators.items():
                 yield self.stage(settings.rule, name, layout.test(name, evaluator), names=(evaluator,))
-        yield from self.plots(name, experiment)
+        files = [layout.plot(name, figure.name) for figure in figures(layout, name, experiment)]
+        yield self.stage(self.figure_rules[name], name, *files, receipt_at="")
 
     def samples(self, name: str, kimg: int, sampler: str, experiment: Experiment) -> Iterator[Stage]:
         """Samples of a checkpoint and their metrics, in one job if not all images are kept."""
@@ -158,28 +161,10 @@ class Graph:
             files = layout.nearest(name, kimg, sampler), layout.nearest_pairs(name, kimg, sampler)
             yield self.stage("nearest", name, *files, names=names, kimg=kimg)
 
-    def plots(self, name: str, experiment: Experiment) -> Iterator[Stage]:
-        """The plots of one experiment."""
-
-        def plot(rule: str, file: str, *names: int | str) -> Stage:
-            return self.stage(rule, name, self.layout.plot(name, file), names=names, receipt_at="")
-
-        checkpoints, samplers = experiment.train.checkpoints, experiment.sample.samplers
-        for kimg in checkpoints:
-            for sampler in samplers:
-                yield plot("plot_samples", f"samples/{kimg}.{sampler}", kimg, sampler)
-                if experiment.generation and experiment.generation.nearest:
-                    yield plot("plot_nearest", f"nearest/{kimg}.{sampler}", kimg, sampler)
-            if experiment.probe:
-                yield plot("plot_grid", f"grid/{kimg}", kimg)
-        for sampler in samplers:
-            yield plot("plot_strip", f"strip/{checkpoints[-1]}.{sampler}", checkpoints[-1], sampler)
-        if experiment.probe:
-            yield plot("plot_confusion", "confusion")
-        if not experiment.train.imported:
-            yield plot("plot_losses", "losses")
-        if measured(experiment) or experiment.probe:
-            yield plot("plot_curves", "curves")
+    @cached_property
+    def figure_rules(self) -> dict[str, str]:
+        """The rule that draws each experiment's figures."""
+        return {name: figure_rule(number) for number, names in enumerate(alike(self.config)) for name in names}
 
 
 def stages(config: Config) -> list[Stage]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
-from diffprobe.plan.graph import Graph, autoencoder_weights, measured, reconstructing
+from diffprobe.plan.graph import Graph, autoencoder_weights, reconstructing
 from diffprobe.plan.layout import Layout
 
 Optional = str | list[str]
@@ -131,27 +131,11 @@ class Inputs:
         return max(counts, default=0)
 
     # --- results
-    def of_checkpoints(self, kind: Literal["select", "stats", "probed_weights"], experiment: str) -> list[str]:
+    def of_checkpoints(self, kind: Literal["select", "probed_weights"], experiment: str) -> list[str]:
         """One file per checkpoint."""
         layout, checkpoints = self.layout, self.experiment(experiment).train.checkpoints
-        path = {
-            "select": layout.select,
-            "stats": lambda name, kimg: layout.checkpoint(layout.run(name), kimg, "stats.jsonl"),
-            "probed_weights": self.probed_weights,
-        }[kind]
+        path = {"select": layout.select, "probed_weights": self.probed_weights}[kind]
         return [path(experiment, kimg) for kimg in checkpoints]
-
-    def curves(self, experiment: str) -> dict[str, Optional]:
-        """Rows of generation and probes over training, and the choice."""
-        e, layout, results = self.experiment(experiment), self.layout, []
-        if measured(e):
-            results += [layout.generation(experiment, k, s) for k in e.train.checkpoints for s in e.sample.samplers]
-        if not e.probe:
-            return {"results": results}
-        return {
-            "results": results + self.of_checkpoints("select", experiment),
-            "choice": layout.choice(experiment),
-        }
 
     @property
     def summary(self) -> dict[str, list[str]]:

@@ -246,12 +246,6 @@ def memory_bytes(experiment: Experiment) -> int:
     return round(probe_of(experiment).memory_gib * 2**30)
 
 
-def scorer(experiment: Experiment) -> str:
-    """The evaluator that scores the grid: the configured one, or the first that can."""
-    probe = probe_of(experiment)
-    return probe.scorer or next(name for name, evaluator in probe.evaluators.items() if evaluator.scores)
-
-
 def evaluators(experiment: Experiment) -> dict[str, Argument]:
     """Evaluators by name, with joined levels as sigma/alpha."""
     entries = probe_of(experiment).evaluators.items()
@@ -275,7 +269,11 @@ def probing(experiment: Experiment, row: Identity) -> Argument:
 def grid(experiment: Experiment, row: Identity) -> Argument:
     """`features` is a hash of the settings of feature stores, which are temporary and so cannot trigger a rerun."""
     selection = probe_of(experiment).selection
-    heads = {"evaluators": evaluators(experiment), "scorer": scorer(experiment), "taps": experiment.probed_taps}
+    heads = {
+        "evaluators": evaluators(experiment),
+        "scorer": probe_of(experiment).scoring,
+        "taps": experiment.probed_taps,
+    }
     stores = [features(experiment, part) for part in range(levels.parts(experiment))]
     chosen_by = {"selection": selection, "split": selection, "features": digest(stores)}
     return probing(experiment, row) | heads | chosen_by
@@ -297,7 +295,13 @@ def evaluate(experiment: Experiment, name: str, row: Identity) -> Argument:
     return probing(experiment, row) | head
 
 
-# --- tables
+# --- figures and tables
+
+
+def plots(config: Config, experiment: Experiment, name: str) -> Argument:
+    """How the figures of an experiment are drawn."""
+    probe = {"taps": experiment.probed_taps, "evaluator": experiment.probe.scoring} if experiment.probe else {}
+    return dump(config.report) | {"experiment": name} | probe
 
 
 def row(experiment: Experiment, name: str, kimg: int | None = None, sampler: str | None = None) -> Identity:

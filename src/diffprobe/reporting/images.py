@@ -1,36 +1,18 @@
-"""Pictures made of images, pixel for pixel: sample grids, denoising strips, samples beside their nearest images."""
+"""Pictures made of images, pixel for pixel, with words: denoising strips, samples beside their nearest images."""
 
 import math
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
-from PIL import Image
 
-GAP = 2  # screen pixels between images
+from diffprobe.reporting.mosaics import GAP, tile
+
 COLUMNS = 12  # a strip shows at most so many steps
 MARGIN = 0.1  # inches around a strip
 HEAD = 0.32  # inches above a strip, for the noise levels
 BETWEEN = 0.22  # inches between generated images and their neighbours
 FONT = 8.5  # points
-
-
-def grid(images: np.ndarray, columns: int, rows: int, scale: int) -> Image.Image:
-    """The first columns x rows of images uint8 (N, H, W, C), row by row, each pixel `scale` pixels wide."""
-    shown = images[: columns * rows]
-    used = -(-len(shown) // columns)
-    cells = np.full((used * columns, *images.shape[1:]), 255, np.uint8)  # (rows * columns, H, W, C); unused ones white
-    cells[: len(shown)] = shown
-    canvas = tile(cells.reshape(used, columns, *images.shape[1:]), scale)
-    return Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas)
-
-
-def pairs(originals: np.ndarray, others: np.ndarray, columns: int, scale: int) -> Image.Image:
-    """Rows of originals uint8 (N, H, W, C), each above the row of their reconstructions."""
-    n = len(originals)
-    rows = [part[start : start + columns] for start in range(0, n, columns) for part in (originals, others)]
-    blank = np.full((columns, *originals.shape[1:]), 255, np.uint8)  # fills a last row that is shorter
-    return grid(np.concatenate([np.concatenate([row, blank[len(row) :]]) for row in rows]), columns, len(rows), scale)
 
 
 def strip(images: np.ndarray, sigmas: np.ndarray, scale: int, dpi: int = 110) -> Figure:
@@ -84,18 +66,6 @@ def neighbours(
 def text_width(text: str, dpi: int) -> int:
     """The width of a line of text in pixels, computed from the font's outlines before anything is drawn."""
     return math.ceil(TextPath((0, 0), text, size=FONT).get_extents().width * dpi / 72)
-
-
-def tile(cells: np.ndarray, scale: int) -> np.ndarray:
-    """Images (rows, columns, H, W, C) enlarged `scale` times and set side by side with white gaps: (Y, X, C)."""
-    rows, columns, H, W, C = cells.shape
-    high, wide = H * scale + GAP, W * scale + GAP
-    canvas = np.full((rows * high - GAP, columns * wide - GAP, C), 255, np.uint8)
-    large = cells.repeat(scale, axis=2).repeat(scale, axis=3)  # (rows, columns, H * scale, W * scale, C)
-    for r in range(rows):
-        for c in range(columns):
-            canvas[r * high : r * high + H * scale, c * wide : c * wide + W * scale] = large[r, c]
-    return canvas
 
 
 def spread(n: int, most: int) -> list[int]:

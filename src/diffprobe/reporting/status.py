@@ -147,11 +147,11 @@ def render(states: list[StageState]) -> Group:
 def experiment(name: str, states: list[StageState]) -> Group:
     """Stages by checkpoint, and below them those of the whole experiment."""
     by_checkpoint = table(name, [s for s in states if s.stage.kimg], lambda state: f"{state.stage.kimg} kimg")
-    groups: dict[str, list[StageState]] = {}  # by rule; all plots in one
+    groups: dict[str, list[StageState]] = {}  # by rule
     for state in states:
         if state.stage.kimg is None:
             rule = state.stage.rule
-            groups.setdefault("plots" if rule.startswith("plot_") else rule, []).append(state)
+            groups.setdefault("plots" if rule.startswith("plots") else rule, []).append(state)
     return Group(by_checkpoint, *(one_line(rule, group) for rule, group in groups.items()), "")
 
 

@@ -1,0 +1,87 @@
+"""The figures of an experiment's report: from which results each is drawn, and how the report lists it.
+
+One job draws all figures of an experiment, since a figure takes less time than the start of a job.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from diffprobe.config.models import Config, Experiment
+from diffprobe.plan.layout import Layout
+
+# The subcategory of each kind in the report, and its name there.
+LISTED = {
+    "samples": ("samples", "samples"),
+    "strip": ("samples", "denoising"),
+    "nearest": ("samples", "nearest training images"),
+    "grid": ("layer x noise", "layer x noise"),
+    "confusion": ("layer x noise", "confusion on test"),
+    "losses": ("training", "loss"),
+    "curves": ("generation and representation", "distance and accuracy"),
+}
+WHOLE = ("losses", "curves")  # over all checkpoints
+
+
+@dataclass(frozen=True)
+class PlannedFigure:
+    """One figure. `inputs` are pairs of a name, unique among all figures of an experiment, and a file."""
+
+    kind: str  # a key of LISTED, a caption of workflow/report, a function of workflow/scripts/plot.py
+    inputs: tuple[tuple[str, str], ...]
+    kimg: int | None = None
+    sampler: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its path among the plots, without the suffix: grid/28, samples/28.heun."""
+        names = [str(name) for name in (self.kimg, self.sampler) if name]
+        return f"{self.kind}/{'.'.join(names)}" if names else self.kind
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its columns in the report."""
+        whole = "all" if self.kind in WHOLE else ""
+        return {"figure": LISTED[self.kind][1], "kimg": str(self.kimg or whole), "sampler": self.sampler}
+
+
+def figures(layout: Layout, name: str, experiment: Experiment) -> Iterator[PlannedFigure]:
+    """The figures of an experiment, whose name may be a wildcard."""
+    checkpoints, samplers, generation = experiment.train.checkpoints, experiment.sample.samplers, experiment.generation
+    measured, selected = [], []  # rows
+    for kimg in checkpoints:
+        for sampler in samplers:
+            at = f"{kimg}.{sampler}"
+            yield PlannedFigure("samples", ((f"samples/{at}", layout.samples(name, kimg, sampler)),), kimg, sampler)
+            if generation and generation.nearest:
+                pairs = layout.nearest_pairs(name, kimg, sampler)
+                yield PlannedFigure("nearest", ((f"pairs/{at}", pairs),), kimg, sampler)
+            if generation and generation.extractors:
+                measured.append((f"generation/{at}", layout.generation(name, kimg, sampler)))
+        if experiment.probe:
+            selected.append((f"select/{kimg}", layout.select(name, kimg)))
+            yield PlannedFigure("grid", ((f"grid/{kimg}", layout.grid(name, kimg)), selected[-1]), kimg)
+    last = checkpoints[-1]
+    for sampler in samplers:
+        yield PlannedFigure("strip", ((f"strip/{last}.{sampler}", layout.strip(name, last, sampler)),), last, sampler)
+    if experiment.probe:
+        yield PlannedFigure("confusion", (("test", layout.test(name, experiment.probe.scoring)),))
+    if not experiment.train.imported:
+        run = layout.run(name)
+        stats = [(f"stats/{kimg}", layout.checkpoint(run, kimg, "stats.jsonl")) for kimg in checkpoints]
+        yield PlannedFigure("losses", tuple(stats))
+    if rows := measured + selected:
+        choice = [("choice", layout.choice(name))] if experiment.probe else []
+        yield PlannedFigure("curves", (*rows, *choice))
+
+
+def alike(config: Config) -> list[list[str]]:
+    """The experiments, those with the same figures together: a rule of Snakemake has one list of outputs."""
+    groups: dict[tuple[PlannedFigure, ...], list[str]] = {}
+    for name, experiment in config.experiments.items():
+        groups.setdefault(tuple(figures(Layout(""), "", experiment)), []).append(name)
+    return list(groups.values())
+
+
+def figure_rule(number: int) -> str:
+    """The name of the rule that draws the figures of the group of experiments with this number."""
+    return f"plots_{number + 1}" if number else "plots"
