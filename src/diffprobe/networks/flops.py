@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from diffprobe.networks.build import Settings, build
 
 
 def flops(run: Callable[[], object]) -> int:
     """The FLOPs of a call, its backward pass included where it makes one."""
+    from torch.utils.flop_counter import FlopCounterMode  # loads triton, which most jobs that import this never need
+
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()

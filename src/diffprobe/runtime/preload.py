@@ -31,7 +31,7 @@ from functools import cache
 from pathlib import Path
 
 # What takes most of the time to load; a script starts from the first of these that it would load whole.
-PRELOADED = (("torch",), ("matplotlib.figure", "pandas"))
+PRELOADED = (("torch", "zarr", "pandas"), ("torch", "zarr"), ("torch",), ("matplotlib.figure", "pandas"))
 NEEDED = ("memfd_create", "pidfd_open")  # Linux
 PREFIX = "diffprobe-jobs-"
 PROGRAMS = Path(__file__).parent
