@@ -12,6 +12,7 @@ from diffprobe.latents.parts import StorePlan
 from diffprobe.latents.settings import EncodingSettings, ImportedSettings, Scale, SourceSettings
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
+from diffprobe.runtime.tensors import CHECKPOINT, check
 
 
 class EncoderFacts(NamedTuple):
@@ -61,7 +62,11 @@ def expected_identity(settings: SourceSettings, image_store: Path, autoencoder: 
 
 
 def describe_origin(image_store: Path, autoencoder: Path) -> tuple[dict[str, int], dict[str, str]]:
-    """The number of images in each split that has any, and the hashes of images and autoencoder."""
+    """The number of images in each split that has any, and the hashes of images and autoencoder.
+
+    Raises UserError where either is damaged.
+    """
+    check(autoencoder, CHECKPOINT)  # or a store would be blamed, and removed, for the damage of its autoencoder
     summary = images.describe(image_store)
     counts = {"train": summary["train"], "select": summary["select"], "test": summary["test"]}
     origin = {"dataset": summary["content"], "autoencoder": sha256(autoencoder)}

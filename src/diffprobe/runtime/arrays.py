@@ -19,6 +19,10 @@ from diffprobe.runtime.errors import UserError, one_line, refused_access
 MOST_CHUNKS = 10**6  # of an array, 256 million samples for instance; metadata that says more is not believed
 
 
+class DamagedError(ValueError):
+    """What is wrong with an array on disk, in words for a user."""
+
+
 def create_array(store: StoreLike, **options: Any) -> zarr.Array:
     """A new array in a store of zarr's, with its `options`; not compressed, since pixels and latents hardly shrink."""
     return zarr.create_array(store, serializer=BytesCodec(), compressors=[Crc32cCodec()], **options)
@@ -30,11 +34,10 @@ def open_array(path: Path, remedy: str) -> zarr.Array:
         array = zarr.open_array(str(path), mode="r")
         # Before anybody loops over the chunks or allocates what the metadata says.
         if math.prod(map(len, chunk_ranges(array, ()))) > MOST_CHUNKS:
-            raise ValueError(f"its shape {array.shape} in chunks of {array.chunks} cannot be right")
-    except Exception as error:  # damaged metadata may raise anything
-        raise refused_access(path, error) or UserError(
-            f"{path}: cannot be opened ({one_line(error)}); {remedy}"
-        ) from None
+            raise DamagedError(f"its shape {array.shape} in chunks of {array.chunks} cannot be right")
+    except Exception as error:  # damaged metadata may raise anything, most of it in words of Python's own
+        reason = f"({one_line(error)})" if isinstance(error, OSError | DamagedError) else "(its zarr.json is damaged)"
+        raise refused_access(path, error) or UserError(f"{path}: cannot be opened {reason}; {remedy}") from None
     return array
 
 
