@@ -10,13 +10,15 @@ import yaml
 from pydantic import ValidationError
 
 from diffprobe.config.extractors import Extractor
+from diffprobe.config.load import ConfigLoader
+from diffprobe.config.mistakes import escaped, shown
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES, promised_figure
 from diffprobe.data.npy import npz_keys
 from diffprobe.data.splits import SPLITS
 from diffprobe.plan.arguments import parse_extractor
 from diffprobe.runtime.allocator import keep_freed_memory
-from diffprobe.runtime.command import positive_integer
+from diffprobe.runtime.command import pixels_a_side, positive_integer, process_count
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import disk_errors, recorded, write_json
 
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--figures", nargs="+", default="all", help=f"of {', '.join(FIGURES)}; fid50k insists on that number"
     )
     parser.add_argument(
-        "--size", type=positive_integer, help="height and width to resize all images to (by ADM's centre crop)"
+        "--size", type=pixels_a_side, help="height and width to resize all images to (by ADM's centre crop)"
     )
     parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as they are)")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, help="of image stores (default: all)")
@@ -51,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=positive_integer, default=Metrics().batch, help="images per pass; changes no figure"
     )
     parser.add_argument(
-        "--processes", type=positive_integer, default=1, help="share the pass, each with its own GPU if possible"
+        "--processes", type=process_count, default=1, help="share the pass, each with its own GPU if possible"
     )
     parser.add_argument(
         "--save", type=Path, metavar="NPZ", help="keep the images' statistics, as pytorch-fid reads them"
@@ -123,28 +125,35 @@ def extractor_of(words: list[str], trusted: bool) -> tuple[Extractor, Path | Non
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise UserError(f"--extractor {pair}: expected key=value, as in dims=768")
+            raise UserError(f"--extractor {brief(pair)}: expected key=value, as in dims=768")
+        if key in entry:
+            raise UserError(f"--extractor {brief(pair)}: {brief(key)} is given twice; leave one out")
         try:
-            entry[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--extractor {pair}: not YAML after the =") from None
+            entry[key] = yaml.load(value, ConfigLoader)
+        except (yaml.YAMLError, ValueError, UserError):  # ValueError: an impossible date
+            raise UserError(f"--extractor {brief(pair)}: not YAML after the =; correct it") from None
     if kind == "classifier":  # of a trained one only the checkpoint is needed
-        if set(entry) != {"kind", "weights"}:
+        if set(entry) != {"kind", "weights"} or not isinstance(entry["weights"], str):
             raise UserError("--extractor classifier: name its checkpoint alone, as weights=FILE")
         return parse_extractor({"kind": kind}), Path(entry["weights"])
     try:
         extractor = Extractor.model_validate(entry)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(
-            f"--extractor {' '.join(words)}: {'.'.join(map(str, first['loc'])) or kind}: {first['msg']}"
-        ) from None
+        place = ".".join(map(str, first["loc"])) or kind
+        line = f"{' '.join(map(brief, words))}: {brief(place)}: {escaped(first['msg'])}"
+        raise UserError(f"--extractor {line}; correct it") from None
     for key, _, _ in () if trusted else extractor.problems("--extractor"):
         raise UserError(
             f"{key}: {extractor.files[0]} is a program that runs with your rights; "
             "add --trusted if you trust whoever made it"
         )
     return extractor, None
+
+
+def brief(word: str) -> str:
+    """A word of the command line in an error: as it is, or escaped and shortened."""
+    return word if word.isprintable() and len(word) <= 80 else shown(word)
 
 
 def show(rows: Sequence[Mapping[str, Any]], receipt: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ MIB = 1024  # of memory that an input may add to the process
 LONGEST = 900  # characters of a line, paths included
 # Words of Python that no reader of a refusal should meet.
 JARGON = re.compile(
-    r"Traceback|\b\w+(?:Error|Exception)\b|NoneType|has no attribute|object is not|not subscriptable|unhashable|"
+    r"Traceback|\b\w+(?:Error|Exception)\b|'NoneType'|has no attribute|object is not|not subscriptable|unhashable|"
     r"object at 0x|positional argument|unexpected keyword|cannot unpack|unsupported operand|np\.\w+\(|^failed: "
 )
 REMEDY = re.compile(

@@ -1,11 +1,13 @@
 """Reading image files from folders and zips, and detecting that they have changed."""
 
 import os
+import struct
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
 from typing import Self
-from zipfile import ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from PIL import Image
 
@@ -88,6 +90,23 @@ def read_image_file(path: Path) -> bytes:
                 f"{display(path)}: has {size:,} bytes, more than an image that is decoded can have; remove it"
             )
         return file.read()
+
+
+def check_directory(path: Path, archive: ZipFile, is_read: Callable[[str], bool]) -> None:
+    """Raise BadZipFile where the directory lacks entries, or calls one that is never read by another name.
+
+    The directory has no checksum. Of entries that are read zipfile compares the names itself.
+    """
+    end = path.stat().st_size - len(archive.comment) - 22
+    with path.open("rb") as file:
+        file.seek(max(0, end))
+        (signature, total) = struct.unpack("<4s6xH", file.read(12).ljust(12, b"\0"))
+    # A zip of more than 65,534 entries says how many elsewhere.
+    if signature == b"PK\5\6" and total not in (0xFFFF, len(archive.infolist())):
+        raise BadZipFile(f"its directory is damaged: {len(archive.infolist())} of {total} entries")
+    for entry in archive.infolist():
+        if not is_read(entry.filename):
+            archive.open(entry).close()
 
 
 def refuse_bomb(path: Path, entry: ZipInfo) -> None:

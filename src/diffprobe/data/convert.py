@@ -120,8 +120,6 @@ def decode(data: bytes, name: str) -> Image.Image:
         raise UserError(
             f"{name} has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; shrink or remove it"
         ) from None
-    except AssertionError:  # Pillow's, of a palette that is missing
-        raise UserError(f"{name} cannot be decoded (parts of it are missing); {REMEDY}") from None
     except Exception as error:  # decoders may raise anything for foreign bytes
         raise UserError(f"{name} cannot be decoded ({one_line(error)}); {REMEDY}") from None
     return image if transpose is None else image.transpose(transpose)

@@ -37,7 +37,10 @@ class ArrayHeader(NamedTuple):
 def read_header(stream: IO[bytes] | BufferedIOBase) -> ArrayHeader:
     """The header of an .npy, leaving the stream at its data. Raises ValueError for other files."""
     read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-    header = ArrayHeader(*read(stream))
+    try:
+        header = ArrayHeader(*read(stream))
+    except (ValueError, TypeError, RecursionError):  # in words of Python's parser
+        raise ValueError("its header is damaged, or not one of numpy's") from None
     if any(size < 0 for size in header.shape):
         raise ValueError(f"its shape is {header.shape}")
     return header
@@ -48,7 +51,7 @@ def npz_keys(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except Exception:  # zipfile raises a dozen kinds of errors for a damaged archive
         return []
 
 

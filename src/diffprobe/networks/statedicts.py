@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from diffprobe.runtime.errors import UserError, access_error
+from diffprobe.runtime.errors import UserError, access_error, one_line
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # quantised weights need their scales
 
@@ -59,4 +59,4 @@ def fitting(state: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor
 
 def first_line(error: Exception) -> str:
     """The first line of an error's message: those of torch and of urllib go on for paragraphs."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    return str(error).partition("\n")[0] or one_line(error)

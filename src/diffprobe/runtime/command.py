@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from diffprobe.runtime.errors import UserError, access_error
-from diffprobe.runtime.files import FULL, UNWRITABLE
+from diffprobe.runtime.files import FULL, UNWRITABLE, final_name
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -46,12 +46,22 @@ def natural_number(text: str) -> int:
     return integer(text, 0, "an integer that is not negative")
 
 
-def integer(text: str, least: int, expected: str) -> int:
+def pixels_a_side(text: str) -> int:
+    """A type for argparse."""
+    return integer(text, 1, "a positive integer up to 65,536", 65_536)
+
+
+def process_count(text: str) -> int:
+    """A type for argparse."""
+    return integer(text, 1, "a positive integer up to 1,024", 1024)
+
+
+def integer(text: str, least: int, expected: str, most: int = 2**63) -> int:
     try:
         value = int(text)
     except ValueError:
         value = least - 1
-    if value < least:
+    if not least <= value <= most:
         raise argparse.ArgumentTypeError(f"{text}: expected {expected}")
     return value
 
@@ -97,7 +107,7 @@ def ends_in_one_line() -> Iterator[None]:
         end("out of memory; free some, or use smaller batches or images", 1)
     except OSError as error:
         if error.errno not in FULL + UNWRITABLE:
-            if refusal := access_error(error.filename or "standard input", error):
+            if refusal := access_error(final_name(error.filename or "standard input"), error):
                 end(str(refusal), 1)
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again when it ends

@@ -19,6 +19,13 @@ ACCESS = {  # what the system says of files that need not be damaged, and what t
 }  # fmt: skip
 
 
+WORDLESS: dict[type[BaseException], str] = {
+    EOFError: "it ends too early",
+    AssertionError: "parts of it are missing",
+    MemoryError: "out of memory",
+}
+
+
 class UserError(Exception):
     """A problem that the user can fix. The message is one line: what, where, remedy; no traceback is shown."""
 
@@ -29,7 +36,7 @@ class AccessError(UserError):
 
 def one_line(error: BaseException) -> str:
     """The message of a library's error, to be quoted in a UserError."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()) or WORDLESS.get(type(error), type(error).__name__)
 
 
 def access_error(where: object, error: BaseException) -> AccessError | None:

@@ -83,10 +83,17 @@ def disk_errors(path: Path, needs: int | None = None, again: str = "run again") 
             raise
         reason = os.strerror(number)  # HDF5's own message is a paragraph
         if number not in FULL:
-            raise UserError(f"{getattr(error, 'filename', None) or path}: {reason}; fix that and {again}") from None
+            raise UserError(
+                f"{final_name(getattr(error, 'filename', None) or path)}: {reason}; fix that and {again}"
+            ) from None
         free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
         amounts = f"{free / 1e9:.3g} GB free" + (f" of {needs / 1e9:.3g} GB needed" if needs else "")
         raise UserError(f"{path}: cannot be written ({reason}; {amounts}); free some space and {again}") from None
+
+
+def final_name(path: object) -> str:
+    """The name for a user of a file that `atomic` is writing; of any other its own."""
+    return re.sub(r"(^|/)\.([^/]*)\.\d+\.part(\.[^/]*)?$", r"\1\2\3", str(path))
 
 
 def disk_error(error: Exception) -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from diffprobe.config.sources.zip import Zip
-from diffprobe.data.archives import refuse_bomb
+from diffprobe.data.archives import check_directory, refuse_bomb
 from diffprobe.data.filenames import MANIFESTS, display, is_image, litter, printable
 from diffprobe.data.listing import Files, Listing
 from diffprobe.data.sources import manifests
@@ -108,7 +108,7 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 refuse_unsafe(path, entry)
-            refuse_damaged_directory(path, archive)
+            check_directory(path, archive, is_read)
             yield archive
     except FileNotFoundError:
         raise UserError(f"{display(path)}: no such zip; check its path") from None
@@ -116,22 +116,9 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         raise UserError(f"{display(path)}: damaged or not a zip ({error}); download or create it again") from None
 
 
-def refuse_damaged_directory(path: Path, archive: zipfile.ZipFile) -> None:
-    """Raise BadZipFile where the directory lacks entries, or calls one that is never read by another name.
-
-    The directory has no checksum. Of entries that are read zipfile compares the names itself.
-    """
-    end = path.stat().st_size - len(archive.comment) - 22
-    with path.open("rb") as file:
-        file.seek(max(0, end))
-        (signature, total) = struct.unpack("<4s6xH", file.read(12).ljust(12, b"\0"))
-    # A zip of more than 65,534 entries says how many elsewhere.
-    if signature == b"PK\5\6" and total not in (0xFFFF, len(archive.infolist())):
-        raise zipfile.BadZipFile(f"its directory is damaged: {len(archive.infolist())} of {total} entries")
-    for entry in archive.infolist():
-        name = entry.filename
-        if not (is_image(name) or name.endswith("/") or name.rsplit("/", 1)[-1].lower() in MANIFESTS):
-            archive.open(entry).close()
+def is_read(name: str) -> bool:
+    """Whether an entry is an image, a folder or a file of labels."""
+    return is_image(name) or name.endswith("/") or name.rsplit("/", 1)[-1].lower() in MANIFESTS
 
 
 def refuse_unsafe(path: Path, entry: zipfile.ZipInfo) -> None:

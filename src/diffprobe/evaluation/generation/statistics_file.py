@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffprobe.data.archives import check_directory
 from diffprobe.data.npy import ArrayHeader, read_header, read_member
 from diffprobe.runtime.errors import UserError, access_error, one_line
 
@@ -36,6 +37,7 @@ def parse_statistics(path: Path, dim: int, spatial_dim: int, name: str) -> Stati
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            check_directory(path, archive, lambda name: False)  # or a renamed array would merely be missing
             return Parser(path, archive).parse(dim, spatial_dim, name)
     except UserError:
         raise
