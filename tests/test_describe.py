@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 from sklearn.datasets import load_digits
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffprobe.config.built import parse_network
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.data.splits import SPLITS, stratified
-from diffprobe.networks.flops import on_meta
+from diffprobe.networks.flops import on_meta, training_flops
 from diffprobe.plan.graph import stages
 from diffprobe.reporting.describe import Description, as_json, describe, show, si
 from diffprobe.reporting.network_cost import NetworkCost, cost, whole_cost
@@ -53,6 +54,24 @@ def test_ddpmpp_size_and_flops() -> None:
     assert size["parameters"] == 56_524_291
     assert size["forward_flops"] == pytest.approx(42.98e9, rel=1e-3)
     assert size["training_flops"] == pytest.approx(3 * 42.98e9, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "network", [DDPM, {"kind": "dit", "width": 32, "depth": 2, "heads": 2, "patch": 4}], ids=["unet", "dit"]
+)
+def test_counts_are_those_of_torch(network: dict) -> None:
+    module, inputs = on_meta(parse_network(network), CIFAR)
+    with FlopCounterMode(display=False) as counter:
+        module(*inputs)[0].sum().backward()
+    assert training_flops(module, inputs) == counter.get_total_flops() > 0
+
+
+def test_counting_on_a_device_loads_no_compiler() -> None:
+    code = (
+        "import sys, torch; from diffprobe.networks.flops import flops; "
+        "assert flops(lambda: torch.rand(2, 3) @ torch.rand(3, 4)) == 48; assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_ddpm_taps(ddpm: NetworkCost) -> None:

@@ -104,15 +104,15 @@ def tap_costs(module: Any, inputs: "tuple[Tensor, ...]") -> list[TapCost]:
 
 def counted(module: Any, inputs: "tuple[Tensor, ...]") -> "tuple[dict[str, int], dict[str, Tensor]]":
     """The FLOPs at the moment when each tap is looked for among `taps`, in one pass; and the features."""
-    from torch.utils.flop_counter import FlopCounterMode
+    from diffprobe.networks.flops import FlopCounter
 
     counts: dict[str, int] = {}
 
     class Counting(list[str]):
         def __contains__(self, name: object) -> bool:
-            counts[str(name)] = counter.get_total_flops()
+            counts[str(name)] = counter.total
             return super().__contains__(name)
 
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         features = module(*inputs, taps=Counting(module.taps))[1]
     return counts, features
