@@ -1,5 +1,7 @@
 """Tests share two cores with the jobs that they start. The files that take minutes begin first."""
 
+import signal
+
 import pytest
 import torch
 from toy_latents import copy, original, pictures  # noqa: F401 (fixtures)
@@ -7,6 +9,11 @@ from toy_probing import digits_store, untrained  # noqa: F401 (fixtures)
 from toy_workflow import finished, project  # noqa: F401 (fixtures)
 
 torch.set_num_threads(1)
+
+# Under nohup or in a shell's background they are ignored, and processes that tests start and stop inherit that.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 LONG = ("test_workflow.py", "test_reruns.py", "test_workflow_alone.py", "test_probing.py", "test_world.py")
 LONG += ("test_plugins.py", "test_preload.py", "test_module.py", "test_latents.py")

@@ -30,4 +30,4 @@ def test_pages_of_freed_activations_are_not_faulted_in_again(kept, environment, 
     environment = {**os.environ, **environment}
     program = [sys.executable, "-c", PROGRAM.format(kept=kept)]
     faults = int(subprocess.run(program, env=environment, check=True, capture_output=True, text=True).stdout)
-    assert (faults < 1000) == few, faults
+    assert (faults < 4 * 16384) == few, faults  # of eight activations; one may still find no room
