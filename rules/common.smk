@@ -220,4 +220,16 @@ def probing_memory(wildcards) -> int:
     return memory.probing(experiment(wildcards))
 
 
+def listed(figure):
+    """A figure as an output that the report lists."""
+    subcategory, _ = LISTED[figure.kind]
+    return report(
+        L.plot("{experiment}", figure.name),
+        caption=f"../workflow/report/{figure.kind}.rst",
+        category="{experiment}",
+        subcategory=subcategory,
+        labels=figure.labels,
+    )
+
+
 include: "recovery.smk"

@@ -20,18 +20,6 @@ use rule handle as dataset_table with:
         call=call("dataset_table"),
 
 
-def listed(figure):
-    """A figure as an output that the report lists."""
-    subcategory, _ = LISTED[figure.kind]
-    return report(
-        L.plot("{experiment}", figure.name),
-        caption=f"../workflow/report/{figure.kind}.rst",
-        category="{experiment}",
-        subcategory=subcategory,
-        labels=figure.labels,
-    )
-
-
 for number, names in enumerate(alike(CONFIG)):
     FIGURES = list(figures(L, "{experiment}", CONFIG.experiments[names[0]]))
 
