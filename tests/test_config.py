@@ -230,6 +230,17 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {f"{LATENT}.network.conditional": False},
         [f"{LATENT}.sample.samplers.heun10.guidance: 1.5", "not conditioned on labels"],
     ),
+    "a learned variance of a process without": (
+        {
+            f"{LATENT}.process": {"kind": "ddpm"},
+            f"{LATENT}.sample.samplers": {"a": {"kind": "ddpm", "variance": "learned"}},
+        },
+        [f"{LATENT}.sample.samplers.a.variance: 'learned'", "large or small", "iddpm"],
+    ),
+    "a learned variance of a network without": (
+        {f"{RUN}.process": {"kind": "iddpm"}, f"{RUN}.sample.samplers": {"a": {"kind": "ddim"}}, f"{RUN}.probe": ...},
+        [f"{RUN}.process.kind: 'iddpm'", "the network unet has no second output"],
+    ),
     # booleans, which pydantic takes for numbers
     "true for an integer": ({f"{RUN}.train.batch": True}, [f"{RUN}.train.batch: true", "positive integer"]),
     "true in a list": ({f"{RUN}.probe.levels": [0.1, True]}, [f"{RUN}.probe.levels.1: true", "number"]),

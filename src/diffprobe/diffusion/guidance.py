@@ -27,7 +27,7 @@ def guided(denoise: Conditional, label: Tensor, scale: float) -> Denoiser:
     def guide(x: Tensor, level: Level) -> Denoised:
         pair = denoise(torch.cat([x, x]), level, both)  # one pass of 2B images
         with_label, without = pair.image.chunk(2)
-        log_variance = None if pair.log_variance is None else pair.log_variance.chunk(2)[0]
-        return Denoised(without + scale * (with_label - without), log_variance=log_variance)
+        variance = None if pair.variance_share is None else pair.variance_share.chunk(2)[0]
+        return Denoised(without + scale * (with_label - without), variance_share=variance)
 
     return guide

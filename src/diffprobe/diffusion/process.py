@@ -37,7 +37,7 @@ class Denoised(NamedTuple):
 
     x0: Tensor | None  # (B, C, H, W): the estimate of the clean image; None where the network stopped after the taps
     activations: Mapping[str, Tensor] = MappingProxyType({})  # by tap
-    log_variance: Tensor | None = None  # (B, C, H, W): of the step to the level before, where the process learns it
+    variance_share: Tensor | None = None  # (B, C, H, W), where the variance is learned: see `samplers.ancestral`
 
     @property
     def image(self) -> Tensor:
@@ -64,7 +64,7 @@ class Process(ABC):
 
     @abstractmethod
     def estimate(self, output: Tensor, x: Tensor, level: Levels) -> Denoised:
-        """The estimate of the clean image, and the log-variance where it is learned, by the network's output."""
+        """The estimate of the clean image, and the variance where it is learned, by the network's output."""
 
     def scaled(self, x: Tensor, level: Levels) -> Tensor:
         """What the network sees of noisy images x (B, C, H, W)."""

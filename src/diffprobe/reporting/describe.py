@@ -71,7 +71,7 @@ def description(config: Config, name: str) -> Description:
     labels = {"classes": classes if conditional(config, experiment) else 0}
     labels |= {"augment": augment_label(config, experiment)}
     # A network without labels has no such argument.
-    present = {label: n for label, n in labels.items() if n}
+    present = {label: n for label, n in labels.items() if n} | experiment.process.output_shape(channels)
     network = remembered_cost(experiment.network.argument(), (channels, size, size), **present)
     latents: LatentShape | None = None
     if experiment.latents:

@@ -69,7 +69,8 @@ def code() -> dict[str, str]:
 def cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
     """Size and FLOPs of a network (its part of the config) on an image (C, H, W); shape and cost of each tap.
 
-    `labels` has the number of `classes` and the length of the `augment` label, each only where the network has one.
+    `labels` has the number of `classes`, the length of the `augment` label and `out_channels`, each only where the
+    network has one.
     """
     from diffprobe.networks.flops import on_meta
 

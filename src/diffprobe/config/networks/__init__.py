@@ -19,6 +19,8 @@ class Network(Kind, family=True):
     """The first step of a discrete process in its published recipes' numbering: 1 (DDAE) or 0 (DiT)."""
     usage: ClassVar[tuple[str, ...]] = ("kind", "conditional", "augment", "label_dropout")
     """Keys about how the network is used rather than built."""
+    has_out_channels: ClassVar[bool] = False
+    """Whether its class takes `out_channels`, the channels of the output, which a learned variance doubles."""
 
     @property
     def taps(self) -> list[str]:

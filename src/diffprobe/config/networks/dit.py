@@ -17,6 +17,7 @@ class DiT(Network):
     kind: Literal["dit"]
     build: ClassVar[str] = "diffprobe.networks.dit:DiT"
     steps_from: ClassVar[int] = 0
+    has_out_channels: ClassVar[bool] = True
 
     width: Width = Field(384, description="Token width.")
     depth: Blocks = Field(12, description="Number of blocks.")

@@ -19,7 +19,7 @@ SPACING = (
 
 
 class Ancestral(Sampler):
-    """DDPM's sampler (Ho et al. 2020, algorithm 2), for the process `ddpm`."""
+    """DDPM's sampler (Ho et al. 2020, algorithm 2), for the processes `ddpm` and `iddpm`."""
 
     kind: Literal["ddpm"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:ancestral"
@@ -28,13 +28,17 @@ class Ancestral(Sampler):
         None, ge=1, description="Number of steps, spaced by `spacing`; null: all steps of the process."
     )
     spacing: Annotated[Spacing, LATER] = Field("even", description=SPACING)
-    variance: Literal["large", "small"] = Field(
-        "large", description="Variance of each step's noise: beta_t (`large`), or the posterior variance (`small`)."
+    variance: Literal["large", "small", "learned"] = Field(
+        "large",
+        description="Variance of each step's noise: beta_t (`large`), the posterior variance (`small`), or what the "
+        "network predicts between them (`learned`, for the process `iddpm`).",
     )
 
     def problems(self, key: str, process: Process) -> Iterator[Problem]:
         yield from super().problems(key, process)
         yield from problems_of_steps(key, self.steps, process)
+        if self.variance == "learned" and not process.learns_variance:
+            yield f"{key}.variance", "learned", "large or small (learned is only for a process that learns it: iddpm)"
 
 
 def problems_of_steps(key: str, steps: int | None, process: Process) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from diffprobe.config.samplers.ancestral import SPACING, Spacing, problems_of_st
 
 
 class DDIM(Sampler):
-    """DDIM (Song et al. 2021), for the process `ddpm`."""
+    """DDIM (Song et al. 2021), for the processes `ddpm` and `iddpm`."""
 
     kind: Literal["ddim"]
     build: ClassVar[str] = "diffprobe.diffusion.samplers:ddim"

@@ -86,6 +86,8 @@ def network_shape(argument: "ExperimentArgument", data: Data) -> dict[str, int]:
     """What of the network follows from the data; no entry for what it is not conditioned on."""
     conditional = getattr(argument.network, "conditional", False)
     counts = {"classes": data.classes if conditional else 0, "augment": augment_length(argument, data)}
+    if getattr(argument.process, "learns_variance", False):
+        counts["out_channels"] = 2 * data.shape[0]
     return {"image_channels": data.shape[0], **{name: count for name, count in counts.items() if count}}
 
 
