@@ -1,7 +1,7 @@
 """CPU seconds before any job: of the command line, `describe`, and dry runs of the demo and of a large config.
 
-    python benchmarks/dry_run.py
-    python benchmarks/dry_run.py --experiments 100 --checkpoints 20 --profile
+    python -m benchmarks.dry_run
+    python -m benchmarks.dry_run --experiments 100 --checkpoints 20 --profile
 
 The large config is the demo's first experiment, under as many names and with as many checkpoints; nothing of it is
 trained. Seconds are user and system time of the command and its children, which other programs on the machine hardly

@@ -1,11 +1,11 @@
 """The latent cache: speed, memory and quality of its shuffling, against the peers' way, in one run.
 
-    python benchmarks/latents.py reading --rows 300000        # rows (8, 32, 32) float16: 4.9 GB on disk, then in memory
-    python benchmarks/latents.py mapped --rows 60000          # against a mapped array in full shuffle, cold and warm
-    python benchmarks/latents.py readers --rows 60000         # other readers of the same files, where installed
-    python benchmarks/latents.py feeding --rows 100000        # latents drawn on the device, by each way of holding them
-    python benchmarks/latents.py peers --rows 50000           # ten arrays loaded whole by each of four processes
-    python benchmarks/latents.py shuffle                      # heads trained on streamed and on fully random rows
+    python -m benchmarks.latents reading --rows 300000        # rows (8, 32, 32) float16: 4.9 GB on disk, then in memory
+    python -m benchmarks.latents mapped --rows 60000          # against a mapped array in full shuffle, cold and warm
+    python -m benchmarks.latents readers --rows 60000         # other readers of the same files, where installed
+    python -m benchmarks.latents feeding --rows 100000        # latents drawn on the device, by each way of holding them
+    python -m benchmarks.latents peers --rows 50000           # ten arrays loaded whole by each of four processes
+    python -m benchmarks.latents shuffle                      # heads trained on streamed and on fully random rows
 
 Each measurement runs in its own process. Memory is the peak of resident memory above that after the imports, sampled a
 hundred times a second. Cold means that the kernel dropped the store's pages (posix_fadvise) before. Reading is compared
@@ -388,13 +388,23 @@ def peers(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def start(way: str, folder: Path, rows: int) -> subprocess.Popen:
-    command = [sys.executable, __file__, way, "--folder", str(folder), "--rows", str(rows)]
+    command = [sys.executable, "-m", "benchmarks.latents", way, "--folder", str(folder), "--rows", str(rows)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def start_world(folder: Path, rows: int) -> subprocess.Popen:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
-    command = [sys.executable, *launcher, __file__, "ours_held", "--folder", str(folder), "--rows", str(rows)]
+    command = [
+        sys.executable,
+        *launcher,
+        "-m",
+        "benchmarks.latents",
+        "ours_held",
+        "--folder",
+        str(folder),
+        "--rows",
+        str(rows),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 

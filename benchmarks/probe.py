@@ -1,8 +1,8 @@
 """The grid over layer and noise against the published procedure, in one run on one machine.
 
-    python benchmarks/probe.py cifar10-a.zip --count 4000 --weights ema.safetensors   # speed and accuracy
-    python benchmarks/probe.py --memory 0.5                  # bytes held on a store three times as large as the bound
-    python benchmarks/probe.py cifar10-a.zip cifar10-b.zip --recipe DDPM_ddpm --count 50000 --precision bf16   # a GPU
+    python -m benchmarks.probe cifar10-a.zip --count 4000 --weights ema.safetensors   # speed and accuracy
+    python -m benchmarks.probe --memory 0.5                  # bytes held on a store three times as large as the bound
+    python -m benchmarks.probe cifar10-a.zip cifar10-b.zip --recipe DDPM_ddpm --count 50000 --precision bf16   # a GPU
 
 The reference is DDAE's algorithm, written plainly. For every level and epoch, all training images are cropped, flipped
 and noised anew and pass through the whole network; each tap's linear head has its own Adam. At the end the test images
@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import zarr
-from recipes import device, device_name, recipes, settings
 from torch import Tensor, nn
 
+from benchmarks.recipes import device, device_name, recipes, settings
 from diffprobe.config.evaluators.knn import KNN
 from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.evaluators.logistic import Logistic
