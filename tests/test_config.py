@@ -42,6 +42,11 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
     return raw
 
 
+def drawn_by(sampler: dict[str, Any], process: str = "ddpm") -> dict[str, Any]:
+    """Changes that draw with a sampler of another process than the default's."""
+    return {f"{LATENT}.process": {"kind": process}, f"{LATENT}.sample.samplers": {"a": sampler}}
+
+
 def refusal(raw: Any) -> str:
     with pytest.raises(UserError) as caught:
         parse(raw)
@@ -230,11 +235,24 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {f"{LATENT}.network.conditional": False},
         [f"{LATENT}.sample.samplers.heun10.guidance: 1.5", "not conditioned on labels"],
     ),
+    "steps that no stride takes": (
+        drawn_by({"kind": "ddim", "spacing": "ddim", "steps": 400}),
+        [f"{LATENT}.sample.samplers.a.spacing: 'ddim'", "no stride takes 400 of 1000 steps"],
+    ),
+    "sections of more steps than there are": (
+        drawn_by({"kind": "ddim", "spacing": [400, 601]}),
+        [f"{LATENT}.sample.samplers.a.steps: 1001", "at most the process's 1000 steps"],
+    ),
+    "a section with too few steps": (
+        drawn_by({"kind": "ddim", "spacing": [10, 501]}),
+        [f"{LATENT}.sample.samplers.a.spacing: [10, 501]", "at most 500 of each of 2 sections"],
+    ),
+    "steps that are not the sum of the sections": (
+        drawn_by({"kind": "ddpm", "spacing": [10, 20], "steps": 50}),
+        [f"{LATENT}.sample.samplers.a.steps: 50", "30, the sum of spacing"],
+    ),
     "a learned variance of a process without": (
-        {
-            f"{LATENT}.process": {"kind": "ddpm"},
-            f"{LATENT}.sample.samplers": {"a": {"kind": "ddpm", "variance": "learned"}},
-        },
+        drawn_by({"kind": "ddpm", "variance": "learned"}),
         [f"{LATENT}.sample.samplers.a.variance: 'learned'", "large or small", "iddpm"],
     ),
     "a learned variance of a network without": (

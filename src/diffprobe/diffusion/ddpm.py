@@ -56,7 +56,9 @@ class DDPM(Process):
             self.levels_on[device] = Levels(*(torch.tensor(column, device=device) for column in columns))
         return self.levels_on[device]
 
-    def schedule(self, steps: int | None = None, table: str = "exact", spacing: str = "even") -> list[Level]:
+    def schedule(
+        self, steps: int | None = None, table: str = "exact", spacing: str | Sequence[int] = "even"
+    ) -> list[Level]:
         """Some of the steps (None: all of them), spaced by a rule of `config.schedules.spaced`, then step 0, the clean
         image.
 
