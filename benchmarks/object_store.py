@@ -7,49 +7,40 @@
 Eight consumers, one for each GPU, take their shares of every batch of 256 rows as fast as a token bucket lets them: by
 default 20,600 rows/s in all, what DiT-B/2 trains on eight H200 at 45 % of their measured peak. A bucket holds two
 batches; what flows into a full one is lost, which is a GPU that waits: `stalled` is that share of the time. `free` is
-the rate without buckets. Memory is the peak above that after the imports, mapped files left out. Every measurement is a process of its own.
+the rate without buckets. Memory is the peak above that after the imports, mapped files left out. Every measurement is a
+process of its own.
 
 diffprobe reads local files only. For HTTP everything is its own (order, windows, threads, checksums) except for one
-class: `RangeReader` takes the place of `ShardReader`, and asks for the same byte ranges by GET. The server is a process
-on loopback that answers from the page cache, each request after a delay, at a limited rate per connection where one is
-given. Nothing here shows what a real store adds: TLS, signatures, throttling, tails of the latency, retries.
+class: `RangeReader` (benchmarks/ranges.py) takes the place of `ShardReader`, and asks for the same byte ranges by GET.
+The server is a process on loopback that answers from the page cache, each request after a delay, at a limited rate per
+connection where one is given. Nothing here shows what a real store adds: TLS, signatures, throttling, tails of the
+latency, retries.
 """
 
 import argparse
-import http.client
 import json
 import multiprocessing
 import os
 import re
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-import numpy as np
 import torch
 from latents import BATCH, Peak, drop, made, store_of, touch
+from ranges import CPU, WINDOW, remote_source, served
 
-from diffprobe.data.rows import scatter
 from diffprobe.data.window import Share
 from diffprobe.data.window_stream import WindowStream
 from diffprobe.latents.chunks import LatentChunks
-from diffprobe.latents.shards import CHECKSUM, CHUNK, PIECE
 from diffprobe.latents.store import LatentStore, open_store
-from diffprobe.runtime.errors import UserError
 
 CONSUMERS, DEPTH = 8, 2  # GPUs; batches that a bucket holds
-WINDOW = 48  # MiB, `train.window_mib`
-CPU = torch.device("cpu")
 
 
 # --- the consumers ------------------------------------------------------------------------------------------
@@ -100,126 +91,7 @@ def consume(read: Callable[[int, int], Any], share: int, consumers: int, rate: f
     return Consumption((position - BATCH) / elapsed, max(b.lost / b.rate for b in buckets) / elapsed, longest)
 
 
-# --- an object store on loopback ----------------------------------------------------------------------------
-
-
-class Ranges(BaseHTTPRequestHandler):
-    """GET with a range, as S3 answers it, from the files of a folder; each answer comes after a delay."""
-
-    protocol_version = "HTTP/1.1"  # connections are kept
-    disable_nagle_algorithm = True  # or the end of an answer waits 40 ms for the client's acknowledgement
-
-    def __init__(self, folder: Path, latency: float, bandwidth: float, *arguments: Any) -> None:
-        self.folder, self.latency, self.bandwidth = folder, latency, bandwidth
-        super().__init__(*arguments)
-
-    def do_GET(self) -> None:
-        time.sleep(self.latency)
-        file = os.open(self.folder / self.path.lstrip("/"), os.O_RDONLY)
-        try:
-            size = os.fstat(file).st_size
-            first, last = self.headers["Range"].removeprefix("bytes=").split("-")
-            offset = int(first) if first else max(0, size - int(last))
-            stop = min(size, int(last) + 1) if first else size
-            self.send_response(206)
-            self.send_header("Content-Length", str(stop - offset))
-            self.send_header("Content-Range", f"bytes {offset}-{stop - 1}/{size}")
-            self.end_headers()
-            begun, start = time.perf_counter(), offset
-            while offset < stop:
-                offset += os.sendfile(self.connection.fileno(), file, offset, min(PIECE // 4, stop - offset))
-                if self.bandwidth:
-                    time.sleep(max(0, (offset - start) / self.bandwidth - (time.perf_counter() - begun)))
-        finally:
-            os.close(file)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def served(folder: Path, latency: float = 0, bandwidth: float = 0) -> Iterator[int]:
-    """The port at which a process serves a folder; latency in s, bandwidth in bytes/s of each connection (0: any)."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, folder, latency, bandwidth))
-    server.daemon_threads = True
-    process = multiprocessing.get_context("fork").Process(target=server.serve_forever, daemon=True)
-    process.start()
-    try:
-        yield server.server_port
-    finally:
-        process.terminate()
-        process.join()
-        server.server_close()
-
-
-@dataclass
-class RangeReader:
-    """A split's rows by range requests, in the place of `latents.shards.ShardReader`: same order, same checksums."""
-
-    port: int
-    path: str  # {store}/{split}/moments below the server's folder
-    row_bytes: int
-    chunks: int  # in a shard
-    indices: dict[str, np.ndarray] = field(default_factory=dict)  # by file
-    local: threading.local = field(default_factory=threading.local)  # a connection for each thread
-
-    def read(self, view: int, chunk: int, rows: np.ndarray, positions: np.ndarray) -> None:
-        """As `ShardReader.read`. Raises UserError where the bytes are not those that were written.
-
-        A request for the chunk, and before the first of a shard one for its index.
-        """
-        shard, number = divmod(chunk, self.chunks)
-        path = f"/{self.path}/c/{view}/{shard}/0/0/0"
-        if path not in self.indices:
-            length = 16 * self.chunks + CHECKSUM
-            index = np.empty(length, np.uint8)
-            self.receive(self.get(path, f"-{length}"), index)
-            if google_crc32c.value(index[:-CHECKSUM]) != int.from_bytes(index[-CHECKSUM:].tobytes(), "little"):
-                raise UserError(f"{path}: the index is damaged")
-            self.indices[path] = index[:-CHECKSUM].view("<u8").reshape(self.chunks, 2)
-        offset, length = self.indices[path][number].tolist()
-        response = self.get(path, f"{offset}-{offset + length - 1}")
-        at_once, crc = PIECE // self.row_bytes, 0
-        buffer = np.empty(at_once * self.row_bytes, np.uint8)
-        for first in range(0, CHUNK, at_once):
-            size = min(at_once, CHUNK - first) * self.row_bytes
-            self.receive(response, buffer[:size])
-            crc = google_crc32c.extend(crc, buffer[:size])
-            targets = positions[first : first + at_once]
-            scatter(rows, targets, buffer[: len(targets) * self.row_bytes].reshape(-1, self.row_bytes))
-        checksum = np.empty(CHECKSUM, np.uint8)
-        self.receive(response, checksum)
-        if crc != int.from_bytes(checksum.tobytes(), "little"):
-            raise UserError(f"{path}: the checksum of chunk {number} is wrong")
-
-    def get(self, path: str, span: str) -> http.client.HTTPResponse:
-        if not hasattr(self.local, "connection"):
-            self.local.connection = http.client.HTTPConnection("127.0.0.1", self.port)
-        self.local.connection.request("GET", path, headers={"Range": f"bytes={span}"})
-        response = self.local.connection.getresponse()
-        if response.status != 206:
-            raise UserError(f"{path}: the server answers {response.status}")
-        return response
-
-    @staticmethod
-    def receive(response: http.client.HTTPResponse, buffer: np.ndarray) -> None:
-        view, done = buffer.data, 0
-        while done < len(view):
-            count = response.readinto(view[done:])
-            if not count:
-                raise UserError("the answer is truncated")
-            done += count
-
-
-def remote_source(
-    latents: LatentStore, folder: Path, port: int, readers: int, window_mib: float = WINDOW, share: Share | None = None
-) -> WindowStream:
-    """Training's own stream of a store, whose moments come from the server; labels and rows are read from the disk."""
-    chunks = LatentChunks(latents, ["train"], 0)
-    path = str((latents.path / "train" / "moments").relative_to(folder))
-    chunks.readers = {"train": RangeReader(port, path, latents.row_bytes, latents.shard_chunks)}
-    chunks.pool = ThreadPoolExecutor(readers)
-    return WindowStream(chunks, 0, max(1, int(window_mib * 2**20 // chunks.chunk_bytes)), CPU, share)
+# --- what is measured --------------------------------------------------------------------------------------
 
 
 class Anonymous(Peak):
@@ -236,9 +108,6 @@ def anonymous() -> int:
     """Bytes of this process."""
     status = Path("/proc/self/status").read_text()
     return 1024 * sum(int(re.findall(rf"^{name}:\s+(\d+)", status, re.M)[0]) for name in ("RssAnon", "RssShmem"))
-
-
-# --- what is measured ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -281,6 +150,7 @@ def measured(way: Way, store: Path, rate: float, seconds: float) -> dict[str, An
     if not way.cold and way.processes == 1:
         free = round(apart(partial(one, way, store, 0, 1e9, seconds / 2))()["rate"])
     return {
+        "load": round(os.getloadavg()[0], 2),  # of other work too: it is noted, since rates suffer
         "way": way.name, "readers": way.readers, "window_mib": way.window_mib, "processes": way.processes,
         "rate": round(min(share["rate"] for share in shares)),
         "stalled": round(max(share["stalled"] for share in shares), 3),
@@ -348,15 +218,16 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20_600, help="rows/s that all consumers take together")
     parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
     parser.add_argument("--folder", help="where stores are kept; by default a temporary one")
-    parser.add_argument("--lines", type=Path, help="also append JSON lines to this file")
+    parser.add_argument("--lines", type=Path, help="also written there, as JSON lines")
     arguments = parser.parse_args()
     with made(arguments.folder) as folder:
         store = store_of(folder, arguments.rows).path
         machine = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"), "cpu": cpu_name(), "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2), "rows": arguments.rows, "required": arguments.rate,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"), "cpu": cpu_name(), "cpus": os.cpu_count(),
+            "rows": arguments.rows, "required": arguments.rate, "seconds": arguments.seconds,
         }  # fmt: skip
         print(json.dumps(machine), flush=True)
+        lines = []
         print(f"{'way':<30}{'readers':>8}{'MiB':>6}{'procs':>6}{'rows/s':>9}{'stalled':>9}{'longest':>9}"
               f"{'cores':>7}{'MB':>7}{'free':>9}")  # fmt: skip
         for way in (way for name in arguments.only for way in WAYS[name]):
@@ -364,9 +235,9 @@ def main() -> None:
             print(f"{row['way']:<30}{row['readers']:>8}{row['window_mib']:>6.0f}{row['processes']:>6}"
                   f"{row['rate']:>9,}{row['stalled']:>9.1%}{row['longest_ms']:>6.0f} ms{row['cores']:>7}"
                   f"{row['mb']:>7}{row['free'] or '':>9}", flush=True)  # fmt: skip
-            if arguments.lines:
-                with arguments.lines.open("a") as file:
-                    file.write(json.dumps(machine | row) + "\n")
+            lines.append(json.dumps(machine | row) + "\n")
+    if arguments.lines:
+        arguments.lines.write_text("".join(lines))
 
 
 def cpu_name() -> str:

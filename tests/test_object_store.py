@@ -1,6 +1,8 @@
-"""The simulated object store of benchmarks/object_store.py: the rows of local files, in the same order."""
+"""The object store on loopback of benchmarks/ranges.py: the rows of local files, in the same order."""
 
+import importlib
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,23 +34,22 @@ def latents(tmp_path: Path) -> LatentStore:
 
 
 @pytest.fixture
-def store_benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+    """Imports a module of benchmarks/."""
     monkeypatch.setattr(sys, "path", [BENCHMARKS, *sys.path])
-    import object_store
-
-    yield object_store
-    for name in ("object_store", "latents"):
+    yield importlib.import_module
+    for name in ("object_store", "ranges", "latents"):
         sys.modules.pop(name, None)
 
 
-def test_rows_by_range_requests_are_those_of_local_files_in_the_same_order(latents, store_benchmark) -> None:
+def test_rows_by_range_requests_are_those_of_local_files_in_the_same_order(latents, benchmark) -> None:
     """Over three epochs of two views, whole and in the shares of two processes."""
-    window = 2 * CHUNK * latents.row_bytes
+    ranges, window = benchmark("ranges"), 2 * CHUNK * latents.row_bytes
     local, _ = open_source(latents, ["train"], 0, torch.device("cpu"), window, Budget(0, 0), BATCH)
-    with store_benchmark.served(latents.path) as port:
+    with ranges.served(latents.path) as port:
         arguments = (latents, latents.path, port, 3, window / 2**20)
-        whole = store_benchmark.remote_source(*arguments)
-        halves = [store_benchmark.remote_source(*arguments, Share(rank, 2, BATCH)) for rank in range(2)]
+        whole = ranges.remote_source(*arguments)
+        halves = [ranges.remote_source(*arguments, Share(rank, 2, BATCH)) for rank in range(2)]
         for start in range(0, 3 * N, BATCH):
             expected = local.read(start, start + BATCH)
             assert all(map(torch.equal, whole.read(start, start + BATCH), expected))
@@ -58,20 +59,22 @@ def test_rows_by_range_requests_are_those_of_local_files_in_the_same_order(laten
                 assert all(map(torch.equal, rows, local.read(first, first + BATCH // 2)))
 
 
-def test_a_changed_byte_is_refused(latents, store_benchmark) -> None:
+def test_a_changed_byte_is_refused(latents, benchmark) -> None:
+    ranges = benchmark("ranges")
     shard = next(path for path in (latents.path / "train/moments/c/0").rglob("*") if path.is_file())
     shard.write_bytes(b"\xff" + shard.read_bytes()[1:])
-    with store_benchmark.served(latents.path) as port:
-        source = store_benchmark.remote_source(latents, latents.path, port, 2)
+    with ranges.served(latents.path) as port:
+        source = ranges.remote_source(latents, latents.path, port, 2)
         with pytest.raises(UserError, match="checksum"):
             for start in range(0, 2 * N, BATCH):
                 source.read(start, start + BATCH)
 
 
-def test_buckets_let_rows_pass_at_their_rate(store_benchmark) -> None:
+def test_buckets_let_rows_pass_at_their_rate(benchmark) -> None:
     """And nothing is lost where rows are there at once."""
-    consumed = store_benchmark.consume(lambda start, stop: None, 32, 8, 40_000 / 8, 0.5)
+    consume = benchmark("object_store").consume
+    consumed = consume(lambda start, stop: None, 32, 8, 40_000 / 8, 0.5)
     assert consumed.rate < 40_000 * 1.1
-    slow = store_benchmark.consume(lambda start, stop: store_benchmark.time.sleep(0.05), 32, 8, 40_000 / 8, 0.5)
+    slow = consume(lambda start, stop: time.sleep(0.05), 32, 8, 40_000 / 8, 0.5)
     assert slow.rate < 256 / 0.05
     assert slow.stalled > 0.3

@@ -84,9 +84,10 @@ def test_published_settings(name: str) -> None:
 
 
 @pytest.fixture
-def described(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, str], dict[str, Any]]:
+def described(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Config, str], dict[str, Any]]:
     """What `describe` tells of an experiment, without the price of each tap, which takes ten seconds."""
     monkeypatch.setattr(network_cost, "tap_costs", lambda *_: [])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # or the user's cache would remember networks without taps
     return lambda config, name: describe.description(config, name)
 
 

@@ -17,7 +17,7 @@ from diffprobe.runtime.files import digest, recorded, sha256, write_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NETWORKS = Path(__file__).parents[1] / "networks"
+PACKAGE = Path(__file__).parents[1]
 
 
 class TapCost(TypedDict):
@@ -40,8 +40,8 @@ class NetworkCost(NetworkSize):
 def remembered_cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
     """`cost`, from this user's cache if it was counted there before: torch takes seconds to load.
 
-    Entries are by settings, torch's version and the code of our networks. A plugin's are always counted, since its code
-    may be in any file.
+    Entries are by settings, torch's version and the code of our networks and of this count. A plugin's are always
+    counted, since its code may be in any file.
     """
     if not parse_network(network).build.startswith("diffprobe."):
         return cost(network, image, **labels)
@@ -63,7 +63,8 @@ def cache_folder() -> Path:
 @cache
 def code() -> dict[str, str]:
     """What the counts depend on besides the settings."""
-    return {"torch": version("torch")} | {file.name: sha256(file) for file in sorted(NETWORKS.glob("*.py"))}
+    files = [*PACKAGE.glob("networks/*.py"), *PACKAGE.glob("config/networks/*.py"), Path(__file__)]
+    return {"torch": version("torch")} | {str(file.relative_to(PACKAGE)): sha256(file) for file in sorted(files)}
 
 
 def cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
