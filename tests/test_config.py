@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parents[1] / "config"
 RAW = yaml.safe_load((FOLDER / "config.yaml").read_text())
 RUN = "experiments.digits_edm"
 LATENT = "experiments.digits_dit"
+HEUN10 = f"{LATENT}.sample.samplers.heun10"
 Where = tuple[str | int, ...]
 
 
@@ -258,6 +259,33 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a learned variance of a network without": (
         {f"{RUN}.process": {"kind": "iddpm"}, f"{RUN}.sample.samplers": {"a": {"kind": "ddim"}}, f"{RUN}.probe": ...},
         [f"{RUN}.process.kind: 'iddpm'", "the network unet has no second output"],
+    ),
+    "an interval upside down": (
+        {f"{HEUN10}.guidance_interval": [2.0, 0.5]},
+        [f"{HEUN10}.guidance_interval: [2.0, 0.5]", "the lower level first"],
+    ),
+    "an interval of three levels": (
+        {f"{HEUN10}.guidance_interval": [1, 2, 3]},
+        [f"{HEUN10}.guidance_interval: [1, 2, 3]"],
+    ),
+    "an interval without guidance": (
+        {f"{HEUN10}.guidance": 1, f"{HEUN10}.guidance_interval": [0.1, 1.0]},
+        [f"{HEUN10}.guidance_interval: [0.1, 1.0]", "null, since nothing is guided at guidance 1"],
+    ),
+    "more channels than there are": ({f"{HEUN10}.guidance_channels": 5}, ["guidance_channels: 5", "at most 4"]),
+    "channels without guidance": (
+        {f"{HEUN10}.guidance": 0, f"{HEUN10}.guidance_channels": 1},
+        ["guidance_channels: 1", "all, since nothing is guided at guidance 0"],
+    ),
+    "labels beyond the classes": (
+        {f"{HEUN10}.labels": [0, 9, 10]},
+        [f"{HEUN10}.labels: 10", "labels from 0 to 9, the classes of digits"],
+    ),
+    "no labels at all": ({f"{HEUN10}.labels": []}, [f"{HEUN10}.labels: []", "at least one label"]),
+    "negative labels": ({f"{HEUN10}.labels": [-1]}, [f"{HEUN10}.labels.0: -1"]),
+    "labels of a network without": (
+        {f"{RUN}.sample.samplers.heun12.labels": "random"},
+        [f"{RUN}.sample.samplers.heun12.labels: 'random'", "not conditioned on labels"],
     ),
     # booleans, which pydantic takes for numbers
     "true for an integer": ({f"{RUN}.train.batch": True}, [f"{RUN}.train.batch: true", "positive integer"]),

@@ -66,9 +66,10 @@ def main(job: Job) -> None:
     statistics = collect(job, sample, measurement, drawing, store, saved)
     drawing.write_strip(job.output("strip"), sample.keep)
     write_json(job.output("rows"), {"rows": [argument.generation.row | row for row in measurement.rows(statistics)]})
-    job.write_receipt("samples_receipt", images=sample.keep, samples=drawing.about)
+    job.write_receipt("samples_receipt", images=sample.keep, samples=drawing.about, labels=drawing.labels)
     rate = round(job.progress.rate, 1)
-    job.write_receipt(figures=measurement.about(statistics), samples=about, images_per_second=rate)
+    figures = measurement.about(statistics)
+    job.write_receipt(figures=figures, samples=about, labels=drawing.labels, images_per_second=rate)
     saved.clear()
 
 

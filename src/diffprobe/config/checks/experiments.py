@@ -42,7 +42,12 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
 
 def sampling(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
     """Sampler settings that the process, the network or its weights do not support."""
+    channels, _ = model_space(config, experiment)
     for name, sampler in experiment.sample.samplers.items():
+        yield from labels(f"{key}.{name}.labels", sampler.labels, experiment, config)
+        if sampler.guidance_channels != "all" and sampler.guidance_channels > channels:
+            allowed = f"all, or at most {channels}, the channels that the network sees"
+            yield f"{key}.{name}.guidance_channels", sampler.guidance_channels, allowed
         if sampler.guidance != 1 and not conditional(config, experiment):
             yield f"{key}.{name}.guidance", sampler.guidance, "1, since this network is not conditioned on labels"
         elif sampler.guidance != 1 and getattr(experiment.network, "label_dropout", 0) == 0:
@@ -52,6 +57,18 @@ def sampling(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
         if sampler.clip and experiment.latents is not None:
             yield f"{key}.{name}.clip", True, "false, since latents are not bounded"
         yield from probes.weights(f"{key}.{name}.weights", sampler.weights, experiment)
+
+
+def labels(key: str, labels: str | list[int], experiment: Experiment, config: Config) -> Iterator[Problem]:
+    """Labels of samples that the network has not."""
+    if labels == "balanced":
+        return
+    if not conditional(config, experiment):
+        yield key, labels, "balanced, the default, since this network is not conditioned on labels"
+        return
+    classes = config.datasets[experiment.dataset].facts.classes
+    if isinstance(labels, list) and classes is not None and max(labels, default=0) >= classes:
+        yield key, max(labels), f"labels from 0 to {classes - 1}, the classes of {experiment.dataset}"
 
 
 def training(key: str, experiment: Experiment) -> Iterator[Problem]:
