@@ -48,9 +48,9 @@ def images(dataset: Dataset, state: str | None) -> Argument:
 
 # --- training
 
-# Training settings outside the argument. More checkpoints must not retrain the existing ones; devices and compilation
-# change only rounding.
-NOT_TRAINED_BY = {"checkpoints", "imported", "devices", "device_batch", "compile"}
+# Training settings outside the argument. More checkpoints must not retrain the existing ones; devices, compilation and
+# recomputation change only rounding.
+NOT_TRAINED_BY = {"checkpoints", "imported", "devices", "device_batch", "compile", "recompute"}
 OF_LATENTS = {"window_mib", "latents_as"}  # settings without meaning in pixel space
 
 

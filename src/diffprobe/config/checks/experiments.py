@@ -90,5 +90,7 @@ def training(key: str, experiment: Experiment) -> Iterator[Problem]:
     for name in ("flip", "augment"):
         if getattr(train, name) and experiment.latents is not None:
             yield f"{key}.{name}", True, f"only for pixel experiments; use latents.{experiment.latents}.views"
+    if train.recompute and not experiment.network.recomputes:
+        yield f"{key}.recompute", True, f"false, since the network {experiment.network.kind} keeps its activations"
     if train.flip and train.augment:
         yield f"{key}.flip", True, "false, since train.augment includes flips and their labels"

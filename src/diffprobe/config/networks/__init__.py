@@ -17,6 +17,9 @@ class Network(Kind, family=True):
 
     steps_from: ClassVar[int] = 1
     """The first step of a discrete process in its published recipes' numbering: 1 (DDAE) or 0 (DiT)."""
+    recomputes: ClassVar[bool] = False
+    """Whether it can compute activations again in the backward pass (`train.recompute`): its class has an attribute
+    `recompute`."""
     usage: ClassVar[tuple[str, ...]] = ("kind", "conditional", "augment", "label_dropout")
     """Keys about how the network is used rather than built."""
     has_out_channels: ClassVar[bool] = False
@@ -26,6 +29,11 @@ class Network(Kind, family=True):
     def taps(self) -> list[str]:
         """The names of its taps, in order of computation."""
         raise NotImplementedError
+
+    @property
+    def named_taps(self) -> list[str]:
+        """Those and the taps that have to be named, since `all` leaves them out, in order of computation."""
+        return self.taps
 
     @property
     def about_parameters(self) -> int:
