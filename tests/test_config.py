@@ -252,6 +252,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         drawn_by({"kind": "ddpm", "spacing": [10, 20], "steps": 50}),
         [f"{LATENT}.sample.samplers.a.steps: 50", "30, the sum of spacing"],
     ),
+    "a last step longer than the way": (
+        drawn_by({"kind": "euler_maruyama", "first_time": 0.5, "last_time": 0.6}, "flow"),
+        [f"{LATENT}.sample.samplers.a.last_time: 0.6", "below first_time = 0.5"],
+    ),
+    "an infinite coefficient": (
+        drawn_by({"kind": "euler_maruyama", "diffusion": "sbdm"}, "flow"),
+        [f"{LATENT}.sample.samplers.a.first_time: 1.0", "below 1, where sbdm is infinite"],
+    ),
+    "steps of flow matching for another process": (
+        {f"{RUN}.sample.samplers": {"a": {"kind": "euler_maruyama"}}},
+        [f"{RUN}.sample.samplers.a.kind: 'euler_maruyama'", "heun, euler, for the process edm"],
+    ),
     "a learned variance of a process without": (
         drawn_by({"kind": "ddpm", "variance": "learned"}),
         [f"{LATENT}.sample.samplers.a.variance: 'learned'", "large or small", "iddpm"],

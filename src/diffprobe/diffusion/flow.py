@@ -39,7 +39,15 @@ class Flow(Process):
     def logit_normal(self, draws: Draws) -> Tensor:
         return torch.sigmoid(self.t_mean + self.t_std * draws.normal("t"))  # (B,)
 
-    def schedule(self, steps: int, shift: float = 1.0) -> list[Level]:
-        """Evenly spaced t from 1 to 0, moved towards noise by `shift`: s t / (1 + (s - 1) t) (Esser et al., eq. 23)."""
-        times = [1 - i / steps for i in range(steps + 1)]
+    def schedule(
+        self, steps: int, shift: float = 1.0, first_time: float = 1.0, last_time: float | None = None
+    ) -> list[Level]:
+        """Evenly spaced t from 1 to 0, moved towards noise by `shift`: s t / (1 + (s - 1) t) (Esser et al., eq. 23).
+
+        With a `last_time` evenly from the first to the last of `steps` times, then 0.
+        """
+        if last_time is None:
+            times = [1 - i / steps for i in range(steps + 1)]
+        else:
+            times = [first_time + (last_time - first_time) * i / (steps - 1) for i in range(steps)] + [0.0]
         return [self.at(shift * t / (1 + (shift - 1) * t)) for t in times]
