@@ -64,7 +64,7 @@ def main(job: Job) -> None:
     path = job.output("rows").with_suffix(".part.safetensors")
     saved = measurement.autosave(path, about, float(job.options["autosave"]))
     statistics = collect(job, sample, measurement, drawing, store, saved)
-    drawing.write_strip(job.output("strip"), sample.keep)
+    drawing.write_strip(job.output("strip"), sample.keep, sample.strip_stride)
     write_json(job.output("rows"), {"rows": [argument.generation.row | row for row in measurement.rows(statistics)]})
     job.write_receipt("samples_receipt", images=sample.keep, samples=drawing.about, labels=drawing.labels)
     rate = round(job.progress.rate, 1)

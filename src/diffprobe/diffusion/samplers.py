@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Denoiser = Callable[[Tensor, Level], Denoised]  # of x (B, C, H, W) and its level
 Noise = Callable[[int], Tensor]  # of step i: normal noise (B, C, H, W)
-Watch = Callable[[Tensor], object]
+Watch = Callable[[Tensor, Tensor, Level], object]  # of the estimate of the clean image, the state and its level
 
 
 class Trajectory(NamedTuple):
@@ -34,7 +34,7 @@ class Trajectory(NamedTuple):
     levels: Sequence[Level]
     noise: Noise
     level_at: Callable[[float], Level]  # the process's level of a sigma/alpha that is not among `levels`
-    watch: Watch | None = None  # sees the estimate of the clean image at the start of each step
+    watch: Watch | None = None  # called at the start of each step
     dtype: torch.dtype = torch.float32  # of what the denoiser is given
 
     def steps(self) -> Iterator[tuple[int, Level, Level]]:
@@ -51,7 +51,7 @@ class Trajectory(NamedTuple):
         """All that the network's pass gives for the state."""
         denoised = self.denoise(x.to(self.dtype), level)
         if self.watch and first:
-            self.watch(denoised.image)
+            self.watch(denoised.image, x, level)
         return denoised
 
 

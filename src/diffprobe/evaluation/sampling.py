@@ -1,9 +1,10 @@
 """Images from a trained network: image i is a function of the seed and i alone."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -90,23 +91,37 @@ def guided_by(settings: "samplers.Sampler", denoise: Conditional, label: Tensor)
 
 
 @torch.inference_mode()
-def strip(model: Model, sampler: Sampler, rows: Tensor, seed: int) -> tuple[Tensor, list[Level]]:
-    """How images come about: the estimate of the clean image at some steps, evenly spread, then the image; uint8
-    (B, frames + 1, H, W, C), and the levels of the frames and of the end.
-    """
+def strip(model: Model, sampler: Sampler, rows: Tensor, seed: int, stride: int | None = None) -> "Strip":
+    """How images come about, at every `stride`-th step, or at some steps, evenly spread, without noisy images."""
     levels = sampler.levels
-    every = -(-(len(levels) - 1) // FRAMES)
-    frames: list[Tensor] = []
+    every = stride or -(-(len(levels) - 1) // FRAMES)
+    estimates: list[Tensor] = []  # uint8 (B, H, W, C) each
+    noisy: list[Tensor] = []
     count = 0
 
-    def watch(x: Tensor) -> None:
+    def watch(clean: Tensor, x: Tensor, level: Level) -> None:
         nonlocal count
         if count % every == 0:
-            frames.append(to_uint8(model.to_images(x)))
+            estimates.append(to_uint8(model.to_images(clean)))
+            if stride:  # at the scale of images: EDM's states are as large as their noise
+                scaled = x / math.hypot(level.alpha, level.sigma)
+                noisy.append(to_uint8(model.to_images(scaled.to(clean.dtype))))
         count += 1
 
     final = draw(model, sampler, rows, seed, watch)
-    return torch.stack([*frames, final], dim=1), [*levels[:-1:every], levels[-1]]
+    return Strip(
+        torch.stack([*estimates, final], dim=1),
+        torch.stack([*noisy, final], dim=1) if stride else None,
+        [*levels[:-1:every], levels[-1]],
+    )
+
+
+class Strip(NamedTuple):
+    """Images during denoising, frame by frame; the last frame is the finished image."""
+
+    estimates: Tensor  # uint8 (B, frames, H, W, C): x_0 as estimated, decoded
+    noisy: Tensor | None  # the same of x_t
+    levels: list[Level]  # of the frames
 
 
 def evaluations(sampler: Sampler) -> int:
@@ -183,12 +198,18 @@ class Drawing:
         rows = torch.arange(start, stop, device=self.device)
         return torch.cat([draw(self.model, self.sampler, part, self.seed) for part in rows.split(self.batch)])
 
-    def write_strip(self, path: Path, images: int) -> None:
-        """How the first of `images` images come about: uint8 (n, frames, H, W, C), and `sigmas` of the frames."""
+    def write_strip(self, path: Path, images: int, stride: int | None = None) -> None:
+        """How the first of `images` images come about: `images`, the estimates, and with a stride `noisy`, each uint8
+        (n, frames, H, W, C), and `sigmas` of the frames.
+        """
         rows = torch.arange(min(STRIP, images), device=self.device)
-        frames, levels = strip(self.model, self.sampler, rows, self.seed)
+        frames = strip(self.model, self.sampler, rows, self.seed, stride)
+        estimates, sigmas = frames.estimates.cpu().numpy(), np.array([level.ratio for level in frames.levels])
         with atomic(path) as partial:
-            np.savez(partial, images=frames.cpu().numpy(), sigmas=np.array([level.ratio for level in levels]))
+            if frames.noisy is None:
+                np.savez(partial, images=estimates, sigmas=sigmas)
+            else:
+                np.savez(partial, images=estimates, sigmas=sigmas, noisy=frames.noisy.cpu().numpy())
 
 
 def compiled_model(model: Model, sampler: Sampler, images: int, device: torch.device) -> Model:

@@ -154,7 +154,7 @@ def reconstruct(config: Config, name: str) -> Argument:
 def sample(experiment: Experiment, sampler: str) -> Argument:
     """What is sampled, from which weights, and how many images are kept."""
     # Images that are kept depend only on their number; metrics in the same job depend on all images.
-    common = {"images", "seed"} if measured_at_once(experiment) else {"seed"}
+    common = {"seed", "strip_stride"} | ({"images"} if measured_at_once(experiment) else set())
     settings = dump(experiment.sample.samplers[sampler])
     weights = {"weights": averaged(experiment, settings.pop("weights")), "keep": kept(experiment)}
     return experiment.sample.model_dump(mode="json", include=common) | weights | {"sampler": settings}

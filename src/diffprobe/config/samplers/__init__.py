@@ -88,6 +88,11 @@ class Sampling(Strict):
     )
     batch: Batch = Field(256, description="Images per batch (at most 256 for stored images). Changes no image.")
     seed: Integer = Field(0, description="Seed for the initial noise and the noise of each step.")
+    strip_stride: Annotated[Positive | None, LATER] = Field(
+        None,
+        description="Steps from one frame of the denoising strip to the next. The strip then also shows the noisy "
+        "images x_t, decoded, below the estimates of the clean ones; null: estimates alone, at most 40 frames.",
+    )
 
 
 def models_by_kind() -> dict[str, type[Sampler]]:
