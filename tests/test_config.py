@@ -137,6 +137,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no checkpoint": ({f"{RUN}.train.checkpoints": []}, [f"{RUN}.train.checkpoints: []", "at least one"]),
     # unknown names
     "unknown tap": ({f"{RUN}.probe.taps": ["out_9"]}, [f"{RUN}.probe.taps: 'out_9'", "in_1", "out_4"]),
+    "unknown tap of a DiT": ({f"{LATENT}.probe.taps": ["attn_9"]}, ["probe.taps: 'attn_9'", "attn_3", "mlp_3"]),
+    "unknown size of a DiT": ({f"{LATENT}.network.size": "M/2"}, [f"{LATENT}.network.size: 'M/2'", "`XL/2`"]),
+    "two sizes of a DiT": ({f"{LATENT}.network.size": "S/2"}, ["network.size: 'S/2'", "null, for width 160, depth 4"]),
+    "SiT's direction": ({f"{LATENT}.network.reversed_flow": True}, ["reversed_flow: true", "is edm and not flow"]),
+    "no recomputation": ({f"{RUN}.train.recompute": True}, [f"{RUN}.train.recompute: true", "unet keeps"]),
     "unknown dataset": ({f"{RUN}.dataset": "cifar"}, [f"{RUN}.dataset: 'cifar'", "allowed: digits"]),
     "unknown extractor": (
         {f"{RUN}.generation.extractors": ["dino"]},

@@ -1,21 +1,35 @@
 """The diffusion transformer: published sizes and keys, diffusers as an independent reference, positions, labels."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DiTTransformer2DModel
 from pydantic import ValidationError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
+from toy_training import KilledError, equal, run_once, slice_of, stream
 
+from diffprobe.config.built import parse_model
 from diffprobe.config.networks import Network
+from diffprobe.config.training import HalfLife
+from diffprobe.diffusion.flow import Flow
+from diffprobe.interop.exporting import export
+from diffprobe.networks.build import build
 from diffprobe.networks.condition import Condition
 from diffprobe.networks.dit import DiT
 from diffprobe.networks.dit_blocks import sinusoid
 from diffprobe.networks.flops import on_meta
 from diffprobe.networks.positions import grid_positions
 from diffprobe.reporting.network_cost import tap_costs, whole_cost
+from diffprobe.training import checkpoints
+from diffprobe.training.optimizers import Options
+from diffprobe.training.state import State
+from diffprobe.training.tasks.diffusion import Diffusion
 
 
 def small(classes: int = 10, out_channels: int | None = None, **options: object) -> DiT:
@@ -77,7 +91,7 @@ def test_a_size_by_name_is_the_same_network_as_by_numbers() -> None:
     assert not list(Network.member({"kind": "dit", "size": "S/2", "width": 384}).problems("network", 32))
     contradicting = Network.member({"kind": "dit", "size": "S/2", "width": 768})
     assert list(contradicting.problems("network", 32)) == [
-        ("network.width", 768, "384, as size S/2 has, or size: null")
+        ("network.size", "S/2", "null, for width 768; or S/2 without them")
     ]
     with pytest.raises(ValidationError):
         Network.member({"kind": "dit", "size": "M/2"})
@@ -318,3 +332,43 @@ def test_one_graph_compiles_for_a_grid(position: str, recompute: bool) -> None:
         x, t = torch.randn(shape), torch.rand(2)
         assert torch.allclose(compiled(x, t)[0], network(x, t)[0], atol=1e-6)
         assert counter.frame_count == graphs
+
+
+def test_the_module_loads_no_compiler() -> None:
+    code = "import sys, diffprobe.networks.dit; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_with_recomputation_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """As one without, and over a stop."""
+    options = Options(batch=4, lr=0.01, averages={"ema": HalfLife(kind="half_life", kimg=1.0)})
+
+    def task(recompute: bool) -> Diffusion:
+        torch.manual_seed(0)
+        network = DiT(1, width=16, depth=2, heads=2, patch=2, position="gta", qk_norm=True)
+        network.recompute = recompute
+        return Diffusion(network, Flow())
+
+    def run(name: str, recompute: bool, **options_of_run: object) -> State:
+        part = slice_of(tmp_path / name, 1, 0, 6)
+        return run_once(part, task(recompute), stream(8, 1), options, **options_of_run)[0]
+
+    plain = run("plain", recompute=False)
+    with pytest.raises(KilledError):
+        run("stopped", recompute=True, die_at=3, autosave=0)
+    assert equal(plain, run("whole", recompute=True)) and equal(plain, run("stopped", recompute=False))
+
+
+@pytest.mark.parametrize("position", ["abs", "gta"])
+def test_exports_hold_the_table_of_positions_and_load(tmp_path: Path, position: str) -> None:
+    settings = Network.member({"kind": "dit", "width": 16, "depth": 1, "heads": 2, "patch": 2, "position": position})
+    network, path, out = build(settings, image_channels=4), tmp_path / "own.safetensors", tmp_path / "out.safetensors"
+    header = {"network": settings.argument(), "process": {"kind": "flow"}, "shape": {"image_channels": 4}}
+    checkpoints.write(path, {"ema": network.state_dict()}, header | {"image": [4, 8, 8], "images": 1})
+    export(path, "ema", "safetensors", out)
+    tensors = load_file(out)
+    assert ("pos_embed" in tensors) == (position == "abs") and "pos_embed" not in load_file(path)
+    if position == "abs":
+        assert torch.equal(tensors["pos_embed"], grid_positions(4, 4, 16, torch.device("cpu"))[None])
+    loaded, _ = checkpoints.load(out, torch.device("cpu"), parse_model)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), network.parameters(), strict=True))

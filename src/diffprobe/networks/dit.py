@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from diffprobe.config.names import dit_named_taps, dit_taps
+from diffprobe.networks.compiled import constant_when_compiled
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.networks.dit_blocks import Attention, DiTBlock, FinalLayer, LabelEmbedder, TimestepEmbedder
 from diffprobe.networks.positions import grid_positions, grid_rotations
@@ -122,7 +123,7 @@ class DiT(nn.Module):
         return (embedded, table) if self.rotary else (embedded + table, None)
 
     # Compiling, a constant: else the first call would compile the table's computation too, and the second all again.
-    @torch.compiler.assume_constant_result
+    @constant_when_compiled
     def table(self, h: int, w: int, device: torch.device) -> Tensor:
         """The table of the grid of h x w tokens, computed where the last one was of another grid."""
         if self.grid != (h, w):

@@ -31,6 +31,7 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
     if experiment.process.learns_variance and not experiment.network.has_out_channels:
         allowed = f"ddpm, since the network {experiment.network.kind} has no second output for a learned variance"
         yield f"{key}.process.kind", experiment.process.kind, allowed
+    yield from experiment.network.process_problems(f"{key}.network", experiment.process)
     yield from experiment.task.problems(f"{key}.task", experiment)
     yield from training(f"{key}.train", experiment)
     yield from sampling(f"{key}.sample.samplers", experiment, config)

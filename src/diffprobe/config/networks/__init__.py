@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from diffprobe.config.kinds import Kind, import_members
 from diffprobe.config.problems import Problem
+from diffprobe.config.processes import Process
 
 MOST_PARAMETERS = 10**11  # their weights and training state would be 2 TB
 MOST_TAPS = 300
@@ -61,6 +62,10 @@ class Network(Kind, family=True):
             yield f"{key}", f"about {count} parameters", f"a network of at most {MOST_PARAMETERS:.0e} parameters"
         if len(self.taps) > MOST_TAPS:
             yield key, f"{len(self.taps):,} blocks", f"a network of at most {MOST_TAPS:,} blocks"
+
+    def process_problems(self, key: str, process: Process) -> Iterator[Problem]:
+        """Settings with which it does not fit the process."""
+        yield from ()
 
     @property
     def conditional_on_labels(self) -> bool:

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from diffprobe.config.base import LATER, Blocks, Number, Pixels, Width
 from diffprobe.config.names import dit_named_taps, dit_taps
 from diffprobe.config.networks import Network
-from diffprobe.config.problems import Problem
+from diffprobe.config.problems import Problem, listed
+from diffprobe.config.processes import Process
 
 Size = Literal["S/2", "S/4", "S/8", "B/2", "B/4", "B/8", "L/2", "L/4", "L/8", "XL/2", "XL/4", "XL/8"]
 LETTERS = {  # of the published sizes (Peebles & Xie 2023, table 1)
@@ -114,9 +115,9 @@ class DiT(Network):
 
     def problems(self, key: str, size: int) -> Iterator[Problem]:
         yield from super().problems(key, size)
-        for name, number in (numbers(self.size) if self.size else {}).items():
-            if getattr(self, name) != number:
-                yield f"{key}.{name}", getattr(self, name), f"{number}, as size {self.size} has, or size: null"
+        named = numbers(self.size) if self.size else {}
+        if others := [f"{name} {getattr(self, name)}" for name in named if getattr(self, name) != named[name]]:
+            yield f"{key}.size", self.size, f"null, for {listed(others)}; or {self.size} without them"
         if size % self.patch:
             yield f"{key}.patch", self.patch, f"a divisor of {size}, the input size"
         if self.width % self.heads:
@@ -126,3 +127,9 @@ class DiT(Network):
             yield f"{key}.heads", self.heads, allowed
         if self.width % 4:
             yield f"{key}.width", self.width, "a multiple of 4, for the sines and cosines of rows and columns"
+
+    def process_problems(self, key: str, process: Process) -> Iterator[Problem]:
+        if self.reversed_flow and process.kind != "flow":
+            yield f"{key}.reversed_flow", True, f"false, since the process is {process.kind} and not flow"
+        if self.discard_variance and process.learns_variance:
+            yield f"{key}.discard_variance", True, f"false, since the process {process.kind} learns the variance"
