@@ -136,9 +136,9 @@ def one_run(machine: "Machine", case: Case, decode: int) -> Iterator[Row]:
     cost = case.costs["dit_xl2"]
     network, sizes = cost["network"], cost["bytes"]
     experiment = case.config.experiments["dit_xl2"]
-    n, count = network["parameters"], len(experiment.train.checkpoints)
+    n, count = network["trainable"], len(experiment.train.checkpoints)
     images = experiment.sample.images
-    yield "parameters", f"{n:,}", "`describe dit_xl2`"
+    yield "trained parameters", f"{n:,}", "`describe dit_xl2`"
     yield "a step of one image", f"{si(network['training_flops'])}FLOP", "`describe`: forward and backward"
     flops = cost["training"]["flops"]
     yield "training, 400,000 steps of 256", f"{si(flops)}FLOP", f"{cost['training']['images']:,} images"
@@ -185,7 +185,7 @@ def steps(machine: "Machine", case: Case) -> Iterator[Row]:
         for gpus in (machine.gpus, machine.gpus * machine.nodes):
             bandwidth = machine.nvlink if gpus == machine.gpus else machine.network
             computing = batch / gpus * network["training_flops"] / machine.rate
-            adding = 2 * (gpus - 1) / gpus * 4 * network["parameters"] / bandwidth
+            adding = 2 * (gpus - 1) / gpus * 4 * network["trainable"] / bandwidth
             rate = batch / (computing + adding)
             share = computing / (computing + adding)
             yield (
@@ -233,7 +233,8 @@ def hundred(machine: "Machine", case: Case) -> Iterator[Row]:
         f"{count} · {checkpoints} · {grid_passes(cost):,} passes of {si(last)}FLOP",
     )
     everything, gpus = (training + sampling + features) / machine.rate, machine.gpus * machine.nodes
-    yield f"all three on {gpus} GPUs", f"**{hours(everything / gpus)}**", "Inception, heads and copies left out"
+    yield "one run's training", hours(training / count / machine.rate), "its checkpoints follow one another"
+    yield f"all three on {gpus} GPUs, at best", f"**{hours(everything / gpus)}**", "Inception, heads, copies left out"
 
 
 def store_list(sizes: Mapping[str, int]) -> str:
