@@ -132,12 +132,13 @@ def tenfold(name: str, row: Row, folder: Path) -> Record:
     """
     assert row.slope
     side, seconds, peaks = row.lines[0].ours, [], []
+    whose = "children_mib" if row.lines[0].figure == "seconds" else "peak_mib"
     for amount in (row.slope.small, row.slope.large):
         with SideProcess(name, side, amount, folder) as process:
             if row.warm:
                 process.go()
             seconds.append(process.go()["cpu"])
-            peaks.append(process.end()["peak_mib"])
+            peaks.append(process.end()[whose])
     times = row.slope.large / row.slope.small
     return {
         "of": f"{row.slope.small:,} to {row.slope.large:,} {row.slope.unit}",

@@ -62,7 +62,8 @@ from diffprobe.training.tasks import diffusion  # noqa: E402
 
 
 def recipes(plan: Path | None = None) -> dict[str, Recipe]:
-    """All recipes by name, from a plan or from the config: network, process, train, samplers, image (C, H, W).
+    """All recipes by name, from a plan or from the config: network, process, train, samplers, image (C, H, W), and
+    classes where there are any.
 
     `build` of networks, processes, averages and samplers names their code.
     """
@@ -143,7 +144,7 @@ def assemble(recipe: Recipe, where: torch.device) -> tuple[diffusion.Diffusion, 
         network=settings(recipe["network"]), process=settings(recipe["process"]), train=train
     )
     options = Options.of(train, where, train.device_batch)
-    task = diffusion.make(argument, Data((channels, size, size), classes=0, content=""), where, print)
+    task = diffusion.make(argument, Data((channels, size, size), recipe.get("classes", 0), content=""), where, print)
     task.module.to(where).to(memory_format=memory_format(where))
     return task, options, task.shape
 

@@ -11,8 +11,9 @@ PLAIN, OURS = "plain", "ours"
 
 # In the order of the table; `demo` runs only where it is asked for by name or by --demo.
 NAMES = (
-    "ddpm", "edm", "unet",
-)  # fmt: skip
+    *("ddpm", "edm", "unet", "dit", "ddim", "inception", "grid", "loop_unet", "loop_dit", "loop_toy", "latents"),
+    *("latents_cold", "dry_run", "commands", "demo"),
+)
 
 Piece = Callable[[], float]  # does some work, and says how much
 

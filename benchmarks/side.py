@@ -37,7 +37,9 @@ def main() -> None:
     piece = row.sides[side](setting)
     for line in sys.stdin:
         if line.strip() == "end":
-            print(json.dumps({"peak_mib": memory("VmHWM") - before, "imports_mib": before}), file=answers)
+            children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest one's peak
+            peaks = {"peak_mib": memory("VmHWM") - before, "imports_mib": before, "children_mib": children}
+            print(json.dumps(peaks), file=answers)
             return
         wall, cpu = time.perf_counter(), cpu_seconds()
         work = piece()

@@ -23,6 +23,7 @@ def cells(record: Record) -> list[str]:
     at_most = record["figure"] != "ratio"
     plain = sides.get(record["plain"])
     ours = sides[record["ours"]]
+    whose = "children_mib" if record["figure"] == "seconds" else "peak_mib"
     return [
         record["job"] + (f" ({record['remark']})" if record["remark"] else ""),
         rate(plain, record) if plain else "–",
@@ -32,7 +33,7 @@ def cells(record: Record) -> list[str]:
         ("≤ " if at_most else "≥ ") + shown(record["must"]),
         shown(record["go"]),
         verdict(record),
-        " → ".join(f"{side['peak_mib']:,.0f}" for side in sides.values()) if record["figure"] != "seconds" else "–",
+        " → ".join(f"{side[whose]:,.0f}" for side in sides.values()),
         slope(record["slope"]),
     ]
 
@@ -92,7 +93,8 @@ Ours beside a plain reference of the same work (benchmarks/plain/): eager PyTorc
 an average per parameter, `.item()` in every step; pytorch-fid's own network for Inception, a memory-mapped array in
 full shuffle for latents. fp32, the same weights, machine and run, each side in a process of its own, in turns. Rates
 and figures are of the medians; the range is that of the pairs of neighbouring pieces. CPU s are user and system time of
-a command and its children. Memory is the peak above that of the imports, plain → ours. `must` and `go for` are
+a command and its children. Memory is the peak above that of the
+imports, plain → ours; of a command, the peak of its largest process. `must` and `go for` are
 those of the issue, which were set by the peers' own code, run by hand."""
 
 

@@ -101,23 +101,37 @@ def check(step: UNetStep) -> Callable[[bool], list[Agreement]]:
     def compared(tiny: bool) -> list[Agreement]:
         recipe = step.read("network.dropout=0", *(TINY if tiny else []))
         task, options, _ = assemble(recipe, CPU)
-        perturb_weights(task.module)  # past initial values that hide a branch
         trained, objective, _ = plain_side(recipe)
-        trained.network.load_state_dict(task.module.state_dict())
-        trained.average.load_state_dict(task.module.state_dict())
-        batch = stream(recipe).read(0, min(options.batch, 2))
+        share_weights(task, trained)
+        batch = stream(recipe).read(0, 2)
         draws = Draws(options.seed, batch.positions)
-        value = task.losses(batch, draws)["loss"]
-        value.backward()
         expected = objective(trained.network, *plain_inputs(task, recipe, batch.images, draws))
-        expected.backward()
-        agreements = [
-            Agreement("losses", abs(value.item() / expected.item() - 1), 1e-5),
-            Agreement("gradients", gradient_difference(task.module, trained.network), 1e-4),
-        ]
-        return [*agreements, Agreement("weights after a step", step_difference(task, options, trained), 1e-5)]
+        return agreements(task, options, trained, task.losses(batch, draws)["loss"], expected)
 
     return compared
+
+
+def agreements(
+    task: Diffusion, options: Options, trained: PlainTraining, loss: Tensor, expected: Tensor
+) -> list[Agreement]:
+    """Of both losses, their gradients, and the weights after a step by the plain side's."""
+    loss.backward()
+    expected.backward()
+    return [
+        Agreement("losses", abs(loss.item() / expected.item() - 1), 1e-5),
+        Agreement("gradients", gradient_difference(task.module, trained.network), 1e-4),
+        Agreement("weights after a step", step_difference(task, options, trained), 1e-5),
+    ]
+
+
+def share_weights(task: Diffusion, trained: PlainTraining) -> None:
+    """The same weights on both sides, past initial values that hide a branch."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in task.module.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    trained.network.load_state_dict(task.module.state_dict())
+    trained.average.load_state_dict(task.module.state_dict())
 
 
 def plain_inputs(task: Diffusion, recipe: Recipe, images: Tensor, draws: Draws) -> list[Tensor]:
@@ -129,13 +143,6 @@ def plain_inputs(task: Diffusion, recipe: Recipe, images: Tensor, draws: Draws) 
     else:
         level = (draws.uniform("t") * 1000).long() + 1
     return [x.contiguous(), level, noise, *([] if label is None else [label])]
-
-
-def perturb_weights(module: nn.Module) -> None:
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
 
 
 def flat(tensors: list[Tensor]) -> Tensor:
