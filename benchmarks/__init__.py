@@ -1,1 +1,0 @@
-"""Speed and memory of diffprobe, beside plain references written in the manner of the peers' code."""
