@@ -1,10 +1,11 @@
 # make demo: install, run the main job, print the results.   make test: install, run the tests.
+# make bench: speed and memory beside plain references (ROWS=ddpm,dit: some of them; DEMO=1: the demo too).
 PYTHON ?= python3
 CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-faults env lint lock clean
+.PHONY: demo test test-faults bench env lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -16,6 +17,11 @@ test: env
 # Hostile inputs: at every entrance, each refused in one clear line (tests/faults/).
 test-faults: env
 	$(BIN)/python -m pytest tests/faults --dist worksteal
+
+# On an idle machine; the whole of it writes docs/BENCHMARKS.md.
+comma := ,
+bench: env
+	$(BIN)/python -m benchmarks $(subst $(comma), ,$(ROWS)) $(if $(DEMO),--demo)
 
 env: $(VENV)/.installed
 

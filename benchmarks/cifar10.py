@@ -1,8 +1,8 @@
 """Trains a recipe of config/ddae.yaml on CIFAR-10's training images for a given time, samples and measures.
 
-    python benchmarks/cifar10.py a.zip b.zip --out results/DDPM --seconds 300
-    python benchmarks/cifar10.py a.zip b.zip --out results/DDPM --seconds 300 --weights FILE --images 2000
-    python benchmarks/cifar10.py a.zip b.zip --out results/tiny --seconds 60 --set network.channels=32 train.batch=16
+    python -m benchmarks.cifar10 a.zip b.zip --out results/DDPM --seconds 300
+    python -m benchmarks.cifar10 a.zip b.zip --out results/DDPM --seconds 300 --weights FILE --images 2000
+    python -m benchmarks.cifar10 a.zip b.zip --out results/tiny --seconds 60 --set network.channels=32 train.batch=16
 
 The same command again continues from the state in --out; --seconds 0 only samples. The zips (lossless WebP or PNG) are
 decoded once, into .npy files beside --out, which also serve once a zip is deleted; with --decode alone, zips can be
@@ -26,8 +26,8 @@ from zipfile import ZipFile
 import numpy as np
 import torch
 from PIL import Image
-from recipes import Recipe, as_model, assemble, changed, device, device_name, recipes, sampler_of, work
 
+from benchmarks.recipes import Recipe, as_model, assemble, changed, device, device_name, recipes, sampler_of, work
 from diffprobe.evaluation.sampling import draw, evaluations
 from diffprobe.networks.compiled import compiled
 from diffprobe.reporting.mosaics import grid

@@ -1,6 +1,6 @@
 """Images per second from files to an HDF5 store, for common formats, with one process and with several.
 
-    python benchmarks/decode.py cifar10.zip --workers 2
+    python -m benchmarks.decode cifar10.zip --workers 2
 
 The zip is read as it is, again as PNG, and as a folder of JPEGs: mosaics of its images, as large as ImageNet's
 photographs, cropped to 256 pixels. Seconds include starting the processes. The last column is per second of CPU time,

@@ -1,6 +1,6 @@
 """The figures of real, noised and blurred images: each figure must get worse with every level.
 
-    python benchmarks/distortions.py cifar10-a.zip cifar10-b.zip --weights FILE --dims 768 --images 2000
+    python -m benchmarks.distortions cifar10-a.zip cifar10-b.zip --weights FILE --dims 768 --images 2000
 
 Half A of CIFAR-10's training images is the reference. Half B is compared with it unchanged, with Gaussian noise of
 growing deviation (in grey levels), and blurred by Gaussians of growing width (in pixels): always the same images.

@@ -1,6 +1,6 @@
 """Encoding into a latent store against the autoencoder's bare forward pass, in images per second.
 
-    python benchmarks/encoding.py --rows 4096 --size 64       # size of the autoencoder's images, made of 32 pixels
+    python -m benchmarks.encoding --rows 4096 --size 64       # size of the autoencoder's images, made of 32 pixels
 
 On a GPU the autoencoder has Stable Diffusion's shape and computes in bf16; on a CPU it is a small one.
 """

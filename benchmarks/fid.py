@@ -1,6 +1,6 @@
 """Statistics and distance against pytorch-fid's command line: the same images, in the same run, on the CPU.
 
-    python benchmarks/fid.py cifar10-a.zip --weights FILE --dims 768 --images 1000
+    python -m benchmarks.fid cifar10-a.zip --weights FILE --dims 768 --images 1000
 
 Ours reads the images from arrays (.npz), pytorch-fid from PNG files. Each command is timed as a whole, its start
 included; peak memory is that of the process, without pytorch-fid's loaders. Then the distance alone is timed at 2048

@@ -1,8 +1,8 @@
 """Measures the code itself: size, words, types, comments, and what a new kind costs. Imports nothing of diffprobe.
 
-    python benchmarks/house.py                        the working tree
-    python benchmarks/house.py --against 9cf544f      beside another git revision, unpacked into a temporary folder
-    python benchmarks/house.py --list                 with the names and places behind the counts
+    python -m benchmarks.house                        the working tree
+    python -m benchmarks.house --against 9cf544f      beside another git revision, unpacked into a temporary folder
+    python -m benchmarks.house --list                 with the names and places behind the counts
 
 It only reads. docs/BENCHMARKS.md keeps the tables.
 """

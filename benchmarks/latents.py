@@ -1,15 +1,15 @@
 """The latent cache: speed, memory and quality of its shuffling, against the peers' way, in one run.
 
-    python benchmarks/latents.py reading --rows 300000        # rows (8, 32, 32) float16: 4.9 GB on disk, then in memory
-    python benchmarks/latents.py mapped --rows 60000          # against a mapped array in full shuffle, cold and warm
-    python benchmarks/latents.py readers --rows 60000         # other readers of the same files, where installed
-    python benchmarks/latents.py feeding --rows 100000        # latents drawn on the device, by each way of holding them
-    python benchmarks/latents.py peers --rows 50000           # ten arrays loaded whole by each of four processes
-    python benchmarks/latents.py shuffle                      # heads trained on streamed and on fully random rows
+    python -m benchmarks.latents reading --rows 300000        # rows (8, 32, 32) float16: 4.9 GB on disk, then in memory
+    python -m benchmarks.latents readers --rows 60000         # other readers of the same files, where installed
+    python -m benchmarks.latents feeding --rows 100000        # latents drawn on the device, by each way of holding them
+    python -m benchmarks.latents peers --rows 50000           # ten arrays loaded whole by each of four processes
+    python -m benchmarks.latents shuffle                      # heads trained on streamed and on fully random rows
 
 Each measurement runs in its own process. Memory is the peak of resident memory above that after the imports, sampled a
 hundred times a second. Cold means that the kernel dropped the store's pages (posix_fadvise) before. Reading is compared
-with a random gather of batches of 256 from an array in memory.
+with a random gather of batches of 256 from an array in memory. `make bench` compares it with a mapped array in full
+shuffle, warm and cold (rows/latents.py, rows/latents_cold.py).
 """
 
 import argparse
@@ -35,7 +35,7 @@ from diffprobe.latents.completion import finish
 from diffprobe.latents.parts import CHUNK, StorePlan, write_part
 from diffprobe.latents.store import LatentStore, open_store
 from diffprobe.runtime.keyed import Key, permutation
-from diffprobe.training.latentstream import Budget, LatentStream, Source, open_source
+from diffprobe.training.latentstream import Budget, LatentStream, open_source
 
 SHAPE, BATCH, WINDOW = (8, 32, 32), 256, 48 * 2**20
 MAPPED = Budget(0, 0, "checked")
@@ -185,138 +185,6 @@ def feeding(folder: Path, rows: int) -> dict[str, Any]:
     return rates
 
 
-# --- the peers' array on disk -------------------------------------------------------------------------------
-
-
-def mapped(folder: Path, rows: int, repeats: int = 7) -> dict[str, Any]:
-    """Rows per second of wall and of CPU time, median and range: a memory-mapped array in full shuffle, and ours.
-
-    Cold first, since pages that a process has mapped cannot be dropped: each time in a new process, in turns. Warm in
-    one process, in turns, after two epochs, with and without the conversion to float32 that training does next, and
-    also streamed, as from a store that the page cache cannot hold.
-    """
-    torch.set_num_threads(1)
-    write_array(folder, rows)
-    cold: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(3):
-        for name in ("cold_shuffled", "cold_sorted", "cold_ours"):
-            output = json.loads(start(name, folder, rows).communicate()[0])
-            cold.setdefault(name, []).append((output["wall"], output["cpu"]))
-    touch(folder / f"{rows}")
-    array, labels = open_array(folder, rows), np.arange(rows)
-    first = [timed(opened(folder, rows).read, rows)]
-    source, streaming = opened(folder, rows), opened(folder, rows, Budget(0, 0))
-    check_rows(source, array)
-    converted, warm = torch.empty(BATCH, *SHAPE), {}
-    for repeat in range(2, 2 + repeats):
-        order = np.random.default_rng(repeat).permutation(rows)
-        for name in ("peer", "ours"):
-
-            def read(
-                a: int, b: int, name: str = name, order: np.ndarray = order, at: int = repeat * rows
-            ) -> torch.Tensor:
-                return gather(array, labels, order[a:b]) if name == "peer" else source.read(at + a, at + b)[0]
-
-            warm.setdefault(name, []).append(timed(read, rows))
-            converting = timed(lambda a, b, read=read: converted.copy_(read(a, b)), rows)
-            warm.setdefault(f"{name}, float32", []).append(converting)
-        stream = lambda a, b, at=repeat * rows: streaming.read(at + a, at + b)  # noqa: E731
-        warm.setdefault("ours, streamed", []).append(timed(stream, rows))
-    ratios = {
-        "warm": ratio(warm["ours"], warm["peer"]),
-        "warm, streamed": ratio(warm["ours, streamed"], warm["peer"]),
-        "warm, float32": ratio(warm["ours, float32"], warm["peer, float32"]),
-        "cold": ratio(cold["cold_ours"], cold["cold_shuffled"]),
-        "cold, sorted": ratio(cold["cold_ours"], cold["cold_sorted"]),
-    }
-    rates = {name: spread(pairs) for name, pairs in (cold | {"first epoch, warm": first} | warm).items()}
-    return {"ratio": ratios, **rates}
-
-
-def opened(folder: Path, rows: int, budget: Budget = MAPPED) -> Source:
-    """Ours as training opens a store: mapped, or streamed."""
-    source, how = open_source(store_of(folder, rows), ["train"], 0, torch.device("cpu"), WINDOW, budget, BATCH)
-    expected = "streamed" if budget.mapped == "never" else "mapped"
-    assert expected in how, f"{how}: too little memory is available for {rows} rows"
-    return source
-
-
-def write_array(folder: Path, rows: int) -> None:
-    """The store's moments as one array in numpy's format, if it does not exist."""
-    path, latents = folder / f"{rows}" / "moments.npy", store_of(folder, rows)
-    if path.exists():
-        return
-    with path.open("wb") as file:
-        header = {"descr": "<f2", "fortran_order": False, "shape": (rows, *SHAPE)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for first in range(0, rows, CHUNK):
-            file.write(latents.moments("train", 0, first, min(first + CHUNK, rows)).tobytes())
-
-
-def open_array(folder: Path, rows: int) -> np.ndarray:
-    return np.load(folder / f"{rows}" / "moments.npy", mmap_mode="r")
-
-
-def gather(array: np.ndarray, labels: np.ndarray, order: np.ndarray) -> torch.Tensor:
-    """A batch as the peers make it; the labels come along."""
-    torch.from_numpy(labels[order])
-    return torch.from_numpy(array[order])
-
-
-def check_rows(source: Source, array: np.ndarray) -> None:
-    """Two epochs of ours hold every row of the array once, as it is there: as first read, and from the mapping."""
-    n = len(array)
-    for epoch in (0, 1):
-        seen = []
-        for position in range(epoch * n, (epoch + 1) * n, BATCH):
-            moments, labels, _ = source.read(position, min(position + BATCH, (epoch + 1) * n))
-            assert np.array_equal(moments.numpy(), array[labels.numpy()])
-            seen.append(labels.numpy())
-        assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(n))
-
-
-def timed(read: Callable[[int, int], Any], rows: int) -> tuple[float, float]:
-    """Rows per second of wall time, and per second of CPU time of all threads."""
-    cpu = time.process_time()
-    wall = rate(read, rows)
-    return wall, (rows // BATCH * BATCH) / (time.process_time() - cpu)
-
-
-def spread(pairs: list[tuple[float, float]]) -> dict[str, list[int]]:
-    """Median, lowest and highest."""
-    return {
-        name: [round(f(values)) for f in (np.median, min, max)]
-        for name, values in zip(("wall", "cpu"), zip(*pairs, strict=True), strict=True)
-    }
-
-
-def ratio(ours: list[tuple[float, float]], peer: list[tuple[float, float]]) -> dict[str, float]:
-    """Of the medians, ours to the peer's."""
-    medians = np.median(ours, 0) / np.median(peer, 0)
-    return {"wall": round(float(medians[0]), 2), "cpu": round(float(medians[1]), 2)}
-
-
-def cold_shuffled(folder: Path, rows: int, sort: bool = False) -> dict[str, float]:
-    """A few random batches from the mapped array, which no process has touched since its pages were dropped."""
-    drop(folder / f"{rows}")
-    array, labels, order = open_array(folder, rows), np.arange(rows), np.random.default_rng().permutation(rows)
-    one = lambda a, b: gather(array, labels, np.sort(order[a:b]) if sort else order[a:b])  # noqa: E731
-    wall, cpu = timed(one, min(20 * BATCH, rows))
-    return {"wall": wall, "cpu": cpu}
-
-
-def cold_sorted(folder: Path, rows: int) -> dict[str, float]:
-    """The same with the rows of each batch in the order of the file."""
-    return cold_shuffled(folder, rows, sort=True)
-
-
-def cold_ours(folder: Path, rows: int) -> dict[str, float]:
-    """An epoch of ours, as training reads, after the store's pages were dropped."""
-    drop(folder / f"{rows}")
-    wall, cpu = timed(opened(folder, rows).read, rows)
-    return {"wall": wall, "cpu": cpu}
-
-
 # --- other readers of the same files ------------------------------------------------------------------------
 
 
@@ -388,13 +256,23 @@ def peers(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def start(way: str, folder: Path, rows: int) -> subprocess.Popen:
-    command = [sys.executable, __file__, way, "--folder", str(folder), "--rows", str(rows)]
+    command = [sys.executable, "-m", "benchmarks.latents", way, "--folder", str(folder), "--rows", str(rows)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def start_world(folder: Path, rows: int) -> subprocess.Popen:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
-    command = [sys.executable, *launcher, __file__, "ours_held", "--folder", str(folder), "--rows", str(rows)]
+    command = [
+        sys.executable,
+        *launcher,
+        "-m",
+        "benchmarks.latents",
+        "ours_held",
+        "--folder",
+        str(folder),
+        "--rows",
+        str(rows),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
@@ -486,7 +364,7 @@ def classes_store(folder: Path, order: str, n: int = 20_480) -> tuple[LatentStor
     return open_store(path), torch.from_numpy(truth), unseen
 
 
-READING = (streamed, gathered, held, sampled, feeding, mapped, cold_shuffled, cold_sorted, cold_ours, readers)
+READING = (streamed, gathered, held, sampled, feeding, readers)
 PARTS = (*READING, peers, peer, ours_streamed, ours_held, shuffle)
 SETS = {"reading": ("gathered", "streamed", "held", "sampled")}
 

@@ -1,8 +1,8 @@
 """The grid over layer and noise against the published procedure, in one run on one machine.
 
-    python benchmarks/probe.py cifar10-a.zip --count 4000 --weights ema.safetensors   # speed and accuracy
-    python benchmarks/probe.py --memory 0.5                  # bytes held on a store three times as large as the bound
-    python benchmarks/probe.py cifar10-a.zip cifar10-b.zip --recipe DDPM_ddpm --count 50000 --precision bf16   # a GPU
+    python -m benchmarks.probe cifar10-a.zip --count 4000 --weights ema.safetensors   # speed and accuracy
+    python -m benchmarks.probe --memory 0.5                  # bytes held on a store three times as large as the bound
+    python -m benchmarks.probe cifar10-a.zip cifar10-b.zip --recipe DDPM_ddpm --count 50000 --precision bf16   # a GPU
 
 The reference is DDAE's algorithm, written plainly. For every level and epoch, all training images are cropped, flipped
 and noised anew and pass through the whole network; each tap's linear head has its own Adam. At the end the test images
@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import zarr
-from recipes import device, device_name, recipes, settings
 from torch import Tensor, nn
 
+from benchmarks.plain.grid import BATCH, CROP, EPOCHS, published_level
+from benchmarks.recipes import device, device_name, recipes, settings
 from diffprobe.config.evaluators.knn import KNN
 from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.evaluators.logistic import Logistic
@@ -45,8 +46,6 @@ from diffprobe.runtime.keyed import Key
 SMALL = {"kind": "unet", "channels": 32, "multipliers": [1, 2, 2], "blocks": 1, "attention": [2], "groups": 8}
 SMALL |= {"build": "diffprobe.networks.unet:UNet"}
 PROCESS = {"build": "diffprobe.diffusion.edm:EDM"}
-CROP = {"pad": 4, "fill": "zero", "flip": True}
-EPOCHS, BATCH = 15, 128
 
 
 class Setup(NamedTuple):
@@ -70,30 +69,9 @@ class Setup(NamedTuple):
 def published(setup: Setup, lr: float) -> tuple[np.ndarray, float]:
     """Accuracies (levels, taps) and seconds."""
     begun = time.perf_counter()
-    accuracies = [published_level(setup, level, lr) for level in setup.levels]
+    images = (setup.train, setup.labels, setup.test, setup.truth)
+    accuracies = [published_level(partial(seen, setup, level=level), *images, lr) for level in setup.levels]
     return np.array(accuracies), time.perf_counter() - begun
-
-
-def published_level(setup: Setup, level: Any, lr: float) -> list[float]:
-    classes = int(setup.labels.max()) + 1
-    widths = [h.shape[1] for h in seen(setup, to_float(setup.train[:2]), level)]
-    heads = [nn.Linear(width, classes).to(setup.device) for width in widths]
-    optimisers = [torch.optim.Adam(head.parameters(), lr=lr) for head in heads]
-    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS) for optimiser in optimisers]
-    for epoch in range(EPOCHS):
-        for rows in torch.randperm(len(setup.train), device=setup.device).split(BATCH):
-            crops = views.apply({"kind": "crop", **CROP, "draw": epoch}, setup.train[rows], rows, 0)
-            for h, head, optimiser in zip(seen(setup, to_float(crops), level), heads, optimisers, strict=True):
-                optimiser.zero_grad()
-                nn.functional.cross_entropy(head(h), setup.labels[rows]).backward()
-                optimiser.step()
-        for schedule in schedules:
-            schedule.step()
-    right = torch.zeros(len(heads))
-    for rows in torch.arange(len(setup.test), device=setup.device).split(BATCH):
-        for i, (h, head) in enumerate(zip(seen(setup, to_float(setup.test[rows]), level), heads, strict=True)):
-            right[i] += float((head(h).argmax(1) == setup.truth[rows]).sum())
-    return (right / len(setup.test)).tolist()
 
 
 @torch.no_grad()

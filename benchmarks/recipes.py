@@ -55,13 +55,15 @@ sys.path.insert(0, str(ROOT / "src"))
 from diffprobe.diffusion.build import Sampler, build_process, build_sampler  # noqa: E402
 from diffprobe.evaluation.model import Model  # noqa: E402
 from diffprobe.networks.flops import flops, on_meta, training_flops  # noqa: E402
+from diffprobe.runtime.devices import memory_format  # noqa: E402
 from diffprobe.training.data import Data  # noqa: E402
 from diffprobe.training.optimizers import Options  # noqa: E402
 from diffprobe.training.tasks import diffusion  # noqa: E402
 
 
 def recipes(plan: Path | None = None) -> dict[str, Recipe]:
-    """All recipes by name, from a plan or from the config: network, process, train, samplers, image (C, H, W).
+    """All recipes by name, from a plan or from the config: network, process, train, samplers, image (C, H, W), and
+    classes where there are any.
 
     `build` of networks, processes, averages and samplers names their code.
     """
@@ -142,8 +144,8 @@ def assemble(recipe: Recipe, where: torch.device) -> tuple[diffusion.Diffusion, 
         network=settings(recipe["network"]), process=settings(recipe["process"]), train=train
     )
     options = Options.of(train, where, train.device_batch)
-    task = diffusion.make(argument, Data((channels, size, size), classes=0, content=""), where, print)
-    task.module.to(where, memory_format=torch.channels_last)
+    task = diffusion.make(argument, Data((channels, size, size), recipe.get("classes", 0), content=""), where, print)
+    task.module.to(where).to(memory_format=memory_format(where))
     return task, options, task.shape
 
 

@@ -1,8 +1,8 @@
 """Images per second of training a recipe of config/ddae.yaml, or of sampling with it, on the GPU or the CPU.
 
-    python benchmarks/throughput.py DDPM_ddpm --peer 2070
-    python benchmarks/throughput.py DDPM_ddpm --sampler published --images 1024 --peer 83
-    python benchmarks/throughput.py --write-plan results/plan.json    # for a machine without pydantic: --plan FILE
+    python -m benchmarks.throughput DDPM_ddpm --peer 2070
+    python -m benchmarks.throughput DDPM_ddpm --sampler published --images 1024 --peer 83
+    python -m benchmarks.throughput --write-plan results/plan.json    # for a machine without pydantic: --plan FILE
 
 Random images, resident on the device; the workflow's own loop, stream, augmentation, averages and optimiser, with
 fresh weights. By default the batch is one GPU's share in DDAE's runs. Eager first, then compiled (`--modes`). Prints
@@ -17,8 +17,19 @@ from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import torch
-from recipes import SHARE, Recipe, as_model, assemble, changed, device, device_name, recipes, sampler_of, work
 
+from benchmarks.recipes import (
+    SHARE,
+    Recipe,
+    as_model,
+    assemble,
+    changed,
+    device,
+    device_name,
+    recipes,
+    sampler_of,
+    work,
+)
 from diffprobe.evaluation.sampling import draw, evaluations
 from diffprobe.training.loop import fresh, train
 from diffprobe.training.stream import Stream

@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parents[1] / "config"
 RAW = yaml.safe_load((FOLDER / "config.yaml").read_text())
 RUN = "experiments.digits_edm"
 LATENT = "experiments.digits_dit"
+HEUN10 = f"{LATENT}.sample.samplers.heun10"
 Where = tuple[str | int, ...]
 
 
@@ -40,6 +41,11 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
         else:
             inner[last] = value
     return raw
+
+
+def drawn_by(sampler: dict[str, Any], process: str = "ddpm") -> dict[str, Any]:
+    """Changes that draw with a sampler of another process than the default's."""
+    return {f"{LATENT}.process": {"kind": process}, f"{LATENT}.sample.samplers": {"a": sampler}}
 
 
 def refusal(raw: Any) -> str:
@@ -131,6 +137,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no checkpoint": ({f"{RUN}.train.checkpoints": []}, [f"{RUN}.train.checkpoints: []", "at least one"]),
     # unknown names
     "unknown tap": ({f"{RUN}.probe.taps": ["out_9"]}, [f"{RUN}.probe.taps: 'out_9'", "in_1", "out_4"]),
+    "unknown tap of a DiT": ({f"{LATENT}.probe.taps": ["attn_9"]}, ["probe.taps: 'attn_9'", "attn_3", "mlp_3"]),
+    "unknown size of a DiT": ({f"{LATENT}.network.size": "M/2"}, [f"{LATENT}.network.size: 'M/2'", "`XL/2`"]),
+    "two sizes of a DiT": ({f"{LATENT}.network.size": "S/2"}, ["network.size: 'S/2'", "null, for width 160, depth 4"]),
+    "SiT's direction": ({f"{LATENT}.network.reversed_flow": True}, ["reversed_flow: true", "is edm and not flow"]),
+    "no recomputation": ({f"{RUN}.train.recompute": True}, [f"{RUN}.train.recompute: true", "unet keeps"]),
     "unknown dataset": ({f"{RUN}.dataset": "cifar"}, [f"{RUN}.dataset: 'cifar'", "allowed: digits"]),
     "unknown extractor": (
         {f"{RUN}.generation.extractors": ["dino"]},
@@ -229,6 +240,69 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "guidance without labels": (
         {f"{LATENT}.network.conditional": False},
         [f"{LATENT}.sample.samplers.heun10.guidance: 1.5", "not conditioned on labels"],
+    ),
+    "steps that no stride takes": (
+        drawn_by({"kind": "ddim", "spacing": "ddim", "steps": 400}),
+        [f"{LATENT}.sample.samplers.a.spacing: 'ddim'", "no stride takes 400 of 1000 steps"],
+    ),
+    "sections of more steps than there are": (
+        drawn_by({"kind": "ddim", "spacing": [400, 601]}),
+        [f"{LATENT}.sample.samplers.a.steps: 1001", "at most the process's 1000 steps"],
+    ),
+    "a section with too few steps": (
+        drawn_by({"kind": "ddim", "spacing": [10, 501]}),
+        [f"{LATENT}.sample.samplers.a.spacing: [10, 501]", "at most 500 of each of 2 sections"],
+    ),
+    "steps that are not the sum of the sections": (
+        drawn_by({"kind": "ddpm", "spacing": [10, 20], "steps": 50}),
+        [f"{LATENT}.sample.samplers.a.steps: 50", "30, the sum of spacing"],
+    ),
+    "a last step longer than the way": (
+        drawn_by({"kind": "euler_maruyama", "first_time": 0.5, "last_time": 0.6}, "flow"),
+        [f"{LATENT}.sample.samplers.a.last_time: 0.6", "below first_time = 0.5"],
+    ),
+    "an infinite coefficient": (
+        drawn_by({"kind": "euler_maruyama", "diffusion": "sbdm"}, "flow"),
+        [f"{LATENT}.sample.samplers.a.first_time: 1.0", "below 1, where sbdm is infinite"],
+    ),
+    "steps of flow matching for another process": (
+        {f"{RUN}.sample.samplers": {"a": {"kind": "euler_maruyama"}}},
+        [f"{RUN}.sample.samplers.a.kind: 'euler_maruyama'", "heun, euler, for the process edm"],
+    ),
+    "a learned variance of a process without": (
+        drawn_by({"kind": "ddpm", "variance": "learned"}),
+        [f"{LATENT}.sample.samplers.a.variance: 'learned'", "large or small", "iddpm"],
+    ),
+    "a learned variance of a network without": (
+        {f"{RUN}.process": {"kind": "iddpm"}, f"{RUN}.sample.samplers": {"a": {"kind": "ddim"}}, f"{RUN}.probe": ...},
+        [f"{RUN}.process.kind: 'iddpm'", "the network unet has no second output"],
+    ),
+    "an interval upside down": (
+        {f"{HEUN10}.guidance_interval": [2.0, 0.5]},
+        [f"{HEUN10}.guidance_interval: [2.0, 0.5]", "the lower level first"],
+    ),
+    "an interval of three levels": (
+        {f"{HEUN10}.guidance_interval": [1, 2, 3]},
+        [f"{HEUN10}.guidance_interval: [1, 2, 3]"],
+    ),
+    "an interval without guidance": (
+        {f"{HEUN10}.guidance": 1, f"{HEUN10}.guidance_interval": [0.1, 1.0]},
+        [f"{HEUN10}.guidance_interval: [0.1, 1.0]", "null, since nothing is guided at guidance 1"],
+    ),
+    "more channels than there are": ({f"{HEUN10}.guidance_channels": 5}, ["guidance_channels: 5", "at most 4"]),
+    "channels without guidance": (
+        {f"{HEUN10}.guidance": 0, f"{HEUN10}.guidance_channels": 1},
+        ["guidance_channels: 1", "all, since nothing is guided at guidance 0"],
+    ),
+    "labels beyond the classes": (
+        {f"{HEUN10}.labels": [0, 9, 10]},
+        [f"{HEUN10}.labels: 10", "labels from 0 to 9, the classes of digits"],
+    ),
+    "no labels at all": ({f"{HEUN10}.labels": []}, [f"{HEUN10}.labels: []", "at least one label"]),
+    "negative labels": ({f"{HEUN10}.labels": [-1]}, [f"{HEUN10}.labels.0: -1"]),
+    "labels of a network without": (
+        {f"{RUN}.sample.samplers.heun12.labels": "random"},
+        [f"{RUN}.sample.samplers.heun12.labels: 'random'", "not conditioned on labels"],
     ),
     # booleans, which pydantic takes for numbers
     "true for an integer": ({f"{RUN}.train.batch": True}, [f"{RUN}.train.batch: true", "positive integer"]),

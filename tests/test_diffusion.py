@@ -64,6 +64,11 @@ def test_ddpm_levels_of_the_paper():
         ("dit", 150, 150, 75_075, [1000, 993, 987, 14, 8, 1]),
         ("dit", 250, 250, 124_875 + 250, [1000, 996, 992, 9, 5, 1]),
         ("dit", 400, 400, 200_200, [1000, 997, 995, 6, 4, 1]),
+        ("ddim", 50, 50, 24_550, [981, 961, 941, 41, 21, 1]),
+        ("ddim", 250, 250, 124_750, [997, 993, 989, 9, 5, 1]),
+        ("ddim", 334, 334, 167_167, [1000, 997, 994, 7, 4, 1]),
+        ([10, 15, 20], 45, 45, 25_825 + 45, [1000, 983, 965, 75, 38, 1]),
+        ([250], 250, 250, 124_875 + 250, [1000, 996, 992, 9, 5, 1]),
     ],
 )
 def test_steps_are_spaced_as_published(spacing, count, taken, total, ends):
@@ -73,6 +78,35 @@ def test_steps_are_spaced_as_published(spacing, count, taken, total, ends):
     assert steps == sorted(set(steps), reverse=True)
     levels = DDPM().schedule(count, spacing=spacing)
     assert [level.c_noise for level in levels[:-1]] == [t - 1 for t in steps] and levels[-1].sigma == 0
+
+
+@settings(deadline=None)
+@given(st.integers(2, 1500), st.lists(st.integers(1, 60), min_size=1, max_size=5))
+def test_sections_have_their_counts_and_both_ends(total, counts):
+    """Of equal sections, the first ones longer by one where the steps do not divide."""
+    sizes = [total // len(counts) + (i < total % len(counts)) for i in range(len(counts))]
+    if any(count > size for count, size in zip(counts, sizes, strict=True)):
+        with pytest.raises(ValueError, match="at most"):
+            spaced(sum(counts), total, counts)
+        return
+    steps, first = sorted(spaced(sum(counts), total, counts)), 1
+    assert steps == sorted(set(steps))
+    for count, size in zip(counts, sizes, strict=True):
+        inside = [step for step in steps if first <= step < first + size]
+        assert len(inside) == count and inside[0] == first and (count == 1 or inside[-1] == first + size - 1)
+        first += size
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_strides_that_take_a_number_of_steps(total, count):
+    """A plain search finds the same stride or none."""
+    strides = [s for s in range(1, total + 1) if len(range(0, total, s)) == count]
+    if strides:
+        assert spaced(count, total, "ddim") == [1 + t for t in reversed(range(0, total, strides[0]))]
+    elif count <= total:
+        with pytest.raises(ValueError, match="no stride takes"):
+            spaced(count, total, "ddim")
 
 
 def test_level_names_tell_levels_apart():

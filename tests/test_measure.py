@@ -191,7 +191,7 @@ def test_a_full_disk_ends_in_one_line(folder: Path, tmp_path: Path, monkeypatch:
 def test_equal_to_pytorch_fids_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """Real weights, real photographs; 2,000 images at 768 dims are compared by benchmarks/fid.py."""
+    """Real weights, real photographs; 2,000 images at 768 dims are compared by `python -m benchmarks.fid`."""
     data = os.environ.get("DIFFPROBE_TEST_DATA")
     if not data:
         pytest.skip("DIFFPROBE_TEST_DATA is not set: no real Inception weights here")

@@ -84,9 +84,10 @@ def test_published_settings(name: str) -> None:
 
 
 @pytest.fixture
-def described(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config, str], dict[str, Any]]:
+def described(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Config, str], dict[str, Any]]:
     """What `describe` tells of an experiment, without the price of each tap, which takes ten seconds."""
     monkeypatch.setattr(network_cost, "tap_costs", lambda *_: [])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # or the user's cache would remember networks without taps
     return lambda config, name: describe.description(config, name)
 
 
@@ -336,12 +337,12 @@ def test_what_an_experiment_lacks_is_named_there() -> None:
 
 def test_throughput_runs_the_training_job_of_a_recipe(tmp_path: Path) -> None:
     """By a plan, as on a machine without pydantic; with a network that takes no time."""
-    script = [sys.executable, str(ROOT / "benchmarks" / "throughput.py")]
+    script = [sys.executable, "-m", "benchmarks.throughput"]
     plan = tmp_path / "plan.json"
-    subprocess.run([*script, "--write-plan", str(plan)], check=True)
+    subprocess.run([*script, "--write-plan", str(plan)], check=True, cwd=ROOT)
     small = ["network.channels=8", "network.groups=8", "network.multipliers=[1,1]", "network.blocks=1", "image=[3,8,8]"]
     command = [*script, "EDM_ddpmpp_aug", "--plan", str(plan), "--batch", "250", "--seconds", "1", "--peer", "580"]
-    ran = subprocess.run([*command, "--set", *small], capture_output=True, text=True)
+    ran = subprocess.run([*command, "--set", *small], capture_output=True, text=True, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
     head, _, row = ([cell.strip() for cell in line.split("|")] for line in ran.stdout.splitlines())
     cells = dict(zip(head, row, strict=True))

@@ -100,6 +100,22 @@ def test_strip_runs_from_the_first_step_to_the_last_pixel_for_pixel(tmp_path: Pa
     assert (pixels[bottom - canvas.shape[0] : bottom, right - canvas.shape[1] : right] == canvas).all()
 
 
+def test_strip_shows_the_noisy_images_below_the_estimates(tmp_path: Path) -> None:
+    estimates, noisy, sigmas = noise(2, 4, 8, 8, 3), 255 - noise(2, 4, 8, 8, 3), np.array([9.0, 3, 1, 0])
+    figure = images.strip(estimates, sigmas, scale=4, noisy=noisy)
+    figure.savefig(tmp_path / "strip.png")
+    pixels = np.asarray(Image.open(tmp_path / "strip.png").convert("RGB"))
+    rows = np.stack([estimates[0], noisy[0], estimates[1], noisy[1]])
+    canvas = mosaics.tile(rows, 4)
+    right, bottom = pixels.shape[1] - round(0.1 * 110), pixels.shape[0] - round(0.1 * 110)
+    assert (pixels[bottom - canvas.shape[0] : bottom, right - canvas.shape[1] : right] == canvas).all()
+    texts = [text.get_text() for text in figure.texts]
+    assert texts == ["σ =", "9", "3", "1", "0", *2 * [r"$\hat{x}_0$", "$x_t$"]]
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert all(box.x0 >= 0 and box.y0 >= 0 for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 @pytest.mark.parametrize("scale", [1, 6])
 def test_neighbours_stand_pixel_for_pixel_beside_the_generated_image(scale: int, tmp_path: Path) -> None:
     queries, nearest = noise(3, 8, 8, 1), noise(3, 4, 8, 8, 1)

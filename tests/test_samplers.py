@@ -279,10 +279,11 @@ def test_noisy_samplers_end_with_the_variance_of_the_data(sampler):
 def test_an_image_hangs_on_its_own_noise_alone_and_every_step_is_watched(sampler, process):
     made, seen = built(sampler, process), []
     denoise = partial(estimate, made.process)
-    together = made.run(denoise, START, noise, seen.append)
+    together = made.run(denoise, START, noise, lambda clean, x, level: seen.append((x, level.sigma)))
     alone = [made.run(denoise, START[i : i + 1], lambda step, i=i: noise(step)[i : i + 1]) for i in range(3)]
     torch.testing.assert_close(torch.cat(alone), together, rtol=1e-5, atol=1e-5)
     assert len(seen) == len(made.levels) - 1 == sampler["steps"]
+    assert torch.equal(seen[0][0].float(), made.process.start(START, made.levels[0]))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Where images come from: every kind of source against an independent reader, and what is refused, in one line."""
 
 import gzip
+import hashlib
 import json
+import math
 import os
 import pickle
 import tarfile
@@ -15,15 +17,17 @@ import torchvision.datasets as reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from diffprobe.config.datasets import Last
+from diffprobe.config.datasets import Dataset, Last
 from diffprobe.config.sources import Source, downloaded_kinds
 from diffprobe.config.sources.celebahq import CelebAHQ
 from diffprobe.config.sources.folder import Folder
 from diffprobe.config.sources.imagenet import ImageNet
 from diffprobe.config.sources.zip import Zip
 from diffprobe.data import sources
+from diffprobe.data.downloads import downloaded, fetch
 from diffprobe.data.filenames import is_hidden
 from diffprobe.data.listing import Files, Listing
+from diffprobe.data.prepared import prepare
 from diffprobe.data.sources.cifar import LAYOUTS
 from diffprobe.data.splits import assign
 from diffprobe.runtime.errors import UserError
@@ -84,40 +88,100 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()))
 
 
-@pytest.fixture
-def mnist(tmp_path: Path) -> dict[str, Path]:
-    files = {archive.name: tmp_path / archive.name for archive in Source.members["mnist"].archives}
+@pytest.fixture(params=["mnist", "fashion_mnist"])
+def idx(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Source, dict[str, Path]]:
+    """A source in MNIST's form, and its files."""
+    source = Source.member({"kind": request.param})
+    files = {archive.name: tmp_path / archive.name for archive in source.archives}
     for part, count in (("train", 7), ("t10k", 5)):
         write_idx(files[f"{part}-images-idx3-ubyte.gz"], RNG.integers(0, 256, (count, 28, 28), np.uint8))
         write_idx(files[f"{part}-labels-idx1-ubyte.gz"], RNG.integers(0, 10, count, np.uint8))
-    return files
+    return source, files
 
 
-def test_mnist_as_torchvision_reads_it(mnist: dict[str, Path], tmp_path: Path) -> None:
-    raw = tmp_path / "MNIST" / "raw"
+def test_mnist_as_torchvision_reads_it(idx: tuple[Source, dict[str, Path]], tmp_path: Path) -> None:
+    source, files = idx
+    peer = {"mnist": reference.MNIST, "fashion_mnist": reference.FashionMNIST}[source.kind]
+    raw = tmp_path / peer.__name__ / "raw"
     raw.mkdir(parents=True)
-    for name, path in mnist.items():
+    for name, path in files.items():
         (raw / name.removesuffix(".gz")).write_bytes(gzip.decompress(path.read_bytes()))
-    listing = sources.find(Source.member({"kind": "mnist"}), mnist)
+    listing = sources.find(source, files)
     for split, train in ((TRAIN, True), (TEST, False)):
-        expected, here = reference.MNIST(tmp_path, train=train), listing.official == split
+        expected, here = peer(tmp_path, train=train), listing.official == split
         assert np.array_equal(listing.images[here][..., 0], expected.data.numpy())
         assert np.array_equal(listing.labels[here], expected.targets.numpy())
     assert (listing.images.dtype, listing.labels.dtype, listing.official.dtype) == (np.uint8, np.int64, np.uint8)
+    if source.kind == "fashion_mnist":
+        assert list(listing.classes) == peer.classes
 
 
-def test_damaged_mnist_is_named(mnist: dict[str, Path]) -> None:
-    path = mnist["t10k-images-idx3-ubyte.gz"]
+def test_damaged_mnist_is_named(idx: tuple[Source, dict[str, Path]]) -> None:
+    source, files = idx
+    path = files["t10k-images-idx3-ubyte.gz"]
     whole = path.read_bytes()
     for cut in (0, 3, 40, len(whole) - 9, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        refused("t10k-images.*download it again", sources.find, Source.member({"kind": "mnist"}), mnist)
+        refused("t10k-images.*download it again", sources.find, source, files)
     path.write_bytes(gzip.compress(bytes([0, 0, 8, 3]) + np.array([2**32 - 1] * 3, ">u4").tobytes() + bytes(10**6)))
-    refused("t10k-images.*not an IDX file", sources.find, Source.member({"kind": "mnist"}), mnist)
+    refused("t10k-images.*not an IDX file", sources.find, source, files)
     path.write_bytes(gzip.compress(bytes([0, 0, 8, 3]) + np.array([5, 28, 28], ">u4").tobytes() + bytes(10**6)))
-    refused("t10k-images.*not a complete IDX file", sources.find, Source.member({"kind": "mnist"}), mnist)
+    refused("t10k-images.*not a complete IDX file", sources.find, source, files)
     write_idx(path, np.zeros((4, 28, 28), np.uint8))
-    refused("4 images but 5 labels", sources.find, Source.member({"kind": "mnist"}), mnist)
+    refused("4 images but 5 labels", sources.find, source, files)
+
+
+@pytest.mark.parametrize(
+    ("type_code", "shape"),
+    [(9, (5, 28, 28)), (13, (5, 28, 28)), (8, (5, 784)), (8, (5, 28, 28, 1)), (8, ())],
+    ids=["signed", "floats", "two dimensions", "four dimensions", "none"],
+)
+def test_another_kind_of_idx_file_is_refused(
+    type_code: int, shape: tuple[int, ...], idx: tuple[Source, dict[str, Path]]
+) -> None:
+    source, files = idx
+    sizes = b"".join(size.to_bytes(4, "big") for size in shape)
+    header = bytes([0, 0, type_code, len(shape)]) + sizes
+    files["t10k-images-idx3-ubyte.gz"].write_bytes(gzip.compress(header + bytes(math.prod(shape))))
+    refused("t10k-images.*not an IDX file of 3 dimensions", sources.find, source, files)
+
+
+def test_idx_files_of_another_size_or_with_other_labels_are_refused(idx: tuple[Source, dict[str, Path]]) -> None:
+    """As whole files of the right length, whose header lies."""
+    source, files = idx
+    write_idx(files["train-labels-idx1-ubyte.gz"], np.array([0, 1, 2, 3, 4, 10, 5], np.uint8))
+    refused("train: label 10, but there are 10 classes; delete", sources.find, source, files)
+    write_idx(files["train-images-idx3-ubyte.gz"], np.zeros((7, 14, 56), np.uint8))
+    refused("train: images of 14x56, expected 28x28; delete", sources.find, source, files)
+
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+DATES = {"train": 1504176606, "t10k": 1504176627}  # in the headers of the published files
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+def test_fashion_mnist_of_debian_is_the_published_one(tmp_path: Path) -> None:
+    """60,000 and 10,000 images, a tenth of them of each class; its files are gzipped anew, with the same contents."""
+    source = Source.member({"kind": "fashion_mnist", "mirror": str(DEBIAN)})
+    files = {archive.name: tmp_path / archive.name for archive in source.archives}
+    for archive in source.archives:
+        fetch(archive, files[archive.name], source.mirror, lambda done: None)
+        assert downloaded(archive, tmp_path) == files[archive.name]
+        # gzip's name and date put back: the published file, byte for byte.
+        name = archive.name.removesuffix(".gz").encode()
+        date = DATES[archive.name.partition("-")[0]].to_bytes(4, "little")
+        deflated = files[archive.name].read_bytes()[10:]
+        published = b"\x1f\x8b\x08\x08" + date + b"\x00\x03" + name + b"\x00" + deflated
+        assert (hashlib.sha256(published).hexdigest(), len(published)) == (archive.sha256, archive.bytes)
+    dataset = Dataset(source=source)
+    prepared = prepare(dataset, files)
+    assert np.bincount(prepared.split).tolist() == [54_000, 6_000, 10_000]
+    assert dataset.split_rows == {"train": 54_000, "select": 6_000, "test": 10_000}
+    labels = prepared.listing.labels
+    assert np.bincount(labels[prepared.split == 2]).tolist() == [1000] * 10
+    assert np.bincount(labels[prepared.split != 2]).tolist() == [6000] * 10
+    assert prepared.listing.images.shape == (70_000, 28, 28, 1)
+    assert prepared.listing.images.mean() / 255 == pytest.approx(0.2862, abs=2e-4)  # of train, as published: 0.2860
 
 
 def write_cifar(folder: Path, kind: str) -> Path:

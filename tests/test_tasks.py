@@ -163,23 +163,23 @@ def test_a_learned_variance_reaches_the_sampler_through_guidance() -> None:
 
     def denoise(x: Tensor, level: Level, label: Tensor) -> Denoised:
         values = label[:, None, None, None].expand_as(x).float()
-        return Denoised(values, log_variance=values)
+        return Denoised(values, variance_share=values)
 
     denoised = guided(denoise, torch.tensor([3]), 2.0)(torch.zeros(1, 1, 2, 2), CLEAN)
-    assert denoised.image.unique().tolist() == [7] and denoised.log_variance.unique().tolist() == [3]
+    assert denoised.image.unique().tolist() == [7] and denoised.variance_share.unique().tolist() == [3]
 
 
 def test_a_sampler_of_ones_own_needs_a_function_and_settings() -> None:
     settings: Any = SimpleNamespace(build=f"{__name__}:follow_variance", clip=False, steps=4)
     built = build_sampler(settings, Flow(kind="flow"))
     ones = torch.ones(1, 1, 2, 2)
-    images = built.run(lambda x, _: Denoised(x, log_variance=ones), ones, lambda _: ones)
+    images = built.run(lambda x, _: Denoised(x, variance_share=ones), ones, lambda _: ones)
     assert images.unique().tolist() == [5.0]
 
 
 def follow_variance(trajectory: Trajectory, x: Tensor, settings: Any) -> Tensor:
     for _, now, _ in trajectory.steps():
-        x = x + trajectory.denoise(x, now).log_variance
+        x = x + trajectory.denoised(x, now).variance_share
     return x
 
 

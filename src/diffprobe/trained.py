@@ -85,8 +85,9 @@ class TrainedModel:
         """
         refuse_below_one("batch", batch)
         selected = self.taps if taps == "all" else [taps] if isinstance(taps, str) else list(taps)
-        if missing := [tap for tap in selected if tap not in self.taps]:
-            raise UserError(f"no tap {missing[0]}; there are {one_of(self.taps)}")
+        named = getattr(self.model.network, "named_taps", self.taps)
+        if missing := [tap for tap in selected if tap not in named]:
+            raise UserError(f"no tap {missing[0]}; there are {one_of(named)}")
         pixels, level = self.pixels(images), self.level(sigma)
         data = ModelInputs(
             np.arange(len(pixels)), lambda part, key, draw, _: self.seen(pixels[part], part.start, key, draw)

@@ -8,7 +8,7 @@ from diffprobe.runtime.job import Job, run
 from diffprobe.config.sources import Source
 from diffprobe.data.downloads import fetch
 from diffprobe.plan.arguments import DownloadArgument
-from diffprobe.runtime.files import write_json
+from diffprobe.runtime.files import sha256, write_json
 
 
 def main(job: Job) -> None:
@@ -23,7 +23,7 @@ def main(job: Job) -> None:
 
         fetch(archive, mark.parent / archive.name, job.options.get("mirror"), report)
         before += archive.bytes
-    files = {archive.name: archive.sha256 for archive in archives}
+    files = {archive.name: sha256(mark.parent / archive.name) for archive in archives}  # of several, where repacked
     write_json(mark, files)
     job.write_receipt(files=files)
 

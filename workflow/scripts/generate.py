@@ -64,11 +64,12 @@ def main(job: Job) -> None:
     path = job.output("rows").with_suffix(".part.safetensors")
     saved = measurement.autosave(path, about, float(job.options["autosave"]))
     statistics = collect(job, sample, measurement, drawing, store, saved)
-    drawing.write_strip(job.output("strip"), sample.keep)
+    drawing.write_strip(job.output("strip"), sample.keep, sample.strip_stride)
     write_json(job.output("rows"), {"rows": [argument.generation.row | row for row in measurement.rows(statistics)]})
-    job.write_receipt("samples_receipt", images=sample.keep, samples=drawing.about)
+    job.write_receipt("samples_receipt", images=sample.keep, samples=drawing.about, labels=drawing.labels)
     rate = round(job.progress.rate, 1)
-    job.write_receipt(figures=measurement.about(statistics), samples=about, images_per_second=rate)
+    figures = measurement.about(statistics)
+    job.write_receipt(figures=figures, samples=about, labels=drawing.labels, images_per_second=rate)
     saved.clear()
 
 

@@ -43,8 +43,9 @@ def samples(job: Job, at: str, options: FigureOptions) -> Image:
 
 def strip(job: Job, at: str, options: FigureOptions) -> Figure:
     """Samples during denoising."""
-    steps = read_arrays(job.input(f"strip/{at}"))  # images uint8 (n, steps, H, W, C), sigmas (steps,)
-    return images.strip(steps["images"], steps["sigmas"], options.scale, options.dpi)
+    # images and, if asked for, noisy uint8 (n, steps, H, W, C), sigmas (steps,)
+    steps = read_arrays(job.input(f"strip/{at}"))
+    return images.strip(steps["images"], steps["sigmas"], options.scale, options.dpi, steps.get("noisy"))
 
 
 def nearest(job: Job, at: str, options: FigureOptions) -> Figure:

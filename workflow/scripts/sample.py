@@ -21,8 +21,9 @@ def main(job: Job) -> None:
     job.progress.start(n, "images")
     store = drawing.fill(job.output("samples").parent, n, job.progress.update)
     job.say(f"first samples: {write_preview(store)}")
-    drawing.write_strip(job.output("strip"), n)
-    job.write_receipt(images=n, images_per_second=round(job.progress.rate, 1), samples=drawing.about)
+    drawing.write_strip(job.output("strip"), n, argument.strip_stride)
+    rate = round(job.progress.rate, 1)
+    job.write_receipt(images=n, images_per_second=rate, samples=drawing.about, labels=drawing.labels)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,10 @@ def main(job: Job) -> None:
     prepare(task, job.device, options, world)
     # By the images of the whole slice, not of what is left of it, so that a stop changes nothing.
     images = (part.stop - part.start) * options.batch // world.size
+    if job.options.get("recompute") == "True":
+        for module in task.module.modules():
+            if hasattr(module, "recompute"):
+                module.recompute = True
     task.compile(job.device, images, job.options.get("compile", "never"))
     device_bytes, host_bytes = (float(gib) * 2**30 for gib in job.options.get("memory", "0/0").split("/"))
     if job.options.get("compile") == "always" and job.device.type == "cpu":

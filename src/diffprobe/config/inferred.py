@@ -52,6 +52,8 @@ def keys_that_need_labels(config: Config, dataset: str) -> list[str]:
         if experiment.dataset == dataset and experiment.probe:
             keys.append(f"experiments.{name}.probe")
         if experiment.dataset == dataset and conditional(config, experiment):
-            guided = [sampler for sampler, setting in experiment.sample.samplers.items() if setting.guidance != 1]
-            keys += [f"experiments.{name}.sample.samplers.{sampler}.guidance" for sampler in guided]
+            for sampler, setting in experiment.sample.samplers.items():
+                plain = {"guidance": 1, "labels": "balanced"}  # which mean nothing to a model without labels
+                changed = [key for key, value in plain.items() if getattr(setting, key) != value]
+                keys += [f"experiments.{name}.sample.samplers.{sampler}.{key}" for key in changed]
     return keys

@@ -72,11 +72,16 @@ class Experiment(Strict):
         return self.task.taps(self.network)
 
     @property
+    def named_taps(self) -> list[str]:
+        """Those and the taps that have to be named, since `all` leaves them out, in order of computation."""
+        return self.network.named_taps if self.taps == self.network.taps else self.taps
+
+    @property
     def probed_taps(self) -> list[str]:
         """The taps that are probed, in order of computation."""
         if self.probe is None:
             return []
-        return self.taps if self.probe.taps == "all" else [tap for tap in self.taps if tap in self.probe.taps]
+        return self.taps if self.probe.taps == "all" else [tap for tap in self.named_taps if tap in self.probe.taps]
 
 
 class State(Strict):

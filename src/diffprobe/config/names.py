@@ -29,6 +29,11 @@ def dit_taps(depth: int) -> list[str]:
     return [f"block_{i}" for i in range(depth)]
 
 
+def dit_named_taps(depth: int) -> list[str]:
+    """The taps of a DiT with those of each block's branches before its own."""
+    return [name for i in range(depth) for name in (f"attn_{i}", f"mlp_{i}", f"block_{i}")]
+
+
 def level_name(sigma: float) -> str:
     """A noise level's name: sigma/alpha to six significant digits (`0.14`, `1e-05`)."""
     return f"{sigma:.6g}"

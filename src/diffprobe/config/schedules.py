@@ -1,6 +1,7 @@
 """Noise schedules as plain data, shared by the config's checks and the diffusion processes."""
 
 import math
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 
@@ -48,20 +49,54 @@ def nearest(ratio: float, table: list[float]) -> int:
     return min(range(1, len(table)), key=lambda t: abs(math.log(table[t] / ratio)))
 
 
-def spaced(count: int, steps: int, spacing: str = "even") -> list[int]:
+def spaced(count: int, steps: int, spacing: str | Sequence[int] = "even") -> list[int]:
     """About `count` of the steps 1 .. T including 1, noisiest first; for 100 of 1,000 `even` and `ddae` give 991, 981,
     .., 1.
 
     `even`: exactly `count`, as evenly as integers can be (Song et al. 2021, DDIM, appendix D.2, linear). `ddae`: every
     (T // count)-th, as DDAE's code takes them; more than `count` where that does not divide T (31 for 30 of 1,000).
-    `dit`: exactly `count` from 1 to T, both included, at multiples of (T - 1) / (count - 1) rounded half to even, as in
-    the code of DiT (Peebles & Xie 2023) and ADM (Dhariwal & Nichol 2021), which counts from 0: 0, 4, .., 995, 999.
+
+    The others are those of ADM's code (Dhariwal & Nichol 2021), which DiT uses and which counts from 0. `dit`, its
+    plain number: exactly `count` from 1 to T, both included, at multiples of (T - 1) / (count - 1) rounded half to
+    even: 0, 4, .., 995, 999. Numbers, its comma list: so many of each of as many equal sections. `ddim`: at the integer
+    stride that takes exactly `count`. Raises ValueError, saying what is allowed, where there are no such steps.
     """
     if spacing == "ddae":
         return list(reversed(range(1, steps + 1, steps // count)))
+    if spacing == "ddim":
+        return list(reversed(range(1, steps + 1, ddim_stride(count, steps))))
     if spacing == "dit":
-        stride = (steps - 1) / (count - 1) if count > 1 else 1.0
-        # Summed and not multiplied, as theirs: rounding in the last bit decides where a multiple ends in one half.
-        positions = accumulate([stride] * (count - 1), initial=0.0)
-        return [1 + round(position) for position in positions][::-1]
+        spacing = [count]
+    if not isinstance(spacing, str):
+        taken = [start + step for start, size, n in sections(spacing, steps) for step in ends(n, size)]
+        return [1 + step for step in reversed(taken)]
     return [1 + i * steps // count for i in reversed(range(count))]
+
+
+def ddim_stride(count: int, steps: int) -> int:
+    """The stride that takes exactly `count` of T steps. Raises ValueError, saying what is allowed."""
+    # Of a stride s it takes ceil(T / s); only the first and the next could take `count`.
+    least = -(-steps // count)
+    if -(-steps // least) == count:
+        return least
+    raise ValueError(f"dit or even, since no stride takes {count} of {steps} steps ({-(-steps // least)} would do)")
+
+
+def sections(counts: Sequence[int], steps: int) -> Iterator[tuple[int, int, int]]:
+    """Each section of the steps 0 .. T - 1: its start, its size, and how many are taken of it. The first ones are one
+    longer where T does not divide. Raises ValueError, saying what is allowed, for more than there are.
+    """
+    start, (size, longer) = 0, divmod(steps, len(counts))
+    for i, count in enumerate(counts):
+        whole = size + (i < longer)
+        if count > whole:
+            raise ValueError(f"at most {whole} of each of {len(counts)} sections of {steps} steps")
+        yield start, whole, count
+        start += whole
+
+
+def ends(count: int, size: int) -> list[int]:
+    """`count` of the steps 0 .. size - 1, evenly from the first to the last; of one the first."""
+    stride = (size - 1) / (count - 1) if count > 1 else 1.0
+    # Summed and not multiplied, as theirs: rounding in the last bit decides where a multiple ends in one half.
+    return [round(position) for position in accumulate([stride] * (count - 1), initial=0.0)]

@@ -123,6 +123,11 @@ class Training(Strict):
         description="Images per device and forward pass, with gradient accumulation; null: the device's whole share "
         "of the batch. Changes only rounding.",
     )
+    recompute: Annotated[bool, LATER] = Field(
+        False,
+        description="Gradient checkpointing: keep only the inputs of a network's blocks and compute the rest again in "
+        "the backward pass, for much less memory and about a third more time (`dit`). Changes only rounding.",
+    )
 
 
 def checkpoint_steps(kimg: int, batch: int) -> int:

@@ -28,7 +28,7 @@ def fetch(archive: Archive, target: Path, mirror: str | None, report: Callable[[
     Raises:
         UserError: no network, no such file at the mirror, a wrong SHA-256, a full disk.
     """
-    if not (target.is_file() and sha256(target) == archive.sha256):
+    if not (target.is_file() and archive.matches(sha256(target))):
         try:
             if mirror is not None and not mirror.startswith(("http://", "https://")):
                 link_or_copy(archive, Path(mirror).expanduser() / archive.name, target)
@@ -62,7 +62,7 @@ def link_or_copy(archive: Archive, source: Path, target: Path) -> None:
 def downloaded(archive: Archive, folder: Path) -> Path:
     """A file that an earlier job downloaded into a folder. Raises UserError where it is lost or has changed since."""
     path = folder / archive.name
-    if not path.is_file() or sha256(path) != archive.sha256:
+    if not path.is_file() or not archive.matches(sha256(path)):
         state = "has changed since it was downloaded" if path.is_file() else "no such file, though it was downloaded"
         raise UserError(f"{path}: {state}; delete {folder / 'archives.json'} and run again")
     return path
@@ -71,7 +71,7 @@ def downloaded(archive: Archive, folder: Path) -> Path:
 def verify(archive: Archive, path: Path, origin: str) -> None:
     """Raise UserError unless a file has the published SHA-256; `origin` is for the message."""
     actual = sha256(path)
-    if actual != archive.sha256:
+    if not archive.matches(actual):
         raise UserError(
             f"{origin}: wrong file (SHA-256 {actual}, expected {archive.sha256}); "
             f"get the right {archive.name} and name its folder in `mirror`"

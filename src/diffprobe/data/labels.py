@@ -11,5 +11,5 @@ def refuse_unlabelled(dataset: str, classes: Sequence[str], keys: Sequence[str])
         has = "no labels" if not classes else f"only one class ({classes[0]!r})"
         raise UserError(
             f"datasets.{dataset}: {has}, but {keys[0]} needs at least two classes; "
-            "set `probe: null`, use an Inception extractor, and set guidance to 1"
+            "set `probe: null`, use an Inception extractor, and set guidance to 1 and labels to balanced"
         )

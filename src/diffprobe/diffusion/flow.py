@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Denoised, Network, Noised, Process, predicted
-from diffprobe.networks.condition import Condition
+from diffprobe.diffusion.process import Denoised, Network, Process, perturb, predicted
+from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.runtime.keyed import Draws
 
 
@@ -29,19 +29,25 @@ class Flow(Process):
         """x_0 from the predicted velocity v: x_t = x_0 + t (n - x_0), so x_0 = x_t - t v."""
         return Denoised(x - per_image(level.sigma) * output)
 
-    def draw_levels(self, x: Tensor, draws: Draws) -> Levels:
-        t = draws.uniform("t") if self.t == "uniform" else self.logit_normal(draws)  # (B,)
-        return Levels(1 - t, t, t)  # alpha, sigma, c_noise
-
-    def error(self, network: Network, batch: Noised, cond: Condition) -> Tensor:
+    def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
         """|v(x_t, t) - (n - x)|^2, the mean over elements (Lipman et al., eq. 23 with sigma_min = 0)."""
-        velocity = batch.noise - batch.clean
-        return (predicted(network, batch.noisy, batch.level, cond) - velocity).square().mean()
+        t = draws.uniform("t") if self.t == "uniform" else self.logit_normal(draws)  # (B,)
+        level = Levels(1 - t, t, t)  # alpha, sigma, c_noise
+        noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
+        return (predicted(network, perturb(x, level, noise), level, cond) - (noise - x)).square().mean()
 
     def logit_normal(self, draws: Draws) -> Tensor:
         return torch.sigmoid(self.t_mean + self.t_std * draws.normal("t"))  # (B,)
 
-    def schedule(self, steps: int, shift: float = 1.0) -> list[Level]:
-        """Evenly spaced t from 1 to 0, moved towards noise by `shift`: s t / (1 + (s - 1) t) (Esser et al., eq. 23)."""
-        times = [1 - i / steps for i in range(steps + 1)]
+    def schedule(
+        self, steps: int, shift: float = 1.0, first_time: float = 1.0, last_time: float | None = None
+    ) -> list[Level]:
+        """Evenly spaced t from 1 to 0, moved towards noise by `shift`: s t / (1 + (s - 1) t) (Esser et al., eq. 23).
+
+        With a `last_time` evenly from the first to the last of `steps` times, then 0.
+        """
+        if last_time is None:
+            times = [1 - i / steps for i in range(steps + 1)]
+        else:
+            times = [first_time + (last_time - first_time) * i / (steps - 1) for i in range(steps)] + [0.0]
         return [self.at(shift * t / (1 + (shift - 1) * t)) for t in times]

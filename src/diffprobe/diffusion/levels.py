@@ -46,6 +46,14 @@ class Levels(NamedTuple):
     c_noise: Tensor
 
 
+def step_variances(now: Level, after: Level) -> tuple[float, float]:
+    """The variances of a step from a level to a lower one: the posterior's, and the larger beta_t, which the noising
+    step added (Ho et al. 2020, eq. 7 and section 3.2).
+    """
+    beta = now.sigma**2 - (now.alpha / after.alpha) ** 2 * after.sigma**2
+    return beta * after.sigma**2 / now.sigma**2, beta
+
+
 def per_image(values: Tensor) -> Tensor:
     """(B,) to (B, 1, 1, 1), to be multiplied with images."""
     return values[:, None, None, None]

@@ -37,7 +37,7 @@ class Denoised(NamedTuple):
 
     x0: Tensor | None  # (B, C, H, W): the estimate of the clean image; None where the network stopped after the taps
     activations: Mapping[str, Tensor] = MappingProxyType({})  # by tap
-    log_variance: Tensor | None = None  # (B, C, H, W): of the step to the level before, where the process learns it
+    variance_share: Tensor | None = None  # (B, C, H, W), where the variance is learned: see `samplers.ancestral`
 
     @property
     def image(self) -> Tensor:
@@ -45,15 +45,6 @@ class Denoised(NamedTuple):
         if self.x0 is None:
             raise ValueError("no estimate: the network stopped after its taps")
         return self.x0
-
-
-class Noised(NamedTuple):
-    """What a loss begins with: images, noise, and the noisy images that they make."""
-
-    clean: Tensor  # (B, C, H, W)
-    noise: Tensor  # (B, C, H, W)
-    level: Levels  # each (B,)
-    noisy: Tensor  # (B, C, H, W)
 
 
 class Process(ABC):
@@ -67,30 +58,13 @@ class Process(ABC):
     def schedule(self, *args: Any, **settings: Any) -> list[Level]:
         """Falling levels to sample at, then the one to end at; `settings` are those of its config's `schedule`."""
 
+    @abstractmethod
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
-        """The training loss of clean images x (B, C, H, W), a scalar; levels and noise from `draws`.
-
-        In two parts, since on a GPU the first is compiled for itself (`training.tasks.diffusion`).
-        """
-        return self.error(network, self.noised(x, draws), cond)
-
-    def noised(self, x: Tensor, draws: Draws) -> Noised:
-        """Clean images x (B, C, H, W) at levels and with noise from `draws`."""
-        level = self.draw_levels(x, draws)
-        noise = draws.normal("noise", tuple(x.shape[1:]))
-        return Noised(x, noise, level, perturb(x, level, noise))
-
-    def draw_levels(self, x: Tensor, draws: Draws) -> Levels:
-        """The levels at which a batch x (B, C, H, W) is trained, each (B,) on its device."""
-        raise NotImplementedError  # by a process that has a `loss` of its own
-
-    def error(self, network: Network, batch: Noised, cond: Condition) -> Tensor:
-        """The training loss of noisy images, a scalar. It draws nothing."""
-        raise NotImplementedError
+        """The training loss of clean images x (B, C, H, W), a scalar; levels and noise from `draws`."""
 
     @abstractmethod
     def estimate(self, output: Tensor, x: Tensor, level: Levels) -> Denoised:
-        """The estimate of the clean image, and the log-variance where it is learned, by the network's output."""
+        """The estimate of the clean image, and the variance where it is learned, by the network's output."""
 
     def scaled(self, x: Tensor, level: Levels) -> Tensor:
         """What the network sees of noisy images x (B, C, H, W)."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.levels import Level, step_variances
 from diffprobe.diffusion.process import Denoised
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Denoiser = Callable[[Tensor, Level], Denoised]  # of x (B, C, H, W) and its level
 Noise = Callable[[int], Tensor]  # of step i: normal noise (B, C, H, W)
-Watch = Callable[[Tensor], object]
+Watch = Callable[[Tensor, Tensor, Level], object]  # of the estimate of the clean image, the state and its level
 
 
 class Trajectory(NamedTuple):
@@ -34,7 +34,7 @@ class Trajectory(NamedTuple):
     levels: Sequence[Level]
     noise: Noise
     level_at: Callable[[float], Level]  # the process's level of a sigma/alpha that is not among `levels`
-    watch: Watch | None = None  # sees the estimate of the clean image at the start of each step
+    watch: Watch | None = None  # called at the start of each step
     dtype: torch.dtype = torch.float32  # of what the denoiser is given
 
     def steps(self) -> Iterator[tuple[int, Level, Level]]:
@@ -45,11 +45,20 @@ class Trajectory(NamedTuple):
         """The image and the noise that the state consists of by the network's estimate, float64:
         x = alpha image + sigma noise. `first` of its step: it is watched.
         """
-        clean = self.denoise(x.to(self.dtype), level).image
+        return split(x, level, self.denoised(x, level, first).image)
+
+    def denoised(self, x: Tensor, level: Level, first: bool = True) -> Denoised:
+        """All that the network's pass gives for the state."""
+        denoised = self.denoise(x.to(self.dtype), level)
         if self.watch and first:
-            self.watch(clean)
-        clean = clean.double()
-        return clean, (x - level.alpha * clean) / level.sigma
+            self.watch(denoised.image, x, level)
+        return denoised
+
+
+def split(x: Tensor, level: Level, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """The clean image and the noise that the state x consists of, float64."""
+    clean = clean.double()
+    return clean, (x - level.alpha * clean) / level.sigma
 
 
 def clipped(denoise: Denoiser) -> Denoiser:
@@ -63,17 +72,32 @@ def clipped(denoise: Denoiser) -> Denoiser:
 
 
 def ancestral(trajectory: Trajectory, x: Tensor, settings: "Ancestral") -> Tensor:
-    """DDPM's sampler (Ho et al. 2020, algorithm 2), for any levels with alpha above 0."""
+    """DDPM's sampler (Ho et al. 2020, algorithm 2), for any levels with alpha above 0.
+
+    A learned variance lies between the posterior's and beta_t by its share v of the latter's logarithm (Nichol &
+    Dhariwal 2021, eq. 15). Both are those of the step that is taken, which may span several of training.
+    """
     for i, now, after in trajectory.steps():
-        _, eps = trajectory.estimates(x, now)
-        ratio = now.alpha / after.alpha  # sqrt(alpha_t) of the paper
-        fresh = now.sigma**2 - ratio**2 * after.sigma**2  # the variance that this step added: beta_t
-        x = (x - fresh / now.sigma * eps) / ratio  # eq. 11
+        denoised = trajectory.denoised(x, now)
+        _, eps = split(x, now, denoised.image)
+        small, large = step_variances(now, after)
+        x = (x - large / now.sigma * eps) / (now.alpha / after.alpha)  # eq. 11
         if after.sigma:
-            # Section 3.2: beta_t, or that of the posterior, beta_t (1 - abar_{t-1}) / (1 - abar_t) (eq. 7).
-            variance = fresh if settings.variance == "large" else fresh * after.sigma**2 / now.sigma**2
-            x = x + math.sqrt(variance) * trajectory.noise(i).double()
+            deviation = (
+                learned_deviation(small, large, denoised)
+                if settings.variance == "learned"
+                else math.sqrt(large if settings.variance == "large" else small)
+            )
+            x = x + deviation * trajectory.noise(i).double()
     return x
+
+
+def learned_deviation(small: float, large: float, denoised: Denoised) -> Tensor:
+    """The square root of the variance between two bounds, (B, C, H, W)."""
+    if denoised.variance_share is None:
+        raise ValueError("variance: learned, of a process that learns none")
+    v = denoised.variance_share.double()
+    return torch.exp((v * math.log(large) + (1 - v) * math.log(small)) / 2)
 
 
 def ddim(trajectory: Trajectory, x: Tensor, settings: "DDIM") -> Tensor:

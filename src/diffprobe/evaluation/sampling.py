@@ -1,9 +1,10 @@
 """Images from a trained network: image i is a function of the seed and i alone."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +14,10 @@ from diffprobe.config.names import DRAWS
 from diffprobe.data import samples
 from diffprobe.data.pixels import first_non_finite, to_uint8
 from diffprobe.diffusion.build import Sampler, build_sampler
-from diffprobe.diffusion.guidance import guided
+from diffprobe.diffusion.guidance import Conditional, guided
 from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.process import Denoised
-from diffprobe.diffusion.samplers import Watch
+from diffprobe.diffusion.samplers import Denoiser, Watch
 from diffprobe.evaluation.model import Model, load
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
@@ -24,10 +25,11 @@ from diffprobe.networks.flops import flops, on_meta
 from diffprobe.runtime.devices import is_bf16, memory_format, peak_flops
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, sha256
-from diffprobe.runtime.keyed import Key, normal
+from diffprobe.runtime.keyed import Key, normal, uniform
 from diffprobe.runtime.receipts import code_version
 
 if TYPE_CHECKING:
+    from diffprobe.config import samplers
     from diffprobe.plan.arguments import SampleArgument
 
 STRIP = 8  # images of a strip, which shows how they come about
@@ -38,11 +40,11 @@ FRAMES = 40  # steps that a strip shows at most
 def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch | None = None) -> Tensor:
     """The images numbered `rows` (B,), uint8 (B, H, W, C); `watch` as in `samplers`.
 
-    Image i of a conditional network has the label i mod K, so that every class comes equally often. Raises UserError
-    for an image that is not finite.
+    Raises UserError for an image that is not finite, and for labels that the model has not.
     """
-    label = rows % model.classes if model.classes else torch.full_like(rows, -1)  # (B,)
-    bf16 = is_bf16(sampler.settings.precision, rows.device)
+    settings = sampler.settings
+    label = labels(settings.labels, model.classes, rows, seed)  # (B,)
+    bf16 = is_bf16(settings.precision, rows.device)
 
     def denoise(x: Tensor, level: Level, label: Tensor) -> Denoised:
         x = x.contiguous(memory_format=memory_format(x.device))
@@ -55,10 +57,9 @@ def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch |
 
     # Keyed by row, never drawn in sequence: an image does not depend on the batch that it is in.
     start = normal(Key(seed, "sample"), rows, model.shape)  # (B, C, H, W)
-    x = sampler.run(guided(denoise, label, sampler.settings.guidance), start, noise, watch)
+    x = sampler.run(guided_by(settings, denoise, label), start, noise, watch)
     images = model.to_images(x)
     if (bad := first_non_finite(images)) is not None:
-        settings = sampler.settings
         raise UserError(
             f"image {int(rows[bad])}, drawn by the sampler {settings.kind} in {settings.precision}, holds NaN or "
             "infinite values; use precision fp32, a lower guidance, or another checkpoint"
@@ -66,38 +67,75 @@ def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch |
     return to_uint8(images)
 
 
-@torch.inference_mode()
-def strip(model: Model, sampler: Sampler, rows: Tensor, seed: int) -> tuple[Tensor, list[Level]]:
-    """How images come about: the estimate of the clean image at some steps, evenly spread, then the image; uint8
-    (B, frames + 1, H, W, C), and the levels of the frames and of the end.
+def labels(which: str | Sequence[int], classes: int, rows: Tensor, seed: int) -> Tensor:
+    """The labels of the images numbered `rows`, int64 (B,); -1 of a model without classes.
+
+    `balanced`: i mod K, so that every class comes equally often; `random`: uniform, keyed by the image's number; or
+    numbers in turn. Raises UserError for a number beyond the classes.
     """
+    if not classes:
+        return torch.full_like(rows, -1)
+    if which == "balanced":
+        return rows % classes
+    if which == "random":
+        return (uniform(Key(seed, "sample/label"), rows) * classes).long()
+    listed = torch.tensor(which, dtype=torch.int64, device=rows.device)
+    if listed.max() >= classes:
+        raise UserError(f"labels: {int(listed.max())} is refused; allowed: 0 to {classes - 1}, the model's classes")
+    return listed[rows % len(listed)]
+
+
+def guided_by(settings: "samplers.Sampler", denoise: Conditional, label: Tensor) -> Denoiser:
+    """The denoiser with the guidance of a sampler's settings."""
+    return guided(denoise, label, settings.guidance, settings.guidance_channels, settings.guidance_interval)
+
+
+@torch.inference_mode()
+def strip(model: Model, sampler: Sampler, rows: Tensor, seed: int, stride: int | None = None) -> "Strip":
+    """How images come about, at every `stride`-th step, or at some steps, evenly spread, without noisy images."""
     levels = sampler.levels
-    every = -(-(len(levels) - 1) // FRAMES)
-    frames: list[Tensor] = []
+    every = stride or -(-(len(levels) - 1) // FRAMES)
+    estimates: list[Tensor] = []  # uint8 (B, H, W, C) each
+    noisy: list[Tensor] = []
     count = 0
 
-    def watch(x: Tensor) -> None:
+    def watch(clean: Tensor, x: Tensor, level: Level) -> None:
         nonlocal count
         if count % every == 0:
-            frames.append(to_uint8(model.to_images(x)))
+            estimates.append(to_uint8(model.to_images(clean)))
+            if stride:  # at the scale of images: EDM's states are as large as their noise
+                scaled = x / math.hypot(level.alpha, level.sigma)
+                noisy.append(to_uint8(model.to_images(scaled.to(clean.dtype))))
         count += 1
 
     final = draw(model, sampler, rows, seed, watch)
-    return torch.stack([*frames, final], dim=1), [*levels[:-1:every], levels[-1]]
+    return Strip(
+        torch.stack([*estimates, final], dim=1),
+        torch.stack([*noisy, final], dim=1) if stride else None,
+        [*levels[:-1:every], levels[-1]],
+    )
+
+
+class Strip(NamedTuple):
+    """Images during denoising, frame by frame; the last frame is the finished image."""
+
+    estimates: Tensor  # uint8 (B, frames, H, W, C): x_0 as estimated, decoded
+    noisy: Tensor | None  # the same of x_t
+    levels: list[Level]  # of the frames
 
 
 def evaluations(sampler: Sampler) -> int:
     """Evaluations of the network per image, counted on an image of one pixel."""
     calls = 0
 
-    def denoise(x: Tensor, level: Level) -> Denoised:
+    def denoise(x: Tensor, level: Level, label: Tensor) -> Denoised:
         nonlocal calls
-        calls += 1
-        return Denoised(x)
+        calls += len(x)  # guidance needs both estimates
+        return Denoised(x, variance_share=x)
 
     pixel = torch.zeros(1, 1, 1, 1)
-    sampler.run(denoise, pixel, lambda _: pixel)
-    return calls * (1 if sampler.settings.guidance in (0, 1) else 2)  # guidance needs both estimates
+    sampler.run(guided_by(sampler.settings, denoise, torch.zeros(1, dtype=torch.int64)), pixel, lambda _: pixel)
+    return calls
 
 
 @dataclass(frozen=True)
@@ -130,6 +168,11 @@ class Drawing:
         model = compiled_model(model, sampler, argument.images or argument.keep, device)
         return cls(model, sampler, argument.seed, about, batch, device)
 
+    @property
+    def labels(self) -> str | list[int] | None:
+        """How images are labelled; None of an unconditional model."""
+        return self.sampler.settings.labels if self.model.classes else None
+
     def fill(self, store: Path, n: int, report: Callable[[int], object]) -> samples.SampleStore:
         """The first n images as a store; those that a killed run has drawn by the same code are kept.
 
@@ -155,12 +198,18 @@ class Drawing:
         rows = torch.arange(start, stop, device=self.device)
         return torch.cat([draw(self.model, self.sampler, part, self.seed) for part in rows.split(self.batch)])
 
-    def write_strip(self, path: Path, images: int) -> None:
-        """How the first of `images` images come about: uint8 (n, frames, H, W, C), and `sigmas` of the frames."""
+    def write_strip(self, path: Path, images: int, stride: int | None = None) -> None:
+        """How the first of `images` images come about: `images`, the estimates, and with a stride `noisy`, each uint8
+        (n, frames, H, W, C), and `sigmas` of the frames.
+        """
         rows = torch.arange(min(STRIP, images), device=self.device)
-        frames, levels = strip(self.model, self.sampler, rows, self.seed)
+        frames = strip(self.model, self.sampler, rows, self.seed, stride)
+        estimates, sigmas = frames.estimates.cpu().numpy(), np.array([level.ratio for level in frames.levels])
         with atomic(path) as partial:
-            np.savez(partial, images=frames.cpu().numpy(), sigmas=np.array([level.ratio for level in levels]))
+            if frames.noisy is None:
+                np.savez(partial, images=estimates, sigmas=sigmas)
+            else:
+                np.savez(partial, images=estimates, sigmas=sigmas, noisy=frames.noisy.cpu().numpy())
 
 
 def compiled_model(model: Model, sampler: Sampler, images: int, device: torch.device) -> Model:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from diffprobe.config.built import BuiltNetwork, parse_network
 from diffprobe.config.networks.diffusers import StoredDiffusers
+from diffprobe.config.networks.dit import DiT as DiTSettings
 from diffprobe.config.networks.unet import UNet as UNetSettings
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
@@ -17,6 +18,7 @@ from diffprobe.config.processes.ddpm import DDPM
 from diffprobe.interop import diffusers_unet
 from diffprobe.interop.names import State, to_theirs
 from diffprobe.networks.build import build
+from diffprobe.networks.dit import DiT
 from diffprobe.networks.unet import UNet
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, refuse_existing
@@ -37,6 +39,7 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> lis
     state = checkpoints.state_dict(checkpoint, header["weights"], weights)
     name = weights or header["weights"][0]
     if format == "safetensors":
+        state = with_position_table(header, state)
         checkpoints.write(out, {name: state}, header)
         return [f"{out}: the weights {name} of {checkpoint}"]
     network, process = parse_network(header["network"]), Process.member(header["process"])
@@ -54,6 +57,22 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> lis
         loaders = "DDPMPipeline or DDIMPipeline"
     write_folder(out, files, tensors)
     return [f"{out}: load it by diffusers' {loaders}.from_pretrained"]
+
+
+def with_position_table(header: Mapping[str, Any], state: State) -> State:
+    """A DiT's tensors as published checkpoints hold them: with the table of positions, for the grid of its images.
+
+    Other networks' are as they are. diffprobe's own checkpoints leave the table out, and load with it or without.
+    """
+    network = parse_network(header["network"])
+    alone = "x_embedder.proj.weight" in state  # a task's model has names of its own
+    if not isinstance(network, DiTSettings) or network.position != "abs" or not alone:
+        return state
+    with torch.device("meta"):
+        dit = build(network, **header["shape"])
+    assert isinstance(dit, DiT)
+    height, width = (size // network.patch for size in header["image"][1:])
+    return state | {"pos_embed": dit.position_table(height, width, torch.device("cpu"))}
 
 
 def refused(network: BuiltNetwork, process: Process, shape: Mapping[str, int]) -> Iterator[Problem]:

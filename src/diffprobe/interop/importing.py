@@ -64,7 +64,8 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     augment = augment_label(config, experiment)
     classes = config.datasets[experiment.dataset].facts.classes if conditional(config, experiment) else 0
     counts = {"classes": classes, "augment": augment}
-    shape = {"image_channels": channels, **{key: count for key, count in counts.items() if count}}  # as in training
+    present = {key: count for key, count in counts.items() if count}
+    shape = {"image_channels": channels, **present, **experiment.process.output_shape(channels)}  # as in training
     with torch.device("meta"):  # for names and shapes alone
         module = build(parse_network(network), **shape)
     weights = READERS[format](origin, experiment)

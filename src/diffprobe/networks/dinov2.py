@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffprobe.networks.dit import Attention, Mlp
+from diffprobe.networks.dit_blocks import Attention, Mlp
 
 SIZES = {"s": (384, 12), "b": (768, 12), "l": (1024, 24)}  # width, blocks
 HEAD = 64  # channels of an attention head, in every size

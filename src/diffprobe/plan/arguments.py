@@ -74,6 +74,7 @@ class SampleArgument(Argument):
     weights: dict[str, Any]
     keep: int  # images that are written
     images: int | None = None  # images that are measured, if the same job draws them
+    strip_stride: int | None = None  # steps from frame to frame of the strip
 
 
 class GenerationArgument(Argument):

@@ -48,9 +48,9 @@ def images(dataset: Dataset, state: str | None) -> Argument:
 
 # --- training
 
-# Training settings outside the argument. More checkpoints must not retrain the existing ones; devices and compilation
-# change only rounding.
-NOT_TRAINED_BY = {"checkpoints", "imported", "devices", "device_batch", "compile"}
+# Training settings outside the argument. More checkpoints must not retrain the existing ones; devices, compilation and
+# recomputation change only rounding.
+NOT_TRAINED_BY = {"checkpoints", "imported", "devices", "device_batch", "compile", "recompute"}
 OF_LATENTS = {"window_mib", "latents_as"}  # settings without meaning in pixel space
 
 
@@ -154,7 +154,7 @@ def reconstruct(config: Config, name: str) -> Argument:
 def sample(experiment: Experiment, sampler: str) -> Argument:
     """What is sampled, from which weights, and how many images are kept."""
     # Images that are kept depend only on their number; metrics in the same job depend on all images.
-    common = {"images", "seed"} if measured_at_once(experiment) else {"seed"}
+    common = {"seed", "strip_stride"} | ({"images"} if measured_at_once(experiment) else set())
     settings = dump(experiment.sample.samplers[sampler])
     weights = {"weights": averaged(experiment, settings.pop("weights")), "keep": kept(experiment)}
     return experiment.sample.model_dump(mode="json", include=common) | weights | {"sampler": settings}

@@ -71,8 +71,10 @@ def description(config: Config, name: str) -> Description:
     labels = {"classes": classes if conditional(config, experiment) else 0}
     labels |= {"augment": augment_label(config, experiment)}
     # A network without labels has no such argument.
-    present = {label: n for label, n in labels.items() if n}
+    present = {label: n for label, n in labels.items() if n} | experiment.process.output_shape(channels)
     network = remembered_cost(experiment.network.argument(), (channels, size, size), **present)
+    shown = {*experiment.taps, *experiment.probed_taps}
+    network["taps"] = [tap for tap in network["taps"] if tap["tap"] in shown]
     latents: LatentShape | None = None
     if experiment.latents:
         latents = {"name": experiment.latents, "shape": [channels, size, size]}

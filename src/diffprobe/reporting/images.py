@@ -15,13 +15,18 @@ BETWEEN = 0.22  # inches between generated images and their neighbours
 FONT = 8.5  # points
 
 
-def strip(images: np.ndarray, sigmas: np.ndarray, scale: int, dpi: int = 110) -> Figure:
-    """One row per sample: the estimates of the clean image at each step, under the step's noise level.
+def strip(
+    images: np.ndarray, sigmas: np.ndarray, scale: int, dpi: int = 110, noisy: np.ndarray | None = None
+) -> Figure:
+    """One row per sample: the estimates of the clean image at each step, under the step's noise level; with `noisy`
+    images a second row of these.
 
-    images uint8 (n, steps, H, W, C), sigmas (steps,); at most COLUMNS steps, evenly spread, are shown.
+    images and noisy uint8 (n, steps, H, W, C), sigmas (steps,); at most COLUMNS steps, evenly spread, are shown.
     """
     steps = spread(len(sigmas), COLUMNS)
-    canvas = tile(images[:, steps], scale)  # (Y, X, C)
+    kinds = [images] if noisy is None else [images, noisy]
+    rows = np.stack([kind[:, steps] for kind in kinds], axis=1).reshape(-1, len(steps), *images.shape[2:])
+    canvas = tile(rows, scale)  # (Y, X, C)
     height, width = canvas.shape[:2]
     left, bottom = round((MARGIN + 0.3) * dpi), round(MARGIN * dpi)
     size = left + width + bottom, bottom + height + round(HEAD * dpi)
@@ -34,6 +39,12 @@ def strip(images: np.ndarray, sigmas: np.ndarray, scale: int, dpi: int = 110) ->
     for column, step in enumerate(steps):
         centre = left + column * (cell + GAP) + cell / 2
         figure.text(x=centre / size[0], s=short(sigmas[step]), ha="center", **head)
+    if noisy is not None:
+        for row in range(len(rows)):
+            middle = bottom + height + GAP / 2 - (row + 0.5) * (height + GAP) / len(rows)
+            name = r"$x_t$" if row % 2 else r"$\hat{x}_0$"
+            x = (left - 0.06 * dpi) / size[0]
+            figure.text(x, middle / size[1], name, ha="right", va="center", fontsize=FONT, parse_math=True)
     return figure
 
 

@@ -17,7 +17,7 @@ from diffprobe.runtime.files import digest, recorded, sha256, write_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NETWORKS = Path(__file__).parents[1] / "networks"
+PACKAGE = Path(__file__).parents[1]
 
 
 class TapCost(TypedDict):
@@ -27,7 +27,7 @@ class TapCost(TypedDict):
 
 
 class NetworkSize(TypedDict):
-    parameters: int
+    parameters: int  # with fixed tables that published checkpoints hold
     trainable: int
     forward_flops: int  # of one image
     training_flops: int  # forward and backward, of one image
@@ -40,8 +40,8 @@ class NetworkCost(NetworkSize):
 def remembered_cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
     """`cost`, from this user's cache if it was counted there before: torch takes seconds to load.
 
-    Entries are by settings, torch's version and the code of our networks. A plugin's are always counted, since its code
-    may be in any file.
+    Entries are by settings, torch's version and the code of our networks and of this count. A plugin's are always
+    counted, since its code may be in any file.
     """
     if not parse_network(network).build.startswith("diffprobe."):
         return cost(network, image, **labels)
@@ -63,13 +63,15 @@ def cache_folder() -> Path:
 @cache
 def code() -> dict[str, str]:
     """What the counts depend on besides the settings."""
-    return {"torch": version("torch")} | {file.name: sha256(file) for file in sorted(NETWORKS.glob("*.py"))}
+    files = [*PACKAGE.glob("networks/*.py"), *PACKAGE.glob("config/networks/*.py"), Path(__file__)]
+    return {"torch": version("torch")} | {str(file.relative_to(PACKAGE)): sha256(file) for file in sorted(files)}
 
 
 def cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
     """Size and FLOPs of a network (its part of the config) on an image (C, H, W); shape and cost of each tap.
 
-    `labels` has the number of `classes` and the length of the `augment` label, each only where the network has one.
+    `labels` has the number of `classes`, the length of the `augment` label and `out_channels`, each only where the
+    network has one.
     """
     from diffprobe.networks.flops import on_meta
 
@@ -80,10 +82,13 @@ def cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) ->
 def whole_cost(module: "nn.Module", inputs: "tuple[Tensor, ...]") -> NetworkSize:
     from diffprobe.networks.flops import flops, training_flops
 
+    forward_flops = flops(lambda: module(*inputs))
+    # Known once the network has seen the grid.
+    fixed = sum(getattr(part, "fixed_parameters", 0) for part in module.modules())
     return {
-        "parameters": sum(p.numel() for p in module.parameters()),
+        "parameters": sum(p.numel() for p in module.parameters()) + fixed,
         "trainable": sum(p.numel() for p in module.parameters() if p.requires_grad),
-        "forward_flops": flops(lambda: module(*inputs)),
+        "forward_flops": forward_flops,
         "training_flops": training_flops(module, inputs),
     }
 
@@ -95,14 +100,15 @@ def tap_costs(module: Any, inputs: "tuple[Tensor, ...]") -> list[TapCost]:
     def alone(tap: str) -> int:
         return flops(partial(module, *inputs, taps=[tap], features_only=True))
 
-    counts, features = counted(module, inputs)
+    names = getattr(module, "named_taps", module.taps)
+    counts, features = counted(module, inputs, names)
     # A pass for each tap would take minutes for a network of hundreds of blocks.
-    if any(counts.get(tap) != alone(tap) for tap in {*module.taps[:1], *module.taps[-1:]}):
-        counts = {tap: alone(tap) for tap in module.taps}  # of a network that looks at `taps` at other times
-    return [{"tap": tap, "shape": list(features[tap].shape[1:]), "flops": counts[tap]} for tap in module.taps]
+    if any(counts.get(tap) != alone(tap) for tap in {*names[:1], *names[-1:]}):
+        counts = {tap: alone(tap) for tap in names}  # of a network that looks at `taps` at other times
+    return [{"tap": tap, "shape": list(features[tap].shape[1:]), "flops": counts[tap]} for tap in names]
 
 
-def counted(module: Any, inputs: "tuple[Tensor, ...]") -> "tuple[dict[str, int], dict[str, Tensor]]":
+def counted(module: Any, inputs: "tuple[Tensor, ...]", taps: list[str]) -> "tuple[dict[str, int], dict[str, Tensor]]":
     """The FLOPs at the moment when each tap is looked for among `taps`, in one pass; and the features."""
     from diffprobe.networks.flops import FlopCounter
 
@@ -114,5 +120,5 @@ def counted(module: Any, inputs: "tuple[Tensor, ...]") -> "tuple[dict[str, int],
             return super().__contains__(name)
 
     with FlopCounter() as counter:
-        features = module(*inputs, taps=Counting(module.taps))[1]
+        features = module(*inputs, taps=Counting(taps))[1]
     return counts, features

@@ -21,7 +21,7 @@ def store_bytes(
     """
     image = config.datasets[experiment.dataset].facts
     pixels = image.channels * (image.size or 0) ** 2 * UINT8  # the checks have made sure that there is a size
-    weights = network["parameters"] * FLOAT32
+    weights = network["trainable"] * FLOAT32  # fixed tables are in no file
     checkpoints = len(experiment.train.checkpoints)
     averages = len(experiment.train.averages)
     sizes = {

@@ -28,6 +28,10 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
         if network:
             return  # its taps may be unknown
     yield from experiment.process.problems(f"{key}.process")
+    if experiment.process.learns_variance and not experiment.network.has_out_channels:
+        allowed = f"ddpm, since the network {experiment.network.kind} has no second output for a learned variance"
+        yield f"{key}.process.kind", experiment.process.kind, allowed
+    yield from experiment.network.process_problems(f"{key}.network", experiment.process)
     yield from experiment.task.problems(f"{key}.task", experiment)
     yield from training(f"{key}.train", experiment)
     yield from sampling(f"{key}.sample.samplers", experiment, config)
@@ -39,7 +43,12 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
 
 def sampling(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
     """Sampler settings that the process, the network or its weights do not support."""
+    channels, _ = model_space(config, experiment)
     for name, sampler in experiment.sample.samplers.items():
+        yield from labels(f"{key}.{name}.labels", sampler.labels, experiment, config)
+        if sampler.guidance_channels != "all" and sampler.guidance_channels > channels:
+            allowed = f"all, or at most {channels}, the channels that the network sees"
+            yield f"{key}.{name}.guidance_channels", sampler.guidance_channels, allowed
         if sampler.guidance != 1 and not conditional(config, experiment):
             yield f"{key}.{name}.guidance", sampler.guidance, "1, since this network is not conditioned on labels"
         elif sampler.guidance != 1 and getattr(experiment.network, "label_dropout", 0) == 0:
@@ -49,6 +58,18 @@ def sampling(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
         if sampler.clip and experiment.latents is not None:
             yield f"{key}.{name}.clip", True, "false, since latents are not bounded"
         yield from probes.weights(f"{key}.{name}.weights", sampler.weights, experiment)
+
+
+def labels(key: str, labels: str | list[int], experiment: Experiment, config: Config) -> Iterator[Problem]:
+    """Labels of samples that the network has not."""
+    if labels == "balanced":
+        return
+    if not conditional(config, experiment):
+        yield key, labels, "balanced, the default, since this network is not conditioned on labels"
+        return
+    classes = config.datasets[experiment.dataset].facts.classes
+    if isinstance(labels, list) and classes is not None and max(labels, default=0) >= classes:
+        yield key, max(labels), f"labels from 0 to {classes - 1}, the classes of {experiment.dataset}"
 
 
 def training(key: str, experiment: Experiment) -> Iterator[Problem]:
@@ -70,5 +91,7 @@ def training(key: str, experiment: Experiment) -> Iterator[Problem]:
     for name in ("flip", "augment"):
         if getattr(train, name) and experiment.latents is not None:
             yield f"{key}.{name}", True, f"only for pixel experiments; use latents.{experiment.latents}.views"
+    if train.recompute and not experiment.network.recomputes:
+        yield f"{key}.recompute", True, f"false, since the network {experiment.network.kind} keeps its activations"
     if train.flip and train.augment:
         yield f"{key}.flip", True, "false, since train.augment includes flips and their labels"

@@ -81,8 +81,8 @@ def taps(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
     if probe.taps == "all":
         return
     for tap in probe.taps:
-        if tap not in experiment.taps:
-            yield key, tap, one_of(experiment.taps)
+        if tap not in experiment.named_taps:
+            yield key, tap, one_of(experiment.named_taps)
     if len(set(probe.taps)) < len(probe.taps) or not probe.taps:
         yield key, probe.taps, "at least one tap, each once"
 

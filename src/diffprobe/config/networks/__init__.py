@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from diffprobe.config.kinds import Kind, import_members
 from diffprobe.config.problems import Problem
+from diffprobe.config.processes import Process
 
 MOST_PARAMETERS = 10**11  # their weights and training state would be 2 TB
 MOST_TAPS = 300
@@ -17,13 +18,23 @@ class Network(Kind, family=True):
 
     steps_from: ClassVar[int] = 1
     """The first step of a discrete process in its published recipes' numbering: 1 (DDAE) or 0 (DiT)."""
+    recomputes: ClassVar[bool] = False
+    """Whether it can compute activations again in the backward pass (`train.recompute`): its class has an attribute
+    `recompute`."""
     usage: ClassVar[tuple[str, ...]] = ("kind", "conditional", "augment", "label_dropout")
     """Keys about how the network is used rather than built."""
+    has_out_channels: ClassVar[bool] = False
+    """Whether its class takes `out_channels`, the channels of the output, which a learned variance doubles."""
 
     @property
     def taps(self) -> list[str]:
         """The names of its taps, in order of computation."""
         raise NotImplementedError
+
+    @property
+    def named_taps(self) -> list[str]:
+        """Those and the taps that have to be named, since `all` leaves them out, in order of computation."""
+        return self.taps
 
     @property
     def about_parameters(self) -> int:
@@ -51,6 +62,10 @@ class Network(Kind, family=True):
             yield f"{key}", f"about {count} parameters", f"a network of at most {MOST_PARAMETERS:.0e} parameters"
         if len(self.taps) > MOST_TAPS:
             yield key, f"{len(self.taps):,} blocks", f"a network of at most {MOST_TAPS:,} blocks"
+
+    def process_problems(self, key: str, process: Process) -> Iterator[Problem]:
+        """Settings with which it does not fit the process."""
+        yield from ()
 
     @property
     def conditional_on_labels(self) -> bool:

@@ -19,6 +19,8 @@ class Process(Kind, family=True):
 
     raises_levels: ClassVar[bool] = False
     """Whether a sampler can return to a higher noise level (EDM's churn)."""
+    learns_variance: ClassVar[bool] = False
+    """Whether the network predicts the variance of a sampler's steps too, in as many channels again."""
 
     @property
     def level_range(self) -> tuple[float, float, str]:
@@ -39,6 +41,10 @@ class Process(Kind, family=True):
     def ratio_at_edm_index(self, index: int) -> float:
         """sigma/alpha of one of EDM's 18 levels; 1 is the lowest. Raises ValueError for other processes."""
         raise ValueError("sigma/alpha, or t (edm_index is only for the process edm)")
+
+    def output_shape(self, channels: int) -> dict[str, int]:
+        """What follows for the network's shape from an image of this many channels; empty: its output is an image."""
+        return {"out_channels": 2 * channels} if self.learns_variance else {}
 
     def usual_sampler(self, bounded: bool) -> dict[str, Any]:
         """Default sampler of the Python API. `bounded`: the model works in pixels, so estimates can be clipped."""

@@ -11,11 +11,9 @@ from diffprobe.config.processes import Process
 from diffprobe.config.schedules import linear_abar, nearest, ratios
 
 
-class DDPM(Process):
-    """The DDPM objective (Ho et al. 2020): discrete steps t = 1 .. `steps`, noise prediction."""
+class Discrete(Process):
+    """What processes share that have the discrete steps of DDPM."""
 
-    kind: Literal["ddpm"]
-    build: ClassVar[str] = "diffprobe.diffusion.ddpm:DDPM"
     samplers: ClassVar[tuple[str, ...]] = ("ddpm", "ddim")
     schedule: ClassVar[tuple[str, ...]] = ("steps", "table", "spacing")
 
@@ -54,3 +52,10 @@ class DDPM(Process):
     def problems(self, key: str) -> Iterator[Problem]:
         if self.beta_min > self.beta_max:
             yield f"{key}.beta_min", self.beta_min, f"at most beta_max = {self.beta_max:g}"
+
+
+class DDPM(Discrete):
+    """The DDPM objective (Ho et al. 2020): discrete steps t = 1 .. `steps`, noise prediction."""
+
+    kind: Literal["ddpm"]
+    build: ClassVar[str] = "diffprobe.diffusion.ddpm:DDPM"

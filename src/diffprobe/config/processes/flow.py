@@ -16,7 +16,7 @@ class Flow(Process):
     kind: Literal["flow"]
     build: ClassVar[str] = "diffprobe.diffusion.flow:Flow"
     samplers: ClassVar[tuple[str, ...]] = ("heun", "euler")
-    schedule: ClassVar[tuple[str, ...]] = ("steps", "shift")
+    schedule: ClassVar[tuple[str, ...]] = ("steps", "shift", "first_time", "last_time")
 
     t: Literal["uniform", "logit_normal"] = Field("uniform", description="Distribution of t in training.")
     t_mean: Number = Field(0.0, description="Mean of the logit of t, for `logit_normal`.")

@@ -1,14 +1,16 @@
 """Sampling settings, and samplers with one file per kind."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Batch, Images, Integer, Name, Number, Strict
+from diffprobe.config.base import LATER, Batch, Images, Integer, Name, NotNegative, Number, Positive, Strict
 from diffprobe.config.kinds import Kind, import_members
 from diffprobe.config.problems import Problem, one_of
 from diffprobe.config.processes import Process
+
+NotNegativeNumber = Annotated[Number, Field(ge=0)]
 
 
 class Sampler(Kind, family=True):
@@ -21,6 +23,23 @@ class Sampler(Kind, family=True):
         ge=0,
         description="Scale of classifier-free guidance for a conditional network. 0: unconditional, 1: conditional "
         "without guidance; other values double the network evaluations.",
+    )
+    guidance_channels: Annotated[Literal["all"] | Positive, LATER] = Field(
+        "all",
+        description="Channels with guidance: all, or the first so many; the others are conditional. DiT: 3 of 4.",
+    )
+    guidance_interval: Annotated[list[NotNegativeNumber | None] | None, LATER] = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="Lowest and highest noise level, in sigma/alpha, with guidance; null: no such bound. Levels beyond "
+        "are conditional and cost one evaluation (Kynkäänniemi et al. 2024). For `flow` sigma/alpha is t / (1 - t): "
+        "REPA's t up to 0.7 is [0, 2.3333334].",
+    )
+    labels: Annotated[Literal["balanced", "random"] | list[NotNegative], LATER] = Field(
+        "balanced",
+        description="Labels for a conditional network: image i has the label i modulo the number of classes "
+        "(`balanced`), one of them at random (`random`, as in DiT's evaluation), or the next of a list, which repeats.",
     )
     weights: Name = Field("ema", description="Weights to sample from: an entry of `train.averages`, or `raw`.")
     clip: bool = Field(
@@ -39,7 +58,16 @@ class Sampler(Kind, family=True):
         return self.kind in process.samplers or process.kind in self.processes
 
     def problems(self, key: str, process: Process) -> Iterator[Problem]:
-        """Settings that the process does not support."""
+        """Settings that the process does not support, or that contradict each other."""
+        for name, idle in (("guidance_channels", "all"), ("guidance_interval", None)):
+            if self.guidance in (0, 1) and getattr(self, name) != idle:
+                allowed = f"{idle or 'null'}, since nothing is guided at guidance {self.guidance:g}"
+                yield f"{key}.{name}", getattr(self, name), allowed
+        low, high = self.guidance_interval or (None, None)
+        if low is not None and high is not None and low >= high:
+            yield f"{key}.guidance_interval", self.guidance_interval, "the lower level first"
+        if self.labels == []:
+            yield f"{key}.labels", [], "balanced, random, or at least one label"
         if not self.suits(process):
             others = [kind for kind, model in models_by_kind().items() if process.kind in model.processes]
             suitable = dict.fromkeys([*process.samplers, *others])
@@ -60,6 +88,11 @@ class Sampling(Strict):
     )
     batch: Batch = Field(256, description="Images per batch (at most 256 for stored images). Changes no image.")
     seed: Integer = Field(0, description="Seed for the initial noise and the noise of each step.")
+    strip_stride: Annotated[Positive | None, LATER] = Field(
+        None,
+        description="Steps from one frame of the denoising strip to the next. The strip then also shows the noisy "
+        "images x_t, decoded, below the estimates of the clean ones; null: estimates alone, at most 40 frames.",
+    )
 
 
 def models_by_kind() -> dict[str, type[Sampler]]:

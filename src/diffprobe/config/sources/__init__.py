@@ -27,6 +27,10 @@ class Archive(NamedTuple):
     url: str
     sha256: str
     bytes: int
+    repacked: tuple[str, ...] = ()  # SHA-256 of files of the same content, such as a distribution's
+
+    def matches(self, sha256: str) -> bool:
+        return sha256 in (self.sha256, *self.repacked)
 
 
 class Source(Kind, family=True):

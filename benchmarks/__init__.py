@@ -1,0 +1,1 @@
+"""Speed and memory of diffprobe, beside plain references written in the manner of the peers' code."""

@@ -1,0 +1,14 @@
+"""Steps of DDAE's DDPM_ddpm, the U-Net of DDPM with 35.7M parameters, at batch 8."""
+
+from benchmarks.row import Line, Row
+from benchmarks.training import UNetStep, check, ours, plain
+
+STEP = UNetStep("DDPM_ddpm", 8)
+
+ROW = Row(
+    lines=(Line("DDPM_ddpm 35.7M, step at batch 8", must=1.10, go=1.30),),
+    sides={"plain": plain(STEP), "ours": ours(STEP)},
+    check=check(STEP),
+    amount=1,
+    rounds=5,
+)

@@ -1,0 +1,14 @@
+"""Steps of DDAE's EDM_ddpmpp_aug, DDPM++'s U-Net with 56.5M parameters, with EDM's augmentation, at batch 2."""
+
+from benchmarks.row import Line, Row
+from benchmarks.training import UNetStep, check, ours, plain
+
+STEP = UNetStep("EDM_ddpmpp_aug", 2)
+
+ROW = Row(
+    lines=(Line("EDM_ddpmpp_aug 56.5M, step at batch 2", must=1.10, go=1.30),),
+    sides={"plain": plain(STEP), "ours": ours(STEP)},
+    check=check(STEP),
+    amount=1,
+    rounds=5,
+)
