@@ -1,6 +1,10 @@
 """Tests share two cores with the jobs that they start. The files that take minutes begin first."""
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 
 import pytest
 import torch
@@ -9,6 +13,11 @@ from toy_probing import digits_store, untrained  # noqa: F401 (fixtures)
 from toy_workflow import finished, project  # noqa: F401 (fixtures)
 
 torch.set_num_threads(1)
+
+# The user's caches are neither read nor written; one folder serves all workers and the commands that they start.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="diffprobe-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # Under nohup or in a shell's background they are ignored, and processes that tests start and stop inherit that.
 for number in (signal.SIGINT, signal.SIGHUP):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from diffprobe.config.built import parse_network
 from diffprobe.runtime.files import digest, recorded, sha256, write_json
@@ -46,12 +46,13 @@ def remembered_cost(network: dict[str, Any], image: tuple[int, int, int], **labe
     if not parse_network(network).build.startswith("diffprobe."):
         return cost(network, image, **labels)
     entry = cache_folder() / f"{digest([network, image, labels, code()])}.json"
-    counted: NetworkCost | None = recorded(entry)
-    if counted is None:
-        counted = cost(network, image, **labels)
-        with suppress(OSError):  # no folder, or a full disk: it is counted again
-            entry.parent.mkdir(parents=True, exist_ok=True)
-            write_json(entry, counted)
+    remembered = recorded(entry, "cost")
+    if isinstance(remembered, dict) and recorded(entry, "digest") == digest(remembered):
+        return cast(NetworkCost, remembered)
+    counted = cost(network, image, **labels)
+    with suppress(OSError):  # no folder, or a full disk: it is counted again
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        write_json(entry, {"cost": counted, "digest": digest(counted)})
     return counted
 
 
@@ -62,7 +63,7 @@ def cache_folder() -> Path:
 
 @cache
 def code() -> dict[str, str]:
-    """What the counts depend on besides the settings."""
+    """What the counts, and their form in the cache, depend on besides the settings."""
     files = [*PACKAGE.glob("networks/*.py"), *PACKAGE.glob("config/networks/*.py"), Path(__file__)]
     return {"torch": version("torch")} | {str(file.relative_to(PACKAGE)): sha256(file) for file in sorted(files)}
 
