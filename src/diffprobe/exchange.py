@@ -10,6 +10,7 @@ from pathlib import Path
 from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.config.problems import one_of
+from diffprobe.data.filenames import display
 from diffprobe.plan.layout import Layout
 from diffprobe.runtime.command import natural_number, positive_number
 from diffprobe.runtime.errors import UserError
@@ -82,7 +83,7 @@ def run_export(arguments: argparse.Namespace) -> None:
         return
     if arguments.experiment not in config.experiments:
         name = arguments.experiment
-        raise UserError(f"--experiment {name}: no such experiment; there are {one_of(config.experiments)}")
+        raise UserError(f"--experiment {display(name)}: no such experiment; there are {one_of(config.experiments)}")
     from diffprobe.interop.exporting import export
     from diffprobe.interop.runs import checkpoint
 
@@ -96,7 +97,7 @@ def export_latents(config: Config, arguments: argparse.Namespace) -> None:
     """Export a store of latents. Raises UserError."""
     name, out = arguments.latents, arguments.out
     if name not in config.latents:
-        raise UserError(f"--latents {name}: no such store; there are {one_of(config.latents)}")
+        raise UserError(f"--latents {display(name)}: no such store; there are {one_of(config.latents)}")
     from diffprobe.interop.latents.exporting import to_hdf5, to_npy
     from diffprobe.latents.store import open_store
 

@@ -14,6 +14,7 @@ from diffprobe.config.models import Config, Experiment
 from diffprobe.config.networks.diffusers import Diffusers
 from diffprobe.config.problems import Problem, one_of
 from diffprobe.config.published import weights_files
+from diffprobe.data.filenames import display
 from diffprobe.interop import ddae, diffusers_unet, edm, source
 from diffprobe.interop.diffusers_unet import differing
 from diffprobe.interop.names import EDM_OPTIONS, NameMap, State, to_ours
@@ -51,7 +52,7 @@ def import_weights(config: Config, name: str, format: str, origin: str, out: Pat
     Without `out` it is written to the experiment's `train.imported`, or into the folder `imported`.
     """
     if name not in config.experiments:
-        raise UserError(f"--experiment {name}: no such experiment; there are {one_of(config.experiments)}")
+        raise UserError(f"--experiment {display(name)}: no such experiment; there are {one_of(config.experiments)}")
     experiment = config.experiments[name]
     path = out or Path(experiment.train.imported or f"imported/{name}.safetensors")
     if path.suffix != ".safetensors":

@@ -1,6 +1,7 @@
 """The command line's own manners: arguments that cannot be right, and every end of a command, take one line."""
 
 import argparse
+import errno
 import math
 import os
 import signal
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from diffprobe.runtime.errors import UserError, access_error
+from diffprobe.runtime.errors import UserError, access_error, for_terminal
 from diffprobe.runtime.files import FULL, UNWRITABLE, final_name
 
 
@@ -107,6 +108,8 @@ def ends_in_one_line() -> Iterator[None]:
         end("out of memory; free some, or use smaller batches or images", 1)
     except OSError as error:
         if error.errno not in FULL + UNWRITABLE:
+            if error.errno == errno.EEXIST:
+                end(f"{error.filename}: is a file where a folder is needed; choose another name", 1)
             if refusal := access_error(final_name(error.filename or "standard input"), error):
                 end(str(refusal), 1)
             raise
@@ -146,7 +149,7 @@ def interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def end(line: str, status: int) -> NoReturn:
-    print(line, file=sys.stderr)
+    print(for_terminal(line), file=sys.stderr)
     sys.exit(status)
 
 

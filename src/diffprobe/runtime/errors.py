@@ -34,6 +34,15 @@ class AccessError(UserError):
     """A file that cannot be read and yet may be whole: rights, limits, locks, hardware. Never a reason to delete it."""
 
 
+# All that moves the cursor, clears the screen or turns the text's direction.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def for_terminal(text: str) -> str:
+    """Text that may quote a name of somebody's file, for a terminal: characters that control it become escapes."""
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
 def one_line(error: BaseException) -> str:
     """The message of a library's error, to be quoted in a UserError."""
     return " ".join(str(error).split()) or WORDLESS.get(type(error), type(error).__name__)

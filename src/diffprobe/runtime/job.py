@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.command import STOPS, Interrupted, interruptible
-from diffprobe.runtime.errors import UserError, one_line
+from diffprobe.runtime.errors import UserError, for_terminal, one_line
 from diffprobe.runtime.files import clear_partials, disk_errors
 from diffprobe.runtime.job_call import unpacked
 from diffprobe.runtime.leases import lease
@@ -81,7 +81,7 @@ class Job:
         """Print one line to the log and to the console."""
         print(line, file=self.log, flush=True)
         with suppress(OSError):  # the terminal may be gone
-            print(f"{self.progress.name}: {line}", file=sys.stderr, flush=True)
+            print(for_terminal(f"{self.progress.name}: {line}"), file=sys.stderr, flush=True)
 
     @cached_property
     def device(self) -> "torch.device":
