@@ -30,6 +30,7 @@ class UNet2DConfig(Described):
     block_out_channels: Widths  # required: diffusers' default is no published model's
     in_channels: Width = 3
     out_channels: Width = 3
+    sample_size: int | list[int] | None = None
     layers_per_block: Blocks = 2
     down_block_types: Names = Field(default_factory=list, validate_default=False)
     up_block_types: Names = Field(default_factory=list, validate_default=False)
@@ -53,6 +54,7 @@ class UNet2DConfig(Described):
 
 
 class AutoencoderConfig(Described):
+    sample_size: int | list[int] | None = None
     in_channels: Width = 3
     out_channels: Width = 3
     latent_channels: Width = 4

@@ -87,7 +87,7 @@ def open_model(place: str, key: str, say: Say) -> PublishedModel:
     """The model in a folder, or of this name on the hub. Raises UserError, which begins with the `key`."""
     local = published.is_local(place)
     if local and not Path(place).exists():
-        raise UserError(f"{key}: {place}: no such folder")
+        raise UserError(f"{key}: {place}: no such folder; check the path")
     try:
         folder = published.model_folder(place) if local else hub.cached_or_downloaded(place, key, say)
         config, weights = published.read_config(folder), published.weights_file(folder)
@@ -119,14 +119,15 @@ def empty_network(model: PublishedModel, entry: Pretrained) -> nn.Module:
     latent = size // entry.factor
     # On the meta device shapes are computed without weights, memory or time.
     with torch.device("meta"), torch.no_grad():
-        network = build(parse_network(model.network)).eval()
-        codec = Codec(network, size, channels, (channels, size, size))
         try:
+            network = build(parse_network(model.network)).eval()
+            codec = Codec(network, size, channels, (channels, size, size))
             z = codec.latents(codec.moments(torch.zeros(1, channels, size, size)))  # (1, c, h, w)
             image = codec.decode(z)  # (1, channels, size, size)
-        except Exception as error:  # whatever its layers find wrong with the shapes
-            line = f"{model.origin}: no images of {size} pixels can be coded by such a model: {one_line(error)}"
-            raise UserError(line) from None
+        except Exception as error:  # whatever its layers find wrong with types and shapes
+            reason = "a value of another type" if isinstance(error, TypeError | AttributeError) else one_line(error)
+            line = f"{model.origin}: no images of {size} pixels can be coded by such a model ({reason})"
+            raise UserError(f"{line}; set autoencoders.NAME.size, or download the model again") from None
     for what, shape, expected in (
         ("latents", tuple(z.shape[1:]), (entry.latent_channels, latent, latent)),
         ("images", tuple(image.shape[1:]), (channels, size, size)),

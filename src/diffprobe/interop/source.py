@@ -13,7 +13,7 @@ from diffprobe.config.diffusers_models import Described, UNet2DConfig, read_obje
 from diffprobe.config.published import HALF, HUB, RAW, WEIGHTS, variant, weights_file, weights_files
 from diffprobe.interop.names import State
 from diffprobe.interop.wrappers import unwrapped, weights_of
-from diffprobe.networks.statedicts import first_line
+from diffprobe.networks.statedicts import first_line, refuse_wrong_checksum
 from diffprobe.runtime.errors import UserError
 
 TENSORS = (".safetensors",)
@@ -29,13 +29,14 @@ def read(path: Path) -> dict[str, Any]:
     if path.suffix not in (*TENSORS, *PICKLES):
         raise UserError(f"{path}: expected a file that ends in one of {', '.join((*TENSORS, *PICKLES))}")
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file; check the path")
     try:
         if path.suffix in TENSORS:
             return safetensors.torch.load_file(path)
         # DDAE's checkpoints hold their command line, which is plain data too.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
+        refuse_wrong_checksum(path)
     except UnpicklingError as error:
         raise UserError(f"{path}: {refusal(str(error))}") from None
     except Exception as error:  # each format has its own exceptions for a truncated or foreign file
@@ -77,7 +78,9 @@ def diffusers_folder(source: str) -> Path:
     for place in PLACES:
         if (folder / place / "config.json").is_file():
             return folder / place
-    raise UserError(f"{source}: no such folder of a diffusers model (with its config.json, or unet/config.json)")
+    raise UserError(
+        f"{source}: no such folder of a diffusers model (with its config.json, or unet/config.json); check the path"
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

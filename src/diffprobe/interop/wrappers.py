@@ -40,8 +40,9 @@ def unwrapped(state: Any, where: str) -> State:
     for name, value in state.items():
         if name == COUNTER:
             continue
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(f"{where}: {name} is no tensor; expected tensors by name")
+        if not isinstance(name, str) or not name.isprintable() or not isinstance(value, Tensor):
+            shown = str(name) if str(name).isprintable() else ascii(name)
+            raise UserError(f"{where}: {shown} is no tensor by name; save the network's state dict")
         if value.is_meta or value.is_nested:
             raise UserError(f"{where}: {name} has no values of its own shape; save plain tensors")
         if (bare := INSERTED.sub("", name)) in tensors:

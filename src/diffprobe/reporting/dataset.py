@@ -1,6 +1,7 @@
 """What was seen of a dataset: images, classes, splits, what was left out and why. For the terminal and the report."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from diffprobe.data.filenames import display
 from diffprobe.data.prepared import Prepared
 from diffprobe.data.splits import SELECT, SPLITS
 from diffprobe.data.survey import NOTHING_ELSE, Survey
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.receipts import read_receipt
+from diffprobe.runtime.results import AGAIN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +47,16 @@ def facts(dataset: Dataset, prepared: Prepared) -> DatasetFacts:
         size=side,
         survey=listing.survey,
     )
+
+
+def read_facts(path: Path) -> DatasetFacts:
+    """The facts in the receipt of a store of images. Raises UserError where that is damaged."""
+    try:
+        if (receipt := read_receipt(path)) is not None:
+            return of_receipt(receipt)
+    except (KeyError, TypeError, ValueError):  # pydantic's too
+        pass
+    raise UserError(f"{path}: is damaged; {AGAIN}")
 
 
 def of_receipt(receipt: dict[str, Any]) -> DatasetFacts:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from diffprobe.config.names import extractor_of, figure_of, level_name
 from diffprobe.reporting.rows import Choice, ResultRow
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, one_line
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
 COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "label", "selection"]  # of features
@@ -178,7 +178,12 @@ def show(path: str | Path, console: Console | None = None) -> None:
     """Print results.csv as a table, transposed where the terminal is too narrow. Raises UserError without results."""
     if not Path(path).exists():
         raise UserError(f"{path}: no results yet; run the workflow first")
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if "experiment" not in frame:
+            raise ValueError("it has no column experiment")
+    except ValueError as error:  # of pandas too: an empty file, lines of different lengths, bytes that are no text
+        raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and run the workflow again") from None
     console = console or Console()
     # Measured at a width that wraps nothing.
     table = rendered(frame)

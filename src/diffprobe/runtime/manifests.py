@@ -24,8 +24,11 @@ def read_manifest(store: Path, store_format: str, kind: str) -> dict[str, Any]:
     Raises UserError where the manifest is missing, damaged or of another format.
     """
     try:
-        attributes = read_json(store / ROOT)["attributes"]
+        group = read_json(store / ROOT)
+        attributes = group["attributes"]
         intact = attributes.pop("checksum") == digest(attributes) and attributes["format"] == store_format
+        # What other readers of zarr look at first.
+        intact = intact and (group["zarr_format"], group["node_type"]) == (3, "group")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{store}: no finished {kind} (no {ROOT}); run the workflow again") from None
     except OSError as error:

@@ -1,7 +1,7 @@
 """Folders of stored features: opened, and searched for damage."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import zarr
 
@@ -24,13 +24,15 @@ class StoredLevel(NamedTuple):
 
 
 def stored_levels(folder: Path) -> list[StoredLevel]:
-    """The levels of a finished folder."""
-    return read_result(
-        folder / MANIFEST,
-        lambda manifest: [
-            StoredLevel(level["sigma"], level["log_snr"], name, folder) for name, level in manifest["levels"].items()
-        ],
-    )
+    """The levels of a finished folder. Raises UserError where its manifest is damaged."""
+
+    def levels(manifest: Any) -> list[StoredLevel]:
+        several = manifest["levels"].items()
+        if not several:
+            raise ValueError("it has no levels")
+        return [StoredLevel(level["sigma"], level["log_snr"], name, folder) for name, level in several]
+
+    return read_result(folder / MANIFEST, levels)
 
 
 def array(folder: Path, level: str, split: str, view: str, name: str) -> zarr.Array:

@@ -33,7 +33,7 @@ def open_npy(peers: Peers) -> PeerLatents:
     test = versions(folder, "test")[:1]  # test is read in one version
     train = versions(folder, "train")
     if not train:
-        raise UserError(f"{folder / 'train_code_0.npy'}: no such file")
+        raise UserError(f"{folder / 'train_code_0.npy'}: no such file; check the path")
     return PeerLatents(versioned(folder, "train", train), versioned(folder, "test", test) if test else None)
 
 
@@ -42,7 +42,9 @@ def versions(folder: Path, split: str) -> list[Path]:
     names = [re.fullmatch(rf"{split}_code_(\d+)\.npy", path.name) for path in folder.iterdir()]
     numbers = sorted(int(name[1]) for name in names if name)
     if missing := sorted(set(range(len(numbers))) - set(numbers)):
-        raise UserError(f"{folder / f'{split}_code_{missing[0]}.npy'}: no such file, but one of a higher number")
+        raise UserError(
+            f"{folder / f'{split}_code_{missing[0]}.npy'}: no such file, but one of a higher number; copy it too"
+        )
     return [folder / f"{split}_code_{number}.npy" for number in numbers]
 
 
@@ -55,7 +57,7 @@ def versioned(folder: Path, split: str, paths: list[Path]) -> Encoded:
         values = read_npy(path)
         shapes.append(latents_shape(path, values.dtype, values.shape))
         if shapes[-1] != shapes[0]:
-            raise UserError(f"{path}: is {shapes[-1]}, but {paths[0].name} is {shapes[0]}")
+            raise UserError(f"{path}: is {shapes[-1]}, but {paths[0].name} is {shapes[0]}; encode both alike")
     labels = folder / f"{split}_label.npy"
     return Encoded(
         name=str(paths[0]),
@@ -113,20 +115,24 @@ def numbered_files(folder: Path) -> NumberedFiles:
             numbers.append(int(stem))
             digits = len(stem) if stem.startswith("0") and len(stem) > 1 else digits
     if not numbers:
-        raise UserError(f"{folder}: holds no 0.npy, 1.npy, ..., one for each image")
+        raise UserError(f"{folder}: holds no 0.npy, 1.npy, ..., one for each image; check the path")
     ordered = np.sort(np.array(numbers, np.int64))
     files = NumberedFiles(folder, int(ordered[0]), len(ordered), digits)
     gaps = np.flatnonzero(ordered != ordered[0] + np.arange(len(ordered)))
     if len(gaps):
-        raise UserError(f"{files.path(int(gaps[0]))}: no such file, but others of higher numbers are there")
+        raise UserError(
+            f"{files.path(int(gaps[0]))}: no such file, but others of higher numbers are there; copy it too"
+        )
     return files
 
 
 def labels_beside(labels: NumberedFiles, files: NumberedFiles) -> np.ndarray:
     """A label for each file, int64 (N,). Raises UserError."""
     if (labels.first, labels.total) != (files.first, files.total):
-        raise UserError(f"{labels.folder}: holds {labels.total} labels, but there are {files.total} files of latents")
-    return read_all(labels, np.arange(files.total), (), np.dtype(np.int64))
+        raise UserError(
+            f"{labels.folder}: holds {labels.total} labels, but there are {files.total} files of latents; copy them all"
+        )
+    return as_labels(labels.folder, read_all(labels, np.arange(files.total), (), np.dtype(np.int64)), files.total)
 
 
 def read_all(files: NumberedFiles, positions: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

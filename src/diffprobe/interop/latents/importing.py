@@ -42,7 +42,10 @@ def open_placed(peers: Peers, image_store: Path, shape: tuple[int, int, int]) ->
                 f"{shape}, or with their log-variances {doubled}; name the autoencoder that they are of"
             )
     if peer.test and peer.test.shape[1:] != peer.train.shape[1:]:
-        raise UserError(f"{peer.test.name}: holds {peer.test.shape[1:]} for each image, train {peer.train.shape[1:]}")
+        raise UserError(
+            f"{peer.test.name}: holds {peer.test.shape[1:]} for each image, train "
+            f"{peer.train.shape[1:]}; encode both alike"
+        )
     return place(image_store, peer)
 
 

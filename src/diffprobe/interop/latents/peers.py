@@ -48,7 +48,7 @@ def read_npy(path: Path, mapped: bool = True) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file; check the path") from None
     except (ValueError, OSError, EOFError, SyntaxError, MemoryError, RecursionError) as error:  # of its header too
         raise UserError(f"{path}: cannot be read ({one_line(error)[:200]}); make it again") from None
 

@@ -44,7 +44,7 @@ def sharded(path: str) -> Encoded:
     matches = (NAME.fullmatch(file.name) for file in folder.iterdir())
     names = sorted((int(match[1]), int(match[2]), folder / match[0]) for match in matches if match)
     if not names:
-        raise UserError(f"{folder}: holds no {EXPECTED}")
+        raise UserError(f"{folder}: holds no {EXPECTED}; check the path")
     first = tensor_shapes(names[0][2])
     shards = [PeerShard(file, rank, number, rows_of(file, first)) for rank, number, file in names]
     refuse_gaps(folder, shards)
@@ -114,7 +114,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         tensors = {name: file.get_slice(name) for name in names}
         shapes = {name: tuple(tensor.get_shape()) for name, tensor in tensors.items()}
         if "latents" not in shapes:
-            raise UserError(f"{path}: has no tensor `latents`")
+            raise UserError(f"{path}: has no tensor `latents`; make it again")
         for name in VIEWS.keys() & shapes.keys():
             dtype = np.float32 if tensors[name].get_dtype() in FLOATS else np.int64
             latents_shape(path, np.dtype(dtype), shapes[name])
@@ -129,19 +129,26 @@ def rows_of(path: Path, first: dict[str, tuple[int, ...]]) -> int:
     rows = shapes["latents"][0]
     for name, shape in first.items():
         if shapes.get(name) != (rows, *shape[1:]):
-            raise UserError(f"{path}: {name} is {shapes.get(name, 'missing')}; expected {(rows, *shape[1:])}")
+            raise UserError(
+                f"{path}: {name} is {shapes.get(name, 'missing')}; expected {(rows, *shape[1:])}; make it again"
+            )
     return rows
 
 
 def refuse_gaps(folder: Path, shards: list[PeerShard]) -> None:
     """Raise UserError where a shard is missing: ranks and shards count from 0, and all ranks have as many rows."""
     if shards[-1].rank >= len(shards):  # before a list is made of as many ranks as a file's name claims
-        raise UserError(f"{folder}: has {len(shards)} shards, but one of rank {shards[-1].rank}; shards are missing")
+        raise UserError(
+            f"{folder}: has {len(shards)} shards, but one of rank {shards[-1].rank}; shards are missing, copy them too"
+        )
     ranks = [[shard for shard in shards if shard.rank == rank] for rank in range(shards[-1].rank + 1)]
     first_rows = sum(shard.rows for shard in ranks[0])
     for rank, own in enumerate(ranks):
         if [shard.number for shard in own] != list(range(len(own))):
-            raise UserError(f"{folder}: of rank {rank} a shard before {own[-1].path.name} is missing")
+            raise UserError(f"{folder}: of rank {rank} a shard before {own[-1].path.name} is missing, copy it too")
         rows = sum(shard.rows for shard in own)
         if rows != first_rows or not rows:
-            raise UserError(f"{folder}: rank {rank} has {rows} rows, rank 0 {first_rows}; shards are missing or mixed")
+            raise UserError(
+                f"{folder}: rank {rank} has {rows} rows, rank 0 {first_rows}; "
+                "shards are missing or mixed, copy all of one run"
+            )
