@@ -1,31 +1,39 @@
 """What the tests with hostile inputs share, and the count of those inputs."""
 
+import importlib
 import os
+import pkgutil
 import runpy
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import harness
+import huggingface_hub.constants
 import mini
 import pytest
 from harness import SCRIPTS, Sandbox
 
+import diffprobe
 from diffprobe.runtime.locks import exclusive
+from diffprobe.runtime.receipts import code_version
 
 COUNT = "hostile inputs"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def imported() -> None:
-    """Import what commands and jobs import, once for all children of this process."""
+    """Import all that commands and jobs import, once for all children of this process.
+
+    What a job has loaded is part of its identity, so that a test which imports more must not change it.
+    """
     for script in SCRIPTS.glob("*.py"):
         runpy.run_path(str(script))
-    from diffprobe.evaluation.generation import standalone  # noqa: F401
-    from diffprobe.interop import exporting, importing  # noqa: F401
-    from diffprobe.reporting import describe, status, tables, verify  # noqa: F401
-    from diffprobe.runtime.receipts import code_version
+    for module in pkgutil.walk_packages(diffprobe.__path__, "diffprobe."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
+    huggingface_hub.constants.HF_HUB_OFFLINE = True  # no test asks the network
     code_version()  # hashes every source file, and keeps the hashes
 
 

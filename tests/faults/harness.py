@@ -35,8 +35,9 @@ JARGON = re.compile(
 REMEDY = re.compile(
     r"\b(allowed|expected|see diffprobe|delete|remove|download|run again|run the workflow|choose|check|correct|set|use|"
     r"name|add|move|rename|create|save|keep|make|write|free|fix|repair|request|change|import|export|mend|restore|leave|"
-    r"give|enter|train anew|look at|copy|needs?|must|are read from|provide|class ids are|statistics are|images are|"
-    r"labels are|latents are|number|close|lower|raise|retry|start|wait|convert|replace|unpack|pass)\b"
+    r"give|enter|train anew|look at|copy|needs?|must|are read from|provide|class ids are|"
+    r"encode|count from|there are|it has|statistics are|images are|labels are|latents are|"
+    r"number|close|lower|raise|retry|start|wait|convert|replace|unpack|pass)\b"
 )
 
 

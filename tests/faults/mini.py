@@ -1,6 +1,7 @@
 """A project of every stage, small enough to be made in seconds: its files are the originals of damaged ones."""
 
 import copy
+import json
 import os
 import re
 import shlex
@@ -64,6 +65,11 @@ def photos(folder: Path, each: int = 12) -> None:
 
 
 def commands(project: Path) -> list[Command]:
+    """All jobs of a project that `make` made, in the order in which they ran."""
+    return [Command(*command) for command in json.loads(project.with_suffix(".jobs").read_text())]
+
+
+def planned(project: Path) -> list[Command]:
     """All jobs of the project, in the order in which they can run."""
     arguments = ["--cores", "2", "--dry-run", "--printshellcmds", "--forceall"]
     plan = subprocess.run([sys.executable, "-m", "snakemake", *arguments], cwd=project, capture_output=True, text=True)
@@ -89,7 +95,9 @@ def make(folder: Path) -> None:
     project_with(folder, config())
     photos(folder / "photos")
     environment = {"DIFFPROBE_LEASES": str(folder.with_name("leases")), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    for command in commands(folder):
+    jobs = planned(folder)
+    folder.with_suffix(".jobs").write_text(json.dumps(jobs))
+    for command in jobs:
         for path in (*command.files("--out").values(), command.argv[command.argv.index("--log") + 1]):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)  # as Snakemake does
         outcome = bounded(partial(run_job, *command), folder, 300, **environment)
