@@ -1,7 +1,8 @@
 """What the rows of the training loop share: the loop as jobs run it, and the bare step that it contains.
 
 The bare step is forward, backward, fused Adam and one average of the same network, in the same memory format, on a
-batch that is drawn once. So what the loop adds is its draws, its reading, its bookkeeping. One thread, as in the demo.
+batch that is drawn once, with our allocator's settings. So what the loop adds is its draws, its reading, its
+bookkeeping. One thread, as in the demo.
 """
 
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def ours(loop: Loop) -> Callable[[Setting], Piece]:
     return prepared
 
 
-def plain(loop: Loop) -> Callable[[Setting], Piece]:
+def bare(loop: Loop) -> Callable[[Setting], Piece]:
     def prepared(setting: Setting) -> Piece:
         torch.set_num_threads(1)
         task, options = task_of(loop)

@@ -20,7 +20,15 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config" / "ddae.yaml"
 LACKING = ("imagecodecs", "zarr")
-NO_OPTIONS = ("kind", "build", "schedule", "conditional", "augment", "label_dropout")  # of networks and processes
+NO_OPTIONS = (
+    "kind",
+    "build",
+    "schedule",
+    "conditional",
+    "augment",
+    "label_dropout",
+    "size",
+)  # of networks and processes
 SHARE = {"conv": 128, "block": 64}  # images of a batch that one GPU had in DDAE's runs, by the network's resampling
 
 Recipe = dict[str, Any]

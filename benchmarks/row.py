@@ -25,6 +25,9 @@ class Setting(NamedTuple):
     folder: Path
 
 
+Side = Callable[[Setting], Piece]
+
+
 @dataclass(frozen=True)
 class Line:
     """A line of the table. `must` and `go` are as in the issue that set them.
@@ -71,7 +74,7 @@ class Row:
     """
 
     lines: tuple[Line, ...]
-    sides: Mapping[str, Callable[[Setting], Piece]]
+    sides: Mapping[str, Side]
     check: Callable[[bool], list[Agreement]]
     amount: int
     unit: str = "images/s"

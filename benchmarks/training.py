@@ -1,4 +1,4 @@
-"""What the rows of training share: our side by the workflow's own loop, the plain one, and their comparison."""
+"""What the rows of training and sampling share: our side by the workflow's own loop, the plain one, the comparison."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,8 +10,9 @@ from benchmarks.plain.objectives import DDPMLoss, EDMLoss
 from benchmarks.plain.training import Images, PlainTraining, endless
 from benchmarks.plain.unet import plain_unet
 from benchmarks.recipes import Recipe, assemble, changed, recipes
-from benchmarks.row import Agreement, Piece, Setting
+from benchmarks.row import Agreement, Line, Piece, Setting, Side
 from diffprobe.data import augment
+from diffprobe.runtime.devices import has_bf16
 from diffprobe.runtime.keyed import Draws
 from diffprobe.training.loop import fresh, train
 from diffprobe.training.optimizers import Options, advance
@@ -44,11 +45,24 @@ def stream(recipe: Recipe) -> Stream:
     return Stream(pixels(), torch.zeros(IMAGES, dtype=torch.int64), recipe["train"]["seed"], CPU)
 
 
-def ours(step: UNetStep) -> Callable[[Setting], Piece]:
+def lines(job: str, must: float, go: float) -> tuple[Line, ...]:
+    """At equal precision; and where this CPU has units for bf16, by `precision: auto` as well, as recipes have it."""
+    same = Line(job, must, go)
+    auto = Line(job, must, go, ours="ours_auto", remark="as shipped: `auto`, here bf16")
+    return (same, auto) if has_bf16(CPU) else (same,)
+
+
+def sides(plain: Side, ours: Callable[[str], Side]) -> dict[str, Side]:
+    """The sides that these lines compare; `ours` is given the precision."""
+    auto = {"ours_auto": ours("auto")} if has_bf16(CPU) else {}
+    return {"plain": plain, "ours": ours("fp32"), **auto}
+
+
+def ours(step: UNetStep, precision: str) -> Side:
     """Steps of the workflow's loop."""
 
     def build(setting: Setting) -> Piece:
-        recipe = step.read()
+        recipe = step.read(f"train.precision={precision}")
         task, options, _ = assemble(recipe, CPU)
         state, feed = fresh(task, options), stream(recipe)
 
@@ -61,7 +75,7 @@ def ours(step: UNetStep) -> Callable[[Setting], Piece]:
     return build
 
 
-def plain(step: UNetStep) -> Callable[[Setting], Piece]:
+def plain(step: UNetStep) -> Side:
     def build(setting: Setting) -> Piece:
         recipe = step.read()
         trained, objective, options = plain_side(recipe)

@@ -6,8 +6,8 @@ from torch import Tensor
 from benchmarks.plain.sampling import DDIM
 from benchmarks.plain.unet import PlainUNet, plain_unet
 from benchmarks.recipes import Recipe, as_model, assemble, sampler_of
-from benchmarks.row import Agreement, Line, Piece, Row, Setting, Slope
-from benchmarks.training import CPU, TINY, UNetStep
+from benchmarks.row import Agreement, Piece, Row, Setting, Side, Slope
+from benchmarks.training import CPU, TINY, UNetStep, lines, sides
 from diffprobe.diffusion.build import Sampler
 from diffprobe.evaluation.model import Model
 from diffprobe.evaluation.sampling import draw
@@ -37,15 +37,18 @@ def to_bytes(images: Tensor) -> Tensor:
     return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def ours(setting: Setting) -> Piece:
-    model, sampler, _ = both(NETWORK.read())
+def ours(precision: str) -> Side:
+    def build(setting: Setting) -> Piece:
+        model, sampler, _ = both(NETWORK.read(f"samplers.exact.precision={precision}"))
 
-    def piece() -> float:
-        for rows in torch.arange(setting.amount).split(BATCH):
-            draw(model, sampler, rows, 0).numpy()
-        return setting.amount
+        def piece() -> float:
+            for rows in torch.arange(setting.amount).split(BATCH):
+                draw(model, sampler, rows, 0).numpy()
+            return setting.amount
 
-    return piece
+        return piece
+
+    return build
 
 
 def plain(setting: Setting) -> Piece:
@@ -69,8 +72,8 @@ def check(tiny: bool) -> list[Agreement]:
 
 
 ROW = Row(
-    lines=(Line("DDIM, 25 steps, U-Net of 32 channels, batch 16", must=1.35, go=1.6),),
-    sides={"plain": plain, "ours": ours},
+    lines=lines("DDIM, 25 steps, U-Net of 32 channels, batch 16", must=1.35, go=1.6),
+    sides=sides(plain, ours),
     check=check,
     amount=BATCH,
     slope=Slope("images", 16, 160),

@@ -16,8 +16,8 @@ from benchmarks.plain.dit import PlainDiT
 from benchmarks.plain.objectives import DDPMLoss
 from benchmarks.plain.training import PlainTraining, endless
 from benchmarks.recipes import Recipe, assemble, changed, coded, recipes
-from benchmarks.row import Agreement, Line, Piece, Row, Setting
-from benchmarks.training import CPU, SAME, agreements, share_weights
+from benchmarks.row import Agreement, Piece, Row, Setting, Side
+from benchmarks.training import CPU, SAME, agreements, lines, share_weights, sides
 from diffprobe.config.built import parse_network
 from diffprobe.data.batch import Batch
 from diffprobe.runtime.keyed import Draws
@@ -31,8 +31,8 @@ CHANGES = ["process.time_input=index", "train.optimizer=adamw", "train.lr=1.0e-4
 CHANGES += ["train.clip=null", "train.flip=false", *SAME]
 
 
-def recipe_of(**network: object) -> Recipe:
-    recipe = changed(recipes()["DDPM_ddpm"], CHANGES)
+def recipe_of(precision: str = "fp32", **network: object) -> Recipe:
+    recipe = changed(recipes()["DDPM_ddpm"], [*CHANGES, f"train.precision={precision}"])
     return recipe | {"network": coded(parse_network(S4 | network)), "image": [4, 32, 32], "classes": CLASSES}
 
 
@@ -58,18 +58,21 @@ class Features(Dataset):
         return torch.from_numpy(features), torch.from_numpy(label)
 
 
-def ours(setting: Setting) -> Piece:
-    recipe = recipe_of()
-    task, options, _ = assemble(recipe, CPU)
-    state, latents = fresh(task, options), store_of(setting.folder, ROWS)
-    source, _ = open_source(latents, ["train"], 0, CPU, WINDOW, MAPPED, BATCH)
-    feed = LatentStream(latents, source, 0)
+def ours(precision: str) -> Side:
+    def build(setting: Setting) -> Piece:
+        recipe = recipe_of(precision)
+        task, options, _ = assemble(recipe, CPU)
+        state, latents = fresh(task, options), store_of(setting.folder, ROWS)
+        source, _ = open_source(latents, ["train"], 0, CPU, WINDOW, MAPPED, BATCH)
+        feed = LatentStream(latents, source, 0)
 
-    def piece() -> float:
-        train(task, feed, options, state, state.step + setting.amount, lambda _: None)
-        return setting.amount * BATCH
+        def piece() -> float:
+            train(task, feed, options, state, state.step + setting.amount, lambda _: None)
+            return setting.amount * BATCH
 
-    return piece
+        return piece
+
+    return build
 
 
 def plain(setting: Setting) -> Piece:
@@ -108,8 +111,8 @@ def check(tiny: bool) -> list[Agreement]:
 
 
 ROW = Row(
-    lines=(Line("DiT-S/4 33M, step at batch 8", must=1.45, go=1.7),),
-    sides={"plain": plain, "ours": ours},
+    lines=lines("DiT-S/4 33M, step at batch 8", must=1.45, go=1.7),
+    sides=sides(plain, ours),
     check=check,
     amount=4,
     rounds=7,

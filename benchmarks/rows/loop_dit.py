@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.loop import CPU, Loop, check, ours, plain
+from benchmarks.loop import CPU, Loop, bare, check, ours
 from benchmarks.row import Line, Row, Setting
 from diffprobe.config.latents import Crop
 from diffprobe.config.names import VIEW_LABEL
@@ -34,8 +34,8 @@ def latents(setting: Setting) -> Feed:
 LOOP = Loop("digits_dit", {"image_channels": 4, "classes": 10, "augment": VIEW_LABEL}, batch=32, latents=latents)
 
 ROW = Row(
-    lines=(Line("loop over the bare step: the demo's DiT", must=5, go=2, figure="overhead"),),
-    sides={"plain": plain(LOOP), "ours": ours(LOOP)},
+    lines=(Line("loop over the bare step: the demo's DiT", must=5, go=2, figure="overhead", plain="ours_bare"),),
+    sides={"ours_bare": bare(LOOP), "ours": ours(LOOP)},
     check=check(LOOP),
     amount=40,
     unit="steps/s",
