@@ -12,7 +12,6 @@ A change of what these functions return needs a new `config.names.AUGMENTATION`,
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -84,22 +83,24 @@ class Transforms:
         )  # fmt: skip
         return torch.stack([component.float() for component in components], dim=1)
 
-    def inverse(self, h: int, w: int) -> Tensor:
-        """Affine maps (B, 2, 3) from pixel (x, y) of the transformed image to its source; flips are not included."""
+    def inverse(self, h: int, w: int) -> "Affine":
+        """The maps from pixel (x, y) of the transformed image to its source; flips are not included."""
         scale, stretch = torch.exp2(LOG2_SCALE * self.scale), torch.exp2(LOG2_SCALE * self.anisotropy)
+        zero = torch.zeros_like(stretch)
         # Rotate the axis onto x, undo the stretch there (shrink along, enlarge across), rotate back.
-        unstretch = torch.diag_embed(torch.stack([1 / stretch, stretch], 1))
-        unstretch = rotation_matrix(self.axis) @ unstretch @ rotation_matrix(-self.axis)
-        linear = rotation_matrix(-self.rotation) @ unstretch / scale[:, None, None]  # (B, 2, 2), last applied first
-        shift = SHIFT * torch.stack([w * self.shift_x, h * self.shift_y], 1)[:, :, None]  # (B, 2, 1)
+        unstretch = product(rotation_matrix(self.axis), (1 / stretch, zero, zero, stretch))
+        unstretch = product(unstretch, rotation_matrix(-self.axis))
+        # Last applied first.
+        a, b, c, d = (entry / scale for entry in product(rotation_matrix(-self.rotation), unstretch))
+        right, down = SHIFT * (w * self.shift_x), SHIFT * (h * self.shift_y)
         # forward: y = A x + t; inverse: x = A^-1 y - A^-1 t
-        return torch.cat([linear, -linear @ shift], dim=2)
+        return (a, b, -a * right - b * down), (c, d, -c * right - d * down)
 
 
 def draw_transforms(draws: Draws, p: float) -> Transforms:
     """Random transforms with the probabilities and magnitudes of EDM's training on CIFAR-10 (table 6)."""
-    coin_x, coin_y, rotation, axis, axis_gate, *gates = draws.uniform("augment choices", (10,)).unbind(1)
-    scale, anisotropy, shift_x, shift_y = draws.normal("augment sizes", (4,)).unbind(1)
+    coin_x, coin_y, rotation, axis, axis_gate, *gates = draws.uniforms("augment choices", 10)
+    scale, anisotropy, shift_x, shift_y = draws.normals("augment sizes", 4)
     gate_y, gate_scale, gate_rotation, gate_anisotropy, gate_shift = (gate < p for gate in gates)
     # As in EDM's code the axis has a gate of its own within anisotropy's: half of the stretches are horizontal.
     gate_axis = gate_anisotropy & (axis_gate < 0.5)
@@ -115,10 +116,21 @@ def draw_transforms(draws: Draws, p: float) -> Transforms:
     )
 
 
-def rotation_matrix(angle: Tensor) -> Tensor:
-    """Matrices (B, 2, 2) that rotate (x, y) by angles (B,), counter-clockwise with y pointing down."""
+# Matrices (a b; c d) as four tensors (B,), since a GPU starts a kernel for each product of matrices, perhaps in TF32.
+Matrix = tuple[Tensor, Tensor, Tensor, Tensor]
+# Maps to (a x + b y + c, d x + e y + f), each coefficient (B,).
+Affine = tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def rotation_matrix(angle: Tensor) -> Matrix:
+    """Rotations of (x, y) by angles (B,), counter-clockwise with y pointing down."""
     cos, sin = angle.cos(), angle.sin()
-    return torch.stack([cos, sin, -sin, cos], dim=1).reshape(-1, 2, 2)
+    return cos, sin, -sin, cos
+
+
+def product(left: Matrix, right: Matrix) -> Matrix:
+    (a, b, c, d), (e, f, g, h) = left, right
+    return a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h
 
 
 def flip(x: Tensor, transforms: Transforms) -> Tensor:
@@ -127,8 +139,8 @@ def flip(x: Tensor, transforms: Transforms) -> Tensor:
     return torch.where(transforms.flip_y[:, None, None, None], x.flip(2), x)
 
 
-def warp(x: Tensor, inverse: Tensor) -> Tensor:
-    """Resample images (B, C, H, W), float32, by affine maps (B, 2, 3): pixel (x, y) comes from inverse (x, y, 1).
+def warp(x: Tensor, inverse: Affine) -> Tensor:
+    """Resample images (B, C, H, W), float32: pixel (x, y) comes from inverse (x, y).
 
     Beyond its border the image continues as its reflection for its own size less one pixel, then as zeros. Bilinear
     sampling takes place at twice the resolution, between an up- and a downsampling by the wavelet that are exact
@@ -137,24 +149,29 @@ def warp(x: Tensor, inverse: Tensor) -> Tensor:
     0.05 pixels left of and above the image centre, as in the paper's code.
     """
     h, w = x.shape[2:]
+    (up_h, down_h), (up_w, down_w) = resampling(h, x.device), resampling(w, x.device)
     # Separable filters as two small matrices: on a GPU faster than a convolution with padding and stride.
-    fine = upsampling(h, x.device) @ x @ upsampling(w, x.device).T  # (B, C, 2 (3H - 2), 2 (3W - 2))
+    fine = up_h @ x @ up_w.T  # (B, C, 2 (3H - 2), 2 (3W - 2))
     grid = sampling_grid(inverse, h, w)
     sampled = F.grid_sample(fine, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return downsampling(h, x.device) @ sampled @ downsampling(w, x.device).T
+    return down_h @ sampled @ down_w.T
 
 
-def sampling_grid(inverse: Tensor, h: int, w: int) -> Tensor:
+def sampling_grid(inverse: Affine, h: int, w: int) -> Tensor:
     """Where to sample for `downsampling`, (B, 2H + 10, 2W + 10, 2), in the units of grid_sample ([-1, 1]).
 
     Sums instead of a matrix product, which a GPU may compute in TF32: samples would be off by a tenth of a pixel.
     """
-    x, y = (half_pixels(n + REACH, inverse.device) for n in (w, h))  # (2W + 10,), (2H + 10,)
-    along_x, along_y, shift = inverse[:, None, None].unbind(-1)  # (B, 1, 1, 2) each
-    x, y = x + HALF_SAMPLE, y + HALF_SAMPLE
-    source = along_x * x[:, None] + along_y * y[:, None, None] + shift - HALF_SAMPLE  # in pixels from the centre
-    # The padded image is 3W - 2 pixels wide, so its edge (grid_sample's 1) is at 1.5W - 1.
-    return torch.stack([source[..., 0] / (1.5 * w - 1), source[..., 1] / (1.5 * h - 1)], dim=-1)
+    device = inverse[0][0].device
+    # In pixels from the centre of the doubled image, (2W + 10,) and (2H + 10, 1).
+    x, y = (half_pixels(n + REACH, device) + HALF_SAMPLE for n in (w, h))
+    y = y[:, None]
+    # (B, 2H + 10, 2W + 10). The padded image is 3W - 2 pixels wide, so its edge (grid_sample's 1) is at 1.5W - 1.
+    coordinates = (
+        (a[:, None, None] * x + b[:, None, None] * y + shift[:, None, None] - HALF_SAMPLE) / (1.5 * n - 1)
+        for (a, b, shift), n in zip(inverse, (w, h), strict=True)
+    )
+    return torch.stack(list(coordinates), dim=-1)
 
 
 def half_pixels(n: int, device: torch.device) -> Tensor:
@@ -162,8 +179,17 @@ def half_pixels(n: int, device: torch.device) -> Tensor:
     return (torch.arange(2 * n, device=device) + 0.5 - n) / 2
 
 
-@lru_cache
-def upsampling(n: int, device: torch.device) -> Tensor:
+RESAMPLING: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}  # a dictionary, since compilers know no caches
+
+
+def resampling(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`upsampling` and `downsampling` of n pixels on a device, made once."""
+    if (n, device) not in RESAMPLING:
+        RESAMPLING[n, device] = upsampling(n).to(device), downsampling(n).to(device)
+    return RESAMPLING[n, device]
+
+
+def upsampling(n: int) -> Tensor:
     """The matrix (2 (3n - 2), n) that pads n pixels with their reflections, n - 1 on each side, and doubles them.
 
     Pixel k lies between samples 2k and 2k + 1 of the result.
@@ -173,14 +199,13 @@ def upsampling(n: int, device: torch.device) -> Tensor:
     pixel = n - 1 - (n - 1 - torch.arange(1 - n, 2 * n - 1).abs()).abs()  # (size,): n-1 .. 1, 0 .. n-1, n-2 .. 0
     reflecting = F.one_hot(pixel, n).double()  # (size, n)
     # The filter sums to sqrt 2, and of its taps every other one meets a pixel: sqrt 2 keeps the mean.
-    return (math.sqrt(2) * filtering @ reflecting).float().to(device)
+    return (math.sqrt(2) * filtering @ reflecting).float()
 
 
-@lru_cache
-def downsampling(n: int, device: torch.device) -> Tensor:
+def downsampling(n: int) -> Tensor:
     """The matrix (n, 2n + 10) that halves samples to n pixels; sample 0 is number -5, the first that pixel 0 uses."""
     filtering = filter_taps(torch.arange(2 * (n + REACH)) - 2 * torch.arange(n)[:, None])  # (n, 2n + 10)
-    return (filtering / math.sqrt(2)).float().to(device)
+    return (filtering / math.sqrt(2)).float()
 
 
 def filter_taps(index: Tensor) -> Tensor:

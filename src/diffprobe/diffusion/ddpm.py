@@ -8,8 +8,8 @@ from torch import Tensor
 
 from diffprobe.config.schedules import ddae_abar, linear_abar, nearest, ratios, spaced
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Denoised, Network, Process, perturb, predicted
-from diffprobe.networks.condition import NOTHING, Condition
+from diffprobe.diffusion.process import Denoised, Network, Noised, Process, predicted
+from diffprobe.networks.condition import Condition
 from diffprobe.runtime.keyed import Draws
 
 
@@ -42,12 +42,14 @@ class DDPM(Process):
         """x_0 from the predicted noise, (x_t - sigma eps) / alpha (eq. 15)."""
         return Denoised((x - per_image(level.sigma) * output) / per_image(level.alpha))
 
-    def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
-        """|n - eps(x_t, t)|^2 with t uniform over 1 .. T (eq. 14), the mean over elements."""
+    def draw_levels(self, x: Tensor, draws: Draws) -> Levels:
+        """t uniform over 1 .. T."""
         t = (draws.uniform("t") * self.steps).long()  # (B,), 0 .. T - 1 stand for 1 .. T
-        level = Levels(*(values[t] for values in self.levels(x.device)))  # each (B,)
-        noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
-        return (predicted(network, perturb(x, level, noise), level, cond) - noise).square().mean()
+        return Levels(*(values[t] for values in self.levels(x.device)))
+
+    def error(self, network: Network, batch: Noised, cond: Condition) -> Tensor:
+        """|n - eps(x_t, t)|^2 (eq. 14), the mean over elements."""
+        return (predicted(network, batch.noisy, batch.level, cond) - batch.noise).square().mean()
 
     def levels(self, device: torch.device) -> Levels:
         """All levels of training, each tensor (T,)."""

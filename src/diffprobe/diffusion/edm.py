@@ -5,13 +5,12 @@ Table 1 and equation numbers are the paper's; alpha is 1.
 
 import math
 
-import torch
 from torch import Tensor
 
 from diffprobe.config.schedules import edm_sigmas
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Denoised, Network, Process, perturb
-from diffprobe.networks.condition import NOTHING, Condition
+from diffprobe.diffusion.process import Denoised, Network, Noised, Process
+from diffprobe.networks.condition import Condition
 from diffprobe.runtime.keyed import Draws
 
 
@@ -51,14 +50,18 @@ class EDM(Process):
         c_out = s * d / (s**2 + d**2).sqrt()
         return Denoised(c_skip * x + c_out * output)
 
-    def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
-        """lambda(sigma) (D(x + sigma n; sigma) - x)^2 with ln sigma ~ N(p_mean, p_std^2) (eq. 2, table 1)."""
+    def draw_levels(self, x: Tensor, draws: Draws) -> Levels:
+        """ln sigma ~ N(p_mean, p_std^2) (table 1)."""
         # Log-normal: the loss of the highest and the lowest levels teaches little (section 5, figure 5a).
         log_sigma = self.p_mean + self.p_std * draws.normal("sigma")  # (B,)
         sigma = log_sigma.exp()
-        level = Levels(torch.ones_like(sigma), sigma, log_sigma / 4)
-        noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
-        clean = self.denoise(network, perturb(x, level, noise), level, cond).image
+        # Ones by arithmetic, which a compiler fuses with the rest; a constant is a kernel of its own.
+        return Levels(1 + 0 * log_sigma, sigma, log_sigma / 4)
+
+    def error(self, network: Network, batch: Noised, cond: Condition) -> Tensor:
+        """lambda(sigma) (D(x + sigma n; sigma) - x)^2 (eq. 2)."""
+        x, sigma = batch.clean, batch.level.sigma
+        clean = self.denoise(network, batch.noisy, batch.level, cond).image
         weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2  # lambda = 1 / c_out^2, (B,)
         loss = (per_image(weight) * (clean - x) ** 2).mean()
         return loss * x[0].numel() if self.reduction == "sum" else loss  # C H W elements of an image

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from diffprobe.diffusion.levels import Level, Levels, per_image
-from diffprobe.diffusion.process import Denoised, Network, Process, perturb, predicted
-from diffprobe.networks.condition import NOTHING, Condition
+from diffprobe.diffusion.process import Denoised, Network, Noised, Process, predicted
+from diffprobe.networks.condition import Condition
 from diffprobe.runtime.keyed import Draws
 
 
@@ -29,12 +29,14 @@ class Flow(Process):
         """x_0 from the predicted velocity v: x_t = x_0 + t (n - x_0), so x_0 = x_t - t v."""
         return Denoised(x - per_image(level.sigma) * output)
 
-    def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
-        """|v(x_t, t) - (n - x)|^2, the mean over elements (Lipman et al., eq. 23 with sigma_min = 0)."""
+    def draw_levels(self, x: Tensor, draws: Draws) -> Levels:
         t = draws.uniform("t") if self.t == "uniform" else self.logit_normal(draws)  # (B,)
-        level = Levels(1 - t, t, t)  # alpha, sigma, c_noise
-        noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
-        return (predicted(network, perturb(x, level, noise), level, cond) - (noise - x)).square().mean()
+        return Levels(1 - t, t, t)  # alpha, sigma, c_noise
+
+    def error(self, network: Network, batch: Noised, cond: Condition) -> Tensor:
+        """|v(x_t, t) - (n - x)|^2, the mean over elements (Lipman et al., eq. 23 with sigma_min = 0)."""
+        velocity = batch.noise - batch.clean
+        return (predicted(network, batch.noisy, batch.level, cond) - velocity).square().mean()
 
     def logit_normal(self, draws: Draws) -> Tensor:
         return torch.sigmoid(self.t_mean + self.t_std * draws.normal("t"))  # (B,)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from diffprobe.diffusion.ddpm import DDPM
 from diffprobe.diffusion.levels import Levels, per_image, step_variances
-from diffprobe.diffusion.process import Denoised, Network, perturb, predicted
-from diffprobe.networks.condition import NOTHING, Condition
-from diffprobe.runtime.keyed import Draws
+from diffprobe.diffusion.process import Denoised, Network, Noised, predicted
+from diffprobe.networks.compiled import constant_when_compiled
+from diffprobe.networks.condition import Condition
 
 PIXEL = 1 / 255  # half the distance of two grey levels of images in [-1, 1]
 EDGE = 0.999  # beyond it are the outermost grey levels, whose bins are unbounded
@@ -40,16 +40,18 @@ class IDDPM(DDPM):
         noise, values = output.chunk(2, dim=1)  # (B, C, H, W) each
         return super().estimate(noise, x, level)._replace(variance_share=share(values))
 
-    def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
+    def error(self, network: Network, batch: Noised, cond: Condition) -> Tensor:
         """L_simple + lambda L_vlb (eq. 16), the bound estimated from one step t of T."""
-        t = (draws.uniform("t") * self.steps).long()  # (B,), 0 .. T - 1 stand for 1 .. T
-        level = Levels(*(values[t] for values in self.levels(x.device)))  # each (B,)
-        noise = draws.normal("noise", tuple(x.shape[1:]))  # (B, C, H, W)
-        predicted_noise, values = predicted(network, perturb(x, level, noise), level, cond).chunk(2, dim=1)
-        error = predicted_noise - noise
+        predicted_noise, values = predicted(network, batch.noisy, batch.level, cond).chunk(2, dim=1)
+        error = predicted_noise - batch.noise
         # Detached: the bound trains the variance alone, since its gradient is too noisy for the mean (section 3.1).
-        bound = self.bound(error.detach(), values, x, t)
+        bound = self.bound(error.detach(), values, batch.clean, self.steps_of(batch.level))
         return error.square().mean() + self.vlb_weight * self.steps * bound.mean()
+
+    def steps_of(self, level: Levels) -> Tensor:
+        """The steps (B,) of levels, counted from 0, by the network's input."""
+        index = level.c_noise if self.time_input == "index" else level.c_noise * self.steps - 1
+        return index.round().long()
 
     def bound(self, error: Tensor, values: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The bound's term of each step (eq. 4 to 6) in bits per element: (B, C, H, W).
@@ -67,6 +69,7 @@ class IDDPM(DDPM):
         likelihood = log_probability(x, x - offset, torch.exp(0.5 * log_variance))  # L_0, eq. 4
         return torch.where(per_image(t) == 0, -likelihood, kl) / math.log(2)
 
+    @constant_when_compiled  # else a compiled loss would begin with the table's computation
     def bounds(self, device: torch.device) -> Tensor:
         """By step (3, T): the logarithms of both bounds of the variance, and the factor from an error of the noise to
         one of the step's mean.

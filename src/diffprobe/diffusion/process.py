@@ -47,6 +47,15 @@ class Denoised(NamedTuple):
         return self.x0
 
 
+class Noised(NamedTuple):
+    """What a loss begins with: images, noise, and the noisy images that they make."""
+
+    clean: Tensor  # (B, C, H, W)
+    noise: Tensor  # (B, C, H, W)
+    level: Levels  # each (B,)
+    noisy: Tensor  # (B, C, H, W)
+
+
 class Process(ABC):
     """One objective: noise levels, what the network sees and what it predicts. config/processes/ has its settings."""
 
@@ -58,9 +67,26 @@ class Process(ABC):
     def schedule(self, *args: Any, **settings: Any) -> list[Level]:
         """Falling levels to sample at, then the one to end at; `settings` are those of its config's `schedule`."""
 
-    @abstractmethod
     def loss(self, network: Network, x: Tensor, draws: Draws, cond: Condition = NOTHING) -> Tensor:
-        """The training loss of clean images x (B, C, H, W), a scalar; levels and noise from `draws`."""
+        """The training loss of clean images x (B, C, H, W), a scalar; levels and noise from `draws`.
+
+        In two parts, since on a GPU the first is compiled for itself (`training.tasks.diffusion`).
+        """
+        return self.error(network, self.noised(x, draws), cond)
+
+    def noised(self, x: Tensor, draws: Draws) -> Noised:
+        """Clean images x (B, C, H, W) at levels and with noise from `draws`."""
+        level = self.draw_levels(x, draws)
+        noise = draws.normal("noise", tuple(x.shape[1:]))
+        return Noised(x, noise, level, perturb(x, level, noise))
+
+    def draw_levels(self, x: Tensor, draws: Draws) -> Levels:
+        """The levels at which a batch x (B, C, H, W) is trained, each (B,) on its device."""
+        raise NotImplementedError  # by a process that has a `loss` of its own
+
+    def error(self, network: Network, batch: Noised, cond: Condition) -> Tensor:
+        """The training loss of noisy images, a scalar. It draws nothing."""
+        raise NotImplementedError
 
     @abstractmethod
     def estimate(self, output: Tensor, x: Tensor, level: Levels) -> Denoised:

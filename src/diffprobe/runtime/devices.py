@@ -2,7 +2,8 @@
 the limit of its speed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -41,6 +42,17 @@ def report_emulation(precision: str, device: torch.device, say: Callable[[str], 
     """Say what a precision costs that is emulated on a device."""
     if precision == "bf16" and not has_bf16(device):
         say(f"bf16 is emulated on this {device.type}, 5 to 13 times slower than fp32; `precision: auto` avoids that")
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within, products of float32 matrices are float32's, where the process lets a GPU round their factors to TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @cache

@@ -11,6 +11,7 @@ with the one written here; the numbers are the same with and without it.
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -39,8 +40,13 @@ class Key:
     @property
     def words(self) -> tuple[int, int]:
         """The 64-bit Philox key as two 32-bit words."""
-        hashed = hashlib.blake2b(f"{self.seed}/{self.purpose}".encode(), digest_size=8).digest()
-        return int.from_bytes(hashed[:4], "little"), int.from_bytes(hashed[4:], "little")
+        return key_words(self.seed, self.purpose)
+
+
+def key_words(seed: int, purpose: str) -> tuple[int, int]:
+    """See `Key.words`. A function, which torch's compiler calls once (`networks.compiled`): it cannot trace hashes."""
+    hashed = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(hashed[:4], "little"), int.from_bytes(hashed[4:], "little")
 
 
 def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int] | tuple[Words, Words]) -> tuple[Words, ...]:
@@ -85,12 +91,18 @@ def uniform(key: Key, rows: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     counters (block, lower half of the row, 0, 0) under the key plus `TURN` times the row's upper half.
     """
     count = math.prod(shape)
-    low, high = key.words
+    if torch.compiler.is_compiling():
+        return traced_uniform(key, rows, shape)
     offset = rows << 32  # the counter's lower 64 bits at block 0, (B,); the shift drops the row's upper half
-    # Wrapping arithmetic: keys are numbers modulo 2^64.
-    keys = (rows >> 32) * signed(TURN) + signed(high << 32 | low)
     draw = fused_uniform if has_fused(rows.device.type) else philox_uniform
-    return draw(torch.stack([keys, offset], dim=-1), count).reshape(len(rows), *shape)
+    return draw(torch.stack([row_keys(key, rows), offset], dim=-1), count).reshape(len(rows), *shape)
+
+
+def row_keys(key: Key, rows: Tensor) -> Tensor:
+    """Each row's Philox key as int64 (B,)."""
+    low, high = key.words
+    # Wrapping arithmetic: keys are numbers modulo 2^64.
+    return (rows >> 32) * signed(TURN) + signed(high << 32 | low)
 
 
 def normal(key: Key, rows: Tensor, shape: tuple[int, ...] = (), draw: int = 0) -> Tensor:
@@ -101,6 +113,8 @@ def normal(key: Key, rows: Tensor, shape: tuple[int, ...] = (), draw: int = 0) -
     if draw:
         key = Key(key.seed, f"{key.purpose}#{draw}")
     count = math.prod(shape)
+    if torch.compiler.is_compiling():
+        return traced_normal(key, rows, shape)
     pairs = -(-count // 2)
     both = uniform(key, rows, (2 * pairs,))  # (B, 2 pairs)
     first, angle = both[:, :pairs], both[:, pairs:]
@@ -145,6 +159,69 @@ def signed(word: int) -> int:
     return word - (word >> 63 << 64)
 
 
+# The same numbers for torch's compiler, each as a function of its place alone: that is one kernel, and what follows is
+# fused into it. The four numbers of a block compute the same words, which costs a GPU less than writing them down.
+
+
+def traced_uniform(key: Key, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Uniform float32 (B, *shape)."""
+    if not shape:
+        return traced_uniforms(key, rows, 1)[0]
+    place = torch.arange(math.prod(shape), device=rows.device).view(1, *shape)
+    return uniform_at(row_keys(key, rows), rows, place)
+
+
+def traced_normal(key: Key, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal float32 (B, *shape)."""
+    if not shape:
+        return traced_normals(key, rows, 1)[0]
+    count = math.prod(shape)
+    pairs, place = -(-count // 2), torch.arange(count, device=rows.device).view(1, *shape)
+    keys, is_cos = row_keys(key, rows), place < pairs
+    pair = torch.where(is_cos, place, place - pairs)
+    radius, angle = box_muller(uniform_at(keys, rows, pair), uniform_at(keys, rows, pair + pairs))
+    return torch.where(is_cos, angle.cos(), angle.sin()) * radius
+
+
+def uniform_at(keys: Tensor, rows: Tensor, places: Tensor) -> Tensor:
+    """Uniforms (B, *shape) number `places`, int64 (1, *shape), of each row; keys: int64 (B,)."""
+    keys, rows = (words.view(-1, *[1] * (places.dim() - 1)) for words in (keys, rows))
+    lane = places & 3
+    x0, x1, x2, x3 = block_words(keys, rows, places >> 2)
+    return to_unit(torch.where(lane < 2, torch.where(lane == 0, x0, x1), torch.where(lane == 2, x2, x3)))
+
+
+def traced_uniforms(key: Key, rows: Tensor, count: int) -> list[Tensor]:
+    """`count` uniforms of each row, each (B,), so that a kernel for each image makes all of them."""
+    keys = row_keys(key, rows)
+    blocks = (block_words(keys, rows, torch.full_like(rows, block)) for block in range(-(-count // 4)))
+    return [to_unit(word) for words in blocks for word in words][:count]
+
+
+def traced_normals(key: Key, rows: Tensor, count: int) -> list[Tensor]:
+    """The same of normals."""
+    pairs = -(-count // 2)
+    both = traced_uniforms(key, rows, 2 * pairs)
+    polar = [box_muller(first, second) for first, second in zip(both[:pairs], both[pairs:], strict=True)]
+    cosines, sines = ([radius * turn(angle) for radius, angle in polar] for turn in (torch.cos, torch.sin))
+    return [*cosines, *sines][:count]
+
+
+def block_words(keys: Tensor, rows: Tensor, block: Tensor) -> tuple[Tensor, ...]:
+    """The four words of a row's block; the arguments int64, of shapes that broadcast."""
+    zero = torch.zeros_like(block)
+    return philox((block, rows & MASK, zero, zero), (keys & MASK, keys >> 32 & MASK))
+
+
+def to_unit(words: Tensor) -> Tensor:
+    return (words & 0xFFFFFF).to(torch.float32) * 2.0**-24
+
+
+def box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Radius and angle of normal pairs by two uniforms each; 1 - u is never 0."""
+    return (-2 * (1 - first).log()).sqrt(), 2 * math.pi * second
+
+
 def permutation(key: Key, n: int, draw: int = 0) -> Tensor:
     """A random order of 0..n-1, int64 (n,): the argsort of one 63-bit word per row (ties are too rare to matter)."""
     high, low = bits(key, torch.arange(n), 2, draw).unbind(1)
@@ -170,6 +247,18 @@ class Draws:
 
     def uniform(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
         return uniform(Key(self.seed, self.prefix + purpose), self.rows, shape)
+
+    def uniforms(self, purpose: str, count: int) -> Sequence[Tensor]:
+        """The columns of `uniform(purpose, (count,))`, each (B,)."""
+        if torch.compiler.is_compiling():
+            return traced_uniforms(Key(self.seed, self.prefix + purpose), self.rows, count)
+        return self.uniform(purpose, (count,)).unbind(1)
+
+    def normals(self, purpose: str, count: int) -> Sequence[Tensor]:
+        """The columns of `normal(purpose, (count,))`, each (B,)."""
+        if torch.compiler.is_compiling():
+            return traced_normals(Key(self.seed, self.prefix + purpose), self.rows, count)
+        return self.normal(purpose, (count,)).unbind(1)
 
     def apart(self, name: str) -> "Draws":
         """Draws of the same purposes for the same rows, independent of these."""
