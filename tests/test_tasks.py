@@ -19,7 +19,7 @@ from diffprobe.config.processes.flow import Flow
 from diffprobe.config.training import HalfLife
 from diffprobe.data.augment import random_flip
 from diffprobe.data.batch import Batch
-from diffprobe.diffusion.build import build_sampler
+from diffprobe.diffusion.build import build_process, build_sampler
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.guidance import guided
 from diffprobe.diffusion.levels import CLEAN, Level
@@ -36,6 +36,7 @@ from diffprobe.training.optimizers import Options
 from diffprobe.training.state import State, restore, save
 from diffprobe.training.stream import Stream
 from diffprobe.training.tasks.base import ParameterGroup, Task, second_view
+from diffprobe.training.tasks.diffusion import Diffusion
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -153,6 +154,18 @@ def test_averages_are_of_floating_buffers_too_and_counts_are_copied() -> None:
     module.num_batches_tracked.fill_(7)
     ema.update(0.75)
     assert ema.module.running_mean.item() == 1.0 and ema.module.num_batches_tracked.item() == 7
+
+
+def test_a_share_of_the_labels_is_dropped_in_training() -> None:
+    """Independently for each image; the others are as they were."""
+    n, labels = 20_000, torch.arange(20_000) % 10
+    batch = Batch(torch.zeros(n, 1, 1, 1), labels, torch.arange(n))
+    task = Diffusion(nn.Linear(1, 1), build_process(Flow(kind="flow")), label_dropout=0.1)
+    seen = task.condition(batch, None, Draws(0, batch.positions)).label
+    dropped = seen == -1
+    assert dropped.float().mean() == pytest.approx(0.1, abs=0.01) and torch.equal(seen[~dropped], labels[~dropped])
+    plain = Diffusion(nn.Linear(1, 1), build_process(Flow(kind="flow")))
+    assert torch.equal(plain.condition(batch, None, Draws(0, batch.positions)).label, labels)
 
 
 # --- a learned variance, a clean level
