@@ -11,7 +11,7 @@ PLAIN, OURS = "plain", "ours"
 
 # In the order of the table; `demo` runs only where it is asked for by name or by --demo.
 NAMES = (
-    *("ddpm", "edm", "unet", "dit", "ddim", "inception", "grid", "loop_unet", "loop_dit", "loop_toy", "latents"),
+    *("ddpm", "edm", "unet", "dit", "gta", "ddim", "inception", "grid", "loop_unet", "loop_dit", "loop_toy", "latents"),
     *("latents_cold", "dry_run", "commands", "demo"),
 )
 

@@ -52,4 +52,4 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     Computed in float32 where x is bfloat16: position differences at low frequencies are below its resolution.
     """
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # (b, a)
-    return (x * cos + swapped * sin).type_as(x)  # (.., T, d)
+    return torch.addcmul(x * cos, swapped, sin).type_as(x)  # (.., T, d)
