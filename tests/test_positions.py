@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from toy_dit import small
 
 from diffprobe.config.networks import Network
 from diffprobe.networks.dit_blocks import Attention, RMSNorm
@@ -125,3 +126,16 @@ def test_heads_must_divide_into_pairs_of_both_axes() -> None:
     assert not list(Network.member(settings).problems("network", 32))
     problems = list(Network.member(settings | {"position": "gta"}).problems("network", 32))
     assert [(key, value) for key, value, _ in problems] == [("network.heads", 6)]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("position", ["abs", "rope", "gta"])
+@pytest.mark.parametrize("qk_norm", [False, True, "layer"])
+def test_bfloat16_is_as_near_with_every_code(position: str, qk_norm: bool | str) -> None:
+    network, x, t = small(position=position, qk_norm=qk_norm), torch.randn(2, 4, 8, 8), torch.rand(2)
+    expected = network(x, t)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = network(x, t)[0]
+    out.float().square().mean().backward()
+    assert (out - expected).norm() / expected.norm() < 0.02
+    assert all(parameter.grad is not None for parameter in network.blocks.parameters())

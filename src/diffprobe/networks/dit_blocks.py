@@ -70,7 +70,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # GTA's code adds 1e-8 to the root; this adds its square to the mean, as torch's fused kernels do.
-        return F.rms_norm(x, self.scale.shape, self.scale, eps=1e-16)
+        # In the weights' type: torch warns of bfloat16 beside float32, and has no fused kernel for it.
+        return F.rms_norm(x.to(self.scale.dtype), self.scale.shape, self.scale, eps=1e-16)
 
 
 QK_NORMS = {True: RMSNorm, "layer": nn.LayerNorm}  # GTA's; REPA's, with torch's eps 1e-5
