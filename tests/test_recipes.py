@@ -328,7 +328,7 @@ def test_what_an_experiment_lacks_is_named_there() -> None:
     lines = refusal(each={"sample": {"samplers": {"third": {"steps": 3}}}}, only=["EDM_ddpm"])
     assert lines == [
         "config: experiments.EDM_ddpm.sample.samplers.third.kind: this key is missing; "
-        "allowed: `ddpm` or `ddim` or `euler` or `heun`"
+        "allowed: `ddpm` or `ddim` or `euler` or `euler_maruyama` or `heun`"
     ]
 
 
