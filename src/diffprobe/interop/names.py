@@ -3,7 +3,7 @@
 A map goes from the name of each of our tensors to their names: one, or three (q, k, v) that are stacked in ours.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from diffprobe.runtime.errors import UserError
 
 # Options of our U-Net that neither DDAE's nor diffusers' has: their values there.
 EDM_OPTIONS = {"shortcut_conv": False, "decoder_attention": "all", "label_layer": "plain"}
+
+MOST_ROWS = 60  # of a table of tensors: a network of another depth has thousands
 
 NameMap = dict[str, tuple[str, ...]]
 State = dict[str, Tensor]
@@ -90,12 +92,48 @@ def to_ours(state: State, names: NameMap, shapes: State, what: str, remedy: str)
     for name, theirs in names.items():
         rows, *rest = shapes[name].shape
         shape = torch.Size([rows // len(theirs), *rest])  # of each of those that are stacked
-        ours[name] = torch.cat([whole(state, other, shape, what, remedy) for other in theirs])
+        parts = [whole(state, other, shape, what, remedy) for other in theirs]
+        ours[name] = torch.cat(parts) if len(parts) > 1 else parts[0]  # not copied: it may be in a file of gigabytes
     used = {other for theirs in names.values() for other in theirs}
     if left := [name for name in state if name not in used]:
         extra = tuple(state[left[0]].shape)
         raise UserError(f"{what}: {left[0]} of shape {extra} has no place in this network (expected: none); {remedy}")
     return ours
+
+
+class Misfit(NamedTuple):
+    """A tensor that is missing, left over, or of another shape."""
+
+    name: str  # in their code
+    expected: tuple[int, ...] | None  # None: no tensor of ours
+    shape: tuple[int, ...] | None  # None: not in the file
+
+
+def misfits(state: State, names: NameMap, shapes: State) -> list[Misfit]:
+    """All tensors that `to_ours` would refuse by name or shape: those missing, then of other shapes, then left over."""
+    expected = {
+        other: (shapes[ours].shape[0] // len(theirs), *shapes[ours].shape[1:])
+        for ours, theirs in names.items()
+        for other in theirs
+    }
+    actual = {name: tuple(value.shape) for name, value in state.items()}
+    missing = [Misfit(name, shape, None) for name, shape in expected.items() if name not in actual]
+    others = [Misfit(name, shape, actual[name]) for name, shape in expected.items() if name in actual]
+    left = [Misfit(name, None, shape) for name, shape in actual.items() if name not in expected]
+    return [*missing, *(one for one in others if one.shape != one.expected), *left]
+
+
+def table(rows: Sequence[Misfit]) -> str:
+    """Lines with name, expected shape and shape in the file."""
+    cells = [("tensor", "expected", "in the file")]
+    cells += [(row.name, shown(row.expected), shown(row.shape)) for row in rows[:MOST_ROWS]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join(lines + [f"and {len(rows) - MOST_ROWS} more"] * (len(rows) > MOST_ROWS))
+
+
+def shown(shape: tuple[int, ...] | None) -> str:
+    return "-" if shape is None else str(shape)
 
 
 def whole(state: State, name: str, shape: torch.Size, what: str, remedy: str) -> Tensor:

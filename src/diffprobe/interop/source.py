@@ -2,14 +2,16 @@
 
 import argparse
 import re
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 
 from diffprobe.config.diffusers_models import Described, UNet2DConfig, read_object
+from diffprobe.config.problems import Problem
 from diffprobe.config.published import HALF, HUB, RAW, WEIGHTS, variant, weights_file, weights_files
 from diffprobe.interop.names import State
 from diffprobe.interop.wrappers import unwrapped, weights_of
@@ -22,9 +24,23 @@ AVERAGE, RAW_FOLDER = "unet_ema", "unet"  # side by side in a checkpoint of diff
 PLACES = ("", AVERAGE, RAW_FOLDER)  # where a model's folder is looked for
 
 
+class SourceWeights(NamedTuple):
+    """Weights as a source holds them, and what an experiment must be to have them."""
+
+    file: Path
+    sets: dict[str, State]  # sets of weights under their own names
+    network: dict[str, Any]  # required values of keys of the experiment's network
+    process: dict[str, Any]  # and of its process, as far as the source says
+    problems: tuple[Problem, ...] = ()  # with the experiment's process, beyond single values
+    files: tuple[Path, ...] = ()  # that `file` is the index of
+    note: str = ""  # what the user should hear of it
+
+
 def read(path: Path) -> dict[str, Any]:
     """The content of a file of weights: tensors by name, or for a pickle whatever PyTorch's reader of plain data and
-    argparse.Namespace makes of it. Raises UserError.
+    argparse.Namespace makes of it. Tensors stay in the file until they are used, except in a pickle's older forms.
+
+    Raises UserError.
     """
     if path.suffix not in (*TENSORS, *PICKLES):
         raise UserError(f"{path}: expected a file that ends in one of {', '.join((*TENSORS, *PICKLES))}")
@@ -35,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
             return safetensors.torch.load_file(path)
         # DDAE's checkpoints hold their command line, which is plain data too.
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=can_be_mapped(path))
         refuse_wrong_checksum(path)
     except UnpicklingError as error:
         raise UserError(f"{path}: {refusal(str(error))}") from None
@@ -44,6 +60,14 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected tensors by name, not {type(content).__name__}")
     return content
+
+
+def can_be_mapped(path: Path) -> bool:
+    """Whether a pickle's tensors lie in its file as in memory: in a zip archive, as since PyTorch 1.6, uncompressed."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
 def read_model(weights: Path) -> State:

@@ -1,0 +1,166 @@
+"""The published forms of weights that `diffprobe import` reads: how each is read, and which experiments it is for."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from diffprobe.config.diffusers_models import SchedulerConfig
+from diffprobe.config.inferred import augment_label, conditional, model_space
+from diffprobe.config.models import Config, Experiment
+from diffprobe.config.networks.diffusers import Diffusers
+from diffprobe.config.networks.dit import DiT as DiTSettings
+from diffprobe.config.problems import Problem
+from diffprobe.config.published import weights_files
+from diffprobe.interop import ddae, diffusers_unet, dit, edm, source
+from diffprobe.interop.names import NameMap
+from diffprobe.interop.source import SourceWeights
+from diffprobe.interop.wrappers import unwrapped, weights_of
+from diffprobe.networks.unet import UNet
+from diffprobe.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form: its networks here, and what to do where a tensor does not fit (`{}`: the experiment)."""
+
+    kinds: tuple[str, ...]
+    remedy: str
+
+
+TRANSFORMER = (
+    "set experiments.{}.network (size, position, qk_norm, discard_variance) as they were trained, and where the label "
+    "table is another's `conditional: false`, which takes its row for no label"
+)
+FORMS = {
+    "ddae": Form(
+        ("unet",),
+        "set experiments.{}.network (channels, multipliers, blocks, attention, resample) and train.augment as they "
+        "were trained",
+    ),
+    "edm": Form(
+        ("unet",),
+        "set experiments.{}.network (channels, multipliers, blocks, attention, conditional) and train.augment as in "
+        "config/edm.yaml",
+    ),
+    "dit": Form(("dit",), TRANSFORMER),
+    "gta": Form(("dit",), TRANSFORMER),
+    "sit": Form(("dit",), TRANSFORMER),
+    "diffusers": Form(("unet", "diffusers"), "the file is not that of its config.json; download it again"),
+}
+
+
+def read(format: str, origin: str, experiment: Experiment) -> SourceWeights:
+    """The weights at `origin`. Raises UserError for a file that is not of this form."""
+    network = experiment.network
+    match format:
+        case "dit" | "gta" | "sit":
+            assert isinstance(network, DiTSettings)  # else refused
+            return {"dit": dit.from_dit, "gta": dit.from_gta, "sit": dit.from_sit}[format](origin, network)
+        case "ddae":
+            return from_ddae(origin, experiment)
+        case "edm":
+            return from_edm(origin)
+        case _:
+            return from_diffusers(origin, experiment)
+
+
+# --- experiments
+
+
+def refused_experiment(config: Config, experiment: Experiment, format: str) -> Iterator[Problem]:
+    """Why no file of the format can hold weights of the experiment."""
+    kinds, network = FORMS[format].kinds, experiment.network
+    if network.kind not in kinds:
+        yield "network.kind", network.kind, f"{' or '.join(kinds)}, for --format {format}"
+    if network.kind == "dit":
+        yield from refused_transformer(config, experiment)
+        return
+    if experiment.latents is not None:
+        yield "latents", experiment.latents, "null, since these weights are of pixels"
+    if format == "edm":
+        yield from refused_for_edm(config, experiment)
+    elif conditional(config, experiment):
+        yield "network.conditional", True, "false, since these networks are not conditioned on labels"
+    if format == "diffusers" and network.kind == "unet" and augment_label(config, experiment):
+        yield "train.augment", "a value", "null, since these networks are not conditioned on the augmentation"
+
+
+def refused_transformer(config: Config, experiment: Experiment) -> Iterator[Problem]:
+    if augment_label(config, experiment):
+        yield "network.augment", True, "false, since these networks are not conditioned on the augmentation"
+    if model_space(config, experiment)[1] is None:
+        yield "dataset", experiment.dataset, "one whose image size follows from the config"
+    if experiment.latents and config.latents[experiment.latents].scale == "measured":
+        allowed = "a store whose `scale` is `published` or the number of these weights' training, as 0.18215"
+        yield "latents", f"{experiment.latents}, scaled as measured,", allowed
+
+
+def refused_for_edm(config: Config, experiment: Experiment) -> Iterator[Problem]:
+    network, facts = experiment.network, config.datasets[experiment.dataset].facts
+    if (channels := getattr(network, "channels", edm.LEAST_CHANNELS)) < edm.LEAST_CHANNELS:
+        yield "network.channels", channels, f"at least {edm.LEAST_CHANNELS}"
+    if conditional(config, experiment) and getattr(network, "label_layer", "") != "scaled":
+        yield "network.label_layer", getattr(network, "label_layer", None), "scaled, as in EDM"
+    if (conditional(config, experiment) and facts.classes is None) or facts.size is None:
+        yield "dataset", experiment.dataset, "one whose size and number of classes follow from the config"
+
+
+# --- sources
+
+
+def from_edm(origin: str) -> SourceWeights:
+    file = Path(origin)
+    state = edm.renewed(unwrapped(weights_of(source.read(file)), str(file)))
+    return SourceWeights(file, {"ema": state}, edm.NETWORK, {"kind": "edm"})
+
+
+def from_ddae(origin: str, experiment: Experiment) -> SourceWeights:
+    file = Path(origin)
+    problems = tuple(ddae.refused_process(experiment.process))
+    return SourceWeights(file, ddae.sets(source.read(file), str(file)), ddae.NETWORK, {}, problems)
+
+
+def from_diffusers(origin: str, experiment: Experiment) -> SourceWeights:
+    """The network `diffusers` must have the source's own config, the network `unet` the same in our keys."""
+    folder = source.diffusers_folder(origin)
+    config = diffusers_unet.whole(source.read_config(folder))
+    if isinstance(experiment.network, Diffusers):
+        # Neither the size of its images nor dropout changes a weight or an output.
+        required = {key: value for key, value in config.items() if key not in ("sample_size", "dropout")}
+    else:
+        for key, value, allowed in diffusers_unet.refused_config(config):
+            raise UserError(
+                f"{folder}/config.json: {key}: {value} has no counterpart in the network `unet` (allowed: {allowed}); "
+                f"use network: {{kind: diffusers, path: {folder}}}"
+            )
+        required = diffusers_unet.our_network(config)
+    file = Path(origin) if Path(origin).is_file() else source.diffusers_weights(folder)
+    state = diffusers_unet.renewed(source.read_model(file))
+    process, note = diffusers_unet.our_process(scheduler(folder)), source.which_weights(file)
+    files = () if (files := weights_files(file)) == [file] else tuple(files)
+    return SourceWeights(file, {"ema": state}, required, process, files=files, note=note)
+
+
+def scheduler(folder: Path) -> dict[str, Any]:
+    """The config of the scheduler beside a model; empty where there is none."""
+    for place in (folder, folder.parent / "scheduler"):  # beside the model, or as pipelines have it
+        if (place / "scheduler_config.json").is_file():
+            return source.read_settings(place / "scheduler_config.json", SchedulerConfig)
+    return {}
+
+
+# --- names
+
+
+def name_map(module: nn.Module, ours: Iterable[str], format: str, size: int | None) -> NameMap:
+    """Our names to those of the form, for images of height and width `size`."""
+    if isinstance(module, UNet) and format == "edm":
+        assert size is not None  # else refused
+        return edm.unet_names(module, size)
+    if isinstance(module, UNet):
+        return ddae.unet_names(module) if format == "ddae" else diffusers_unet.unet_names(module)
+    # A wrapped model keeps its own names, a transformer has those of the published files.
+    return {name: (name.removeprefix("unet."),) for name in ours}
