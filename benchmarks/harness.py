@@ -82,7 +82,7 @@ def measure(name: str, rounds: int | None, say: Say) -> Iterator[Record]:
             "unit": row.unit,
             "sides": {side: summary(times[side]) | peaks[side] for side in sides_of(line)},
             "agreement": agreements,
-            "slope": slope,
+            "slope": slope if line is row.lines[0] else None,
         }
 
 
@@ -154,18 +154,18 @@ def sides_of(line: Line) -> list[str]:
 
 def figure(line: Line, times: dict[str, list[Times]]) -> Record:
     """The line's value by the medians, and its range over the rounds."""
-    ours = [piece["wall"] / piece["work"] for piece in times[line.ours]]
+    clock = "wall" if line.figure == "ratio" else "cpu"
+    ours = [piece[clock] / piece["work"] for piece in times[line.ours]]
     if line.figure == "seconds":
-        each = [piece["cpu"] / piece["work"] for piece in times[line.ours]]
-        value = statistics.median(each)
+        value, each = statistics.median(ours), ours
     else:
-        plain = [piece["wall"] / piece["work"] for piece in times[line.plain]]
-        paired = [b / a for a, b in zip(ours, plain, strict=True)]
-        value = statistics.median(plain) / statistics.median(ours)
+        plain = [piece[clock] / piece["work"] for piece in times[line.plain]]
+        slower = [a / b for a, b in zip(ours, plain, strict=True)]
+        middle = statistics.median(ours) / statistics.median(plain)
         if line.figure == "ratio":
-            value, each = value * line.factor, [ratio * line.factor for ratio in paired]
+            value, each = line.factor / middle, [line.factor / one for one in slower]
         else:
-            value, each = 100 * (1 / value - 1), [100 * (1 / ratio - 1) for ratio in paired]
+            value, each = 100 * (middle - 1), [100 * (one - 1) for one in slower]
     about = {"job": line.job, "figure": line.figure, "must": line.must, "go": line.go, "remark": line.remark}
     return about | {"ours": line.ours, "plain": line.plain, "value": value, "range": [min(each), max(each)]}
 

@@ -32,8 +32,8 @@ Side = Callable[[Setting], Piece]
 class Line:
     """A line of the table. `must` and `go` are as in the issue that set them.
 
-    `ratio`: the speed of `ours` over that of `plain`, times `factor`. `overhead`: the time of `ours` over that of
-    `plain`, in percent above it. `seconds`: the CPU seconds of a piece of `ours`, which has no counterpart.
+    `ratio`: the speed of `ours` over that of `plain`, times `factor`. `overhead`: by how many percent the CPU time of
+    `ours`, in one thread, exceeds that of `plain`. `seconds`: the CPU seconds of a piece of `ours` alone.
     """
 
     job: str

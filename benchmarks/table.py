@@ -91,11 +91,11 @@ def page(records: Sequence[Record]) -> str:
 INTRODUCTION = """\
 Ours beside a plain reference of the same work (benchmarks/plain/): eager PyTorch in NCHW, a DataLoader, unfused Adam,
 an average per parameter, `.item()` in every step; pytorch-fid's own network for Inception, a memory-mapped array in
-full shuffle for latents. fp32, the same weights, machine and run, each side in a process of its own, in turns. Rates
-and figures are of the medians; the range is that of the pairs of neighbouring pieces. CPU s are user and system time of
-a command and its children. Memory is the peak above that of the
-imports, plain → ours; of a command, the peak of its largest process. `must` and `go for` are
-those of the issue, which were set by the peers' own code, run by hand."""
+full shuffle for latents. The same weights, machine and run, fp32 unless a line says otherwise, each side in a process
+of its own, in turns. Figures are of the medians, ranges of neighbouring pieces. Ratios are of wall time. Overheads are
+of CPU time, of the loop as jobs run it over forward, backward, optimiser and average alone. CPU s are user and system
+time of a command and its children. Memory is the peak above that of the imports, plain → ours; of a command, the peak
+of its largest process. `must` and `go for` are the issue's, which came from the peers' own code, run by hand."""
 
 
 def about(machine: Record) -> str:

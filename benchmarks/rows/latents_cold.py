@@ -62,8 +62,8 @@ def dropped(folder: Path) -> None:
 
 ROW = Row(
     lines=(
-        Line("the same, cold", must=4, go=10),
-        Line("the same, cold, the peer's batches sorted", must=4, go=10, plain="plain_sorted"),
+        Line("latents, 16 KiB rows, cold", must=4, go=10),
+        Line("latents, 16 KiB rows, cold, the peer's batches sorted", must=4, go=10, plain="plain_sorted"),
     ),
     sides={"plain": plain(False), "plain_sorted": plain(True), "ours": ours},
     check=check,
