@@ -1,5 +1,6 @@
 """Draws as torch's compiler evaluates them: the same numbers, for any batch."""
 
+import os
 import shutil
 
 import pytest
@@ -11,7 +12,7 @@ from diffprobe.diffusion.ddpm import DDPM
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.flow import Flow
 from diffprobe.diffusion.process import Noised
-from diffprobe.networks.compiled import compiled_draws
+from diffprobe.networks.compiled import compiled, compiled_draws, is_worthwhile, keep_kernels
 from diffprobe.networks.condition import Condition
 from diffprobe.runtime.keyed import Draws, Key, normal, uniform
 from diffprobe.training.tasks.diffusion import Diffusion
@@ -49,10 +50,66 @@ def test_compiled_draws_are_those_of_the_generator(tmp_path, monkeypatch):
     """By torch's compiler for CPUs, in batches of two sizes; the second is compiled for any size."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     task = TASKS["flow"]
-    compiled = compiled_draws(task.draw_inputs)
+    drawn = compiled_draws(task.draw_inputs)
     for first, count in ((2**33 + 5, 8), (77, 3), (77, 5)):
         data = batch(first, count)
-        compare(*(draw(data, Draws(4, data.positions)) for draw in (compiled, task.draw_inputs)))
+        compare(*(draw(data, Draws(4, data.positions)) for draw in (drawn, task.draw_inputs)))
+
+
+def test_graphs_begin_a_new_step_at_each_call(monkeypatch):
+    """So that torch's record of the step before may be overwritten; without a GPU the calls alone are seen."""
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: calls.append(options) or function)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: calls.append("step"))
+    network = compiled(lambda x: x + 1, torch.device("cuda"), 0, "graphs")
+    assert [network(1), network(2)] == [2, 3]
+    assert calls == [{"mode": "reduce-overhead"}, "step", "step"]
+
+
+@pytest.mark.parametrize(
+    ("device", "work", "how", "expected"),
+    [
+        ("cuda", 1e17, "auto", True),
+        ("cuda", 1e15, "auto", False),
+        ("cpu", 1e17, "auto", False),
+        ("cuda", 0, "always", True),
+        ("cuda", 0, "graphs", True),
+        ("cuda", 1e17, "never", False),
+    ],
+)
+def test_compiling_must_pay(device, work, how, expected):
+    assert is_worthwhile(torch.device(device), work, how) == expected
+
+
+def test_kernels_are_kept_in_the_users_cache(tmp_path, monkeypatch):
+    """As the XDG Base Directory Specification says, unless torch's own variable is set."""
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    keep_kernels()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "diffprobe" / "inductor")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+    keep_kernels()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"
+
+
+def test_a_long_run_compiles_draws_and_loss_apart(monkeypatch):
+    """Processes with a loss of their own, which a plugin may have, are compiled as the network alone."""
+    precision = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch, "compile", lambda function, **options: ("compiled", function))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+
+    class Own:
+        def loss(self): ...
+
+    try:
+        task, own = Diffusion(torch.nn.Identity(), DDPM()), Diffusion(torch.nn.Identity(), Own())
+        for each in (task, own):
+            each.compile(torch.device("cuda"), 10, "always")
+        assert task.error == ("compiled", task.network_error) and task.network is task.module
+        assert task.inputs != task.draw_inputs
+        assert own.network == ("compiled", own.module) and own.inputs == own.draw_inputs
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def batch(first: int, count: int) -> Batch:

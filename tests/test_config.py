@@ -141,6 +141,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown size of a DiT": ({f"{LATENT}.network.size": "M/2"}, [f"{LATENT}.network.size: 'M/2'", "`XL/2`"]),
     "two sizes of a DiT": ({f"{LATENT}.network.size": "S/2"}, ["network.size: 'S/2'", "null, for width 160, depth 4"]),
     "SiT's direction": ({f"{LATENT}.network.reversed_flow": True}, ["reversed_flow: true", "is edm and not flow"]),
+    "graphs of whole steps": (
+        {f"{RUN}.train.compile": "graphs", f"{RUN}.train.device_batch": 1},
+        [f"{RUN}.train.compile: 'graphs'", "device_batch"],
+    ),
     "no recomputation": ({f"{RUN}.train.recompute": True}, [f"{RUN}.train.recompute: true", "unet keeps"]),
     "unknown dataset": ({f"{RUN}.dataset": "cifar"}, [f"{RUN}.dataset: 'cifar'", "allowed: digits"]),
     "unknown extractor": (

@@ -49,7 +49,7 @@ def main(job: Job) -> None:
                 module.recompute = True
     task.compile(job.device, images, job.options.get("compile", "never"))
     device_bytes, host_bytes = (float(gib) * 2**30 for gib in job.options.get("memory", "0/0").split("/"))
-    if job.options.get("compile") == "always" and job.device.type == "cpu":
+    if job.options.get("compile") in ("always", "graphs") and job.device.type == "cpu":
         job.say("train.compile: no effect on a CPU; networks are compiled on GPUs alone")
     budget = Budget(device_bytes, host_bytes, job.options.get("mapped", "checked"))
     stream = data.stream(argument.train, job.device, world, budget, lambda line: print(line, file=job.log))

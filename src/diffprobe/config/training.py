@@ -98,8 +98,10 @@ class Training(Strict):
         description="Compute precision; weights stay in float32. `auto`: bf16 where the device has units for it "
         "(GPUs since Ampere, some CPUs), else fp32.",
     )
-    compile: Literal["auto", "always", "never"] = Field(
-        "auto", description="torch.compile. `auto`: on a GPU, if training is long enough to repay compilation."
+    compile: Literal["auto", "always", "graphs", "never"] = Field(
+        "auto",
+        description="torch.compile. `auto`: on a GPU, if training is long enough to repay compilation. `graphs`: on a "
+        "GPU, and recorded as CUDA graphs, for small networks whose kernels are shorter than their launch.",
     )
     resident_gib: Number = Field(
         8,
