@@ -11,6 +11,7 @@ from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.config.problems import one_of
 from diffprobe.data.filenames import display
+from diffprobe.plan.graph import autoencoder_weights
 from diffprobe.plan.layout import Layout
 from diffprobe.runtime.command import natural_number, positive_number
 from diffprobe.runtime.errors import UserError
@@ -25,7 +26,7 @@ def add_import(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "source",
         help="a checkpoint of DDAE, DiT, RoPE or GTA, SiT or REPA, EDM's state dict (.pth, .pt), or the folder or hub "
-        "name of a diffusers UNet2DModel",
+        "name of a diffusers UNet2DModel or DiTTransformer2DModel",
     )
     parser.add_argument("--format", required=True, choices=IMPORTED)
     parser.add_argument(
@@ -90,7 +91,9 @@ def run_export(arguments: argparse.Namespace) -> None:
 
     run = Path(Layout(config.results).run(arguments.experiment))
     path = checkpoint(run, arguments.kimg, arguments.weights)
-    for line in export(path, arguments.weights, arguments.format, arguments.out):
+    latents = config.experiments[arguments.experiment].latents
+    decoder = Path(autoencoder_weights(config, config.latents[latents].autoencoder)) if latents else None
+    for line in export(path, arguments.weights, arguments.format, arguments.out, decoder):
         print(line)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from diffprobe.config.base import LEVELS, Blocks, Width
+from diffprobe.config.base import LEVELS, Blocks, Pixels, Width
 
 BYTES = 16 << 20  # of an index of weights in many files; a config.json has a thousand
 
@@ -51,6 +51,26 @@ class UNet2DConfig(Described):
     resnet_time_scale_shift: str = ""
     class_embed_type: str | None = None
     num_class_embeds: int | None = None
+
+
+class TransformerConfig(Described):
+    """A DiTTransformer2DModel's, or of the older Transformer2DModel in DiT's form."""
+
+    num_attention_heads: Width = 16
+    attention_head_dim: Width = 72
+    in_channels: Width | None = 4
+    out_channels: Width | None = None
+    num_layers: Blocks = 28
+    dropout: Annotated[float, Field(ge=0, le=1)] = 0
+    norm_num_groups: Width = 32
+    attention_bias: bool = True
+    sample_size: Pixels | None = 32
+    patch_size: Pixels | None = 2
+    activation_fn: str = ""
+    num_embeds_ada_norm: Annotated[int, Field(ge=1, le=10**6)] | None = 1000
+    norm_type: str = ""
+    norm_elementwise_affine: bool = False
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
 
 
 class AutoencoderConfig(Described):

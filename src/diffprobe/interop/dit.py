@@ -122,32 +122,34 @@ def numbers(state: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
 # --- labels
 
 
-def label_rows(state: Mapping[str, Tensor]) -> int:
-    """Rows of the label table; 0 without one."""
-    return len(state[TABLE]) if TABLE in state and state[TABLE].ndim == 2 else 0
+def label_rows(state: Mapping[str, Tensor], table: str) -> int:
+    """Rows of the label table, which has the name `table`; 0 without one."""
+    return len(state[table]) if table in state and state[table].ndim == 2 else 0
 
 
-def with_labels(state: State, classes: int, file: Path) -> tuple[State, str]:
+def with_labels(state: State, classes: int, file: Path, names: tuple[str, str]) -> tuple[State, str]:
     """The tensors of a network conditioned on so many classes, and what is to be said of it.
 
     An unconditional network (0) is the conditional one without a label, so its table's last row becomes part of the
     noise level's bias. A table without a row for no label, as trained without dropped labels, gets the mean of its
-    rows. Raises UserError where the network has no labels and the table no such row.
+    rows. `names` are those of the table and of the bias. Raises UserError where the network has no labels and the
+    table no such row.
     """
-    rows = label_rows(state)
-    if not rows or (classes and rows != classes) or TIME_BIAS not in state:
+    name, bias = names
+    rows = label_rows(state, name)
+    if not rows or (classes and rows != classes) or bias not in state:
         return state, ""  # where they do not fit, the shapes show it
-    table = state[TABLE]
+    table = state[name]
     if classes:
         mean = table.float().mean(0, keepdim=True).to(table.dtype)  # (1, D)
         note = "its label table has no row for no label: that is the mean of the others, and guidance means nothing"
-        return state | {TABLE: torch.cat([table, mean])}, note
+        return state | {name: torch.cat([table, mean])}, note
     if rows == IMAGENET:
         raise UserError(f"{file}: its label table has no row for no label; set network.conditional: true")
-    rest = {name: value for name, value in state.items() if name != TABLE}
-    if table.shape[1:] == state[TIME_BIAS].shape:
-        rest[TIME_BIAS] = state[TIME_BIAS].float() + table[-1].float()  # both are added to the condition c
-    return rest, f"without labels: row {rows - 1} of its label table, for no label, is part of {TIME_BIAS}"
+    rest = {key: value for key, value in state.items() if key != name}
+    if table.shape[1:] == state[bias].shape:
+        rest[bias] = state[bias].float() + table[-1].float()  # both are added to the condition c
+    return rest, f"without labels: row {rows - 1} of its label table, for no label, is part of {bias}"
 
 
 # --- positions

@@ -1,7 +1,7 @@
 """A checkpoint for other code: weights alone, or a folder that diffusers loads."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from diffprobe.config.networks.unet import UNet as UNetSettings
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
 from diffprobe.config.processes.ddpm import DDPM
-from diffprobe.interop import diffusers_unet
+from diffprobe.interop import diffusers_dit, diffusers_unet, dit_pipeline
 from diffprobe.interop.names import State, to_theirs
 from diffprobe.networks.build import build
 from diffprobe.networks.dit import DiT
@@ -25,11 +25,12 @@ from diffprobe.runtime.files import atomic, refuse_existing
 from diffprobe.training import checkpoints
 
 
-def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> list[str]:
+def export(checkpoint: Path, weights: str | None, format: str, out: Path, autoencoder: Path | None = None) -> list[str]:
     """Write one set of weights of a checkpoint; returns lines that say how to load it. Raises UserError, a line.
 
     `safetensors`: the tensors under our names, and the checkpoint's header in the metadata (as JSON under `diffprobe`).
-    `diffusers`: a folder that UNet2DModel.from_pretrained loads, and for the process ddpm DDPMPipeline, DDIMPipeline.
+    `diffusers`: a folder that UNet2DModel.from_pretrained loads, and for the process ddpm DDPMPipeline, DDIMPipeline;
+    of a transformer of latents, DiTPipeline, for which `autoencoder` is the checkpoint that decodes them.
     An export replaces nothing: `out` must be a new name, or an empty folder for `diffusers`.
     """
     if format == "safetensors" and (out.suffix != ".safetensors" or out.is_dir()):
@@ -43,8 +44,12 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> lis
         checkpoints.write(out, {name: state}, header)
         return [f"{out}: the weights {name} of {checkpoint}"]
     network, process = parse_network(header["network"]), Process.member(header["process"])
-    for key, value, allowed in refused(network, process, header["shape"]):
-        raise UserError(f"{checkpoint}: {key}: {value} is refused, UNet2DModel has no such thing; allowed: {allowed}")
+    if isinstance(network, DiTSettings):
+        refuse(checkpoint, "DiTPipeline", dit_pipeline.refused(network, process, header))
+        models = {"transformer": dit_pipeline.transformer(network, header, state)}
+        models |= {"vae": dit_pipeline.vae(autoencoder, header)}
+        return write_pipeline(out, models, process) + dit_pipeline.note(network)
+    refuse(checkpoint, "UNet2DModel", refused(network, process, header["shape"]))
     if isinstance(network, UNetSettings):
         config, tensors = converted(network, header["shape"], header["image"][1], state)
     else:
@@ -55,8 +60,15 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path) -> lis
         files |= {"scheduler_config.json": diffusers_unet.their_scheduler(process)}
         files |= {"model_index.json": diffusers_unet.PIPELINE}
         loaders = "DDPMPipeline or DDIMPipeline"
-    write_folder(out, files, tensors)
+    with atomic(out) as partial:
+        write_model(partial, files, tensors)
     return [f"{out}: load it by diffusers' {loaders}.from_pretrained"]
+
+
+def refuse(checkpoint: Path, what: str, problems: Iterable[Problem]) -> None:
+    """Raise a UserError for the first problem, if there is one."""
+    for key, value, allowed in problems:
+        raise UserError(f"{checkpoint}: {key}: {value} is refused, {what} has no such thing; allowed: {allowed}")
 
 
 def with_position_table(header: Mapping[str, Any], state: State) -> State:
@@ -84,7 +96,7 @@ def refused(network: BuiltNetwork, process: Process, shape: Mapping[str, int]) -
             if shape.get(label):
                 yield f"network.{key}", True, "false"
     elif not isinstance(network, StoredDiffusers):
-        yield "network.kind", network.kind, "unet or diffusers"
+        yield "network.kind", network.kind, "unet, dit or diffusers"
     if isinstance(process, DDPM) and process.time_input != "index":
         yield "process.time_input", process.time_input, "index, as its schedulers count"
 
@@ -103,10 +115,24 @@ def converted(network: UNetSettings, shape: Mapping[str, int], size: int, state:
     return config, to_theirs(state, diffusers_unet.unet_names(unet))
 
 
-def write_folder(out: Path, files: Mapping[str, Any], tensors: State) -> None:
-    """JSON files and weights, with the names that diffusers expects."""
+def write_pipeline(out: Path, models: Mapping[str, dit_pipeline.Model], process: Process) -> list[str]:
+    """The folder of a DiTPipeline. Returns a line that says how to load it."""
     with atomic(out) as partial:
-        partial.mkdir()
-        save_file(tensors, partial / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
-        for name, content in files.items():
-            (partial / name).write_text(json.dumps(content, indent=2) + "\n")
+        write_json(partial, {"model_index.json": diffusers_dit.PIPELINE})
+        write_json(partial / "scheduler", {"scheduler_config.json": diffusers_dit.their_scheduler(process)})
+        for name, model in models.items():
+            write_model(partial / name, {"config.json": model.config}, model.tensors)
+    return [f"{out}: load it by diffusers' DiTPipeline.from_pretrained"]
+
+
+def write_model(folder: Path, files: Mapping[str, Any], tensors: State) -> None:
+    """JSON files and weights, with the names that diffusers expects."""
+    write_json(folder, files)
+    save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+
+
+def write_json(folder: Path, files: Mapping[str, Any]) -> None:
+    """Files of JSON by name, in a folder that is made if it is missing."""
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")

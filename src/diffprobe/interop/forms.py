@@ -1,7 +1,8 @@
 """The published forms of weights that `diffprobe import` reads: how each is read, and which experiments it is for."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from diffprobe.config.networks.diffusers import Diffusers
 from diffprobe.config.networks.dit import DiT as DiTSettings
 from diffprobe.config.problems import Problem
 from diffprobe.config.published import weights_files
-from diffprobe.interop import ddae, diffusers_unet, dit, edm, source
-from diffprobe.interop.names import NameMap
+from diffprobe.interop import ddae, diffusers_dit, diffusers_unet, dit, edm, source
+from diffprobe.interop.names import NameMap, State
 from diffprobe.interop.source import SourceWeights
 from diffprobe.interop.wrappers import unwrapped, weights_of
+from diffprobe.networks.dit import DiT
 from diffprobe.networks.unet import UNet
 from diffprobe.runtime.errors import UserError
 
@@ -48,11 +50,11 @@ FORMS = {
     "dit": Form(("dit",), TRANSFORMER),
     "gta": Form(("dit",), TRANSFORMER),
     "sit": Form(("dit",), TRANSFORMER),
-    "diffusers": Form(("unet", "diffusers"), "the file is not that of its config.json; download it again"),
+    "diffusers": Form(("unet", "dit", "diffusers"), "the file is not that of its config.json; download it again"),
 }
 
 
-def read(format: str, origin: str, experiment: Experiment) -> SourceWeights:
+def read(format: str, origin: str, config: Config, experiment: Experiment) -> SourceWeights:
     """The weights at `origin`. Raises UserError for a file that is not of this form."""
     network = experiment.network
     match format:
@@ -63,6 +65,8 @@ def read(format: str, origin: str, experiment: Experiment) -> SourceWeights:
             return from_ddae(origin, experiment)
         case "edm":
             return from_edm(origin)
+        case _ if isinstance(network, DiTSettings):
+            return from_diffusers_dit(origin, *model_space(config, experiment))
         case _:
             return from_diffusers(origin, experiment)
 
@@ -126,22 +130,57 @@ def from_ddae(origin: str, experiment: Experiment) -> SourceWeights:
 def from_diffusers(origin: str, experiment: Experiment) -> SourceWeights:
     """The network `diffusers` must have the source's own config, the network `unet` the same in our keys."""
     folder = source.diffusers_folder(origin)
-    config = diffusers_unet.whole(source.read_config(folder))
+    theirs = source.read_config(folder)
+    refuse_class(theirs, ("UNet2DModel",), folder)
+    config = diffusers_unet.whole(theirs)
     if isinstance(experiment.network, Diffusers):
         # Neither the size of its images nor dropout changes a weight or an output.
         required = {key: value for key, value in config.items() if key not in ("sample_size", "dropout")}
     else:
-        for key, value, allowed in diffusers_unet.refused_config(config):
-            raise UserError(
-                f"{folder}/config.json: {key}: {value} has no counterpart in the network `unet` (allowed: {allowed}); "
-                f"use network: {{kind: diffusers, path: {folder}}}"
-            )
+        refuse_counterparts(diffusers_unet.refused_config(config), "unet", folder)
         required = diffusers_unet.our_network(config)
+    process = diffusers_unet.our_process(scheduler(folder))
+    return from_folder(origin, folder, required, process, diffusers_unet.renewed)
+
+
+def from_diffusers_dit(origin: str, channels: int, size: int | None) -> SourceWeights:
+    """A DiTTransformer2DModel for the network `dit`, whose inputs have so many channels and height and width `size`."""
+    folder = source.diffusers_folder(origin)
+    theirs = source.read_config(folder)
+    refuse_class(theirs, diffusers_dit.KINDS, folder)
+    config = diffusers_dit.whole(theirs)
+    refuse_counterparts(diffusers_dit.refused_config(config), "dit", folder)
+    for key, value in (("in_channels", channels), ("sample_size", size)):
+        if config[key] != value:  # of another size it would have its positions stretched over the same grid
+            allowed = f"{value}, as the network's inputs have"
+            raise UserError(f"{folder}/config.json: {key}: {config[key]} is refused; allowed: {allowed}")
+    process = diffusers_dit.our_process(diffusers_unet.our_process(scheduler(folder)), config)
+    renewed = partial(diffusers_dit.without_copies, file=folder)
+    return from_folder(origin, folder, diffusers_dit.our_network(config), process, renewed)
+
+
+def from_folder(
+    origin: str, folder: Path, required: dict[str, Any], process: dict[str, Any], renewed: Callable[[State], State]
+) -> SourceWeights:
     file = Path(origin) if Path(origin).is_file() else source.diffusers_weights(folder)
-    state = diffusers_unet.renewed(source.read_model(file))
-    process, note = diffusers_unet.our_process(scheduler(folder)), source.which_weights(file)
     files = () if (files := weights_files(file)) == [file] else tuple(files)
-    return SourceWeights(file, {"ema": state}, required, process, files=files, note=note)
+    state = renewed(source.read_model(file))
+    return SourceWeights(file, {"ema": state}, required, process, files=files, note=source.which_weights(file))
+
+
+def refuse_class(config: Mapping[str, Any], kinds: Sequence[str], folder: Path) -> None:
+    """Raise UserError for a model of another class."""
+    if config["_class_name"] not in kinds:
+        raise UserError(f"{folder}/config.json: describes a {config['_class_name']}; expected a {kinds[0]}")
+
+
+def refuse_counterparts(problems: Iterable[Problem], kind: str, folder: Path) -> None:
+    """Raise UserError for the first option of a model that our network does not have."""
+    for key, value, allowed in problems:
+        raise UserError(
+            f"{folder}/config.json: {key}: {value} has no counterpart in the network `{kind}` (allowed: {allowed}); "
+            f"use network: {{kind: diffusers, path: {folder}}}"
+        )
 
 
 def scheduler(folder: Path) -> dict[str, Any]:
@@ -162,5 +201,15 @@ def name_map(module: nn.Module, ours: Iterable[str], format: str, size: int | No
         return edm.unet_names(module, size)
     if isinstance(module, UNet):
         return ddae.unet_names(module) if format == "ddae" else diffusers_unet.unet_names(module)
+    if isinstance(module, DiT) and format == "diffusers":
+        return diffusers_dit.names(ours)
     # A wrapped model keeps its own names, a transformer has those of the published files.
     return {name: (name.removeprefix("unet."),) for name in ours}
+
+
+def label_names(format: str) -> tuple[str, str]:
+    """The form's names of a transformer's label table and of the last bias of its noise level's embedding."""
+    if format != "diffusers":
+        return dit.TABLE, dit.TIME_BIAS
+    [table], [bias] = (diffusers_dit.theirs(name) for name in (dit.TABLE, dit.TIME_BIAS))
+    return table, bias

@@ -51,20 +51,20 @@ def import_weights(
     if path.exists() and not was_imported(path):
         raise UserError(f"--out {path}: exists and holds no imported weights; choose another name")
     refuse(f"experiments.{name}", forms.refused_experiment(config, experiment, format))
-    weights = forms.read(format, origin, experiment)
+    weights = forms.read(format, origin, config, experiment)
     refuse_other_settings(name, experiment, weights)
     network, process = experiment.network.argument(), job_arguments.dump(experiment.process)
     channels, size = model_space(config, experiment)
-    shape = network_shape(config, experiment, weights)
+    shape = network_shape(config, experiment, format, weights)
     with torch.device("meta"):  # for names and shapes alone
         module = build(parse_network(network), **shape)
-    tables = fixed_tables(module, size)
+    tables = fixed_tables(module, size) if format != "diffusers" else {}
     shapes = module.state_dict() | tables
     names, remedy = forms.name_map(module, list(shapes), format, size), forms.FORMS[format].remedy.format(name)
     sets, notes = {}, [weights.note]
     for key, state in weights.sets.items():
         if isinstance(module, DiT):
-            state, note = dit.with_labels(state, shape.get("classes", 0), weights.file)
+            state, note = dit.with_labels(state, shape.get("classes", 0), weights.file, forms.label_names(format))
             notes.append(note)
         sets[key] = named_as_ours(state, names, shapes, f"weights of {weights.file}", remedy, say)
         for fixed in tables:
@@ -89,12 +89,13 @@ def import_weights(
     return Written(path, list(sets), sum(value.numel() for value in module.parameters()), read)
 
 
-def network_shape(config: Config, experiment: Experiment, weights: SourceWeights) -> dict[str, int]:
+def network_shape(config: Config, experiment: Experiment, format: str, weights: SourceWeights) -> dict[str, int]:
     """What follows from the data for the network, as in training."""
     channels, _ = model_space(config, experiment)
     classes = config.datasets[experiment.dataset].facts.classes if conditional(config, experiment) else 0
     if classes is None:  # only reading the dataset shows it: the label table's rows, but that for no label
-        classes = max(0, max(map(dit.label_rows, weights.sets.values())) - 1)
+        labels, _ = forms.label_names(format)
+        classes = max(0, dit.label_rows(weights.sets["ema"], labels) - 1)
     counts = {"classes": classes, "augment": augment_label(config, experiment)}
     present = {key: count for key, count in counts.items() if count}
     return {"image_channels": channels, **present, **experiment.process.output_shape(channels)}

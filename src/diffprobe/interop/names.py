@@ -149,7 +149,8 @@ def whole(state: State, name: str, shape: torch.Size, what: str, remedy: str) ->
 def to_theirs(state: State, names: NameMap) -> State:
     """Our tensors under their names: the inverse of `to_ours`."""
     return {
-        other: stacked.clone()  # safetensors refuses tensors that share memory
+        # safetensors refuses tensors that share memory
+        other: stacked.clone() if len(theirs) > 1 else stacked
         for name, theirs in names.items()
         for other, stacked in zip(theirs, state[name].chunk(len(theirs)), strict=True)
     }

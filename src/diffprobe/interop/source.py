@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import safetensors.torch
 import torch
 
-from diffprobe.config.diffusers_models import Described, UNet2DConfig, read_object
+from diffprobe.config.diffusers_models import Described, TransformerConfig, UNet2DConfig, read_object
 from diffprobe.config.problems import Problem
 from diffprobe.config.published import HALF, HUB, RAW, WEIGHTS, variant, weights_file, weights_files
 from diffprobe.interop.names import State
@@ -21,7 +21,14 @@ from diffprobe.runtime.errors import UserError
 TENSORS = (".safetensors",)
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 AVERAGE, RAW_FOLDER = "unet_ema", "unet"  # side by side in a checkpoint of diffusers' training scripts
-PLACES = ("", AVERAGE, RAW_FOLDER)  # where a model's folder is looked for
+TRANSFORMER = "transformer"  # in a DiTPipeline
+PLACES = ("", AVERAGE, RAW_FOLDER, TRANSFORMER)  # where a model's folder is looked for
+# The models that are read, by the class that their config.json names.
+MODELS: dict[str, type[Described]] = {
+    "UNet2DModel": UNet2DConfig,
+    "DiTTransformer2DModel": TransformerConfig,
+    "Transformer2DModel": TransformerConfig,
+}
 
 
 class SourceWeights(NamedTuple):
@@ -103,17 +110,18 @@ def diffusers_folder(source: str) -> Path:
         if (folder / place / "config.json").is_file():
             return folder / place
     raise UserError(
-        f"{source}: no such folder of a diffusers model (with its config.json, or unet/config.json); check the path"
+        f"{source}: no such folder of a diffusers model (with its config.json, or unet/ or transformer/config.json); "
+        "check the path"
     )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config of a UNet2DModel. Raises UserError."""
+    """The config of a UNet2DModel or DiTTransformer2DModel. Raises UserError."""
     path = folder / "config.json"
     kind = read_settings(path, Described).get("_class_name")
-    if kind != "UNet2DModel":
-        raise UserError(f"{path}: describes a {kind}; expected a UNet2DModel")
-    return read_settings(path, UNet2DConfig)
+    if not isinstance(kind, str) or kind not in MODELS:
+        raise UserError(f"{path}: describes a {kind}; expected a UNet2DModel or DiTTransformer2DModel")
+    return read_settings(path, MODELS[kind])
 
 
 def read_settings(path: Path, model: type[Described]) -> dict[str, Any]:
@@ -148,9 +156,9 @@ def downloaded(name: str) -> Path:
 
     try:
         for weights in (*WEIGHTS, HALF):  # the second, a pickle, is downloaded only where the first does not exist
-            patterns = ["*.json", weights, f"unet/{weights}"]
+            patterns = ["*.json", weights, f"{RAW_FOLDER}/{weights}", f"{TRANSFORMER}/{weights}"]
             folder = Path(snapshot_download(name, allow_patterns=patterns))
-            if any((folder / part / weights).is_file() for part in ("", "unet")):
+            if any((folder / part / weights).is_file() for part in ("", RAW_FOLDER, TRANSFORMER)):
                 break
     except Exception as error:  # no network, no such model, no access: each has its own exception
         raise UserError(
