@@ -163,8 +163,8 @@ def from_folder(
     origin: str, folder: Path, required: dict[str, Any], process: dict[str, Any], renewed: Callable[[State], State]
 ) -> SourceWeights:
     file = Path(origin) if Path(origin).is_file() else source.diffusers_weights(folder)
-    files = () if (files := weights_files(file)) == [file] else tuple(files)
     state = renewed(source.read_model(file))
+    files = () if (files := weights_files(file)) == [file] else tuple(files)
     return SourceWeights(file, {"ema": state}, required, process, files=files, note=source.which_weights(file))
 
 
