@@ -84,7 +84,7 @@ def whole_cost(module: "nn.Module", inputs: "tuple[Tensor, ...]") -> NetworkSize
     from diffprobe.networks.flops import flops, training_flops
 
     forward_flops = flops(lambda: module(*inputs))
-    # Known once the network has seen the grid.
+    # After the pass, in which a table follows the grid.
     fixed = sum(getattr(part, "fixed_parameters", 0) for part in module.modules())
     return {
         "parameters": sum(p.numel() for p in module.parameters()) + fixed,

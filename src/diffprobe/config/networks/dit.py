@@ -10,6 +10,7 @@ from diffprobe.config.names import dit_named_taps, dit_taps
 from diffprobe.config.networks import Network
 from diffprobe.config.problems import Problem, listed
 from diffprobe.config.processes import Process
+from diffprobe.config.processes.flow import Flow
 
 Size = Literal["S/2", "S/4", "S/8", "B/2", "B/4", "B/8", "L/2", "L/4", "L/8", "XL/2", "XL/4", "XL/8"]
 LETTERS = {  # of the published sizes (Peebles & Xie 2023, table 1)
@@ -129,7 +130,7 @@ class DiT(Network):
             yield f"{key}.width", self.width, "a multiple of 4, for the sines and cosines of rows and columns"
 
     def process_problems(self, key: str, process: Process) -> Iterator[Problem]:
-        if self.reversed_flow and process.kind != "flow":
+        if self.reversed_flow and not isinstance(process, Flow):
             yield f"{key}.reversed_flow", True, f"false, since the process is {process.kind} and not flow"
         if self.discard_variance and process.learns_variance:
             yield f"{key}.discard_variance", True, f"false, since the process {process.kind} learns the variance"
