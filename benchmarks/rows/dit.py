@@ -114,7 +114,7 @@ ROW = Row(
     lines=lines("DiT-S/4 33M, step at batch 8", must=1.45, go=1.7),
     sides=sides(plain, ours),
     check=check,
-    amount=4,
+    amount=2,
     rounds=7,
     prepare=prepare,
 )

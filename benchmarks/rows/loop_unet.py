@@ -9,7 +9,7 @@ ROW = Row(
     lines=(Line("loop over the bare step: the demo's U-Net", must=5, go=2, figure="overhead", plain="ours_bare"),),
     sides={"ours_bare": bare(LOOP), "ours": ours(LOOP)},
     check=check(LOOP),
-    amount=40,
+    amount=25,
     unit="steps/s",
     rounds=11,
 )
