@@ -161,11 +161,11 @@ def test_a_share_of_the_labels_is_dropped_in_training() -> None:
     n, labels = 20_000, torch.arange(20_000) % 10
     batch = Batch(torch.zeros(n, 1, 1, 1), labels, torch.arange(n))
     task = Diffusion(nn.Linear(1, 1), build_process(Flow(kind="flow")), label_dropout=0.1)
-    seen = task.condition(batch, None, Draws(0, batch.positions)).label
+    seen = task.view_and_condition(batch, Draws(0, batch.positions))[1].label
     dropped = seen == -1
     assert dropped.float().mean() == pytest.approx(0.1, abs=0.01) and torch.equal(seen[~dropped], labels[~dropped])
     plain = Diffusion(nn.Linear(1, 1), build_process(Flow(kind="flow")))
-    assert torch.equal(plain.condition(batch, None, Draws(0, batch.positions)).label, labels)
+    assert torch.equal(plain.view_and_condition(batch, Draws(0, batch.positions))[1].label, labels)
 
 
 # --- a learned variance, a clean level
