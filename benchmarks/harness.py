@@ -166,8 +166,17 @@ def figure(line: Line, times: dict[str, list[Times]]) -> Record:
             value, each = line.factor / middle, [line.factor / one for one in slower]
         else:
             value, each = 100 * (middle - 1), [100 * (one - 1) for one in slower]
-    about = {"job": line.job, "figure": line.figure, "must": line.must, "go": line.go, "remark": line.remark}
+    about = {"value_cpu": cpu_ratio(line, times)} if line.figure == "ratio" else {}
+    about |= {"job": line.job, "figure": line.figure, "must": line.must, "go": line.go, "remark": line.remark}
     return about | {"ours": line.ours, "plain": line.plain, "value": value, "range": [min(each), max(each)]}
+
+
+def cpu_ratio(line: Line, times: dict[str, list[Times]]) -> float:
+    """The ratio in CPU time, which other work on the machine disturbs less."""
+    plain, ours = (
+        statistics.median(one["cpu"] / one["work"] for one in times[side]) for side in (line.plain, line.ours)
+    )
+    return line.factor * plain / ours
 
 
 def summary(pieces: list[Times]) -> Record:
