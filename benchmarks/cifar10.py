@@ -29,7 +29,7 @@ from PIL import Image
 
 from benchmarks.recipes import Recipe, as_model, assemble, changed, device, device_name, recipes, sampler_of, work
 from diffprobe.evaluation.sampling import draw, evaluations
-from diffprobe.networks.compiled import compiled
+from diffprobe.networks.compiled import compiled, is_worthwhile
 from diffprobe.reporting.mosaics import grid
 from diffprobe.runtime.files import atomic, digest, write_jsonl
 from diffprobe.training import state as states
@@ -125,7 +125,9 @@ def trained(
         states.restore(path, state)
     print(f"from step {state.step}, {state.step * options.batch / 1e6:.2f} M images", flush=True)
     # Compiled where a job of this length would be; a large GPU does more than 8e13 FLOPs a second.
-    task.network = compiled(task.module, where, arguments.seconds * 8e13, recipe["train"]["compile"])
+    how = recipe["train"]["compile"]
+    worthwhile = is_worthwhile(where, arguments.seconds * 8e13, how)
+    task.compile(where, 0, "always" if worthwhile and how == "auto" else how if worthwhile else "never")
     last = -(-1000 * recipe["train"]["checkpoints"][-1] // options.batch)
     begun = saved = steady = time.perf_counter()
     first = steady_step = state.step

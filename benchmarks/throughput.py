@@ -31,10 +31,12 @@ from benchmarks.recipes import (
     work,
 )
 from diffprobe.evaluation.sampling import draw, evaluations
+from diffprobe.networks.compiled import compiled
 from diffprobe.training.loop import fresh, train
 from diffprobe.training.stream import Stream
 
 HEAD = "| job | device | arithmetic | batch | mode | images/s | TFLOP/s | peak GiB | first s | peer, images/s | times |"
+MODES = {"eager": "never", "compiled": "always", "graphs": "graphs"}  # as `train.compile` names them
 IMAGES = 50_000  # as many as CIFAR-10 has
 
 
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default="DDPM_ddpm")
     parser.add_argument("--batch", type=int, help="images per step (default: one GPU's share, 128 or 64)")
     parser.add_argument("--seconds", type=float, default=20, help="of measuring, after the first steps")
-    parser.add_argument("--modes", nargs="+", choices=["eager", "compiled"], help="default: both on a GPU, else eager")
+    parser.add_argument("--modes", nargs="+", choices=MODES, help="default: eager and compiled on a GPU, else eager")
     parser.add_argument("--sampler", help="measure this sampler of the recipe in place of training")
     parser.add_argument("--images", type=int, default=512, help="images to draw, in whole batches of 256 or --batch")
     parser.add_argument("--peer", type=float, help="images per second of the peer, for the row")
@@ -69,7 +71,7 @@ def training(arguments: argparse.Namespace, recipe: Recipe, where: torch.device,
     recipe = changed(recipe, [f"train.batch={batch}"])
     begin(where)
     task, options, shape = assemble(recipe, where)
-    task.network = torch.compile(task.module) if mode == "compiled" else task.module
+    task.compile(where, 0, MODES[mode])
     stream, state = random_stream(recipe, where), fresh(task, options)
     begun = time.perf_counter()
     train(task, stream, options, state, 3, lambda _: None)
@@ -88,7 +90,7 @@ def sampling(arguments: argparse.Namespace, recipe: Recipe, where: torch.device,
     batch = arguments.batch or min(256, arguments.images)
     begin(where)
     task, _, shape = assemble(recipe, where)
-    network = torch.compile(task.module.eval()) if mode == "compiled" else task.module.eval()
+    network = compiled(task.module.eval(), where, 0, MODES[mode])
     model, sampler = as_model(recipe, network, shape), sampler_of(recipe, arguments.sampler)
 
     def batches(count: int) -> float:

@@ -1,6 +1,7 @@
 """torch.compile, where it pays: a first compilation takes about a minute, and the kept kernels help only later ones."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,8 +69,12 @@ def compiled_draws(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def keep_kernels() -> None:
     """Let torch keep compiled kernels in the user's cache folder, and not in /tmp, so that later jobs have them."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(cache, "diffprobe", "inductor")))
+    chosen = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    # torch fills in the variable itself where none has set it, when an optimiser is made.
+    default = chosen and Path(chosen).parent == Path(tempfile.gettempdir()) and "torchinductor_" in chosen
+    if default or not chosen:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(cache, "diffprobe", "inductor"))
 
 
 def constant_when_compiled(function: Function) -> Function:
