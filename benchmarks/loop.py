@@ -19,10 +19,7 @@ from benchmarks.row import ROOT, Agreement, Piece, Setting
 from diffprobe.config.load import load
 from diffprobe.data.batch import Batch, Feed
 from diffprobe.diffusion.edm import EDM
-from diffprobe.diffusion.levels import Levels
 from diffprobe.networks.build import build
-from diffprobe.networks.condition import Condition
-from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.keyed import Draws
 from diffprobe.training.loop import fresh, prepare, train
 from diffprobe.training.optimizers import OPTIMIZERS, Options
@@ -103,20 +100,9 @@ def bare(loop: Loop) -> Callable[[Setting], Piece]:
 
 
 def bare_loss(task: Diffusion, batch: Batch) -> Callable[[], Tensor]:
-    """EDM's loss of a batch whose level, noise and labels are drawn once, by the draws of the stream's positions."""
-    process, draws, x = task.process, Draws(0, batch.positions), batch.images
-    cond = task.condition(batch, batch.augment, draws)
-    log_sigma = process.p_mean + process.p_std * draws.normal("sigma")
-    sigma, d = log_sigma.exp(), process.sigma_data
-    level = Levels(torch.ones_like(sigma), sigma, log_sigma / 4)
-    noisy = x + sigma[:, None, None, None] * draws.normal("noise", tuple(x.shape[1:]))
-    noisy = noisy.contiguous(memory_format=memory_format(CPU))
-    weight = ((sigma**2 + d**2) / (sigma * d) ** 2)[:, None, None, None]
-    return partial(weighted_error, task, noisy, level, cond, weight, x)
-
-
-def weighted_error(task: Diffusion, noisy: Tensor, level: Levels, cond: Condition, weight: Tensor, x: Tensor) -> Tensor:
-    return (weight * (task.process.denoise(task.network, noisy, level, cond).image - x) ** 2).mean()
+    """The loss of a batch whose level, noise and labels are drawn once, by the draws of the stream's positions."""
+    noised, cond = task.draw_inputs(batch, Draws(0, batch.positions))
+    return partial(task.network_error, noised, cond)
 
 
 def check(loop: Loop) -> Callable[[bool], list[Agreement]]:
