@@ -104,6 +104,8 @@ use rule compute as pretrain with:
 use rule handle as imported with:
     input:
         weights=lambda w: experiment(w).train.imported,
+        images=lambda w: FILES.images(w.experiment) if experiment(w).latents else [],  # without, as before
+        latents=lambda w: FILES.latents(w.experiment),
     output:
         ema=L.ema("{experiment}", "{kimg}"),
         receipt=L.checkpoint(L.run("{experiment}"), "{kimg}", "receipt.json"),

@@ -1,5 +1,6 @@
 """The shipped recipes: what they say is what the spec says, and small files scale, move and choose among them."""
 
+import math
 import re
 import subprocess
 import sys
@@ -10,26 +11,35 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from toy_dit import write_published
 
 from diffprobe.config.built import parse_network
+from diffprobe.config.inferred import augment_label, conditional
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
 from diffprobe.config.models import Config
 from diffprobe.config.schedules import linear_abar, ratios
+from diffprobe.config.training import checkpoint_steps
 from diffprobe.diffusion.build import build_process, build_sampler
+from diffprobe.evaluation.model import load as load_model
+from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.sampling import evaluations
+from diffprobe.interop.importing import import_weights
 from diffprobe.networks.build import build
+from diffprobe.networks.condition import Condition
 from diffprobe.networks.discriminator import Discriminator
-from diffprobe.plan.job_arguments import autoencoder, dump
+from diffprobe.plan.job_arguments import autoencoder
 from diffprobe.plan.training_argument import parse_argument
 from diffprobe.reporting import describe, network_cost
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training.ema import decay
 
 ROOT = Path(__file__).parents[1]
 DDAE, SMOKE, LOCAL = (ROOT / "config" / f"{name}.yaml" for name in ("ddae", "smoke", "local_cifar10"))
 CELEBAHQ = ROOT / "config" / "celebahq.yaml"
 EDM = ROOT / "config" / "edm.yaml"
+DIT_GTA, DDAE_DIT, SMOKE_DIT = (ROOT / "config" / f"{name}.yaml" for name in ("dit_gta", "ddae_dit", "smoke_dit"))
 RAW = yaml.safe_load(DDAE.read_text())
 RECIPES = load(DDAE)
 NAMES = list(RECIPES.experiments)
@@ -58,6 +68,7 @@ def zips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR10_A", "~/a.zip")
     monkeypatch.setenv("CIFAR10_B", "~/b.zip")
     monkeypatch.setenv("CELEBAHQ", "~/CelebAMask-HQ")
+    monkeypatch.setenv("IMAGENET", "~/imagenet")
 
 
 def refusal(**more: Any) -> list[str]:
@@ -112,7 +123,7 @@ def test_headers_tell_the_cost(path: Path, name: str, described: Callable) -> No
 
 def header(path: Path, name: str) -> str:
     """The comment above a recipe."""
-    before = path.read_text().split(f"\n  {name}:\n")[0]
+    before = re.split(rf"\n  {name}:(?: &\w+)?\n", path.read_text())[0]
     return re.split(r"\n\n|\nexperiments:\n", before)[-1]
 
 
@@ -215,7 +226,7 @@ def test_faces_are_the_published_recipe() -> None:
     assert (train.kl_weight, train.perceptual.weight, train.adversary.weight) == (5e-6, 1.0, 0.5)
     assert decay(parse_argument(tree).train.averages["ema"], 1000, train.batch) < 1e-10  # the last weights
     assert vae.latent_space == (4, 32) and config.latents["faces_latents"].scale == 1.0
-    assert parameters(dump(faces.network), image_channels=4) == 129_534_736
+    assert parameters(faces.network.argument(), image_channels=4) == 129_927_952
     assert (faces.train.lr, faces.train.batch, faces.train.weight_decay) == (1e-5, 32, 0)
     assert faces.train.checkpoints[-1] * 1000 == 500 * 30_000
     assert faces.sample.samplers["published"].model_dump(include={"steps", "variance", "weights", "clip"}) == {
@@ -233,6 +244,117 @@ def test_faces_tell_their_cost(described: Callable) -> None:
     assert (
         f"{cost}; hours on H100 %.0f, A100 %.0f, RTX 4090 %.0f, RTX 3090 %.0f." % tuple(hours) in CELEBAHQ.read_text()
     )
+
+
+# --- DiT in latents -----------------------------------------------------------------------------------------
+
+# Parameters with the position table, trained ones, and FID at 200,000 and 2,500,000 steps where that is published.
+ARMS: dict[str, tuple[int, int, tuple[float, ...]]] = {
+    "abs": (130_512_416, 130_315_808, (31.93, 7.03)),
+    "abs_qk_norm": (130_513_952, 130_317_344, ()),
+    "rope": (130_315_808, 130_315_808, ()),
+    "rope_qk_norm": (130_317_344, 130_317_344, (25.71, 6.26)),
+    "gta": (130_315_808, 130_315_808, ()),
+    "gta_qk_norm": (130_317_344, 130_317_344, (25.15, 5.87)),
+}
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_position_codes_are_compared_as_published(name: str, described: Callable) -> None:
+    """Miyato et al. 2024, branch DiT: DiT-B/2, 200,000 and 2,500,000 steps; samples as in DiT's code."""
+    counted, trained, published = ARMS[name]
+    config = load(DIT_GTA)
+    experiment, train, text = config.experiments[name], config.experiments[name].train, header(DIT_GTA, name)
+    told = described(config, name)
+    assert (told["network"]["parameters"], told["network"]["trainable"]) == (counted, trained)
+    assert f"{counted:,} parameters" in text and f"{trained:,}" in text
+    assert [float(figure) for figure in re.findall(r"\d+\.\d\d", text)] == list(published)
+    hours = [told["training"]["flops"] / (0.25 * peak * 1e12) / 3600 for peak in (989, 312)]
+    cost = f"640 M images, {told['training']['flops'] / 1e18:.3g} EFLOP"
+    assert f"{cost}; hours on H100 %.0f, A100 %.0f." % tuple(hours) in text
+    position, _, norm = name.partition("_")
+    assert (experiment.network.position, experiment.network.qk_norm) == (position, norm == "qk_norm")
+    assert [checkpoint_steps(kimg, train.batch) for kimg in train.checkpoints] == [200_000, 2_500_000]
+    assert (train.optimizer, train.batch, train.lr, train.weight_decay, train.clip) == ("adamw", 256, 1e-4, 0, None)
+    for seen in (256, 10**6, 10**9):
+        assert decay(train.averages["ema"], seen, 256) == pytest.approx(0.9999, abs=1e-9)
+    assert (experiment.process.kind, experiment.process.time_input) == ("iddpm", "index")
+    samplers = experiment.sample.samplers
+    assert {key: sampler.weights for key, sampler in samplers.items()} == {"published": "ema", "last": "raw"}
+    for sampler in samplers.values():
+        assert (sampler.kind, sampler.steps, sampler.spacing, sampler.variance) == ("ddpm", 250, "dit", "learned")
+        assert (sampler.guidance, sampler.guidance_channels, sampler.labels) == (1.5, 3, "random")
+    assert experiment.sample.images == 50_000 and "fid50k" in experiment.generation.figures
+    assert config.latents["imagenet_sd"].scale == "published" and not augment_label(config, experiment)
+
+
+def test_the_published_dit_is_probed_at_the_published_cells() -> None:
+    """DDAE's folder DiT: block 13 of 0..27, t counted from 0; and a grid that holds both cells."""
+    config = load(DDAE_DIT)
+    table = ratios(linear_abar(1000, 1e-4, 0.02))
+    for name, t in (("cifar10_dit_xl2", 121), ("tiny_imagenet_dit_xl2", 81)):
+        cell, grid = config.experiments[name], config.experiments[f"{name}_grid"]
+        assert (cell.probed_taps, grid_levels(cell)) == (["block_13"], [pytest.approx(table[t + 1])])
+        assert build_process(cell.process).level(grid_levels(cell)[0]).c_noise == t
+        assert (len(grid.probed_taps), len(grid_levels(grid))) == (28, 10)
+        assert "block_13" in grid.probed_taps and grid_levels(cell)[0] in grid_levels(grid)
+        head = cell.probe.evaluators["published"]
+        assert (head.lr, head.batch, head.epochs, head.weight_decay, cell.probe.augmented) == ([4e-3], 512, 30, 0, 30)
+        for experiment in (cell, grid):
+            assert not conditional(config, experiment) and experiment.probe.label is None
+            assert parameters(experiment.network.argument(), image_channels=4, out_channels=8) == 673_681_568
+    # The label table's 1,001 rows and the position table are the rest of DiT-XL/2's 675,129,632.
+    assert 673_681_568 + (1001 + 256) * 1152 == 675_129_632
+
+
+def smoke_probe(tmp_path: Path) -> Config:
+    imported = {"train": {"imported": str(tmp_path / "imported.safetensors")}}
+    return load(DDAE_DIT, SMOKE_DIT, only="cifar10_dit_xl2", experiments={"cifar10_dit_xl2": imported})
+
+
+def test_the_published_dit_is_given_no_label_and_the_true_time(tmp_path: Path) -> None:
+    """Features of the import, which has no labels, are those of the published form with its null label, 1000."""
+    config = smoke_probe(tmp_path)
+    theirs = write_published(tmp_path / "theirs.pt")
+    import_weights(config, "cifar10_dit_xl2", "dit", str(tmp_path / "theirs.pt"))
+    model = load_model(tmp_path / "imported.safetensors", torch.device("cpu"))
+    level = model.process.level(grid_levels(config.experiments["cifar10_dit_xl2"])[0])
+    settings = {"network": model.network, "process": model.process, "seed": 0, "device": torch.device("cpu")}
+    x = torch.randn(3, 4, 16, 16, generator=torch.manual_seed(0))
+    ours = FeatureModel(**settings).pooled(x, torch.arange(3), level, {"b": ("block_13", "mean")}, Key(0, "test"), 0)
+    noise = normal(Key(0, "test"), torch.arange(3), (4, 16, 16), 0)
+    abar = linear_abar(1000, 1e-4, 0.02)[122]  # of t = 121 from 0
+    noisy = math.sqrt(abar) * x + math.sqrt(1 - abar) * noise
+    null = Condition(label=torch.full((3,), 1000))
+    _, taps = theirs(noisy, torch.full((3,), 121.0), null, taps=["block_13"], features_only=True)
+    torch.testing.assert_close(ours["b"], taps["block_13"].mean((2, 3)), rtol=1e-4, atol=1e-4)
+    _, other = theirs(noisy, torch.full((3,), 122.0), null, taps=["block_13"], features_only=True)
+    assert (ours["b"] - other["block_13"].mean((2, 3))).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("recipe", [DIT_GTA, CELEBAHQ, DDAE_DIT], ids=lambda path: path.stem)
+def test_smoke_scales_every_recipe_of_a_dit(recipe: Path, described: Callable, tmp_path: Path) -> None:
+    recipes = load(recipe).experiments
+    photographs = {"smoke": {"source": {"kind": "zip", "paths": [str(tmp_path / "a.zip")]}, "size": 32}}
+    for more in ({}, {"datasets": photographs}):
+        config = load(recipe, SMOKE_DIT, only=list(recipes), **more)
+        assert list(config.datasets) == ["smoke"] and config.results == "results/smoke_dit"
+        for name, whole in recipes.items():
+            small = config.experiments[name]
+            assert small.process == whole.process and small.train.imported == whole.train.imported
+            same = ("position", "qk_norm", "time_embedding", "conditional", "augment", "patch")
+            assert all(getattr(small.network, key) == getattr(whole.network, key) for key in same)
+            assert set(small.sample.samplers) >= set(whole.sample.samplers)
+            assert small.probe == whole.probe
+    assert described(config, name)["training"]["flops"] < 1e13
+
+
+def test_a_dry_run_of_a_dit_recipe_needs_no_photographs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", "-n"]
+    command += ["--directory", str(tmp_path), "--configfile", str(DIT_GTA), str(SMOKE_DIT), "--config"]
+    ran = subprocess.run([*command, "only=gta_qk_norm"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "results/smoke_dit/runs/gta_qk_norm/" in ran.stdout and "imagenet" not in ran.stdout
 
 
 # --- the key `only` -----------------------------------------------------------------------------------------

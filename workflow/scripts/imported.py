@@ -1,18 +1,22 @@
 """Turn weights written by `diffprobe import` into a checkpoint, after checking that they match the experiment.
 
-Config: network and process, as the weights' header must have them. Input: weights.
+Config: network and process, as the weights' header must have them. Inputs: weights; of a model of latents also images
+and latents, whose scale and content its checkpoint must name.
 """
 
 import os
 import shutil
+from pathlib import Path
+from typing import Any
 
 from diffprobe.runtime.job import Job, run
 
 from diffprobe.runtime import tensors
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic
+from diffprobe.runtime.files import atomic, canonical
 from diffprobe.runtime.tensors import CHECKPOINT
 from diffprobe.training import checkpoints
+from diffprobe.training.data import open_data
 
 
 def main(job: Job) -> None:
@@ -21,11 +25,24 @@ def main(job: Job) -> None:
     for part in ("network", "process"):
         if header[part] != job.config[part]:
             raise UserError(f"{path}: its {part} differs from the config's; run `diffprobe import` again")
-    tensors.check(path, CHECKPOINT)  # every byte, before a copy of it is what everything is made from
-    with atomic(job.output("ema")) as partial:
-        shutil.copyfile(path, partial)
-        os.utime(partial)  # newer than its input, as Snakemake expects
+    if "latents" in job.inputs:
+        with_latents(job, path, header)
+    else:
+        tensors.check(path, CHECKPOINT)  # every byte, before a copy of it is what everything is made from
+        with atomic(job.output("ema")) as partial:
+            shutil.copyfile(path, partial)
+            os.utime(partial)  # newer than its input, as Snakemake expects
     job.write_receipt(images=header["images"], weights=header["weights"])
+
+
+def with_latents(job: Job, path: Path, header: dict[str, Any]) -> None:
+    """Write the weights with the store of latents in their header, as training does: samples are decoded by it."""
+    data = open_data({"images": job.input("images"), "latents": job.input("latents")}, {})
+    if list(data.shape) != header["image"]:
+        sizes = ("x".join(map(str, shape)) for shape in (header["image"], data.shape))
+        raise UserError("{}: for latents of {}, but those of the config are {}; import again".format(path, *sizes))
+    # The tensors lie in a mapped file, so 3 GB of them take no such memory.
+    tensors.write(job.output("ema"), dict(tensors.each(path, CHECKPOINT)), CHECKPOINT, canonical(header | data.header))
 
 
 if __name__ == "__main__":
