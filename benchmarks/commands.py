@@ -10,7 +10,8 @@ from pathlib import Path
 from benchmarks.row import ROOT, Piece, Setting
 
 DEMO = ROOT / "config" / "config.yaml"
-DRY = ("snakemake", "--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--quiet", "rules", "--configfile")
+WORKFLOW = ("snakemake", "--snakefile", str(ROOT / "Snakefile"))  # in any folder, which then holds the results
+DRY = (*WORKFLOW, "--dry-run", "--quiet", "rules", "--configfile")
 
 
 def run(command: Sequence[str], folder: Path, **environment: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.commands import DEMO, DRY, jobs, run
+from benchmarks.commands import DEMO, DRY, WORKFLOW, jobs, run
 from benchmarks.row import Agreement, Line, Piece, Row, Setting
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -56,7 +56,7 @@ def workflow(folder: Path, config: Path) -> Piece:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def piece() -> float:
-        run(["diffprobe", "run", str(config), "--cores", "2"], folder)
+        run([*WORKFLOW, "--configfile", str(config), "--cores", "2"], folder)
         with suppress(ChildProcessError):  # none is left
             while True:
                 os.wait()
