@@ -117,7 +117,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "list for a number": ({f"{RUN}.train.lr": [1]}, [f"{RUN}.train.lr: [1]", "positive number"]),
     "number for a list": ({f"{RUN}.network.multipliers": 2}, [f"{RUN}.network.multipliers: 2", "list of"]),
     "number for keys": ({"datasets": 3}, ["datasets: 3", "names, each with keys of `Dataset`"]),
-    "nothing for keys": ({f"{RUN}.network": None}, [f"{RUN}.network: null", "kind: `diffusers` or `dit` or `unet`"]),
+    "nothing for keys": ({f"{RUN}.network": None}, [f"{RUN}.network: null", "kind: `diffusers` or `diffusers_dit` or"]),
     "text for a list of taps": ({f"{RUN}.probe.taps": "out_1"}, [f"{RUN}.probe.taps: 'out_1'", "or `all`"]),
     "number for a tap": ({f"{RUN}.probe.taps": ["mid", 3]}, [f"{RUN}.probe.taps.1: 3", "text"]),
     "not a number": ({f"{RUN}.train.lr": float("nan")}, [f"{RUN}.train.lr: nan", "positive number"]),

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from toy_networks import config, refusal
 
+from diffprobe.config import checks
 from diffprobe.config.built import parse_model, parse_network
 from diffprobe.config.models import Config
 from diffprobe.interop import diffusers_dit
@@ -64,6 +65,10 @@ def made(network: dict, process: dict | None = None) -> Config:
     return Config.model_validate(plain)
 
 
+def problems(made: Config) -> list[str]:
+    return [f"{key}: {value}: {allowed}" for key, value, allowed in checks.problems(made)]
+
+
 def bytes_of(state: dict[str, Tensor]) -> list[tuple[str, bytes]]:
     return sorted((name, value.numpy().tobytes()) for name, value in state.items())
 
@@ -99,6 +104,65 @@ def test_the_older_class_and_labels_of_other_images(tmp_path: Path) -> None:
     expected = model(X, T, torch.full((3,), 100)).sample
     torch.testing.assert_close(network(X, T)[0], expected, atol=1e-5, rtol=1e-5)
     assert "row 100 of its label table" in written.source
+
+
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("conditional", [True, False])
+@torch.no_grad()
+def test_a_transformer_is_wrapped_as_it_is(tmp_path: Path, learned: bool, conditional: bool) -> None:
+    model = theirs(out_channels=2 if learned else None, activation_fn="geglu", num_embeds_ada_norm=10)
+    folder = pipeline_folder(model, tmp_path / "theirs")
+    wrapper = {"kind": "diffusers_dit", "path": str(folder), "conditional": conditional}
+    experiment = made(wrapper, {"kind": "iddpm" if learned else "ddpm"})
+    assert not problems(experiment)
+    written = import_weights(experiment, "x", "diffusers", str(folder), tmp_path / "x.safetensors")
+    network, header = checkpoints.load(written.path, CPU, parse_model)
+    assert bytes_of(network.transformer.state_dict()) == bytes_of(model.state_dict())
+    assert header["shape"].get("classes", 0) == (10 if conditional else 0)
+    label, null = torch.tensor([7, -1, 3]), torch.full((3,), 10)
+    expected = model(X, T, torch.tensor([7, 10, 3])).sample
+    assert torch.equal(network(X, T, Condition(label))[0], expected)
+    whole = network(X, T, taps=network.taps)
+    assert torch.equal(whole[0], model(X, T, null).sample) and network.taps == ["block_0", "block_1"]
+    assert whole[1]["block_0"].shape == (3, 16, 4, 4)
+    called: list[int] = []
+    network.transformer.transformer_blocks[1].register_forward_pre_hook(lambda *_: called.append(1))
+    output, tapped = network(X, T, taps=["block_0"], features_only=True)
+    assert output is None and not called and torch.equal(tapped["block_0"], whole[1]["block_0"])
+    network.train()
+    assert torch.equal(network(X, T, Condition(label))[0], expected)  # no labels dropped but by our training
+
+
+@torch.no_grad()
+def test_wrapped_and_ours_have_the_same_taps(tmp_path: Path) -> None:
+    folder, tapped = pipeline_folder(theirs(), tmp_path / "theirs"), []
+    for i, network in enumerate((THEIRS, {"kind": "diffusers_dit", "path": str(folder / "transformer")})):
+        written = import_weights(made(network), "x", "diffusers", str(folder), tmp_path / f"{i}.safetensors")
+        tapped.append(checkpoints.load(written.path, CPU, parse_model)[0](X, T, taps=["block_0", "block_1"])[1])
+    torch.testing.assert_close(tapped[0], tapped[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "process", "line"),
+    [
+        ({}, "ddpm", "a model for the process ddpm, not one that predicts the noise and its variance"),
+        ({"out_channels": None}, "iddpm", "a model for the process iddpm, not one that predicts no variance"),
+        ({"patch_size": 3}, "iddpm", "a model whose patches divide 8 pixels evenly"),
+        ({"_class_name": "UNet2DModel"}, "iddpm", "a DiTTransformer2DModel, not a UNet2DModel"),
+        ({"num_layers": 10**6}, "iddpm", "num_layers: input should be less than or equal to 128"),
+    ],
+)
+def test_a_transformer_that_cannot_be_wrapped(tmp_path: Path, changes: dict, process: str, line: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "DiTTransformer2DModel"} | SMALL | changes))
+    experiment = made({"kind": "diffusers_dit", "path": str(tmp_path)}, {"kind": process})
+    assert line in problems(experiment)[0]
+
+
+def test_labels_of_a_wrapped_model_are_its_own(tmp_path: Path) -> None:
+    folder = pipeline_folder(theirs(num_embeds_ada_norm=100), tmp_path / "theirs")
+    experiment = made({"kind": "diffusers_dit", "path": str(folder)})
+    line = refusal(import_weights, experiment, "x", "diffusers", str(folder), tmp_path / "x.safetensors")
+    assert "num_embeds_ada_norm: 100 is refused; allowed: 10, the dataset's classes; or set network.conditional" in line
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def without_copies(state: State, file: Path) -> State:
         first = state.get(f"transformer_blocks.0.norm1.emb.{match[2]}")
         if first is None or first.shape != value.shape or not torch.equal(first, value):
             line = f"{file}: {name} differs from that of the first block, where the network has one for all"
-            raise UserError(f"{line}; use network: {{kind: diffusers}}, which keeps each")
+            raise UserError(f"{line}; use network: {{kind: diffusers_dit}}, which keeps each")
     return kept
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from diffprobe.config.autoencoders import AutoencoderKL as AutoencoderSettings
 from diffprobe.config.built import DiffusersAutoencoder, parse_network
+from diffprobe.config.networks.diffusers_dit import StoredDiffusersDiT
 from diffprobe.config.networks.dit import DiT as DiTSettings
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
@@ -23,6 +24,8 @@ from diffprobe.networks.build import build
 from diffprobe.runtime.errors import UserError
 from diffprobe.training import checkpoints
 
+Transformer = DiTSettings | StoredDiffusersDiT
+
 
 class Model(NamedTuple):
     """A model's folder within a pipeline's."""
@@ -31,19 +34,23 @@ class Model(NamedTuple):
     tensors: State
 
 
-def refused(network: DiTSettings, process: Process, header: Mapping[str, Any]) -> Iterator[Problem]:
+def refused(network: Transformer, process: Process, header: Mapping[str, Any]) -> Iterator[Problem]:
     """What DiTPipeline does not have; keys as in the config of an experiment."""
-    for key, value, allowed in diffusers_dit.refused_network(network):
-        yield f"network.{key}", value, allowed
-    yield from refused_data(header)
+    classes = header["shape"].get("classes", 0)
+    if isinstance(network, StoredDiffusersDiT):
+        classes = diffusers_dit.whole(network.config)["num_embeds_ada_norm"]
+    else:
+        for key, value, allowed in diffusers_dit.refused_network(network):
+            yield f"network.{key}", value, allowed
+    yield from refused_data(header, classes)
     if not isinstance(process, Discrete) or process.time_input != "index":
         value = process.kind if not isinstance(process, Discrete) else f"{process.kind} with {process.time_input}"
         yield "process", value, "ddpm or iddpm with time_input: index, as its schedulers count"
 
 
-def refused_data(header: Mapping[str, Any]) -> Iterator[Problem]:
-    """What of the data a model was trained on DiTPipeline does not have."""
-    if classes := header["shape"].get("classes", 0):
+def refused_data(header: Mapping[str, Any], classes: int) -> Iterator[Problem]:
+    """What of its labels and of the data it was trained on DiTPipeline does not have."""
+    if classes:
         if classes != diffusers_dit.NULL_LABEL:
             yield "classes", classes, f"{diffusers_dit.NULL_LABEL}, which is its label for none"
     else:
@@ -56,8 +63,13 @@ def refused_data(header: Mapping[str, Any]) -> Iterator[Problem]:
         yield "latents", "scaled per channel or shifted", "a store with one number as its `scale`"
 
 
-def transformer(network: DiTSettings, header: Mapping[str, Any], state: State) -> Model:
-    """A DiT of ours as a DiTTransformer2DModel."""
+def transformer(network: Transformer, header: Mapping[str, Any], state: State) -> Model:
+    """A DiT of ours as a DiTTransformer2DModel, or one that was wrapped."""
+    if isinstance(network, StoredDiffusersDiT):
+        config = {**diffusers_dit.whole(network.config), "_class_name": diffusers_dit.KIND}
+        outputs = diffusers_dit.outputs(config)  # in words: DiTPipeline divides it by two
+        bare = {name.removeprefix("transformer."): value for name, value in state.items()}
+        return Model(config | {"out_channels": outputs}, bare)
     config = diffusers_dit.their_config(network, header["shape"], header["image"][1])
     tensors = to_theirs(state, diffusers_dit.names(state))
     return Model(config, diffusers_dit.with_copies(tensors, network.depth))
@@ -86,9 +98,9 @@ def vae(path: Path | None, header: Mapping[str, Any]) -> Model:
     return Model(whole, checkpoints.state_dict(path, head["weights"], None))
 
 
-def note(network: DiTSettings) -> list[str]:
+def note(network: Transformer) -> list[str]:
     """What is to be said of a network that diffusers computes in another way."""
-    if network.time_embedding == "diffusers":
+    if isinstance(network, StoredDiffusersDiT) or network.time_embedding == "diffusers":
         return []
     return [
         "diffusers spaces the sinusoids of the noise level by 127 where this network has 128 (as in the published "

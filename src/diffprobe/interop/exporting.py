@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from diffprobe.config.built import BuiltNetwork, parse_network
 from diffprobe.config.networks.diffusers import StoredDiffusers
+from diffprobe.config.networks.diffusers_dit import StoredDiffusersDiT
 from diffprobe.config.networks.dit import DiT as DiTSettings
 from diffprobe.config.networks.unet import UNet as UNetSettings
 from diffprobe.config.problems import Problem
@@ -44,7 +45,7 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path, autoen
         checkpoints.write(out, {name: state}, header)
         return [f"{out}: the weights {name} of {checkpoint}"]
     network, process = parse_network(header["network"]), Process.member(header["process"])
-    if isinstance(network, DiTSettings):
+    if isinstance(network, DiTSettings | StoredDiffusersDiT):
         refuse(checkpoint, "DiTPipeline", dit_pipeline.refused(network, process, header))
         models = {"transformer": dit_pipeline.transformer(network, header, state)}
         models |= {"vae": dit_pipeline.vae(autoencoder, header)}
@@ -96,7 +97,7 @@ def refused(network: BuiltNetwork, process: Process, shape: Mapping[str, int]) -
             if shape.get(label):
                 yield f"network.{key}", True, "false"
     elif not isinstance(network, StoredDiffusers):
-        yield "network.kind", network.kind, "unet, dit or diffusers"
+        yield "network.kind", network.kind, "unet, dit, diffusers or diffusers_dit"
     if isinstance(process, DDPM) and process.time_input != "index":
         yield "process.time_input", process.time_input, "index, as its schedulers count"
 

@@ -12,6 +12,7 @@ from diffprobe.config.diffusers_models import SchedulerConfig
 from diffprobe.config.inferred import augment_label, conditional, model_space
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.networks.diffusers import Diffusers
+from diffprobe.config.networks.diffusers_dit import DiffusersDiT
 from diffprobe.config.networks.dit import DiT as DiTSettings
 from diffprobe.config.problems import Problem
 from diffprobe.config.published import weights_files
@@ -50,7 +51,9 @@ FORMS = {
     "dit": Form(("dit",), TRANSFORMER),
     "gta": Form(("dit",), TRANSFORMER),
     "sit": Form(("dit",), TRANSFORMER),
-    "diffusers": Form(("unet", "dit", "diffusers"), "the file is not that of its config.json; download it again"),
+    "diffusers": Form(
+        ("unet", "dit", "diffusers", "diffusers_dit"), "the file is not that of its config.json; download it again"
+    ),
 }
 
 
@@ -65,6 +68,8 @@ def read(format: str, origin: str, config: Config, experiment: Experiment) -> So
             return from_ddae(origin, experiment)
         case "edm":
             return from_edm(origin)
+        case _ if isinstance(network, DiffusersDiT):
+            return from_wrapped_dit(origin)
         case _ if isinstance(network, DiTSettings):
             return from_diffusers_dit(origin, *model_space(config, experiment))
         case _:
@@ -79,7 +84,7 @@ def refused_experiment(config: Config, experiment: Experiment, format: str) -> I
     kinds, network = FORMS[format].kinds, experiment.network
     if network.kind not in kinds:
         yield "network.kind", network.kind, f"{' or '.join(kinds)}, for --format {format}"
-    if network.kind == "dit":
+    if network.kind in ("dit", "diffusers_dit"):
         yield from refused_transformer(config, experiment)
         return
     if experiment.latents is not None:
@@ -159,6 +164,17 @@ def from_diffusers_dit(origin: str, channels: int, size: int | None) -> SourceWe
     return from_folder(origin, folder, diffusers_dit.our_network(config), process, renewed)
 
 
+def from_wrapped_dit(origin: str) -> SourceWeights:
+    """A DiTTransformer2DModel for a network that must have its own config."""
+    folder = source.diffusers_folder(origin)
+    theirs = source.read_config(folder)
+    refuse_class(theirs, diffusers_dit.KINDS, folder)
+    config = diffusers_dit.whole(theirs)
+    required = {key: value for key, value in config.items() if key != "dropout"}  # which changes no output
+    process = diffusers_dit.our_process(diffusers_unet.our_process(scheduler(folder)), config)
+    return from_folder(origin, folder, required, process, lambda state: state)
+
+
 def from_folder(
     origin: str, folder: Path, required: dict[str, Any], process: dict[str, Any], renewed: Callable[[State], State]
 ) -> SourceWeights:
@@ -176,10 +192,11 @@ def refuse_class(config: Mapping[str, Any], kinds: Sequence[str], folder: Path) 
 
 def refuse_counterparts(problems: Iterable[Problem], kind: str, folder: Path) -> None:
     """Raise UserError for the first option of a model that our network does not have."""
+    wrapper = "diffusers" if kind == "unet" else "diffusers_dit"
     for key, value, allowed in problems:
         raise UserError(
             f"{folder}/config.json: {key}: {value} has no counterpart in the network `{kind}` (allowed: {allowed}); "
-            f"use network: {{kind: diffusers, path: {folder}}}"
+            f"use network: {{kind: {wrapper}, path: {folder}}}"
         )
 
 
@@ -204,7 +221,7 @@ def name_map(module: nn.Module, ours: Iterable[str], format: str, size: int | No
     if isinstance(module, DiT) and format == "diffusers":
         return diffusers_dit.names(ours)
     # A wrapped model keeps its own names, a transformer has those of the published files.
-    return {name: (name.removeprefix("unet."),) for name in ours}
+    return {name: (name.removeprefix("unet.").removeprefix("transformer."),) for name in ours}
 
 
 def label_names(format: str) -> tuple[str, str]:

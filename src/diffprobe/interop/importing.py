@@ -11,9 +11,10 @@ from diffprobe.config.built import parse_network
 from diffprobe.config.inferred import augment_label, conditional, model_space
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.networks.diffusers import Diffusers
+from diffprobe.config.networks.diffusers_dit import DiffusersDiT
 from diffprobe.config.problems import Problem, one_of
 from diffprobe.data.filenames import display
-from diffprobe.interop import diffusers_unet, dit, forms
+from diffprobe.interop import diffusers_dit, diffusers_unet, dit, forms
 from diffprobe.interop.diffusers_unet import differing
 from diffprobe.interop.names import NameMap, State, misfits, table, to_ours
 from diffprobe.interop.source import SourceWeights
@@ -110,6 +111,8 @@ def refuse_other_settings(name: str, experiment: Experiment, weights: SourceWeig
     where, mine = f"experiments.{name}.network", network.options
     if isinstance(network, Diffusers):
         where, mine = f"{where}.path: config.json", diffusers_unet.whole(network.config)
+    elif isinstance(network, DiffusersDiT):
+        where, mine = f"{where}.path: config.json", diffusers_dit.whole(network.config)
     refuse(where, differing(mine, weights.network), whence)
     process = job_arguments.dump(experiment.process)
     refuse(f"experiments.{name}.process", [*weights.problems, *differing(process, weights.process)], whence)

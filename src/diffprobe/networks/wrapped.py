@@ -49,7 +49,7 @@ class Wrapped(nn.Module):
             def keep(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
                 activations[name] = output  # (B, C, H', W')
                 if features_only and len(activations) == len(taps):
-                    raise _LastTap
+                    raise LastTap
 
             return keep
 
@@ -57,14 +57,14 @@ class Wrapped(nn.Module):
         hooks = [self.tapped[name].register_forward_hook(hook(name)) for name in self.taps if name in taps]
         try:
             return self.unet(x, c_noise, return_dict=False)[0], activations  # (B, image_channels, H, W)
-        except _LastTap:
+        except LastTap:
             return None, activations
         finally:
             for handle in hooks:
                 handle.remove()
 
 
-class _LastTap(Exception):  # noqa: N818 (not an error)
+class LastTap(Exception):  # noqa: N818 (not an error)
     """Ends a forward pass from within: the model's own code offers no early exit."""
 
 
