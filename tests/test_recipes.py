@@ -288,7 +288,7 @@ def test_position_codes_are_compared_as_published(name: str, described: Callable
     assert config.latents["imagenet_sd"].scale == "published" and not augment_label(config, experiment)
 
 
-def test_the_published_dit_is_probed_at_the_published_cells() -> None:
+def test_the_published_dit_is_probed_at_the_published_cells(described: Callable) -> None:
     """DDAE's folder DiT: block 13 of 0..27, t counted from 0; and a grid that holds both cells."""
     config = load(DDAE_DIT)
     table = ratios(linear_abar(1000, 1e-4, 0.02))
@@ -300,9 +300,11 @@ def test_the_published_dit_is_probed_at_the_published_cells() -> None:
         assert "block_13" in grid.probed_taps and grid_levels(cell)[0] in grid_levels(grid)
         head = cell.probe.evaluators["published"]
         assert (head.lr, head.batch, head.epochs, head.weight_decay, cell.probe.augmented) == ([4e-3], 512, 30, 0, 30)
-        for experiment in (cell, grid):
+        for key, experiment in ((name, cell), (f"{name}_grid", grid)):
             assert not conditional(config, experiment) and experiment.probe.label is None
             assert parameters(experiment.network.argument(), image_channels=4, out_channels=8) == 673_681_568
+            told = described(config, key)["bytes"]
+            assert (told["checkpoints"], told["states"]) == (4 * 673_681_568, 0)
     # The label table's 1,001 rows and the position table are the rest of DiT-XL/2's 675,129,632.
     assert 673_681_568 + (1001 + 256) * 1152 == 675_129_632
 

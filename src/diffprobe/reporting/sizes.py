@@ -24,9 +24,11 @@ def store_bytes(
     weights = network["trainable"] * FLOAT32  # fixed tables are in no file
     checkpoints = len(experiment.train.checkpoints)
     averages = len(experiment.train.averages)
+    # Imported weights are one set without a training state.
+    sets, states = (1, 0) if experiment.train.imported else (averages + 1, averages + RAW_AND_MOMENTS)
     sizes = {
-        "checkpoints": checkpoints * (averages + 1) * weights,  # averages and raw
-        "states": (checkpoints if config.state.keep == "all" else 1) * (averages + RAW_AND_MOMENTS) * weights,
+        "checkpoints": checkpoints * sets * weights,  # averages and raw
+        "states": (checkpoints if config.state.keep == "all" else 1) * states * weights,
         "samples": checkpoints * len(experiment.sample.samplers) * kept(experiment) * pixels,
     }
     if rows:
