@@ -21,6 +21,7 @@ from diffprobe.interop.names import to_theirs
 from diffprobe.networks.build import build
 from diffprobe.networks.condition import Condition
 from diffprobe.networks.dit import DiT
+from diffprobe.runtime.files import UMASK
 from diffprobe.training import checkpoints
 
 CPU = torch.device("cpu")
@@ -262,6 +263,8 @@ def test_a_transformer_comes_back_byte_by_byte(tmp_path: Path) -> None:
     assert bytes_of(again) == bytes_of(exported)
     names = [name for name in again if ".emb." in name]
     assert len(names) == 2 * 5  # in both blocks
+    modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert modes == {0o666 & ~UMASK}
 
 
 def test_the_noise_levels_sinusoids_are_named(tmp_path: Path) -> None:

@@ -193,6 +193,10 @@ CHANGES = {
     "grid": lambda state: state | {"pos_embed": grid_positions(8, 8, WIDTH, CPU)[None]},
     "no table": lambda state: {name: value for name, value in state.items() if name != "pos_embed"},
     "integers": lambda state: state | {"final_layer.linear.bias": torch.zeros(8, dtype=torch.int8)},
+    "scalars": lambda state: {name: value.sum() for name, value in state.items()},
+    "scalar": lambda state: state | {"blocks.0.mlp.fc1.weight": torch.zeros(())},
+    "flat labels": lambda state: state | {"y_embedder.embedding_table.weight": torch.zeros(11)},
+    "many blocks": lambda state: state | {f"blocks.{'9' * 5000}.x": torch.zeros(1)},
     "unet": lambda state: {"conv_in.weight": torch.zeros(2)},
 }
 
@@ -205,6 +209,10 @@ CHANGES = {
         ("grid", "dit", IDDPM, {}, "pos_embed has shape (1, 64, 16), expected (1, 16, 16)"),
         ("no table", "dit", IDDPM, {}, "lacks pos_embed; files of RoPE and GTA are read by --format gta"),
         ("integers", "dit", IDDPM, {}, "final_layer.linear.bias is int8"),
+        ("scalars", "dit", IDDPM, {}, "no transformer of this form, since it has no x_embedder.proj.weight of 4"),
+        ("scalar", "dit", IDDPM, {}, "blocks.0.mlp.fc1.weight has shape (), expected (64, 16)"),
+        ("flat labels", "dit", IDDPM, {}, "y_embedder.embedding_table.weight has shape (11,), expected (11, 16)"),
+        ("many blocks", "sit", FLOW, SIT, "has no place in this network"),
         ("unet", "dit", IDDPM, {}, "no transformer of this form, since it has no x_embedder.proj.weight"),
         ("", "dit", {"kind": "ddpm"}, {}, "process.kind: ddpm is refused; allowed: iddpm"),
         ("", "dit", FLOW, {}, "process.kind: flow is refused; allowed: iddpm"),

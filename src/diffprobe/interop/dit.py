@@ -24,8 +24,9 @@ from diffprobe.runtime.errors import UserError
 
 PATCHES, OUTPUT = "x_embedder.proj.weight", "final_layer.linear.weight"
 TABLE, TIME_BIAS, POSITIONS = "y_embedder.embedding_table.weight", "t_embedder.mlp.2.bias", "pos_embed"
-BLOCK = re.compile(r"blocks\.(\d+)\.")
-LATER_BLOCK = re.compile(r"decoder_blocks\.(\d+)\.")  # in older files of REPA: those after its encoder's depth
+BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
+LATER_BLOCK = re.compile(r"decoder_blocks\.(\d{1,4})\.")  # in older files of REPA: those after its encoder's depth
+ROTATIONS = ("rope", "gta")
 PROJECTORS = "projectors."  # REPA's heads, which training alone needs
 IMAGENET = 1000  # classes of the published models
 # Options of our DiT that these codes do not have: their values there.
@@ -46,10 +47,12 @@ def from_dit(origin: str, network: DiTSettings) -> SourceWeights:
 def from_gta(origin: str, network: DiTSettings) -> SourceWeights:
     """A file of GTA's code for DiT, which has three position codes; the file holds the table of one of them."""
     file, state, arguments = read(origin)
-    position, note = "abs", ""
+    position: Any = "abs"
+    note = ""
     if POSITIONS not in state:
-        position = getattr(arguments, "posenc", network.position if network.position == "rope" else "gta")
-        if not hasattr(arguments, "posenc"):
+        position = getattr(arguments, "posenc", None)
+        if position not in ROTATIONS:
+            position = network.position if network.position in ROTATIONS else ROTATIONS[1]
             note = f"rope and gta have the same tensors: read as {position}, by network.position"
     required = numbers(state, file) | FIXED | PLAIN | {"position": position}
     return SourceWeights(file, {"ema": state}, required, betas(state), note=note)
@@ -105,26 +108,24 @@ def betas(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def numbers(state: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
     """The network's settings that the shapes of tensors show. Heads are in no shape: those of the published sizes."""
     width, _, patch, _ = state[PATCHES].shape
-    hidden = state.get("blocks.0.mlp.fc1.weight")
     shown: dict[str, Any] = {"width": width, "depth": depth(state), "patch": patch, "qk_norm": False}
-    if hidden is not None:
-        shown["mlp_ratio"] = len(hidden) / width
+    if hidden := rows(state, "blocks.0.mlp.fc1.weight"):
+        shown["mlp_ratio"] = hidden / width
     for size in LETTERS.values():
         if (size["width"], size["depth"]) == (width, shown["depth"]):
             shown["heads"] = size["heads"]
-    if (scale := state.get("blocks.0.attn.q_norm.scale")) is not None:
-        shown |= {"qk_norm": True, "heads": width // max(1, len(scale))}
-    elif (scale := state.get("blocks.0.attn.q_norm.weight")) is not None:
-        shown |= {"qk_norm": "layer", "heads": width // max(1, len(scale))}
+    for kind, qk_norm in (("scale", True), ("weight", "layer")):
+        if head_width := rows(state, f"blocks.0.attn.q_norm.{kind}"):
+            shown |= {"qk_norm": qk_norm, "heads": width // head_width}
     return shown
 
 
+def rows(state: Mapping[str, Tensor], name: str) -> int:
+    """The first dimension of a tensor; 0 where it is missing or has none."""
+    return len(state[name]) if name in state and state[name].ndim else 0
+
+
 # --- labels
-
-
-def label_rows(state: Mapping[str, Tensor], table: str) -> int:
-    """Rows of the label table, which has the name `table`; 0 without one."""
-    return len(state[table]) if table in state and state[table].ndim == 2 else 0
 
 
 def with_labels(state: State, classes: int, file: Path, names: tuple[str, str]) -> tuple[State, str]:
@@ -136,20 +137,20 @@ def with_labels(state: State, classes: int, file: Path, names: tuple[str, str]) 
     table no such row.
     """
     name, bias = names
-    rows = label_rows(state, name)
-    if not rows or (classes and rows != classes) or bias not in state:
+    labels = rows(state, name)
+    if not labels or state[name].ndim != 2 or (classes and labels != classes) or bias not in state:
         return state, ""  # where they do not fit, the shapes show it
     table = state[name]
     if classes:
         mean = table.float().mean(0, keepdim=True).to(table.dtype)  # (1, D)
         note = "its label table has no row for no label: that is the mean of the others, and guidance means nothing"
         return state | {name: torch.cat([table, mean])}, note
-    if rows == IMAGENET:
+    if labels == IMAGENET:
         raise UserError(f"{file}: its label table has no row for no label; set network.conditional: true")
     rest = {key: value for key, value in state.items() if key != name}
     if table.shape[1:] == state[bias].shape:
         rest[bias] = state[bias].float() + table[-1].float()  # both are added to the condition c
-    return rest, f"without labels: row {rows - 1} of its label table, for no label, is part of {bias}"
+    return rest, f"without labels: row {labels - 1} of its label table, for no label, is part of {bias}"
 
 
 # --- positions

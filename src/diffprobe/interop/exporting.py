@@ -22,7 +22,7 @@ from diffprobe.networks.build import build
 from diffprobe.networks.dit import DiT
 from diffprobe.networks.unet import UNet
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic, refuse_existing
+from diffprobe.runtime.files import UMASK, atomic, refuse_existing
 from diffprobe.training import checkpoints
 
 
@@ -129,7 +129,9 @@ def write_pipeline(out: Path, models: Mapping[str, dit_pipeline.Model], process:
 def write_model(folder: Path, files: Mapping[str, Any], tensors: State) -> None:
     """JSON files and weights, with the names that diffusers expects."""
     write_json(folder, files)
-    save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    weights.chmod(0o666 & ~UMASK)  # it makes files that the group cannot read
 
 
 def write_json(folder: Path, files: Mapping[str, Any]) -> None:

@@ -96,7 +96,7 @@ def network_shape(config: Config, experiment: Experiment, format: str, weights: 
     classes = config.datasets[experiment.dataset].facts.classes if conditional(config, experiment) else 0
     if classes is None:  # only reading the dataset shows it: the label table's rows, but that for no label
         labels, _ = forms.label_names(format)
-        classes = max(0, dit.label_rows(weights.sets["ema"], labels) - 1)
+        classes = max(0, dit.rows(weights.sets["ema"], labels) - 1)
     counts = {"classes": classes, "augment": augment_label(config, experiment)}
     present = {key: count for key, count in counts.items() if count}
     return {"image_channels": channels, **present, **experiment.process.output_shape(channels)}
