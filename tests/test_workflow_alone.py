@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from kills import run
 from toy_networks import OURS, diffusers_model, saved
 from toy_workflow import TINY, configure, done, planned, project_with
 
 from diffprobe.config.schedules import linear_abar, nearest, ratios
 from diffprobe.data.samples import open_samples
+from diffprobe.networks.dit import DiT
+from diffprobe.training import checkpoints
 
 PIXELS = {key: TINY[key] for key in ("results", "datasets")}  # without what serves latents and generation
 
@@ -83,6 +86,40 @@ def test_a_diffusers_model_is_imported_drawn_from_and_probed(tmp_path: Path) -> 
     values = [pd.read_csv(project / file)["accuracy"] for file in figures]
     assert values[0].tolist() == pytest.approx(values[1].tolist(), abs=0.01)
     assert planned(project, *figures) == {}
+
+
+def test_a_published_transformer_is_imported_drawn_from_and_probed(tmp_path: Path) -> None:
+    """ImageNet's DiT in small, at random weights, on latents of other images: probed and drawn from without a label."""
+    torch.manual_seed(0)
+    published = DiT(4, width=16, depth=3, heads=2, patch=2, classes=1000, out_channels=8)
+    for parameter in published.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    network = {"kind": "dit", "width": 16, "depth": 3, "heads": 2, "patch": 2, "conditional": False, "augment": False}
+    sampler = {"kind": "ddpm", "steps": 5, "variance": "learned", "spacing": "dit"}
+    experiment = {
+        "dataset": "digits",
+        "latents": "views",
+        "network": network,
+        "process": {"kind": "iddpm"},
+        "train": {"checkpoints": [1], "imported": "dit.safetensors"},
+        "sample": {"samplers": {"dit": sampler}, "images": 20},
+        "probe": TINY["experiments"]["tiny"]["probe"] | {"taps": ["block_1"], "levels": [{"t": 121}]},
+    }
+    latents = {"views": TINY["latents"]["views"] | {"scale": 0.18215}}
+    parts = {"autoencoders": TINY["autoencoders"], "latents": latents, "experiments": {"dit": experiment}}
+    project = project_with(tmp_path / "p", PIXELS | parts)
+    table = {"pos_embed": published.position_table(4, 4, torch.device("cpu"))}
+    torch.save(published.state_dict() | table, project / "DiT.pt")
+    command = [sys.executable, "-m", "diffprobe", "import", "--format", "dit", "DiT.pt", "--experiment", "dit"]
+    process = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert process.returncode == 0 and "row 1000 of its label table" in process.stdout, process.stderr
+    samples, grid = "results/runs/dit/samples/1/dit.zarr", "results/runs/dit/probe/1/grid.csv"
+    done(project, f"{samples}/zarr.json", grid)
+    assert open_samples(project / samples).read(0, 20).shape == (20, 8, 8, 1)
+    assert set(pd.read_csv(project / grid)["tap"]) == {"block_1"}
+    header = checkpoints.header(project / "results/runs/dit/checkpoints/1/ema.safetensors")
+    assert header["latents"]["scale"] == pytest.approx([0.18215] * 4) and header["latents"]["image"] == [1, 8, 8]
+    assert planned(project, grid) == {}
 
 
 def test_two_trainers_never_share_a_folder(tmp_path: Path) -> None:
