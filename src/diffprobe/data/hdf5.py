@@ -178,7 +178,9 @@ def open_store(path: Path, verified: bool = True) -> ImageStore:
 def labels_damaged(file: ImageStore, content: str) -> bool:
     """Whether labels, split, order or hashes are not those that the store was made with, or mean nothing."""
     with reading(file.filename):
-        return content_of(file) != content or file["split"][:].max() >= len(SPLITS) or file["labels"][:].min() < -1
+        labels, split = file["labels"][:], file["split"][:]
+        meaningless = split.max() >= len(SPLITS) or labels.min() < -1 or labels.max() >= len(file.header.classes)
+        return bool(meaningless) or content_of(file) != content
 
 
 @contextmanager
