@@ -24,7 +24,7 @@ RULES = [
 ]  # fmt: skip
 LOGS = ("*.partial", "*/parts/.*", "*logs/*", "*/progress.json", "*.lock", "*/scratch", "*/scratch/lock", "*/.console")
 RECEIPTS = ("*receipt.json", "*/tensorboard/*")
-FEW = 3  # inputs of a job that are damaged, of those of one kind
+FEW = 2  # inputs of a job that are damaged, of those of one kind
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +86,10 @@ def attacked(project: Path, command: Command) -> Iterator[str]:
 
 
 def damages(content: bytes, name: str) -> Iterator[tuple[str, bytes]]:
-    yield from list(whole_file(content))[: 8 if name.endswith((".json", ".csv")) else 3]
-    yield from flips(content, 4)
+    yield from list(whole_file(content))[: 5 if name.endswith((".json", ".csv")) else 2]
+    yield from flips(content, 2)
     if name.endswith(".json"):
-        yield from ((what, as_json(value)) for what, value in of_other_types(json.loads(content), 6))
+        yield from ((what, as_json(value)) for what, value in of_other_types(json.loads(content), 4))
 
 
 def naming(name: str) -> str:
