@@ -136,7 +136,7 @@ def trained(run: Path, stop: int, **inputs: Path) -> tuple[dict, str]:
 def test_a_run_that_began_without_lpips_is_not_gone_on_with(vgg: Path, tmp_path: Path) -> None:
     store = tmp_path / "images.h5"
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
-    images.write(store, pixels, np.zeros(12, np.int64), np.zeros(12, np.uint8), classes=json.dumps([]))
+    images.write(store, pixels, np.zeros(12, np.int64), np.zeros(12, np.uint8), classes=json.dumps(["a"]))
 
     def rows() -> list[set[str]]:
         lines = (tmp_path / "checkpoints/1/stats.jsonl").read_text().splitlines()

@@ -55,7 +55,8 @@ class Launches(TorchDispatchMode):
         tensors = [x for x in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         if any(x.device != META for x in tensors) or name in WAITS:
             self.transfers.append(f"{self.part}: {name}")
-        if not function.is_view and name not in ("empty", "empty_like", "empty_strided", "detach", "set_"):
+        launches = function.namespace != "profiler" and not function.is_view
+        if launches and name not in ("empty", "empty_like", "empty_strided", "detach", "set_"):
             self.counts[self.part] += 1
         return out
 

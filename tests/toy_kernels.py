@@ -47,6 +47,14 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.utils._triton, "triton_hash_with_backend", lambda: "none")
 
 
+def forget_answers() -> None:
+    """torch keeps what it was answered before, for the whole process."""
+    import torch.utils._triton
+
+    for function in vars(torch.utils._triton).values():
+        getattr(function, "cache_clear", lambda: None)()
+
+
 def gpu_kernels(
     function: Callable[..., list[Tensor]], inputs: list[Tensor], monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> list[str]:
@@ -79,6 +87,7 @@ def gpu_kernels(
     traced.graph.eliminate_dead_code()
     traced.recompile()
     with monkeypatch.context() as patch, config.patch(options), FakeTensorMode() as fake:
+        forget_answers()
         pretend_gpu(patch)
         moved = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=DEVICE) for x in values]
         FakeTensorProp(traced, fake).propagate_dont_convert_inputs(*moved)
@@ -87,4 +96,5 @@ def gpu_kernels(
         with V.set_fake_mode(fake), DebugContext(), V.set_graph_handler(graph), V.set_extern_kernel_nodes([]):
             graph.run(*moved)
             code = str(getattr(generated := graph.codegen()[0], "value", generated))
+    forget_answers()
     return re.findall(r"triton_\w+(?=\.run\()|extern_kernels\.\w+(?=\()", code[code.index("def call") :])
