@@ -151,9 +151,9 @@ def assemble(recipe: Recipe, where: torch.device) -> tuple[diffusion.Diffusion, 
     argument: Any = SimpleNamespace(
         network=settings(recipe["network"]), process=settings(recipe["process"]), train=train
     )
-    options = Options.of(train, where, train.device_batch)
     task = diffusion.make(argument, Data((channels, size, size), recipe.get("classes", 0), content=""), where, print)
     task.module.to(where).to(memory_format=memory_format(where))
+    options = Options.of(train, where, task.module, train.device_batch)
     return task, options, task.shape
 
 

@@ -48,7 +48,7 @@ def stream(recipe: Recipe) -> Stream:
 def lines(job: str, must: float, go: float) -> tuple[Line, ...]:
     """At equal precision; and where this CPU has units for bf16, by `precision: auto` as well, as recipes have it."""
     same = Line(job, must, go)
-    auto = Line(job, must, go, ours="ours_auto", remark="as shipped: `auto`, here bf16")
+    auto = Line(job, must, go, ours="ours_auto", remark="as shipped: `precision: auto`")
     return (same, auto) if has_bf16(CPU) else (same,)
 
 

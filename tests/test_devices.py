@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from diffprobe.runtime import devices, progress
 from diffprobe.runtime.devices import has_bf16, is_bf16, memory_format, report_emulation
@@ -16,16 +17,20 @@ def test_memory_format_follows_the_units_of_the_cpu(monkeypatch, capability, for
     assert memory_format(torch.device("cuda")) == torch.channels_last
 
 
-def test_auto_is_bf16_only_where_it_is_not_emulated(monkeypatch):
+def test_auto_is_bf16_only_where_it_pays(monkeypatch):
     lines: list[str] = []
     monkeypatch.setattr(devices, "has_bf16", lambda device: False)
-    assert [is_bf16(precision, CPU) for precision in ("fp32", "bf16", "auto")] == [False, True, False]
+    narrow, wide = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3)), nn.Linear(32, 128)
+    for network in (narrow, wide):
+        precisions = [is_bf16(precision, CPU, network) for precision in ("fp32", "bf16", "auto")]
+        assert precisions == [False, True, False]
     for precision in ("fp32", "auto", "bf16"):
         report_emulation(precision, CPU, lines.append)
     (line,) = lines
     assert "emulated" in line and "precision: auto" in line
     monkeypatch.setattr(devices, "has_bf16", lambda device: True)
-    assert is_bf16("auto", CPU)
+    assert is_bf16("auto", CPU, wide) and is_bf16("auto", torch.device("cuda"), narrow)
+    assert not is_bf16("auto", CPU, narrow)
 
 
 def test_units_of_a_cpu_are_read_from_its_capabilities(monkeypatch):

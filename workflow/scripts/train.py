@@ -36,9 +36,9 @@ def main(job: Job) -> None:
         latents = expected_identity(source_settings(argument.latents), files["images"], files["autoencoder"])
     data = open_data(files, latents)
     device_batch = int(job.options.get("device_batch", 0)) or None
-    options = Options.of(argument.train, job.device, device_batch)
     report_emulation(argument.train.precision, job.device, job.say)
     task: Task = located(argument.build)(argument, data, job.device, job.say)  # networks with fresh weights
+    options = Options.of(argument.train, job.device, task.module, device_batch)
     part = make_slice(job, data, task)
     prepare(task, job.device, options, world)
     # By the images of the whole slice, not of what is left of it, so that a stop changes nothing.

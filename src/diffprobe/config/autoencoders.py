@@ -126,8 +126,8 @@ class AutoencoderTraining(Strict):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="Compute precision; weights stay in float32. `auto`: bf16 where the device has units for it "
-        "(GPUs since Ampere, some CPUs), else fp32.",
+        description="Compute precision; weights stay in float32. `auto`: bf16 where it pays (GPUs since "
+        "Ampere; CPUs with units for it, if layers are wide), else fp32.",
     )
 
 

@@ -95,8 +95,8 @@ class Training(Strict):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="Compute precision; weights stay in float32. `auto`: bf16 where the device has units for it "
-        "(GPUs since Ampere, some CPUs), else fp32.",
+        description="Compute precision; weights stay in float32. `auto`: bf16 where it pays (GPUs since "
+        "Ampere; CPUs with units for it, if layers are wide), else fp32.",
     )
     compile: Literal["auto", "always", "graphs", "never"] = Field(
         "auto",

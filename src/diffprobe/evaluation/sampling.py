@@ -44,7 +44,7 @@ def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch |
     """
     settings = sampler.settings
     label = labels(settings.labels, model.classes, rows, seed)  # (B,)
-    bf16 = is_bf16(settings.precision, rows.device)
+    bf16 = is_bf16(settings.precision, rows.device, model.network)
 
     def denoise(x: Tensor, level: Level, label: Tensor) -> Denoised:
         x = x.contiguous(memory_format=memory_format(x.device))
@@ -187,7 +187,7 @@ class Drawing:
 
     def peak_flops(self) -> float:
         """FLOP per second of the device in the sampler's precision, at most."""
-        return peak_flops(self.device, is_bf16(self.sampler.settings.precision, self.device))
+        return peak_flops(self.device, is_bf16(self.sampler.settings.precision, self.device, self.model.network))
 
     def array(self, start: int, stop: int) -> np.ndarray:
         """Images start .. stop, uint8 (B, H, W, C)."""

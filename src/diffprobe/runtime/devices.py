@@ -7,8 +7,12 @@ from contextlib import contextmanager
 from functools import cache
 
 import torch
+from torch import nn
 
 BF16_CAPABILITY = (8, 0)  # the first CUDA devices with units for bfloat16: Ampere
+# A U-Net of 32 to 64 channels is a quarter slower in bfloat16 on a CPU that has units for it, one of 128 to 256 half as
+# fast again (docs/BENCHMARKS.md).
+WIDE = 100
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -33,9 +37,21 @@ def has_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def is_bf16(precision: str, device: torch.device) -> bool:
-    """Whether a `precision` of fp32, bf16 or auto is bfloat16 on a device; auto is, where there are units for it."""
-    return precision == "bf16" or (precision == "auto" and has_bf16(device))
+def is_bf16(precision: str, device: torch.device, network: nn.Module | None = None) -> bool:
+    """Whether a network computes in bfloat16 on a device, with a `precision` of fp32, bf16 or auto.
+
+    auto does where the device has units for it and, of a network given, layers are wide enough to gain on a CPU.
+    """
+    narrow = device.type == "cpu" and network is not None and mean_width(network) < WIDE
+    pays = has_bf16(device) and not narrow
+    return precision == "bf16" or (precision == "auto" and pays)
+
+
+def mean_width(network: nn.Module) -> float:
+    """The mean number of channels that a weight of its convolutions and linear layers contributes to."""
+    weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    total = sum(weight.numel() for weight in weights)
+    return sum(weight.numel() * len(weight) for weight in weights) / total if total else 0
 
 
 def report_emulation(precision: str, device: torch.device, say: Callable[[str], object]) -> None:

@@ -41,8 +41,10 @@ class Options:
     device_batch: int | None = None  # images that a device takes at once; None: its whole share
 
     @classmethod
-    def of(cls, train: "TrainSettings", device: torch.device, device_batch: int | None) -> "Options":
-        """From the `train` of a job's argument."""
+    def of(
+        cls, train: "TrainSettings", device: torch.device, network: nn.Module, device_batch: int | None = None
+    ) -> "Options":
+        """From the `train` of a job's argument, for a network."""
         return cls(
             batch=train.batch,
             lr=train.lr,
@@ -55,7 +57,7 @@ class Options:
             cosine=train.cosine_kimg and 1000 * train.cosine_kimg,
             averages=dict(train.averages),
             clip=train.clip,
-            bf16=is_bf16(train.precision, device),
+            bf16=is_bf16(train.precision, device, network),
             device_batch=device_batch,
         )
 

@@ -48,7 +48,7 @@ class Sampler(Kind, family=True):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32",
         description="Compute precision; on a GPU, fp32 convolutions use TF32. "
-        "`auto`: bf16 where the device has units for it (GPUs since Ampere, some CPUs), else fp32.",
+        "`auto`: bf16 where it pays (GPUs since Ampere; CPUs with units for it, if layers are wide), else fp32.",
     )
 
     processes: ClassVar[tuple[str, ...]] = ()

@@ -62,7 +62,7 @@ class FeatureModel:
         """From a loaded model. Raises UserError for a network without taps."""
         if not model.taps:
             raise UserError("this network has no taps, so it has no features to be probed")
-        bf16 = is_bf16(settings.precision, device)
+        bf16 = is_bf16(settings.precision, device, model.network)
         return cls(model.network, model.process, settings.noise_seed, device, batch, settings.label, bf16)
 
     @torch.inference_mode()
