@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 BF16_CAPABILITY = (8, 0)  # the first CUDA devices with units for bfloat16: Ampere
-# A U-Net of 32 to 64 channels is a quarter slower in bfloat16 on a CPU that has units for it, one of 128 to 256 half as
-# fast again (docs/BENCHMARKS.md).
+# Mean width from which bfloat16 gains on a CPU with units for it: at 67 a step of a U-Net is a tenth slower and
+# sampling a quarter, at 133 a step is a quarter faster (docs/LOG.md, 2026-11-29).
 WIDE = 100
 
 
