@@ -1,14 +1,18 @@
 """Processes: their tables, the identities of their scalings, their losses; the estimate of the clean image."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diffprobe.config.processes import ddpm
+from diffprobe.config.samplers.ddim import DDIM
 from diffprobe.config.schedules import ddae_abar, spaced
 from diffprobe.data.pixels import to_float, to_uint8
+from diffprobe.diffusion.build import build_process
 from diffprobe.diffusion.ddpm import DDPM
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.flow import Flow
@@ -47,6 +51,32 @@ def test_ddpm_levels_of_the_paper():
         assert process.at(t).ratio == pytest.approx(value, rel=5e-3)
     shifted = ddae_abar(1000, 1e-4, 0.02)
     assert shifted[0] == pytest.approx(0.9999) and shifted[11] == pytest.approx(0.99749, abs=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "abar"),
+    [
+        ("linear", [0.9999, 0.998, 0.897, 0.524, 0.0786, 0.00335, 2.8e-4, 4.9e-5, 4.2e-5, 4.0e-5]),
+        ("cosine", [0.99996, 0.9994, 0.972, 0.847, 0.494, 0.144, 0.0241, 2.4e-4, 2.4e-6, 2.4e-9]),
+        ("inverted", [0.980, 0.936, 0.794, 0.664, 0.496, 0.328, 0.198, 0.0563, 0.0123, 1.23e-5]),
+    ],
+)
+def test_beta_schedules_by_name(schedule, abar):
+    """As the specification of SODA lists them; no beta is above 0.999."""
+    process = DDPM(beta_schedule=schedule)
+    for t, value in zip((1, 10, 100, 250, 500, 750, 900, 990, 999, 1000), abar, strict=True):
+        assert process.abar[t] == pytest.approx(value, rel=0.02, abs=1e-9)
+    assert min(after / now for now, after in pairwise(process.abar)) >= 0.001 - 1e-12
+    chosen = ddpm.DDPM(kind="ddpm", beta_schedule=schedule)
+    assert chosen.ratios == process.ratios and build_process(chosen).abar == process.abar
+
+
+def test_betas_belong_to_linear_schedules():
+    inverted = ddpm.DDPM(kind="ddpm", beta_schedule="inverted", beta_max=0.03)
+    assert list(inverted.problems("process")) == [("process.beta_max", 0.03, "0.02, since only linear betas have it")]
+    cosine = ddpm.DDPM(kind="ddpm", beta_schedule="cosine")
+    refused = DDIM(kind="ddim", table="ddae").problems("a", cosine)
+    assert [key for key, *_ in refused] == ["a.table"] and not list(DDIM(kind="ddim").problems("a", cosine))
 
 
 @pytest.mark.parametrize(

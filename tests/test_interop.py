@@ -20,8 +20,9 @@ from diffprobe.__main__ import main
 from diffprobe.config import processes
 from diffprobe.config.built import parse_model, parse_network
 from diffprobe.config.models import Config
+from diffprobe.config.processes import ddpm
 from diffprobe.config.samplers.ddim import DDIM
-from diffprobe.diffusion.build import build_sampler
+from diffprobe.diffusion.build import build_process, build_sampler
 from diffprobe.evaluation import model
 from diffprobe.interop import ddae, diffusers_unet
 from diffprobe.interop.diffusers_unet import plain
@@ -103,6 +104,16 @@ def test_its_pipelines_draw_what_we_draw(tmp_path: Path) -> None:
     sampler = build_sampler(DDIM(kind="ddim", steps=10, clip=True), processes.Process.member(loaded.header["process"]))
     mine = sampler.run(lambda x, level: sampler.process.denoise(loaded.network, x, level.of(x)), X, None)
     torch.testing.assert_close(x, mine, atol=1e-4, rtol=1e-4)
+
+
+def test_a_cosine_schedule_is_theirs_both_ways() -> None:
+    cosine = ddpm.DDPM(kind="ddpm", beta_schedule="cosine")
+    scheduler = DDIMScheduler.from_config(diffusers_unet.their_scheduler(cosine))
+    assert scheduler.alphas_cumprod.tolist() == pytest.approx(build_process(cosine).abar[1:], rel=1e-3)
+    back = diffusers_unet.our_process(scheduler.config)
+    assert processes.Process.member(back) == cosine
+    linear = ddpm.DDPM(kind="ddpm").options | {"kind": "ddpm"}
+    assert list(diffusers_unet.differing(linear, back)) == [("beta_schedule", "linear", "cosine")]
 
 
 def test_every_name_of_the_published_ddpm_has_one_of_ours() -> None:

@@ -1,7 +1,7 @@
 """Noise schedules as plain data, shared by the config's checks and the diffusion processes."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 
@@ -13,6 +13,33 @@ def linear_betas(steps: int, beta_min: float, beta_max: float) -> list[float]:
 def linear_abar(steps: int, beta_min: float, beta_max: float) -> list[float]:
     """abar_0 .. abar_T, the cumulative products of 1 - beta; abar_0 = 1 is the clean image."""
     return products(linear_betas(steps, beta_min, beta_max), first=0.0)
+
+
+def cosine(u: float) -> float:
+    """abar, not normalised, at the share u of the steps (Nichol & Dhariwal 2021, eq. 17)."""
+    return math.cos((u + OFFSET) / (1 + OFFSET) * math.pi / 2) ** 2
+
+
+def inverted_cosine(u: float) -> float:
+    """Its inverse function, which spends most steps at medium noise (Hudson et al., SODA, 2023). Negative at u = 1."""
+    return 2 * (1 + OFFSET) / math.pi * math.acos(math.sqrt(u)) - OFFSET
+
+
+OFFSET = 0.008  # s of their eq. 17
+MOST_BETA = 0.999  # theirs; without a bound the last step would leave nothing of the image
+CURVES: dict[str, Callable[[float], float]] = {"cosine": cosine, "inverted": inverted_cosine}
+
+
+def curve_betas(curve: Callable[[float], float], steps: int) -> list[float]:
+    """beta_1 .. beta_T of a curve of abar over [0, 1], at most `MOST_BETA`."""
+    return [min(1 - curve((t + 1) / steps) / curve(t / steps), MOST_BETA) for t in range(steps)]
+
+
+def discrete_abar(schedule: str, steps: int, beta_min: float, beta_max: float) -> list[float]:
+    """abar_0 .. abar_T of a schedule by name: `linear`, which alone has the two betas, or one of `CURVES`."""
+    if schedule == "linear":
+        return linear_abar(steps, beta_min, beta_max)
+    return products(curve_betas(CURVES[schedule], steps), first=0.0)
 
 
 def ddae_abar(steps: int, beta_min: float, beta_max: float) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from diffprobe.config.schedules import ddae_abar, linear_abar, nearest, ratios, spaced
+from diffprobe.config.schedules import ddae_abar, discrete_abar, nearest, ratios, spaced
 from diffprobe.diffusion.levels import Level, Levels, per_image
 from diffprobe.diffusion.process import Denoised, Network, Noised, Process, predicted
 from diffprobe.networks.condition import Condition
@@ -14,18 +14,24 @@ from diffprobe.runtime.keyed import Draws
 
 
 class DDPM(Process):
-    """alpha = sqrt(abar_t), sigma = sqrt(1 - abar_t) for t = 1 .. `steps`, betas rising linearly (section 4).
+    """alpha = sqrt(abar_t), sigma = sqrt(1 - abar_t) for t = 1 .. `steps`, betas rising linearly (section 4) or
+    as another `beta_schedule` of `config.schedules` says.
 
     `time_input` is the network's c_noise: the `index` t - 1 = 0 .. 999, as in the paper's code, or the `fraction` t/T
     in (0, 1], as in DDAE.
     """
 
     def __init__(
-        self, steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02, time_input: str = "index"
+        self,
+        steps: int = 1000,
+        beta_min: float = 1e-4,
+        beta_max: float = 0.02,
+        time_input: str = "index",
+        beta_schedule: str = "linear",
     ) -> None:
         self.steps, self.beta_min, self.beta_max, self.time_input = steps, beta_min, beta_max, time_input
         # Tables as plain floats: a level is computed once, in double precision.
-        self.abar = linear_abar(steps, beta_min, beta_max)
+        self.abar = discrete_abar(beta_schedule, steps, beta_min, beta_max)
         self.ratios = ratios(self.abar)
         self.levels_on: dict[torch.device, Levels] = {}  # one copy a device, so that no loss waits for a transfer
 

@@ -31,8 +31,9 @@ class IDDPM(DDPM):
         beta_max: float = 0.02,
         time_input: str = "index",
         vlb_weight: float = 1e-3,
+        beta_schedule: str = "linear",
     ) -> None:
-        super().__init__(steps, beta_min, beta_max, time_input)
+        super().__init__(steps, beta_min, beta_max, time_input, beta_schedule)
         self.vlb_weight = vlb_weight
         self.bounds_on: dict[torch.device, Tensor] = {}
 

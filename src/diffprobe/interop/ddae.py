@@ -105,3 +105,5 @@ def refused_process(process: Process) -> Iterator[Problem]:
         yield "kind", "flow", "ddpm or edm, as DDAE trains"
     if getattr(process, "time_input", None) == "index":
         yield "time_input", "index", "fraction, as in DDAE"
+    if (schedule := getattr(process, "beta_schedule", "linear")) != "linear":
+        yield "beta_schedule", schedule, "linear, as in DDAE"

@@ -14,7 +14,7 @@ import torch
 
 from diffprobe.config.networks.dit import DiT as DiTSettings
 from diffprobe.config.problems import Problem
-from diffprobe.interop.diffusers_unet import SCHEDULE, differing
+from diffprobe.interop.diffusers_unet import CURVES, SCHEDULE, differing
 from diffprobe.interop.names import NameMap, State
 from diffprobe.networks.diffusers_autoencoder import with_defaults
 from diffprobe.runtime.errors import UserError
@@ -182,7 +182,7 @@ def their_scheduler(process: Any) -> dict[str, Any]:
     return {
         "_class_name": "DDIMScheduler",
         **{theirs: getattr(process, ours) for ours, theirs in SCHEDULE.items()},
-        "beta_schedule": "linear",
+        "beta_schedule": CURVES[process.beta_schedule],
         "prediction_type": "epsilon",
         "clip_sample": False,
         "set_alpha_to_one": True,

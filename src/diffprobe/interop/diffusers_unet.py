@@ -37,6 +37,7 @@ FIXED = {
     "attn_norm_num_groups": None,
 }
 SCHEDULE = {"steps": "num_train_timesteps", "beta_min": "beta_start", "beta_max": "beta_end"}
+CURVES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # our beta_schedule: theirs
 PIPELINE = {
     "_class_name": "DDPMPipeline",
     "scheduler": ["diffusers", "DDPMScheduler"],
@@ -167,13 +168,16 @@ def refused_network(network: UNetSettings) -> Iterator[Problem]:
 
 
 def our_process(scheduler: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's config in our keys, as far as it names levels; only linear betas and predicted noise exist here."""
+    """A scheduler's config in our keys, as far as it names levels; only `CURVES` and predicted noise exist here."""
     if "num_train_timesteps" not in scheduler or "beta_start" not in scheduler:
         return {}
-    linear = scheduler.get("beta_schedule", "linear") == "linear" and not scheduler.get("trained_betas")
+    curve = next((ours for ours, theirs in CURVES.items() if theirs == scheduler.get("beta_schedule", "linear")), None)
+    known = curve and not scheduler.get("trained_betas")
     epsilon = scheduler.get("prediction_type", "epsilon") == "epsilon"
-    kind = "ddpm" if linear and epsilon else "none that is here (linear betas, noise predicted)"
-    return {"kind": kind, "time_input": "index", **{ours: scheduler[theirs] for ours, theirs in SCHEDULE.items()}}
+    kind = "ddpm" if known and epsilon else "none that is here (linear or cosine betas, noise predicted)"
+    # Their cosine ignores the two betas, which its files keep all the same.
+    betas = {ours: scheduler[theirs] for ours, theirs in SCHEDULE.items() if curve == "linear" or ours == "steps"}
+    return {"kind": kind, "time_input": "index", "beta_schedule": curve, **betas}
 
 
 def their_scheduler(process: DDPM) -> dict[str, Any]:
@@ -181,7 +185,7 @@ def their_scheduler(process: DDPM) -> dict[str, Any]:
     return {
         "_class_name": "DDPMScheduler",
         **{theirs: getattr(process, ours) for ours, theirs in SCHEDULE.items()},
-        "beta_schedule": "linear",
+        "beta_schedule": CURVES[process.beta_schedule],
         "prediction_type": "epsilon",
         "variance_type": "fixed_large",
         "clip_sample": True,

@@ -32,7 +32,7 @@ IMAGENET = 1000  # classes of the published models
 # Options of our DiT that these codes do not have: their values there.
 FIXED = {"time_scale": 1.0, "time_embedding": "dit", "mlp_norm_eps": 1e-6}
 PLAIN = {"reversed_flow": False, "discard_variance": False}
-BETAS = {"time_input": "index", "steps": 1000, "beta_min": 1e-4, "beta_max": 0.02}
+BETAS = {"time_input": "index", "steps": 1000, "beta_min": 1e-4, "beta_max": 0.02, "beta_schedule": "linear"}
 ROUNDING = {torch.float16: 1e-3, torch.bfloat16: 1e-2}  # of a table of sines; 1e-5 in float32
 
 

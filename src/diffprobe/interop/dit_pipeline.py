@@ -14,11 +14,11 @@ from diffprobe.config.autoencoders import AutoencoderKL as AutoencoderSettings
 from diffprobe.config.built import DiffusersAutoencoder, parse_network
 from diffprobe.config.networks.diffusers_dit import StoredDiffusersDiT
 from diffprobe.config.networks.dit import DiT as DiTSettings
-from diffprobe.config.problems import Problem
+from diffprobe.config.problems import Problem, one_of
 from diffprobe.config.processes import Process
 from diffprobe.config.processes.ddpm import Discrete
 from diffprobe.interop import diffusers_dit
-from diffprobe.interop.diffusers_unet import plain
+from diffprobe.interop.diffusers_unet import CURVES, plain
 from diffprobe.interop.names import State, to_theirs
 from diffprobe.networks.build import build
 from diffprobe.runtime.errors import UserError
@@ -46,6 +46,8 @@ def refused(network: Transformer, process: Process, header: Mapping[str, Any]) -
     if not isinstance(process, Discrete) or process.time_input != "index":
         value = process.kind if not isinstance(process, Discrete) else f"{process.kind} with {process.time_input}"
         yield "process", value, "ddpm or iddpm with time_input: index, as its schedulers count"
+    elif process.beta_schedule not in CURVES:
+        yield "process.beta_schedule", process.beta_schedule, one_of(CURVES)
 
 
 def refused_data(header: Mapping[str, Any], classes: int) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from diffprobe.config.networks.diffusers import StoredDiffusers
 from diffprobe.config.networks.diffusers_dit import StoredDiffusersDiT
 from diffprobe.config.networks.dit import DiT as DiTSettings
 from diffprobe.config.networks.unet import UNet as UNetSettings
-from diffprobe.config.problems import Problem
+from diffprobe.config.problems import Problem, one_of
 from diffprobe.config.processes import Process
 from diffprobe.config.processes.ddpm import DDPM
 from diffprobe.interop import diffusers_dit, diffusers_unet, dit_pipeline
@@ -100,6 +100,8 @@ def refused(network: BuiltNetwork, process: Process, shape: Mapping[str, int]) -
         yield "network.kind", network.kind, "unet, dit, diffusers or diffusers_dit"
     if isinstance(process, DDPM) and process.time_input != "index":
         yield "process.time_input", process.time_input, "index, as its schedulers count"
+    if isinstance(process, DDPM) and process.beta_schedule not in diffusers_unet.CURVES:
+        yield "process.beta_schedule", process.beta_schedule, one_of(diffusers_unet.CURVES)
 
 
 def converted(network: UNetSettings, shape: Mapping[str, int], size: int, state: State) -> tuple[dict[str, Any], State]:

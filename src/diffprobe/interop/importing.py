@@ -114,7 +114,7 @@ def refuse_other_settings(name: str, experiment: Experiment, weights: SourceWeig
     elif isinstance(network, DiffusersDiT):
         where, mine = f"{where}.path: config.json", diffusers_dit.whole(network.config)
     refuse(where, differing(mine, weights.network), whence)
-    process = job_arguments.dump(experiment.process)
+    process = {"kind": experiment.process.kind, **experiment.process.options}
     refuse(f"experiments.{name}.process", [*weights.problems, *differing(process, weights.process)], whence)
 
 

@@ -1,14 +1,14 @@
 """DDPM."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Number, Steps
+from diffprobe.config.base import LATER, Number, Steps
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
-from diffprobe.config.schedules import linear_abar, nearest, ratios
+from diffprobe.config.schedules import discrete_abar, nearest, ratios
 
 
 class Discrete(Process):
@@ -23,11 +23,17 @@ class Discrete(Process):
     time_input: Literal["index", "fraction"] = Field(
         "index", description="Time input of the network: t - 1 (DDPM's code), or t/T (DDAE)."
     )
+    beta_schedule: Annotated[Literal["linear", "cosine", "inverted"], LATER] = Field(
+        "linear",
+        description="How the noise grows: `linear` betas (DDPM), the `cosine` of Nichol & Dhariwal (2021), or the "
+        "`inverted` cosine of SODA, with more steps at medium noise. The last two have betas of their own, at most "
+        "0.999.",
+    )
 
     @property
     def ratios(self) -> list[float]:
         """sigma/alpha of steps 0 .. T."""
-        return ratios(linear_abar(self.steps, self.beta_min, self.beta_max))
+        return ratios(discrete_abar(self.beta_schedule, self.steps, self.beta_min, self.beta_max))
 
     @property
     def level_range(self) -> tuple[float, float, str]:
@@ -52,6 +58,9 @@ class Discrete(Process):
     def problems(self, key: str) -> Iterator[Problem]:
         if self.beta_min > self.beta_max:
             yield f"{key}.beta_min", self.beta_min, f"at most beta_max = {self.beta_max:g}"
+        for name in ("beta_min", "beta_max") if self.beta_schedule != "linear" else ():
+            if getattr(self, name) != (default := type(self).model_fields[name].default):
+                yield f"{key}.{name}", getattr(self, name), f"{default:g}, since only linear betas have it"
 
 
 class DDPM(Discrete):

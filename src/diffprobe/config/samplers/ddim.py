@@ -1,10 +1,13 @@
 """DDIM."""
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from diffprobe.config.base import Number, Steps
+from diffprobe.config.problems import Problem
+from diffprobe.config.processes import Process
 from diffprobe.config.samplers.spaced import SpacedSampler
 
 
@@ -19,3 +22,8 @@ class DDIM(SpacedSampler):
     table: Literal["exact", "ddae"] = Field(
         "exact", description="Noise levels: `exact` as in training, or `ddae` as in DDAE's code, which is off by one."
     )
+
+    def problems(self, key: str, process: Process) -> Iterator[Problem]:
+        yield from super().problems(key, process)
+        if self.table == "ddae" and getattr(process, "beta_schedule", "linear") != "linear":
+            yield f"{key}.table", "ddae", "exact (ddae is only for linear betas)"
