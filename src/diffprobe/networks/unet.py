@@ -11,7 +11,7 @@ label it has 55,733,891 parameters, and with `label_layer: scaled` and 10 classe
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,10 @@ from diffprobe.networks.unet_blocks import (
     Upsample,
     sinusoid,
 )
+
+# From the level of residual blocks to what makes them: a class, or anything with ResBlock's arguments. The middle counts
+# as a level after the last; a resampling block belongs to the finer of its two levels, in encoder and decoder alike.
+ResBlocks = Callable[[int], Callable[..., ResBlock]]
 
 
 class UNet(nn.Module):
@@ -58,6 +62,7 @@ class UNet(nn.Module):
         label_layer: str = "plain",  # or `scaled`: one-hot labels times sqrt(classes), and a bias (EDM)
         classes: int = 0,  # labels it is conditioned on, 0 for none
         augment: int = 0,  # length of the augmentation label, 0 for none
+        residual: ResBlocks = lambda level: ResBlock,  # for subclasses, whose blocks are conditioned otherwise
     ) -> None:
         super().__init__()
         widths = [channels * m for m in multipliers]
@@ -74,18 +79,18 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(image_channels, channels, 3, padding=1)
 
         def block(width_in: int, width_out: int, level: int, attends: bool = True) -> UNetBlock:
-            return UNetBlock(width_in, width_out, options, attends and level in attention)
+            return UNetBlock(width_in, width_out, options, attends and level in attention, residual(level))
 
-        def down(width: int) -> nn.Module:
+        def down(width: int, level: int) -> nn.Module:
             if resample == "block":
-                return ResBlock(width, width, options, nn.AvgPool2d(2), shortcut_conv)
+                return residual(level)(width, width, options, nn.AvgPool2d(2), shortcut_conv)
             if down_padding == "right":
                 return RightPadded(width, width, 3, stride=2)
             return nn.Conv2d(width, width, 3, stride=2, padding=1)
 
-        def up(width: int) -> nn.Module:
+        def up(width: int, level: int) -> nn.Module:
             if resample == "block":
-                return ResBlock(width, width, options, Upsample(nn.Identity()), shortcut_conv)
+                return residual(level)(width, width, options, Upsample(nn.Identity()), shortcut_conv)
             return Upsample(nn.Conv2d(width, width, 3, padding=1))
 
         # Every output of the encoder's way down is kept for the decoder, which consumes them last in, first out:
@@ -98,10 +103,11 @@ class UNet(nn.Module):
                 width = width_out
                 skips.append(width)
             if level < len(widths) - 1:
-                self.downs.append(down(width))
+                self.downs.append(down(width, level))
                 skips.append(width)
-        self.mid1 = UNetBlock(width, width, options, attention=True)  # at the lowest resolution always
-        self.mid2 = UNetBlock(width, width, options, attention=False)
+        middle = residual(len(widths))
+        self.mid1 = UNetBlock(width, width, options, attention=True, residual=middle)  # at the lowest resolution always
+        self.mid2 = UNetBlock(width, width, options, attention=False, residual=middle)
         self.decoder, self.ups = nn.ModuleList(), nn.ModuleList()
         for level, width_out in reversed(list(enumerate(widths))):
             for i in range(blocks + 1):
@@ -109,7 +115,7 @@ class UNet(nn.Module):
                 self.decoder.append(block(width + skips.pop(), width_out, level, attends))
                 width = width_out
             if level > 0:
-                self.ups.append(up(width))
+                self.ups.append(up(width, level - 1))
         # Norm and activation before the output convolution, as the blocks are pre-activation throughout.
         norm = nn.GroupNorm(head_groups, width, eps=norm_eps)
         self.head = nn.Sequential(norm, nn.SiLU(), nn.Conv2d(width, image_channels, 3, padding=1))

@@ -6,6 +6,7 @@ the pass.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -82,9 +83,12 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(self.resample(F.silu(self.norm1(x))))  # (B, width_out, H', W')
-        h = h + self.emb(F.silu(emb))[:, :, None, None]  # the same shift at every position
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))  # (B, width_out, H', W')
+        h = self.conv2(self.dropout(F.silu(self.conditioned(h, emb))))  # (B, width_out, H', W')
         return self.options.residual(self.shortcut(self.resample(x)), h)
+
+    def conditioned(self, h: Tensor, emb: Tensor) -> Tensor:
+        """The second norm of h (B, width_out, H, W), which the embedding (B, emb) shifts alike at every position."""
+        return self.norm2(h + self.emb(F.silu(emb))[:, :, None, None])
 
 
 class SpatialAttention(nn.Module):
@@ -108,9 +112,16 @@ class SpatialAttention(nn.Module):
 class UNetBlock(nn.Module):
     """A residual block and, at the levels that have it, attention. Taps are named after these."""
 
-    def __init__(self, width_in: int, width_out: int, options: BlockOptions, attention: bool) -> None:
+    def __init__(
+        self,
+        width_in: int,
+        width_out: int,
+        options: BlockOptions,
+        attention: bool,
+        residual: Callable[..., ResBlock] = ResBlock,
+    ) -> None:
         super().__init__()
-        self.res = ResBlock(width_in, width_out, options)
+        self.res = residual(width_in, width_out, options)
         self.attention = SpatialAttention(width_out, options) if attention else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
