@@ -18,18 +18,11 @@ from torch import Tensor, nn
 
 from diffprobe.config.names import unet_taps
 from diffprobe.networks.condition import NOTHING, Condition
-from diffprobe.networks.unet_blocks import (
-    BlockOptions,
-    ResBlock,
-    RightPadded,
-    SpatialAttention,
-    UNetBlock,
-    Upsample,
-    sinusoid,
-)
+from diffprobe.networks.unet_blocks import BlockOptions, ResBlock, RightPadded, UNetBlock, Upsample, sinusoid
+from diffprobe.networks.unet_init import INITS
 
-# From the level of residual blocks to what makes them: a class, or anything with ResBlock's arguments. The middle counts
-# as a level after the last; a resampling block belongs to the finer of its two levels, in encoder and decoder alike.
+# From the level of residual blocks to what makes them: a class, or anything with ResBlock's arguments. The middle is a
+# level after the last; a resampling block belongs to the finer of its two levels, in encoder and decoder alike.
 ResBlocks = Callable[[int], Callable[..., ResBlock]]
 
 
@@ -56,7 +49,7 @@ class UNet(nn.Module):
         norm_eps: float = 1e-5,  # DDPM and EDM: 1e-6
         skip_scale: float = 1.0,  # factor on every residual sum; EDM: sqrt(0.5)
         time_scale: float = 1.0,  # factor on c_noise before its sinusoids
-        init: str = "torch",  # or `ddpm`, `edm`: see `initialise`
+        init: str = "torch",  # or one of INITS
         shortcut_conv: bool = False,  # a 1x1 convolution in the shortcut of resampling blocks (EDM)
         decoder_attention: str = "all",  # blocks of the decoder's levels that have attention; EDM: the `last` of each
         label_layer: str = "plain",  # or `scaled`: one-hot labels times sqrt(classes), and a bias (EDM)
@@ -120,7 +113,7 @@ class UNet(nn.Module):
         norm = nn.GroupNorm(head_groups, width, eps=norm_eps)
         self.head = nn.Sequential(norm, nn.SiLU(), nn.Conv2d(width, image_channels, 3, padding=1))
         if init != "torch":
-            initialise(self, init)
+            INITS[init](self)
 
     def forward(
         self,
@@ -181,30 +174,3 @@ class UNet(nn.Module):
 def resampled(module: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
     """Apply a resampler: a plain layer, or a residual block, which takes the embedding too."""
     return module(h, emb) if isinstance(module, ResBlock) else module(h)
-
-
-@torch.no_grad()
-def initialise(network: UNet, init: str) -> None:
-    """Xavier's uniform weights (Glorot & Bengio 2010), zero biases; nearly zero where a branch or the output joins.
-
-    `ddpm`: those are zero, and q, k and v are drawn as layers of their own (Ho et al. 2020, their code). `edm`: they
-    are scaled by 1e-5, the weights of q, k and v by sqrt(0.2) (Karras et al. 2022, their code).
-    """
-    joins: list[nn.Conv2d | nn.Linear] = [network.head[2]]  # type: ignore[list-item]
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        joins += [module.conv2] if isinstance(module, ResBlock) else []
-        joins += [module.out] if isinstance(module, SpatialAttention) else []
-    for module in network.modules():
-        if isinstance(module, SpatialAttention) and init == "edm":
-            module.qkv.weight.mul_(math.sqrt(0.2))
-        elif isinstance(module, SpatialAttention):
-            # Xavier's bound depends on the output width, which is three times too large for the stacked matrix.
-            for matrix in module.qkv.weight.chunk(3):
-                nn.init.xavier_uniform_(matrix)
-    # Each residual block starts near the identity, and the network near predicting zero.
-    for module in joins:
-        module.weight.mul_(1e-5 if init == "edm" else 0)
