@@ -11,6 +11,9 @@ AUGMENTATION = "2"
 # 1, without an entry: uniforms from the upper bits of Philox's words.
 DRAWS = "2"
 
+# The taps of a ResNet, in the order of computation.
+RESNET_TAPS = ("stage_1", "stage_2", "stage_3", "stage_4", "features", "z")
+
 
 def unet_taps(levels: int, blocks: int) -> list[str]:
     """The taps of a U-Net in order of computation: encoder blocks, middle, decoder blocks."""

@@ -12,6 +12,7 @@ class Condition(NamedTuple):
     augment: Tensor | None = None  # float (B, A): the augmentation label, zeros for an image as it is
     z: Tensor | None = None  # float (B, D): a latent code, such as an encoder's of another view of the image
     z_mask: Tensor | None = None  # bool (B, K): which of the K parts of the network see z; None: all
+    source: Tensor | None = None  # float (B, C, H, W): clean images in [-1, 1], to make z of where that is None
 
 
 NOTHING = Condition()

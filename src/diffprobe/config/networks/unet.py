@@ -11,14 +11,8 @@ from diffprobe.config.networks import Network
 from diffprobe.config.problems import Problem, listed
 
 
-class UNet(Network):
-    """The U-Net of DDPM with DDAE's defaults; DDPM (Ho et al. 2020) and EDM use other values of `head_groups`,
-    `down_padding`, `norm_eps`, `skip_scale` and `init`; EDM's own network is in config/edm.yaml. Taps: `in_1`..
-    (encoder), `mid`, `out_1`.. (decoder).
-    """
-
-    kind: Literal["unet"]
-    build: ClassVar[str] = "diffprobe.networks.unet:UNet"
+class UNetOptions(Network):
+    """What U-Nets of every kind have in common."""
 
     channels: Width = Field(128, description="Base channel width.")
     multipliers: list[Width] = Field(
@@ -44,8 +38,10 @@ class UNet(Network):
     time_scale: Number = Field(
         1.0, gt=0, description="Factor on the noise-level input before its sinusoidal embedding."
     )
-    init: Literal["torch", "ddpm", "edm"] = Field(
-        "torch", description="Weight initialisation: PyTorch's, DDPM's or EDM's."
+    init: Literal["torch", "ddpm", "edm", "truncated_normal"] = Field(
+        "torch",
+        description="Weight initialisation: PyTorch's, DDPM's, EDM's, or a normal distribution of variance 1 / fan-in "
+        "cut at two standard deviations.",
     )
     shortcut_conv: Annotated[bool, LATER] = Field(
         False, description="A 1x1 convolution in the shortcut of resampling blocks (EDM); with `resample: block`."
@@ -93,3 +89,13 @@ class UNet(Network):
             yield f"{key}.shortcut_conv", True, "false (true is only for resample: block)"
         if self.channels % 2 or self.channels < 4:  # the noise embedding is half sines, half cosines
             yield f"{key}.channels", self.channels, "an even number, at least 4"
+
+
+class UNet(UNetOptions):
+    """The U-Net of DDPM with DDAE's defaults; DDPM (Ho et al. 2020) and EDM use other values of `head_groups`,
+    `down_padding`, `norm_eps`, `skip_scale` and `init`; EDM's own network is in config/edm.yaml. Taps: `in_1`..
+    (encoder), `mid`, `out_1`.. (decoder).
+    """
+
+    kind: Literal["unet"]
+    build: ClassVar[str] = "diffprobe.networks.unet:UNet"
