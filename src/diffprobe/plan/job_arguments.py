@@ -231,7 +231,7 @@ def extraction(experiment: Experiment) -> Argument:
 def features(experiment: Experiment, part: int) -> Argument:
     """Levels of one part of a grid, or a search. `plain`: whether unaugmented training images are needed too."""
     probe = probe_of(experiment)
-    plain = any(evaluator.plain for evaluator in probe.evaluators.values())
+    plain = any(evaluator.fitted_on == "plain" for evaluator in probe.evaluators.values())
     common = extraction(experiment) | selection_splits(experiment) | {"taps": experiment.probed_taps, "plain": plain}
     if probe.search:
         ends = {name: levels.ratio(getattr(probe.search, name), experiment) for name in ("low", "high")}

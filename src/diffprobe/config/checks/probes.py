@@ -98,6 +98,8 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
         place = f"{key}.evaluators.{name}"
         if figure_of(name):
             yield place, name, "another name, since metrics of generation have names like this"
+        if evaluator.fitted_on == "augmented" and not probe.augmented:
+            yield f"{key}.augmented", 0, f"at least 1, since {name} is fitted on augmented copies"
         yield from evaluator.problems(place, config.datasets[experiment.dataset])
         yield from joined(f"{place}.combine", evaluator, experiment, probe)
 

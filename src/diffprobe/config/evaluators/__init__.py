@@ -1,11 +1,11 @@
 """Evaluators of a model's features, one file per kind."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Strict
+from diffprobe.config.base import LATER, Strict
 from diffprobe.config.kinds import Kind, import_members
 from diffprobe.config.noise import Level
 from diffprobe.config.problems import Problem
@@ -41,6 +41,10 @@ class Evaluator(Kind, family=True):
         "copy separately, as published; the spread then includes copies.",
     )
 
+    normalise: Annotated[Literal["l2"] | None, LATER] = Field(
+        None, description="`l2`: divide each feature vector by its Euclidean norm before anything else."
+    )
+
     rule: ClassVar[str] = "evaluate"
     """The rule that evaluates it at the chosen cell. An evaluator that does not use stored features needs its own rule.
     """
@@ -51,12 +55,17 @@ class Evaluator(Kind, family=True):
     scores_grid: ClassVar[bool] = False
     """Whether this kind can score the grid, all taps of a level at once."""
     plain: ClassVar[bool] = False
-    """Whether it needs unaugmented training images, so that their features are stored too."""
+    """Whether this kind is fitted on unaugmented training images, so that their features are stored too."""
 
     @property
     def scores(self) -> bool:
         """Whether it can score the grid with these settings."""
         return self.scores_grid and not self.combine and not self.tokens
+
+    @property
+    def fitted_on(self) -> Literal["plain", "augmented", "any"]:
+        """The copies of training images that it needs with these settings; any: the augmented ones, if there are."""
+        return "plain" if self.plain else "any"
 
     @property
     def only_setting(self) -> dict[str, Any] | None:

@@ -1,11 +1,11 @@
 """k-nearest neighbours."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Number, Repeats
+from diffprobe.config.base import LATER, Number, Repeats
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.problems import Problem
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 class KNN(Evaluator):
-    """A k-nearest-neighbour classifier on the features of unaugmented images."""
+    """A k-nearest-neighbour classifier on the features of unaugmented images. As published for SODA's codes: `k: [20],
+    metric: euclidean, normalise: l2, bank: augmented`.
+    """
 
     kind: Literal["knn"]
     build: ClassVar[str] = "diffprobe.evaluation.representation.neighbours:fit"
     setting: ClassVar[str] = "k"
-    plain: ClassVar[bool] = True
 
     k: list[Repeats] = Field([10], min_length=1, description="Number of neighbours.")
     metric: Literal["cosine", "euclidean"] = Field("cosine", description="Similarity measure.")
@@ -31,6 +32,14 @@ class KNN(Evaluator):
         gt=0,
         description="Temperature of weighted votes; similarity is the cosine or the negative squared distance.",
     )
+    bank: Annotated[Literal["plain", "augmented"], LATER] = Field(
+        "plain",
+        description="The images that are searched: unaugmented, or `augmented`: each one's first augmented copy.",
+    )
+
+    @property
+    def fitted_on(self) -> Literal["plain", "augmented", "any"]:
+        return self.bank
 
     def problems(self, key: str, dataset: "Dataset") -> Iterator[Problem]:
         rows = dataset.split_rows

@@ -10,7 +10,8 @@ from diffprobe.config.evaluators import Evaluator
 
 class Linear(Evaluator):
     """A linear softmax classifier trained by gradient descent. As published (DDAE): `lr: [1.0e-3], epochs: 15,
-    weight_decay: 0, standardise: false, cosine: epoch, average: false`.
+    weight_decay: 0, standardise: false, cosine: epoch, average: false`; for SODA's codes with `standardise: batch_norm,
+    normalise: l2`.
     """
 
     kind: Literal["linear"]
@@ -29,7 +30,11 @@ class Linear(Evaluator):
     batch: Batch = Field(128, description="Images per step.")
     weight_decay: Number = Field(1e-3, ge=0, description="L2 penalty on the weights.")
     momentum: Number = Field(0.9, ge=0, lt=1, description="Momentum of `sgd` and `lars`.")
-    standardise: bool = Field(True, description="Standardise features to mean 0 and standard deviation 1.")
+    standardise: bool | Literal["batch_norm"] = Field(
+        True,
+        description="Standardise features to mean 0 and standard deviation 1: those of all training images, or "
+        "`batch_norm`: of each batch, and running averages of these in evaluation.",
+    )
     cosine: Literal["step", "epoch"] = Field(
         "step", description="Whether the cosine decay of the learning rate to 0 is updated per step or per epoch."
     )

@@ -16,7 +16,7 @@ import torch
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.evaluation.representation.evaluators import TOP5_FROM, ProbeScores, fit, score
 from diffprobe.evaluation.representation.predictors import Setting
-from diffprobe.evaluation.representation.table import StoredFeatures
+from diffprobe.evaluation.representation.table import StoredFeatures, Table
 from diffprobe.runtime.errors import UserError
 
 Row = dict[str, Any]  # of a table of results, by column
@@ -46,9 +46,9 @@ def score_level(
     # Taps of one width are fitted as one batched problem, so they go side by side.
     widths = data.features.table([(level, tap) for tap in taps], [score_on], "identity").widths
     cells = [(level, tap) for _, tap in sorted(zip(widths, taps, strict=True), key=lambda pair: pair[0])]
-    tables = data.features.training_tables(evaluator.plain, cells, fit_on, 1)
+    tables = seen(evaluator, data.features.training_tables(evaluator.fitted_on, cells, fit_on, 1))
     predictor = fit(evaluator, tables, [seed], data.classes, data.memory, data.device)
-    queries = data.features.plain_tables(cells, [score_on], 1)
+    queries = seen(evaluator, data.features.plain_tables(cells, [score_on], 1))
     scores = score(predictor, queries, data.classes, evaluator.average, data.device)
     accuracy, nll = scores.accuracy.mean((0, 1)), scores.nll.mean((0, 1))  # (C, H)
     return pd.DataFrame(
@@ -56,6 +56,11 @@ def score_level(
         for i, (_, tap) in enumerate(cells)
         for j, setting in enumerate(predictor.settings)
     )
+
+
+def seen(evaluator: Evaluator, tables: Sequence[Table]) -> list[Table]:
+    """The tables as the evaluator sees them."""
+    return [table.normalised() for table in tables] if evaluator.normalise else list(tables)
 
 
 def best_cell(grid: pd.DataFrame) -> Row:
@@ -107,8 +112,9 @@ def evaluate(
     """
     if setting:  # chosen before: a list of one leaves nothing to choose on `score_on`
         evaluator = evaluator.model_copy(update={key: [value] for key, value in setting.items()})
-    tables = [table.joined() for table in data.features.training_tables(evaluator.plain, cells, fit_on, len(seeds))]
-    queries = [table.joined() for table in data.features.plain_tables(cells, [score_on], len(seeds))]
+    stored, n = data.features, len(seeds)
+    tables = seen(evaluator, [t.joined() for t in stored.training_tables(evaluator.fitted_on, cells, fit_on, n)])
+    queries = seen(evaluator, [t.joined() for t in stored.plain_tables(cells, [score_on], n)])
     predictor = fit(evaluator, tables, seeds, data.classes, data.memory, data.device)
     scores = score(predictor, queries, data.classes, evaluator.average, data.device)
     best = best_setting(scores)

@@ -19,7 +19,7 @@ from diffprobe.data.window_stream import WindowStream
 from diffprobe.evaluation.representation.chunks import BLOCK
 from diffprobe.evaluation.representation.optimizers import OPTIMIZERS, Update
 from diffprobe.evaluation.representation.predictors import Setting
-from diffprobe.evaluation.representation.standardise import standardised, statistics
+from diffprobe.evaluation.representation.standardise import BatchScale, FixedScale, standardised, statistics
 from diffprobe.evaluation.representation.table import Table
 from diffprobe.runtime.keyed import Key, normal
 
@@ -79,11 +79,8 @@ def fit(
     widths = tables[0].widths
     distinct = {table.key: table for table in tables}  # a table that seeds share is held once
     distinct = {key: table.within(memory / 2 / len(distinct)) for key, table in distinct.items()}
-    # Seeds have statistics of their own, since each has other noise.
-    identity = torch.zeros(sum(widths), device=device), torch.ones(sum(widths), device=device)
-    moments = {key: statistics(table, device) if settings.standardise else identity for key, table in distinct.items()}
-    mean, std = (torch.stack([moments[table.key][i] for table in tables])[:, None] for i in (0, 1))  # (S, 1, W) each
     tables = [distinct[table.key] for table in tables]
+    scale = scaling(settings, tables, device)
     groups = new_groups(widths, seeds, classes, settings, device)
     # A table that is held has used half of the memory already, so the windows share what is left.
     share = memory / len(tables) * (1 / 4 if tables[0].held is not None else 3 / 4)
@@ -103,8 +100,20 @@ def fit(
         x, y = (torch.stack(part) for part in zip(*(stream.read(start, stop) for stream in streams), strict=True))
         # Cosine annealing to zero (Loshchilov and Hutter 2017, eq. 5, without restarts).
         progress = epoch / settings.epochs if settings.cosine == "epoch" else i / steps
-        step(groups, standardised(x, mean, std), y, classes, update, (1 + math.cos(math.pi * progress)) / 2)
-    return LinearHeads(groups, mean, std, classes, [{"lr": lr} for lr in settings.lr])
+        step(groups, scale(x), y, classes, update, (1 + math.cos(math.pi * progress)) / 2)
+    return LinearHeads(groups, scale.mean, scale.std, classes, [{"lr": lr} for lr in settings.lr])
+
+
+def scaling(settings: Linear, tables: Sequence[Table], device: torch.device) -> FixedScale | BatchScale:
+    """How features are standardised. Seeds have statistics of their own, since each has other noise."""
+    width = sum(tables[0].widths)
+    if settings.standardise == "batch_norm":
+        return BatchScale(len(tables), width, device)
+    if not settings.standardise:
+        return FixedScale(*(torch.full((len(tables), 1, width), value, device=device) for value in (0.0, 1.0)))
+    distinct = {table.key: table for table in tables}
+    moments = {key: statistics(table, device) for key, table in distinct.items()}
+    return FixedScale(*(torch.stack([moments[table.key][i] for table in tables])[:, None] for i in (0, 1)))
 
 
 def step(groups: Sequence[Group], x: Tensor, y: Tensor, classes: int, update: Update, factor: float) -> None:
@@ -156,5 +165,5 @@ class TableChunks:
 
 def row_stream(table: Table, seed: int, memory: float, device: torch.device) -> WindowStream:
     """The table's endless stream of rows in random order, with two windows of at most `memory` bytes in all."""
-    chunks = int(memory / 2 / (BLOCK * sum(table.widths) * 2))  # float16: two bytes a feature
+    chunks = int(memory / 2 / (BLOCK * table.row_bytes))
     return WindowStream(TableChunks(table), seed, max(1, min(chunks, len(table.sizes))), device)

@@ -15,7 +15,9 @@ from diffprobe.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class NearestNeighbours:
-    """A bank of labelled images, each the mean of its copies, which meets the queries one chunk at a time.
+    """A bank of labelled images which meets the queries one chunk at a time.
+
+    An image is the mean of its copies, or its first one where they are augmented.
 
     Similarity is the cosine, or minus the squared Euclidean distance. Each of the k nearest has one vote, and classes
     with equal votes are ranked by their nearest voter. With a `temperature` a vote weighs exp(similarity / temperature)
@@ -82,8 +84,9 @@ def fit(
     cosine = settings.metric == "cosine"
 
     def fit_one(table: Table) -> NearestNeighbours:
-        # Averaging noisy copies brings the bank nearer to the clean features.
-        return NearestNeighbours(table.joined().mean(), classes, settings.k, cosine, temperature, device)
+        # Averaging noisy copies brings the bank nearer to the clean features. Augmented ones are different images.
+        bank = table.some(0, 1) if settings.bank == "augmented" else table.mean()
+        return NearestNeighbours(bank.joined(), classes, settings.k, cosine, temperature, device)
 
     return fit_each(fit_one, tables, memory)
 

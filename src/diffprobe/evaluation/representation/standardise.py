@@ -1,4 +1,9 @@
-"""Features in units of their standard deviation, so that one penalty or learning rate suits all of them."""
+"""Features in units of their standard deviation, so that one penalty or learning rate suits all of them.
+
+The mean and deviation are fixed, of all training images, or each batch's own.
+"""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -6,6 +11,8 @@ from torch import Tensor
 from diffprobe.evaluation.representation.table import Table
 
 MIN_STD = 1e-5  # a constant feature stays at zero instead of being blown up
+BATCH_EPS = 1e-6  # added to a batch's variance, as published for SODA's probe
+BATCH_SHARE = 0.1  # of the newest batch in the running moments, as in PyTorch
 
 
 def statistics(table: Table, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -28,3 +35,41 @@ def statistics(table: Table, device: torch.device) -> tuple[Tensor, Tensor]:
 def standardised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """(x - mean) / std in float32; x (S, B, W), mean and std (S, 1, W)."""
     return torch.addcmul(-mean / std, x.float(), 1 / std)  # one pass over x, without a copy of the difference
+
+
+@dataclass(frozen=True)
+class FixedScale:
+    """Mean and standard deviation (S, 1, W) that are known before training."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Features of a batch (S, B, W), standardised."""
+        return standardised(x, self.mean, self.std)
+
+
+class BatchScale:
+    """Batch normalisation without scale and shift (Ioffe and Szegedy 2015, algorithm 1) of S seeds' features.
+
+    `mean` and `std` (S, 1, W) are the running ones, by which features are standardised in evaluation. A head's learning
+    rate changes neither, so heads that differ in it alone share them.
+    """
+
+    def __init__(self, seeds: int, width: int, device: torch.device) -> None:
+        self.mean = torch.zeros(seeds, 1, width, device=device)
+        self.variance = torch.ones_like(self.mean)
+
+    @property
+    def std(self) -> Tensor:
+        return (self.variance + BATCH_EPS).sqrt()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Features of a batch (S, B, W) standardised by its own moments, which the running ones follow."""
+        b = x.shape[1]
+        if b == 1:  # as the last batch of an epoch may be: one image has no deviation
+            return standardised(x, self.mean, self.std)
+        variance, mean = torch.var_mean(x.float(), dim=1, correction=0, keepdim=True)  # (S, 1, W) each
+        self.mean.lerp_(mean, BATCH_SHARE)
+        self.variance.lerp_(variance * (b / (b - 1)), BATCH_SHARE)  # the unbiased one, as in the paper
+        return standardised(x, mean, (variance + BATCH_EPS).sqrt())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import zarr
 from torch import Tensor
 
@@ -46,6 +47,7 @@ class Table:
     draws: int = 1
     held: dict[tuple[int, int], Tensor] | None = field(default=None, repr=False)  # chunks read so far, if all fit
     averaged: bool = False  # the mean of all copies is seen as one copy
+    unit: bool = False  # each cell's features are divided by their Euclidean norm
 
     def __post_init__(self) -> None:
         self.chunks = [
@@ -62,7 +64,7 @@ class Table:
         return 1 if self.averaged else self.draws
 
     def read(self, number: int, copy: int) -> Tensor:
-        """A chunk of one copy (n, sum of widths), float16 or, of a mean, float32."""
+        """A chunk of one copy (n, sum of widths), float16 or, normalised or of a mean, float32."""
         if self.averaged:
             draws = [self.load(number, self.first + i).float() for i in range(self.draws)]
             return torch.stack(draws).mean(0)
@@ -73,6 +75,8 @@ class Table:
             return self.held[number, draw]
         split, rows = self.chunks[number]
         features = torch.from_numpy(split.read(draw, rows))
+        if self.unit:
+            features = torch.cat([F.normalize(x, dim=1) for x in features.float().split(list(self.widths), 1)], dim=1)
         if self.held is not None:
             self.held[number, draw] = features
         return features
@@ -83,6 +87,15 @@ class Table:
     def mean(self) -> "Table":
         """One copy of each image: the mean of all."""
         return replace(self, averaged=True)
+
+    def normalised(self) -> "Table":
+        """With each cell's features, a row at a time, divided by their Euclidean norm."""
+        return replace(self, unit=True)
+
+    @property
+    def row_bytes(self) -> int:
+        """Of the features of one image in one copy, as they are held."""
+        return sum(self.widths) * (4 if self.unit else 2)  # float32, or float16
 
     @property
     def key(self) -> tuple[int, int]:
@@ -95,7 +108,7 @@ class Table:
 
     def within(self, memory: float) -> "Table":
         """The same table, held once it has been read if all copies take at most `memory` bytes."""
-        size = self.draws * len(self.labels) * sum(self.widths) * 2  # float16
+        size = self.draws * len(self.labels) * self.row_bytes
         return replace(self, held={} if size <= memory else None)
 
     def joined(self) -> "Table":
@@ -134,10 +147,10 @@ class StoredFeatures:
         return [whole if self.fresh is None else whole.some(i * self.fresh, self.fresh) for i in range(seeds)]
 
     def training_tables(
-        self, plain: bool, cells: Sequence[tuple[str, str]], splits: Sequence[str], seeds: int
+        self, fitted_on: str, cells: Sequence[tuple[str, str]], splits: Sequence[str], seeds: int
     ) -> list[Table]:
-        """What an evaluator is fitted on, for each seed: augmented copies, if there are any, unless it is `plain`."""
-        if plain or not self.augmented:
+        """What an evaluator is fitted on, for each seed, by its `fitted_on`."""
+        if fitted_on == "plain" or not self.augmented:
             return self.plain_tables(cells, splits, seeds)
         return [self.table(cells, splits, "augmented")] * seeds
 
