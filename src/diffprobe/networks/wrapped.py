@@ -1,12 +1,13 @@
 """Any unconditional diffusers UNet2DModel as a network of ours."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from diffprobe.config.names import diffusers_taps
 from diffprobe.networks.condition import NOTHING, Condition
+from diffprobe.networks.hooked import hooked
 from diffprobe.runtime.errors import UserError, one_line
 
 
@@ -43,29 +44,8 @@ class Wrapped(nn.Module):
 
         With `features_only` nothing after the last tap is computed and the output is None.
         """
-        activations: dict[str, Tensor] = {}
-
-        def hook(name: str) -> Callable[..., None]:
-            def keep(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-                activations[name] = output  # (B, C, H', W')
-                if features_only and len(activations) == len(taps):
-                    raise LastTap
-
-            return keep
-
-        # Hooks live for one pass only, so that a copy of the network never keeps another's.
-        hooks = [self.tapped[name].register_forward_hook(hook(name)) for name in self.taps if name in taps]
-        try:
-            return self.unet(x, c_noise, return_dict=False)[0], activations  # (B, image_channels, H, W)
-        except LastTap:
-            return None, activations
-        finally:
-            for handle in hooks:
-                handle.remove()
-
-
-class LastTap(Exception):  # noqa: N818 (not an error)
-    """Ends a forward pass from within: the model's own code offers no early exit."""
+        tapped = {name: self.tapped[name] for name in self.taps if name in taps}  # each puts out (B, C, H', W')
+        return hooked(lambda: self.unet(x, c_noise, return_dict=False)[0], tapped, features_only)
 
 
 def tap_modules(unet: Any) -> Iterator[nn.Module]:

@@ -1,6 +1,6 @@
 """Any diffusers DiTTransformer2DModel as a network of ours."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from diffprobe.config.names import dit_taps
 from diffprobe.networks.condition import NOTHING, Condition
-from diffprobe.networks.wrapped import LastTap
+from diffprobe.networks.hooked import hooked
 from diffprobe.runtime.errors import UserError, one_line
 
 
@@ -63,26 +63,12 @@ class WrappedDiT(nn.Module):
 
         With `features_only` nothing after the last tap is computed and the output is None.
         """
-        activations: dict[str, Tensor] = {}
-        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
-
-        def hook(name: str) -> Callable[..., None]:
-            def keep(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-                activations[name] = output.mT.unflatten(2, grid)  # (B, T, D) to (B, D, h, w)
-                if features_only and len(activations) == len(taps):
-                    raise LastTap
-
-            return keep
-
         no_label = torch.full_like(c_noise, self.null_label, dtype=torch.long)  # (B,)
         label = no_label if cond.label is None else torch.where(cond.label < 0, no_label, cond.label)
-        # Hooks live for one pass only, so that a copy of the network never keeps another's.
         blocks = zip(self.taps, self.transformer.transformer_blocks, strict=True)
-        hooks = [block.register_forward_hook(hook(name)) for name, block in blocks if name in taps]
-        try:
-            return self.transformer(x, c_noise, label, return_dict=False)[0], activations
-        except LastTap:
-            return None, activations
-        finally:
-            for handle in hooks:
-                handle.remove()
+        tapped = {name: block for name, block in blocks if name in taps}
+        output, blocks_out = hooked(
+            lambda: self.transformer(x, c_noise, label, return_dict=False)[0], tapped, features_only
+        )
+        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
+        return output, {name: h.mT.unflatten(2, grid) for name, h in blocks_out.items()}  # (B, T, D) to (B, D, h, w)
