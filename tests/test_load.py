@@ -17,7 +17,7 @@ from diffprobe.evaluation.sampling import draw
 from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.keyed import Key
+from diffprobe.runtime.keyed import Draws, Key
 from diffprobe.trained import TrainedModel
 from diffprobe.training import checkpoints
 
@@ -97,6 +97,17 @@ def test_features_and_samples_are_the_workflows(tmp_path: Path, kind: str) -> No
     assert trained.level(0.3) == level
 
 
+@pytest.mark.parametrize("kind", PROCESSES)
+def test_the_loss_is_the_objective_at_keyed_draws(tmp_path: Path, kind: str) -> None:
+    trained = diffprobe.load(write(tmp_path / "x.safetensors", PROCESSES[kind]), device="cpu")
+    x = torch.from_numpy(IMAGES).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.inference_mode():
+        expected = trained.model.process.loss(trained.model.network, x, Draws(3, torch.arange(5), "loss/"))
+    assert trained.loss(IMAGES, seed=3) == pytest.approx(expected.item(), rel=1e-5)
+    assert trained.loss(IMAGES, [-1] * 5, seed=3, batch=2) == pytest.approx(expected.item(), rel=1e-5)
+    assert trained.loss(IMAGES, seed=4) != pytest.approx(expected.item(), rel=1e-3)
+
+
 def test_a_wrapped_model_is_one_like_others(tmp_path: Path) -> None:
     trained = diffprobe.load(
         write(tmp_path / "x.safetensors", PROCESSES["ddpm"], {"kind": "diffusers", "config": SMALL})
@@ -147,6 +158,7 @@ def test_mistakes_are_lines(run: Path, tmp_path: Path) -> None:
         (lambda: trained.features(["a", "b"], 0.3), r"images: .*; expected uint8"),
         (lambda: trained.features(IMAGES, float("inf")), "sigma inf: expected"),
         (lambda: trained.features(IMAGES, 0.3, batch=0), "batch 0: expected a positive integer"),
+        (lambda: trained.loss(IMAGES, [0] * 4), r"labels: expected 5 integers, each -1 \(none\)"),
         (lambda: trained.sample(-1), "n -1: expected a positive integer"),
         (lambda: trained.sample(1, sampler={"kind": "ddim"}), "sampler: kind: ddim: allowed: heun, euler, for"),
         (lambda: trained.sample(1, sampler={"kind": "heun", "stepps": 2}), "sampler: stepps: Extra inputs"),

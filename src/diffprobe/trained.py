@@ -1,4 +1,4 @@
-"""A trained model in Python: `diffprobe.load(run)`, then `features` of images and `sample`."""
+"""A trained model in Python: `diffprobe.load(run)`, then `features` and `loss` of images, and `sample`."""
 
 import math
 from collections.abc import Sequence
@@ -23,10 +23,11 @@ from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
 from diffprobe.networks.autoencoder import Codec
+from diffprobe.networks.condition import Condition
 from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.errors import UserError, one_line
-from diffprobe.runtime.keyed import Key, normal
+from diffprobe.runtime.keyed import Draws, Key, normal
 from diffprobe.training import checkpoints
 
 ROUNDING = 1e-3  # by which floats may leave [-1, 1]
@@ -97,6 +98,27 @@ class TrainedModel:
         pooled = {tap: (tap, "mean") for tap in selected}
         blocks = [block for _, block in source.blocks(data, level, pooled, "features", draw=0)]
         return {tap: torch.cat([block[tap] for block in blocks]).cpu().numpy() for tap in selected}
+
+    def loss(self, images: Any, labels: Any = None, seed: int = 0, batch: int = 256) -> float:
+        """The mean over images of what the model was trained to minimise, each at one noise level drawn as in training.
+
+        `images` as for `features`, `labels` (N,) for a conditional model, -1 or None: no label. Levels and noise depend
+        on the seed and an image's number alone, so that models with one process are compared at equal noise.
+        """
+        refuse_below_one("batch", batch)
+        pixels, total = self.pixels(images), 0.0
+        label = torch.as_tensor(np.full(len(pixels), -1) if labels is None else labels).long()
+        if label.shape != (len(pixels),) or not -1 <= label.min() <= label.max() < max(self.model.classes, 1):
+            classes = f"-1 (none) or a class below {self.model.classes}" if self.model.classes else "-1 (none)"
+            raise UserError(f"labels: expected {len(pixels)} integers, each {classes}")
+        for first in range(0, len(pixels), batch):
+            part = slice(first, first + batch)
+            with torch.inference_mode():
+                x = self.seen(pixels[part], first, Key(seed, "loss/latents"), 0)
+                draws = Draws(seed, torch.arange(first, first + len(x), device=self.device), "loss/")
+                cond = Condition(label[part].to(self.device))
+                total += self.model.process.loss(self.model.network, x, draws, cond).item() * len(x)
+        return total / len(pixels)
 
     def sample(self, n: int, seed: int = 0, sampler: dict[str, Any] | None = None, batch: int = 256) -> np.ndarray:
         """The images 0 .. n - 1 that the workflow draws at this seed: uint8 (n, H, W, C).
