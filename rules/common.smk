@@ -25,6 +25,7 @@ from diffprobe.plan.figures import LISTED, alike, figure_rule, figures
 from diffprobe.plan.graph import measured_at_once, stages, used_latents
 from diffprobe.plan.inputs import Inputs
 from diffprobe.plan.layout import Layout, receipt, store_receipt
+from diffprobe.plan.repeats import repeats
 from diffprobe.plan.sources import Sources
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical

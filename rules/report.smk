@@ -1,5 +1,5 @@
 # Plots and tables of the report. They only read results. The tables are results.csv,
-# summary.csv and best.csv (rule summary).
+# summary.csv, best.csv and, where experiments repeat each other, repeats.csv (rule summary).
 
 
 use rule handle as dataset_table with:
@@ -67,6 +67,20 @@ use rule handle as plot_reconstruction with:
         call=call("plot"),
 
 
+REPEATS = (
+    {
+        "repeats": report(
+            L.repeats_table(),
+            caption="../workflow/report/repeats.rst",
+            category="results",
+            labels={"table": "over seeds"},
+        )
+    }
+    if repeats(CONFIG)
+    else {}
+)
+
+
 use rule handle as summary with:
     input:
         **FILES.summary,
@@ -89,6 +103,7 @@ use rule handle as summary with:
             category="results",
             labels={"table": "best distance, best probe"},
         ),
+        **REPEATS,
     log:
         L.log("summary"),
     benchmark:

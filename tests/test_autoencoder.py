@@ -13,7 +13,7 @@ from diffprobe.diffusion.process import Denoised
 from diffprobe.networks.autoencoder import Codec, autoencoder_kl, posterior, psnr, resized
 from diffprobe.plan.training_argument import Losses
 from diffprobe.runtime.keyed import Draws
-from diffprobe.training.tasks.autoencoding import Autoencoding
+from diffprobe.training.tasks.autoencoding import Autoencoding, divergence
 
 IMAGE = (1, 8, 8)
 
@@ -39,6 +39,7 @@ def test_moments_and_decoding_are_diffusers_own() -> None:
     losses = task.losses(batch, Draws(0, batch.positions))
     torch.testing.assert_close(losses["kl"], own.kl().mean())
     torch.testing.assert_close(losses["loss"], losses["mse"] + 0.5 * losses["kl"])
+    assert divergence(torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8)) == 0
 
 
 @pytest.mark.parametrize("resize", ["repeat", "bilinear"])

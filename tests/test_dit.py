@@ -157,7 +157,10 @@ def test_sit_is_dit_in_the_other_direction() -> None:
 
 @torch.no_grad()
 def test_time_embeddings() -> None:
-    """DiT-PyTorch's has sines first and the tokens' width; diffusers' slowest wave is 10,000 times the fastest."""
+    """DiT's has cosines first. DiT-PyTorch's has sines first and the tokens' width; diffusers' slowest wave is 10,000
+    times the fastest.
+    """
+    assert sinusoid(torch.zeros(1), 256)[0].tolist() == [1.0] * 128 + [0.0] * 128
     seen: list[Tensor] = []
     network = small(time_embedding="dit_pytorch")
     network.t_embedder.mlp.register_forward_hook(lambda _m, inputs, _y: seen.append(inputs[0][0]))

@@ -147,10 +147,14 @@ def _describe(arguments: argparse.Namespace) -> None:
 
 def _results(arguments: argparse.Namespace) -> None:
     from diffprobe.plan.layout import Layout
+    from diffprobe.plan.repeats import repeats
     from diffprobe.reporting import tables
 
-    layout = Layout(load(*arguments.configfile).results)
+    config = load(*arguments.configfile)
+    layout = Layout(config.results)
     tables.show(layout.results_table())
+    if repeats(config):
+        tables.show(layout.repeats_table())
     if Path(layout.report()).exists():
         print(f"report: {layout.report()}")
 

@@ -50,6 +50,8 @@ class SummaryArgument(Argument):
 
     experiments: list[str]
     probed: list[str]  # those with a choice, in order
+    repeats: dict[str, dict[str, tuple[int, int]]] = {}  # groups that differ in seeds alone, their members' seeds
+    histories: list[Columns] = []  # of the inputs history.N
 
 
 # --- samples and their metrics

@@ -12,6 +12,7 @@ from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
 from diffprobe.plan.figures import alike, figure_rule, figures
 from diffprobe.plan.layout import Layout, receipt, store_receipt
+from diffprobe.plan.repeats import repeats
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ class Graph:
             yield self.stage("reference", dataset_name, layout.reference(dataset_name, name), names=(name,))
         for name, experiment in config.experiments.items():
             yield from self.experiment(name, experiment)
-        tables = (layout.summary(), layout.results_table(), layout.best_table())
+        tables = [layout.summary(), layout.results_table(), layout.best_table()]
+        if repeats(config):
+            tables.append(layout.repeats_table())
         yield self.stage("summary", "", *tables, receipt_at="")
 
     def autoencoder(self, name: str, autoencoder: Autoencoder) -> Stage:

@@ -7,6 +7,7 @@ from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
 from diffprobe.plan.graph import Graph, autoencoder_weights, reconstructing
 from diffprobe.plan.layout import Layout
+from diffprobe.plan.repeats import histories, repeats
 
 Optional = str | list[str]
 
@@ -145,4 +146,11 @@ class Inputs:
         stages = [stage for stage in dict.fromkeys(Graph(self.config).stages()) if stage.rule in rules]
         rows = [next(file for file in stage.outputs if file.endswith(".json")) for stage in stages]
         probed = [name for name, experiment in self.config.experiments.items() if experiment.probe]
-        return {"results": rows, "choice": [self.layout.choice(name) for name in probed]}
+        found = {"results": rows, "choice": [self.layout.choice(name) for name in probed]}
+        if repeats(self.config):
+            found["history"] = [self.stats(name, kimg) for name, kimg in histories(self.config)]
+        return found
+
+    def stats(self, experiment: str, kimg: int) -> str:
+        """The part of the history of training that ends at a checkpoint."""
+        return self.layout.checkpoint(self.layout.run(experiment), kimg, "stats.jsonl")

@@ -19,6 +19,7 @@ from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe
 from diffprobe.config.training import HalfLife, Training
 from diffprobe.plan.graph import measured_at_once, reconstructing
+from diffprobe.plan.repeats import histories, repeats
 from diffprobe.runtime.files import digest
 
 Argument = dict[str, Any]  # plain data
@@ -317,4 +318,13 @@ def row(experiment: Experiment, name: str, kimg: int | None = None, sampler: str
 def summary(config: Config) -> Argument:
     """All experiments, and those that have a choice, in order."""
     probed = [name for name, experiment in config.experiments.items() if experiment.probe]
-    return {"experiments": list(config.experiments), "probed": probed}
+    argument: Argument = {"experiments": list(config.experiments), "probed": probed}
+    if groups := repeats(config):
+        argument |= {"repeats": groups, "histories": [history(config, *one) for one in histories(config)]}
+    return argument
+
+
+def history(config: Config, name: str, kimg: int) -> Argument:
+    """Columns of the row of a checkpoint's training loss."""
+    experiment = config.experiments[name]
+    return {**row(experiment, name, kimg=kimg), "split": "+".join(experiment.train.splits)}

@@ -149,6 +149,9 @@ class Layout:
     def best_table(self) -> str:
         return f"{self.root}/best.csv"
 
+    def repeats_table(self) -> str:
+        return f"{self.root}/repeats.csv"
+
     def report(self) -> str:
         return f"{self.root}/report.html"
 
