@@ -120,6 +120,8 @@ def words(kind: object) -> str:
         return f"names, each with {words(parts[1])}{some}"
     if origin is list:
         return f"list of {plural(words(parts[0]))}{some}"
+    if origin is tuple:
+        return f"list of {len(parts)} {plural(words(parts[0]))}"
     if is_union(kind):
         return alternatives(parts, limits)
     if kind is str:

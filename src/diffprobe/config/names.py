@@ -10,6 +10,8 @@ AUGMENTATION = "2"
 # Version of the keyed draws of training and sampling (`runtime.keyed`), part of the identity of runs and sample sets.
 # 1, without an entry: uniforms from the upper bits of Philox's words.
 DRAWS = "2"
+# Version of random views (`data.random_view`), part of the identity of runs that train on them.
+VIEWS = "1"
 
 # The taps of a ResNet, in the order of computation.
 RESNET_TAPS = ("stage_1", "stage_2", "stage_3", "stage_4", "features", "z")

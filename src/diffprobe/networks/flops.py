@@ -59,6 +59,6 @@ def on_meta(network: Settings, image: tuple[int, int, int], **shape: int) -> tup
         return module, (torch.zeros(1, *image), torch.zeros(1))
 
 
-def training_flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
+def training_flops(module: nn.Module, inputs: tuple[Any, ...]) -> int:
     """Forward and backward pass of one image."""
     return flops(lambda: module(*inputs)[0].sum().backward())  # the sum itself costs next to nothing

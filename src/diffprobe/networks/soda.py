@@ -23,6 +23,8 @@ class EncoderSettings(Protocol):
     def mean(self) -> Sequence[float] | None: ...
     @property
     def std(self) -> Sequence[float] | None: ...
+    @property
+    def init(self) -> str: ...
 
 
 class TaskSettings(Protocol):
@@ -46,7 +48,9 @@ class SODA(nn.Module):
     def __init__(self, network: Settings, task: TaskSettings, image_channels: int, **shape: int) -> None:
         super().__init__()
         about = task.encoder
-        self.encoder = ResNet(image_channels, task.z, about.depth, about.stem, about.width, about.mean, about.std)
+        self.encoder = ResNet(
+            image_channels, task.z, about.depth, about.stem, about.width, about.mean, about.std, about.init
+        )
         self.decoder = build(network, image_channels=image_channels, z=task.z, **shape)
         own: list[str] = getattr(self.decoder, "taps", [])
         self.taps = [*self.encoder.taps, *own]

@@ -33,6 +33,8 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
         yield f"{key}.process.kind", experiment.process.kind, allowed
     yield from experiment.network.process_problems(f"{key}.network", experiment.process)
     yield from experiment.task.problems(f"{key}.task", experiment)
+    facts = config.datasets[experiment.dataset].facts
+    yield from experiment.task.image_problems(f"{key}.task", facts.channels, facts.size)
     yield from training(f"{key}.train", experiment)
     yield from sampling(f"{key}.sample.samplers", experiment, config)
     if experiment.probe:
@@ -49,11 +51,12 @@ def sampling(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
         if sampler.guidance_channels != "all" and sampler.guidance_channels > channels:
             allowed = f"all, or at most {channels}, the channels that the network sees"
             yield f"{key}.{name}.guidance_channels", sampler.guidance_channels, allowed
-        if sampler.guidance != 1 and not conditional(config, experiment):
+        hidden, share = experiment.task.hidden(experiment.network)
+        if sampler.guidance != 1 and not (conditional(config, experiment) or experiment.task.samples_from_images):
             yield f"{key}.{name}.guidance", sampler.guidance, "1, since this network is not conditioned on labels"
-        elif sampler.guidance != 1 and getattr(experiment.network, "label_dropout", 0) == 0:
-            # Guidance needs the unconditional model, which only dropped labels train.
-            yield f"{key}.{name}.guidance", sampler.guidance, "1, or a network.label_dropout above 0"
+        elif sampler.guidance != 1 and share == 0:
+            # Guidance needs the unconditional model, which only hidden conditions train.
+            yield f"{key}.{name}.guidance", sampler.guidance, f"1, or a {hidden} above 0"
         yield from sampler.problems(f"{key}.{name}", experiment.process)
         if sampler.clip and experiment.latents is not None:
             yield f"{key}.{name}.clip", True, "false, since latents are not bounded"

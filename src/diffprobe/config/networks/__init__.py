@@ -68,6 +68,13 @@ class Network(Kind, family=True):
         yield from ()
 
     @property
+    def code_parts(self) -> int:
+        """The number of parts of a code that its blocks see, whose length is a keyword `z` of its class; 0 of a network
+        that is conditioned on no code.
+        """
+        return 0
+
+    @property
     def conditional_on_labels(self) -> bool:
         """Whether it is conditioned on class labels, if there are any."""
         return getattr(self, "conditional", False)

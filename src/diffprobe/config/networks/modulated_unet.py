@@ -25,3 +25,7 @@ class ModulatedUNet(UNetOptions):
         description="What of the code a block sees: all, or one of equal parts, one for each level's blocks in encoder "
         "and decoder and the last for the middle (SODA's layer modulation).",
     )
+
+    @property
+    def code_parts(self) -> int:
+        return len(self.multipliers) + 1 if self.parts == "levels" else 1

@@ -17,13 +17,26 @@ class Task(Kind, family=True):
     model: ClassVar[str] = ""
     """The class or function that builds the model for sampling and probing, if it is more than the network. It takes
     `network` and `task` (both as settings) and the shape of the data as keywords."""
+    samples_from_images: ClassVar[bool] = False
+    """Whether samples are decoded from the codes of training images, which the jobs that draw then read: its model has
+    `encode`, from images to codes (see `evaluation.codes`)."""
 
     def taps(self, network: Network) -> list[str]:
         """The taps of the trained model, in order of computation."""
         return network.taps
 
+    def hidden(self, network: Network) -> tuple[str, float]:
+        """The key and the value of the share of conditions that training hides, by which it learns the unconditional
+        model too.
+        """
+        return "network.label_dropout", getattr(network, "label_dropout", 0.0)
+
     def problems(self, key: str, experiment: "Experiment") -> Iterator[Problem]:
         """Settings of the experiment that it does not support."""
+        yield from ()
+
+    def image_problems(self, key: str, channels: int, size: int | None) -> Iterator[Problem]:
+        """Settings that do not go with images of so many channels and pixels; None if only reading shows the size."""
         yield from ()
 
 
