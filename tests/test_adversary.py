@@ -209,5 +209,5 @@ def test_parts_of_a_batch_give_both_gradients_of_the_whole(size: int) -> None:
 def test_an_adversary_with_batch_norm_takes_the_batch_whole() -> None:
     for module in task("group").modules:
         refuse_batch_statistics(module, replace(OPTIONS, device_batch=4), World())
-    with pytest.raises(UserError, match="BatchNorm2d takes a batch whole"):
+    with pytest.raises(UserError, match="BatchNorm2d takes a device's share of a batch whole"):
         refuse_batch_statistics(task("batch").modules[1], replace(OPTIONS, device_batch=4), World())

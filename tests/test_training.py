@@ -191,10 +191,12 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(parts):
 
 def test_batch_statistics_are_refused_for_parts_of_a_batch():
     network = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
-    refuse_batch_statistics(network, OPTIONS, World())
-    for options, world in ((replace(OPTIONS, device_batch=4), World()), (OPTIONS, World(size=2))):
-        with pytest.raises(UserError, match=r"train\.device_batch and train\.devices: .*BatchNorm2d"):
-            refuse_batch_statistics(network, options, world)
+    share = OPTIONS.batch // 2
+    for size, device_batch in ((1, None), (2, None), (2, share), (1, OPTIONS.batch)):
+        refuse_batch_statistics(network, replace(OPTIONS, device_batch=device_batch), World(size=size))
+    for size, device_batch in ((1, share), (2, share - 1)):
+        with pytest.raises(UserError, match=r"train\.device_batch: .*BatchNorm2d .*whole"):
+            refuse_batch_statistics(network, replace(OPTIONS, device_batch=device_batch), World(size=size))
 
 
 def test_learning_rate_warms_up_and_falls_as_a_cosine():

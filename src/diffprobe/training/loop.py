@@ -10,6 +10,7 @@ from diffprobe.data.batch import Feed
 from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws, Key, torch_seed
+from diffprobe.training.batch_norm import batch_norms, share_batch_norms
 from diffprobe.training.ema import EMA, decay
 from diffprobe.training.optimizers import Options, advance, learning_rate, optimizer
 from diffprobe.training.state import Adversary, State
@@ -25,8 +26,9 @@ def prepare(task: Task, device: torch.device, options: Options, world: World) ->
     """Move a task's modules to the device. Raises UserError where one cannot be trained with these options."""
     for module in task.modules:
         module.to(device).to(memory_format=memory_format(device))
-        # Batch statistics would depend on how a batch is divided, which must change only rounding.
+        # How a batch is divided must change only rounding: its statistics are of the whole.
         refuse_batch_statistics(module, options, world)
+        share_batch_norms(module, world)
 
 
 def fresh(task: Task, options: Options) -> State:
@@ -131,10 +133,11 @@ def check_finite(state: State, options: Options) -> None:
 
 
 def refuse_batch_statistics(module: nn.Module, options: Options, world: World) -> None:
-    """Raise UserError where a module with batch norms would see a batch in parts, each with statistics of its own."""
-    kinds = {type(part).__name__ for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)}
-    if kinds and (world.size > 1 or (options.device_batch or options.batch) < options.batch):
+    """Raise UserError where a module with batch norms would see a process's share of a batch in parts."""
+    kinds = sorted({type(norm).__name__ for norm in batch_norms(module)})
+    share = math.ceil(options.batch / world.size)
+    if kinds and (options.device_batch or share) < share:
         raise UserError(
-            f"train.device_batch and train.devices: a network with {', '.join(sorted(kinds))} takes a batch whole; "
-            "leave both out"
+            f"train.device_batch: a network with {', '.join(kinds)} takes a device's share of a batch whole; leave it "
+            f"out, or use {share}"
         )
