@@ -5,6 +5,7 @@ use rule compute as sample with:
     input:
         weights=lambda w: FILES.drawing_weights(w.experiment, w.kimg, w.sampler),
         autoencoder=lambda w: FILES.autoencoder(w.experiment),
+        images=lambda w: FILES.coded_images(w.experiment),
     output:
         samples=L.samples("{experiment}", "{kimg}", "{sampler}"),
         strip=L.strip("{experiment}", "{kimg}", "{sampler}"),
@@ -27,6 +28,7 @@ use rule compute as generate with:
         unpack(lambda w: FILES.measuring(w.experiment)),
         weights=lambda w: FILES.drawing_weights(w.experiment, w.kimg, w.sampler),
         autoencoder=lambda w: FILES.autoencoder(w.experiment),
+        images=lambda w: FILES.coded_images(w.experiment),
     output:
         rows=L.generation("{experiment}", "{kimg}", "{sampler}"),
         receipt=receipt(L.generation("{experiment}", "{kimg}", "{sampler}")),

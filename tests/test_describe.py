@@ -40,7 +40,7 @@ def row(config: Config) -> Description:
 
 @pytest.fixture(scope="module")
 def ddpm() -> NetworkCost:
-    return cost(DDPM, CIFAR)
+    return cost({"network": DDPM}, CIFAR)
 
 
 def test_ddpm_size_and_flops(ddpm: NetworkCost) -> None:

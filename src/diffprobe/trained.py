@@ -1,4 +1,4 @@
-"""A trained model in Python: `diffprobe.load(run)`, then `features` and `loss` of images, and `sample`."""
+"""A trained model in Python: `diffprobe.load(run)`, then `features`, `encode` and `loss` of images, and `sample`."""
 
 import math
 from collections.abc import Sequence
@@ -116,19 +116,34 @@ class TrainedModel:
             with torch.inference_mode():
                 x = self.seen(pixels[part], first, Key(seed, "loss/latents"), 0)
                 draws = Draws(seed, torch.arange(first, first + len(x), device=self.device), "loss/")
-                cond = Condition(label[part].to(self.device))
+                cond = Condition(label[part].to(self.device), source=x)  # for an encoder, if it has one
                 total += self.model.process.loss(self.model.network, x, draws, cond).item() * len(x)
         return total / len(pixels)
 
-    def sample(self, n: int, seed: int = 0, sampler: dict[str, Any] | None = None, batch: int = 256) -> np.ndarray:
+    def encode(self, images: Any, batch: int = 256) -> np.ndarray:
+        """The codes of images by a model with an encoder, such as SODA's: float32 (N, z); images as for `features`."""
+        refuse_below_one("batch", batch)
+        encode, pixels = self.model.encode, self.pixels(images)
+        with torch.inference_mode():
+            codes = [encode(self.seen(part, 0, Key(0, "encode"), 0)) for part in pixels.split(batch)]
+        return torch.cat(codes).float().cpu().numpy()
+
+    def sample(
+        self, n: int, seed: int = 0, sampler: dict[str, Any] | None = None, batch: int = 256, images: Any = None
+    ) -> np.ndarray:
         """The images 0 .. n - 1 that the workflow draws at this seed: uint8 (n, H, W, C).
 
         `sampler` is as in a config, such as {"kind": "heun", "steps": 18}; None: the default of the process.
+        `images` as for `features`: a model with an encoder decodes their codes in turn; None: it draws without a code.
         """
         refuse_below_one("n", n)
         refuse_below_one("batch", batch)
         built = build_sampler(self.sampler(sampler), Process.member(self.model.header["process"]))
-        return Drawing(self.model, built, seed, {}, batch, self.device).array(0, n)
+        model = self.model
+        if images is not None:
+            codes = torch.from_numpy(self.encode(images, batch)).to(self.device)  # (N, z)
+            model = model._replace(codes=lambda numbers: codes[numbers % len(codes)])
+        return Drawing(model, built, seed, {}, batch, self.device).array(0, n)
 
     def sampler(self, settings: dict[str, Any] | None) -> Sampler:
         """A sampler's whole settings, checked against the process."""

@@ -1,8 +1,8 @@
 """Draw samples from one checkpoint and measure them on the fly; only the first are kept, for the sample grids.
 
-Config: `plan.arguments.GenerateArgument`. Inputs: weights; autoencoder, if the model works on latents; reference.NAME
-and weights.NAME of extractors. Options: draw and batch, images drawn and measured at a time; autosave, in seconds.
-A killed job resumes from its last autosave and gives the same metrics.
+Config: `plan.arguments.GenerateArgument`. Inputs: weights; autoencoder, if the model works on latents; images, if it
+draws by their codes; reference.NAME and weights.NAME of extractors. Options: draw and batch, images drawn and measured
+at a time; autosave, in seconds. A killed job resumes from its last autosave and gives the same metrics.
 """
 
 from diffprobe.runtime.job import Job, run
@@ -50,7 +50,8 @@ def main(job: Job) -> None:
     sample, draw = argument.sample, int(job.options["draw"])
     measurement = Measurement.load(argument.generation, job.named("weights"), job.named("reference"), job.device)
     measurement.new_statistics(sample.images)  # refuses impossible requests before anything is drawn
-    drawing = Drawing.of(sample, job.input("weights"), job.optional("autoencoder"), draw, job.device)
+    weights, autoencoder, images = job.input("weights"), job.optional("autoencoder"), job.optional("images")
+    drawing = Drawing.of(sample, weights, autoencoder, draw, job.device, images)
     report_emulation(drawing.sampler.settings.precision, job.device, job.say)
 
     def image_flops() -> int:

@@ -1,7 +1,7 @@
 """Draw samples from one checkpoint with one sampler, and a strip that shows some of them during denoising.
 
-Config: `plan.arguments.SampleArgument`. Inputs: weights; autoencoder, if the model works on latents. Option: draw, the
-batch size.
+Config: `plan.arguments.SampleArgument`. Inputs: weights; autoencoder, if the model works on latents; images, if it
+draws by their codes. Option: draw, the batch size.
 """
 
 from diffprobe.runtime.job import Job, run
@@ -15,7 +15,9 @@ from diffprobe.runtime.devices import report_emulation
 def main(job: Job) -> None:
     argument, draw = SampleArgument.model_validate(job.config), int(job.options["draw"])
     n = argument.keep
-    drawing = Drawing.of(argument, job.input("weights"), job.optional("autoencoder"), draw, job.device)
+    drawing = Drawing.of(
+        argument, job.input("weights"), job.optional("autoencoder"), draw, job.device, job.optional("images")
+    )
     report_emulation(drawing.sampler.settings.precision, job.device, job.say)
     job.progress.compare(drawing.image_flops, drawing.peak_flops)
     job.progress.start(n, "images")

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from diffprobe.diffusion.build import build_process
 from diffprobe.diffusion.process import Process
+from diffprobe.evaluation.codes import Codes
 from diffprobe.networks.autoencoder import Codec
+from diffprobe.runtime.errors import UserError
 from diffprobe.training import checkpoints
 
 DECODED = 2**20  # pixels that an autoencoder makes at once: 16 images of 256 x 256, some GB in its last layers
@@ -26,11 +28,20 @@ class Model(NamedTuple):
     classes: int  # number of labels; 0 of an unconditional model
     latents: str | None  # content hash of the latents that it was trained on; None of a model of pixels
     to_images: Callable[[Tensor], Tensor]  # from its space (B, C, H, W) to the dataset's images in about [-1, 1]
+    codes: Codes | None = None  # that its samples are decoded from; None: it has no encoder, or samples have no code
 
     @property
     def taps(self) -> list[str]:
         """The layers that have features, in the order of computation."""
         return list(getattr(self.network, "taps", []))
+
+    @property
+    def encode(self) -> Callable[[Tensor], Tensor]:
+        """From images (B, C, H, W) in [-1, 1] to codes (B, z). Raises UserError for a model without an encoder."""
+        encode: Callable[[Tensor], Tensor] | None = getattr(self.network, "encode", None)
+        if encode is None:
+            raise UserError("this model has no encoder; the task soda trains one")
+        return encode
 
 
 def load(path: Path, device: torch.device, autoencoder: Path | None = None, weights: str | None = None) -> Model:

@@ -18,6 +18,7 @@ from diffprobe.diffusion.guidance import Conditional, guided
 from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.process import Denoised
 from diffprobe.diffusion.samplers import Denoiser, Watch
+from diffprobe.evaluation.codes import CodesOfImages, coded
 from diffprobe.evaluation.model import Model, load
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
@@ -43,13 +44,16 @@ def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch |
     Raises UserError for an image that is not finite, and for labels that the model has not.
     """
     settings = sampler.settings
-    label = labels(settings.labels, model.classes, rows, seed)  # (B,)
+    codes = model.codes(rows) if model.codes else None  # (B, z)
+    # What an image is conditioned on, as guidance knows it: its label, or its place among the codes; -1 for neither.
+    given = labels(settings.labels, model.classes, rows, seed) if codes is None else torch.arange(len(rows)).to(rows)
     bf16 = is_bf16(settings.precision, rows.device, model.network)
 
-    def denoise(x: Tensor, level: Level, label: Tensor) -> Denoised:
+    def denoise(x: Tensor, level: Level, given: Tensor) -> Denoised:
+        cond = Condition(given) if codes is None else coded(codes, given)
         x = x.contiguous(memory_format=memory_format(x.device))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
-            denoised = sampler.process.denoise(model.network, x, level.of(x), Condition(label))
+            denoised = sampler.process.denoise(model.network, x, level.of(x), cond)
         return denoised._replace(x0=denoised.image.float())
 
     def noise(step: int) -> Tensor:
@@ -57,7 +61,7 @@ def draw(model: Model, sampler: Sampler, rows: Tensor, seed: int, watch: Watch |
 
     # Keyed by row, never drawn in sequence: an image does not depend on the batch that it is in.
     start = normal(Key(seed, "sample"), rows, model.shape)  # (B, C, H, W)
-    x = sampler.run(guided_by(settings, denoise, label), start, noise, watch)
+    x = sampler.run(guided_by(settings, denoise, given), start, noise, watch)
     images = model.to_images(x)
     if (bad := first_non_finite(images)) is not None:
         raise UserError(
@@ -151,9 +155,15 @@ class Drawing:
 
     @classmethod
     def of(
-        cls, argument: "SampleArgument", weights: Path, autoencoder: Path | None, batch: int, device: torch.device
+        cls,
+        argument: "SampleArgument",
+        weights: Path,
+        autoencoder: Path | None,
+        batch: int,
+        device: torch.device,
+        images: Path | None = None,
     ) -> "Drawing":
-        """From a checkpoint, and the autoencoder if its model sees latents."""
+        """From a checkpoint; the autoencoder if its model sees latents; the images whose codes it decodes, if any."""
         from diffprobe.config import processes, samplers  # here, so that benchmarks draw without pydantic
 
         about = argument.model_dump(include={"seed", "sampler", "weights"}) | {
@@ -163,6 +173,9 @@ class Drawing:
         if autoencoder:
             about["autoencoder"] = sha256(autoencoder)
         model = load(weights, device, autoencoder, argument.weights["name"])
+        if images:
+            codes = CodesOfImages.of(model.encode, images)
+            about["codes"], model = codes.about, model._replace(codes=codes)
         settings = samplers.Sampler.member(argument.sampler)
         sampler = build_sampler(settings, processes.Process.member(model.header["process"]))
         model = compiled_model(model, sampler, argument.images or argument.keep, device)
@@ -216,8 +229,8 @@ def compiled_model(model: Model, sampler: Sampler, images: int, device: torch.de
     """The model, its network compiled where that pays for this number of images."""
     if device.type != "cuda":
         return model
-    from diffprobe.config.built import parse_network
+    from diffprobe.config.built import parse_model
 
-    module, inputs = on_meta(parse_network(model.header["network"]), model.shape, **model.header["shape"])
+    module, inputs = on_meta(parse_model(model.header), model.shape, **model.header["shape"])
     work = flops(lambda: module(*inputs)) * evaluations(sampler)  # per image
     return model._replace(network=compiled(model.network, device, work * images))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffprobe.networks.build import Settings, build
+from diffprobe.networks.condition import Condition
 
 
 class FlopCounter(TorchDispatchMode):
@@ -49,16 +50,21 @@ def flops(run: Callable[[], object]) -> int:
     return counter.total
 
 
-def on_meta(network: Settings, image: tuple[int, int, int], **shape: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The network of its settings, and its inputs for one image (C, H, W): x (1, C, H, W) and c_noise (1,).
+Inputs = tuple[Tensor, Tensor, Condition]
 
-    `shape` as in `build`; the channels may be left out.
+
+def on_meta(network: Settings, image: tuple[int, int, int], **shape: int) -> tuple[nn.Module, Inputs]:
+    """The network of its settings, and its inputs for one image (C, H, W): x (1, C, H, W), c_noise (1,) and, for an
+    encoder if it has one, the image as the source of a condition.
+
+    `shape` as in `build`; the channels may be left out. In evaluation mode, as batch norms need a batch otherwise.
     """
     with torch.device("meta"):
-        module = build(network, **{"image_channels": image[0]} | shape)
-        return module, (torch.zeros(1, *image), torch.zeros(1))
+        module = build(network, **{"image_channels": image[0]} | shape).eval()
+        x = torch.zeros(1, *image)
+        return module, (x, torch.zeros(1), Condition(source=x))
 
 
-def training_flops(module: nn.Module, inputs: tuple[Any, ...]) -> int:
+def training_flops(module: nn.Module, inputs: Inputs) -> int:
     """Forward and backward pass of one image."""
     return flops(lambda: module(*inputs)[0].sum().backward())  # the sum itself costs next to nothing

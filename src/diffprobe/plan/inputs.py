@@ -63,6 +63,10 @@ class Inputs:
         name = self.experiment(experiment).latents
         return [] if name is None else self.latents_autoencoder(name)
 
+    def coded_images(self, experiment: str) -> Optional:
+        """The images of whose codes a model with an encoder draws samples."""
+        return self.images(experiment) if self.experiment(experiment).task.samples_from_images else []
+
     def data(self, experiment: str) -> str:
         """The data that features are computed from: latents or images."""
         latents = self.latents(experiment)

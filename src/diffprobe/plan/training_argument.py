@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from diffprobe.config.autoencoders import Adversary, AutoencoderNetwork, Perceptual, Resize
 from diffprobe.config.base import Number, Positive, Strict
-from diffprobe.config.built import BuiltNetwork, Classifier, parse_network
+from diffprobe.config.built import BuiltNetwork, Classifier, TaskModel, parse_network
 from diffprobe.config.networks import Network
 from diffprobe.config.processes import Process
 from diffprobe.config.tasks import Task
@@ -60,6 +60,11 @@ class ExperimentArgument(TrainingArgument):
     @property
     def build(self) -> str:
         return self.task.build
+
+    @property
+    def model(self) -> Network | TaskModel:
+        """What is built: the network, or more where the task's model is."""
+        return TaskModel(self.task, self.network) if self.task.model else self.network
 
     @property
     def described(self) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def description(config: Config, name: str) -> Description:
     labels |= {"augment": augment_label(config, experiment)}
     # A network without labels has no such argument.
     present = {label: n for label, n in labels.items() if n} | experiment.process.output_shape(channels)
-    network = remembered_cost(experiment.network.argument(), (channels, size, size), **present)
+    task = {"task": experiment.task.model_dump(mode="json")} if experiment.task.model else {}
+    network = remembered_cost({"network": experiment.network.argument(), **task}, (channels, size, size), **present)
     shown = {*experiment.taps, *experiment.probed_taps}
     network["taps"] = [tap for tap in network["taps"] if tap["tap"] in shown]
     latents: LatentShape | None = None

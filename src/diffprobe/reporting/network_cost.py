@@ -11,11 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from diffprobe.config.built import parse_network
+from diffprobe.config.built import parse_model
 from diffprobe.runtime.files import digest, recorded, sha256, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from diffprobe.networks.flops import Inputs
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -37,19 +39,19 @@ class NetworkCost(NetworkSize):
     taps: list[TapCost]
 
 
-def remembered_cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
+def remembered_cost(model: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
     """`cost`, from this user's cache if it was counted there before: torch takes seconds to load.
 
     Entries are by settings, torch's version and the code of our networks and of this count. A plugin's are always
     counted, since its code may be in any file.
     """
-    if not parse_network(network).build.startswith("diffprobe."):
-        return cost(network, image, **labels)
-    entry = cache_folder() / f"{digest([network, image, labels, code()])}.json"
+    if any("plugin" in part for part in model.values()):
+        return cost(model, image, **labels)
+    entry = cache_folder() / f"{digest([model, image, labels, code()])}.json"
     remembered = recorded(entry, "cost")
     if isinstance(remembered, dict) and recorded(entry, "digest") == digest(remembered):
         return cast(NetworkCost, remembered)
-    counted = cost(network, image, **labels)
+    counted = cost(model, image, **labels)
     with suppress(OSError):  # no folder, or a full disk: it is counted again
         entry.parent.mkdir(parents=True, exist_ok=True)
         write_json(entry, {"cost": counted, "digest": digest(counted)})
@@ -64,23 +66,26 @@ def cache_folder() -> Path:
 @cache
 def code() -> dict[str, str]:
     """What the counts, and their form in the cache, depend on besides the settings."""
-    files = [*PACKAGE.glob("networks/*.py"), *PACKAGE.glob("config/networks/*.py"), Path(__file__)]
+    rooms = ("networks", "config/networks", "config/tasks")
+    files = [*(file for room in rooms for file in PACKAGE.glob(f"{room}/*.py")), Path(__file__)]
     return {"torch": version("torch")} | {str(file.relative_to(PACKAGE)): sha256(file) for file in sorted(files)}
 
 
-def cost(network: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
-    """Size and FLOPs of a network (its part of the config) on an image (C, H, W); shape and cost of each tap.
+def cost(model: dict[str, Any], image: tuple[int, int, int], **labels: int) -> NetworkCost:
+    """Size and FLOPs of a model on an image (C, H, W); shape and cost of each tap.
+
+    `model` as in a checkpoint's header: its `network`, and its `task` if the model is more than that.
 
     `labels` has the number of `classes`, the length of the `augment` label and `out_channels`, each only where the
     network has one.
     """
     from diffprobe.networks.flops import on_meta
 
-    module, inputs = on_meta(parse_network(network), image, **labels)
+    module, inputs = on_meta(parse_model(model), image, **labels)
     return {**whole_cost(module, inputs), "taps": tap_costs(module, inputs)}
 
 
-def whole_cost(module: "nn.Module", inputs: "tuple[Tensor, ...]") -> NetworkSize:
+def whole_cost(module: "nn.Module", inputs: "Inputs") -> NetworkSize:
     from diffprobe.networks.flops import flops, training_flops
 
     forward_flops = flops(lambda: module(*inputs))
@@ -94,7 +99,7 @@ def whole_cost(module: "nn.Module", inputs: "tuple[Tensor, ...]") -> NetworkSize
     }
 
 
-def tap_costs(module: Any, inputs: "tuple[Tensor, ...]") -> list[TapCost]:
+def tap_costs(module: Any, inputs: "Inputs") -> list[TapCost]:
     """Each tap's shape (C, H, W), and the FLOPs when nothing after it is computed."""
     from diffprobe.networks.flops import flops
 
@@ -109,7 +114,7 @@ def tap_costs(module: Any, inputs: "tuple[Tensor, ...]") -> list[TapCost]:
     return [{"tap": tap, "shape": list(features[tap].shape[1:]), "flops": counts[tap]} for tap in names]
 
 
-def counted(module: Any, inputs: "tuple[Tensor, ...]", taps: list[str]) -> "tuple[dict[str, int], dict[str, Tensor]]":
+def counted(module: Any, inputs: "Inputs", taps: list[str]) -> "tuple[dict[str, int], dict[str, Tensor]]":
     """The FLOPs at the moment when each tap is looked for among `taps`, in one pass; and the features."""
     from diffprobe.networks.flops import FlopCounter
 

@@ -1,7 +1,6 @@
 """Training of SODA (Hudson et al. 2024, "SODA: Bottleneck Diffusion Models for Representation Learning")."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -12,9 +11,10 @@ from diffprobe.data.batch import Batch
 from diffprobe.data.random_view import random_view
 from diffprobe.diffusion.build import build_process
 from diffprobe.diffusion.process import Noised, Process
+from diffprobe.networks.build import build
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
-from diffprobe.networks.flops import training_flops
+from diffprobe.networks.flops import on_meta, training_flops
 from diffprobe.networks.soda import SODA
 from diffprobe.runtime.devices import full_precision
 from diffprobe.runtime.keyed import Draws
@@ -97,21 +97,14 @@ def make(
 ) -> CodedDiffusion:
     shape = {"image_channels": data.shape[0], **argument.process.output_shape(data.shape[0])}
     settings: soda.SODA = argument.task  # type: ignore[assignment]  # of the kind that names this function
-    build = partial(SODA, argument.network, settings, **shape)
     seed_weights(argument.train.seed)
+    module = build(argument.model, **shape)
+    assert isinstance(module, SODA)
     return CodedDiffusion(
-        build(),
+        module,
         build_process(argument.process),
         settings,
         argument.network.code_parts,
         shape,
-        image_flops=lambda: one_image_flops(build, data.shape),
+        image_flops=lambda: training_flops(*on_meta(argument.model, data.shape, **shape)),
     )
-
-
-def one_image_flops(build: Callable[[], SODA], image: tuple[int, int, int]) -> int:
-    """Of training on one image (C, H, W)."""
-    with torch.device("meta"):
-        # In evaluation mode, since a batch norm refuses to take statistics of a single number.
-        module, x = build().eval(), torch.zeros(1, *image)
-        return training_flops(module, (x, torch.zeros(1), Condition(source=x)))
