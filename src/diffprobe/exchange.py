@@ -17,7 +17,7 @@ from diffprobe.runtime.command import natural_number, positive_number
 from diffprobe.runtime.errors import UserError
 
 # The modules of diffprobe.interop import torch, so they are imported inside functions: --help stays fast.
-IMPORTED, EXPORTED = ("ddae", "edm", "dit", "gta", "sit", "diffusers"), ("safetensors", "diffusers")
+IMPORTED, EXPORTED = ("ddae", "edm", "soda", "dit", "gta", "sit", "diffusers"), ("safetensors", "diffusers")
 LATENTS = ("hdf5", "npy")  # formats of exported latents
 
 
@@ -25,8 +25,8 @@ def add_import(parser: argparse.ArgumentParser, default: str) -> None:
     """Add the arguments of `run_import` to a parser."""
     parser.add_argument(
         "source",
-        help="a checkpoint of DDAE, DiT, RoPE or GTA, SiT or REPA, EDM's state dict (.pth, .pt), or the folder or hub "
-        "name of a diffusers UNet2DModel or DiTTransformer2DModel",
+        help="a checkpoint of DDAE, SODA, DiT, RoPE or GTA, SiT or REPA, EDM's state dict (.pth, .pt), or the folder "
+        "or hub name of a diffusers UNet2DModel or DiTTransformer2DModel",
     )
     parser.add_argument("--format", required=True, choices=IMPORTED)
     parser.add_argument(

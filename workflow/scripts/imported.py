@@ -1,6 +1,6 @@
 """Turn weights written by `diffprobe import` into a checkpoint, after checking that they match the experiment.
 
-Config: network and process, as the weights' header must have them. Inputs: weights; of a model of latents also images
+Config: network and process, and the task where its model is more, as the weights' header must have them. Inputs: weights; of a model of latents also images
 and latents, whose scale and content its checkpoint must name.
 """
 
@@ -22,8 +22,8 @@ from diffprobe.training.data import open_data
 def main(job: Job) -> None:
     path = job.input("weights")
     header = checkpoints.header(path)
-    for part in ("network", "process"):
-        if header[part] != job.config[part]:
+    for part in ("network", "process", "task"):
+        if header.get(part) != job.config.get(part):
             raise UserError(f"{path}: its {part} differs from the config's; run `diffprobe import` again")
     if "latents" in job.inputs:
         with_latents(job, path, header)

@@ -16,21 +16,23 @@ from diffprobe.config.networks.diffusers_dit import DiffusersDiT
 from diffprobe.config.networks.dit import DiT as DiTSettings
 from diffprobe.config.problems import Problem
 from diffprobe.config.published import weights_files
-from diffprobe.interop import ddae, diffusers_dit, diffusers_unet, dit, edm, source
+from diffprobe.interop import ddae, diffusers_dit, diffusers_unet, dit, edm, soda, source
 from diffprobe.interop.names import NameMap, State
 from diffprobe.interop.source import SourceWeights
 from diffprobe.interop.wrappers import unwrapped, weights_of
 from diffprobe.networks.dit import DiT
+from diffprobe.networks.soda import SODA
 from diffprobe.networks.unet import UNet
 from diffprobe.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form: its networks here, and what to do where a tensor does not fit (`{}`: the experiment)."""
+    """A form: its networks and task here, and what to do where a tensor does not fit (`{}`: the experiment)."""
 
     kinds: tuple[str, ...]
     remedy: str
+    task: str = "diffusion"  # or any other whose model is its network alone
 
 
 TRANSFORMER = (
@@ -47,6 +49,12 @@ FORMS = {
         ("unet",),
         "set experiments.{}.network (channels, multipliers, blocks, attention, conditional) and train.augment as in "
         "config/edm.yaml",
+    ),
+    "soda": Form(
+        ("modulated_unet",),
+        "set experiments.{}.network (channels, multipliers, blocks, attention, resample) and its task (z; depth, stem "
+        "and width of the encoder) as they were trained",
+        "soda",
     ),
     "dit": Form(("dit",), TRANSFORMER),
     "gta": Form(("dit",), TRANSFORMER),
@@ -68,6 +76,8 @@ def read(format: str, origin: str, config: Config, experiment: Experiment) -> So
             return from_ddae(origin, experiment)
         case "edm":
             return from_edm(origin)
+        case "soda":
+            return from_soda(origin)
         case _ if isinstance(network, DiffusersDiT):
             return from_wrapped_dit(origin)
         case _ if isinstance(network, DiTSettings):
@@ -81,14 +91,18 @@ def read(format: str, origin: str, config: Config, experiment: Experiment) -> So
 
 def refused_experiment(config: Config, experiment: Experiment, format: str) -> Iterator[Problem]:
     """Why no file of the format can hold weights of the experiment."""
-    kinds, network = FORMS[format].kinds, experiment.network
-    if network.kind not in kinds:
-        yield "network.kind", network.kind, f"{' or '.join(kinds)}, for --format {format}"
+    form, network, task = FORMS[format], experiment.network, experiment.task
+    if network.kind not in form.kinds:
+        yield "network.kind", network.kind, f"{' or '.join(form.kinds)}, for --format {format}"
+    if form.task != (task.kind if task.model else "diffusion"):
+        yield "task.kind", task.kind, f"{form.task}, for --format {format}"
     if network.kind in ("dit", "diffusers_dit"):
         yield from refused_transformer(config, experiment)
         return
     if experiment.latents is not None:
         yield "latents", experiment.latents, "null, since these weights are of pixels"
+    if format == "soda":
+        yield from soda.refused(experiment)
     if format == "edm":
         yield from refused_for_edm(config, experiment)
     elif conditional(config, experiment):
@@ -130,6 +144,11 @@ def from_ddae(origin: str, experiment: Experiment) -> SourceWeights:
     file = Path(origin)
     problems = tuple(ddae.refused_process(experiment.process))
     return SourceWeights(file, ddae.sets(source.read(file), str(file)), ddae.NETWORK, {}, problems)
+
+
+def from_soda(origin: str) -> SourceWeights:
+    file = Path(origin)
+    return SourceWeights(file, soda.sets(source.read(file), str(file)), soda.NETWORK, soda.PROCESS)
 
 
 def from_diffusers(origin: str, experiment: Experiment) -> SourceWeights:
@@ -213,6 +232,8 @@ def scheduler(folder: Path) -> dict[str, Any]:
 
 def name_map(module: nn.Module, ours: Iterable[str], format: str, size: int | None) -> NameMap:
     """Our names to those of the form, for images of height and width `size`."""
+    if isinstance(module, SODA):
+        return soda.names(module)
     if isinstance(module, UNet) and format == "edm":
         assert size is not None  # else refused
         return edm.unet_names(module, size)

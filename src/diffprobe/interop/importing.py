@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from diffprobe.config.built import parse_network
+from diffprobe.config.built import parse_model
 from diffprobe.config.inferred import augment_label, conditional, model_space
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.networks.diffusers import Diffusers
@@ -54,20 +54,23 @@ def import_weights(
     refuse(f"experiments.{name}", forms.refused_experiment(config, experiment, format))
     weights = forms.read(format, origin, config, experiment)
     refuse_other_settings(name, experiment, weights)
-    network, process = experiment.network.argument(), job_arguments.dump(experiment.process)
+    model = job_arguments.imported(experiment)
     channels, size = model_space(config, experiment)
     shape = network_shape(config, experiment, format, weights)
     with torch.device("meta"):  # for names and shapes alone
-        module = build(parse_network(network), **shape)
+        module = build(parse_model(model), **shape)
     tables = fixed_tables(module, size) if format != "diffusers" else {}
-    shapes = module.state_dict() | tables
+    tensors = module.state_dict() | tables
+    shapes = {name: x for name, x in tensors.items() if x.is_floating_point()}
+    # Batch norms count their batches, which nothing reads: the counts begin anew.
+    counters = {name: torch.zeros_like(x, device="cpu") for name, x in tensors.items() if name not in shapes}
     names, remedy = forms.name_map(module, list(shapes), format, size), forms.FORMS[format].remedy.format(name)
     sets, notes = {}, [weights.note]
     for key, state in weights.sets.items():
         if isinstance(module, DiT):
             state, note = dit.with_labels(state, shape.get("classes", 0), weights.file, forms.label_names(format))
             notes.append(note)
-        sets[key] = named_as_ours(state, names, shapes, f"weights of {weights.file}", remedy, say)
+        sets[key] = named_as_ours(state, names, shapes, f"weights of {weights.file}", remedy, say) | counters
         for fixed in tables:
             dit.refuse_other_positions(sets[key].pop(fixed), tables[fixed], state[fixed].dtype, weights.file)
     # The identity is the source's, so that importing again changes nothing downstream.
@@ -75,8 +78,7 @@ def import_weights(
     if weights.files:
         origins["files"] = {path.name: sha256(path) for path in weights.files}
     header = {
-        "network": network,
-        "process": process,
+        **model,
         "shape": shape,
         "image": [channels, size, size],
         "images": 0,  # the file does not say how many it was trained on

@@ -65,7 +65,7 @@ def plain_training(train: Argument) -> Argument:
 def pretrain(config: Config, experiment: Experiment) -> Argument:
     """The settings of an experiment's run. The task's own settings are at the top level."""
     settings = dump(experiment.task)
-    argument = {"task": settings.pop("kind"), **imported(experiment), **settings}
+    argument = {**imported(experiment), "task": settings.pop("kind"), **settings}
     unused = NOT_TRAINED_BY if experiment.latents else NOT_TRAINED_BY | OF_LATENTS
     argument["train"] = experiment.train.model_dump(mode="json", exclude=unused)
     if experiment.latents is not None:
@@ -74,8 +74,9 @@ def pretrain(config: Config, experiment: Experiment) -> Argument:
 
 
 def imported(experiment: Experiment) -> Argument:
-    """The network and process that imported weights must match."""
-    return {"network": experiment.network.argument(), "process": dump(experiment.process)}
+    """What imported weights must match: network and process, and the task where the model is more than the network."""
+    model = {"network": experiment.network.argument(), "process": dump(experiment.process)}
+    return model | ({"task": dump(experiment.task)} if experiment.task.model else {})
 
 
 LOSSES = ("reconstruction", "kl_weight", "perceptual", "adversary")  # settings of an autoencoder's loss
