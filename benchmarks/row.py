@@ -12,7 +12,7 @@ PLAIN, OURS = "plain", "ours"
 # In the order of the table; `demo` runs only where it is asked for by name or by --demo.
 NAMES = (
     *("ddpm", "edm", "unet", "dit", "gta", "ddim", "inception", "grid", "loop_unet", "loop_dit", "loop_toy", "latents"),
-    *("latents_cold", "dry_run", "commands", "demo"),
+    *("latents_cold", "views", "dry_run", "commands", "demo"),
 )
 
 Piece = Callable[[], float]  # does some work, and says how much

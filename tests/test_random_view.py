@@ -186,9 +186,10 @@ def test_operators_do_not_grow_with_the_batch_and_a_gpu_is_not_waited_for(monkey
             monkeypatch.setattr(torch, "autocast", lambda *_, **__: torch.inference_mode())
         for batch in (8, 64):
             x, rows = images(batch).to(device), torch.arange(batch).to(device)
+            random_view(x, Draws(0, rows), ALWAYS)  # makes tables
             with Launches() as launches:
                 random_view(x, Draws(0, rows), ALWAYS)
             counts.setdefault(device, []).append(launches.counts.total())
         assert device.type == "cpu" or launches.transfers == []
     assert all(few == many for few, many in counts.values()), counts
-    assert max(counts[META]) < 450, counts
+    assert max(counts[META]) < 360, counts

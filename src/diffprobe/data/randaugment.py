@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffprobe.runtime.keyed import Draws
@@ -43,8 +44,8 @@ def augment(levels: Tensor, operation: Tensor, sign: Tensor, strength: float) ->
     levels = levels.clone()
     index = torch.arange(len(NAMES), device=operation.device)
     chosen = dict(zip(NAMES, index[:, None] == operation, strict=True))  # (B,) each, by one kernel
-    moves = sign[:, None] * (operation[:, None] == index[1 : 1 + len(GEOMETRIC)])  # (B, 5)
-    levels = on_some(moves.any(1), move, levels, moves, strength)
+    moved = (operation > 0) & (operation <= len(GEOMETRIC))
+    levels = on_some(moved, move, levels, sign * operation * moved, strength)
     for name, function in ON_LEVELS.items():
         levels = on_some(chosen[name], function, levels, sign[:, None, None, None], strength)
     return levels
@@ -57,8 +58,9 @@ def on_some(chosen: Tensor, function: Operation, levels: Tensor, signs: Tensor, 
     """
     if not can_count(levels.device):
         return torch.where(chosen[:, None, None, None], function(levels, signs, strength), levels)
-    rows = chosen.nonzero()[:, 0]
-    return levels.index_copy_(0, rows, function(levels[rows], signs[rows], strength))
+    rows = chosen.nonzero().squeeze(1)
+    changed = function(levels.index_select(0, rows), signs.index_select(0, rows), strength)
+    return levels.index_copy_(0, rows, changed)
 
 
 def can_count(device: torch.device) -> bool:
@@ -70,32 +72,51 @@ def can_count(device: torch.device) -> bool:
 
 
 def move(levels: Tensor, moves: Tensor, strength: float) -> Tensor:
-    """Images sheared, shifted or turned. moves: (B, 5), of which one at most is not 0, but -1 or 1."""
-    h, w = levels.shape[2:]
-    # Centres of pixels, from the image's corner: rounded down, a place is the number of its pixel.
-    x, y = torch.arange(w, device=levels.device) + 0.5, torch.arange(h, device=levels.device)[:, None] + 0.5
-    column, row = ((a * x + b * y + c).floor_() for a, b, c in inverse(moves, strength, h, w))  # (B, H, W) each
+    """Images sheared, shifted or turned. moves: sign times the operation's index in `NAMES`, (B,); 0: not moved."""
+    b, c, h, w = levels.shape
+    places = places_on(levels.device, h, w, strength)[moves.long()]  # (B, H * W); a negative index counts from the end
+    bordered = F.pad(levels.flatten(2), (0, 1))  # (B, C, H * W + 1)
+    return bordered.gather(2, places[:, None].expand(b, c, h * w)).view_as(levels)
+
+
+PLACES: dict[tuple[torch.device, int, int, float], Tensor] = {}  # a dictionary, since compilers know no caches
+
+
+def places_on(device: torch.device, h: int, w: int, strength: float) -> Tensor:
+    """`places` of all moves of one strength, int64 (11, H * W), made once: sign times index is the row."""
+    key = device, h, w, strength
+    if key not in PLACES:
+        moves = [0, *range(1, 1 + len(GEOMETRIC)), *range(-len(GEOMETRIC), 0)]
+        PLACES[key] = torch.stack([places(move, h, w, strength) for move in moves]).to(device)
+    return PLACES[key]
+
+
+def places(move: int, h: int, w: int, strength: float) -> Tensor:
+    """The pixel that each one of the result comes from, int64 (H * W,), numbered by rows; H * W: from outside."""
+    (a, b, c), (d, e, f) = inverse(move, h, w, strength)
+    # Centres of pixels, from the image's corner, with y pointing down; rounded down, a place is its pixel's number.
+    x, y = torch.arange(w, dtype=torch.float64) + 0.5, torch.arange(h, dtype=torch.float64)[:, None] + 0.5
+    column, row = (a * x + b * y + c).floor().long(), (d * x + e * y + f).floor().long()  # (H, W) each
     inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
-    place = torch.where(inside, row * w + column, 0).long().flatten(1)[:, None]  # (B, 1, H * W)
-    moved = levels.flatten(2).gather(2, place.expand(-1, levels.shape[1], -1)).view_as(levels)
-    return moved * inside[:, None]
+    return torch.where(inside, row * w + column, h * w).flatten()
 
 
-Line = tuple[Tensor, Tensor, Tensor]  # a x + b y + c, each (B, 1, 1)
-
-
-def inverse(moves: Tensor, strength: float, h: int, w: int) -> tuple[Line, Line]:
-    """Where (x, y) of the result comes from, y pointing down: sheared about the corner, or turned about the centre (1:
-    counter-clockwise).
-    """
-    shear_x, shear_y, right, down, turn = moves.mT[:, :, None, None]  # (B, 1, 1) each
-    angle = TURN * strength * turn
-    cos, sin = angle.cos(), angle.sin()
-    right, down = int(SHIFT * w * strength) * right, int(SHIFT * h * strength) * down
-    return (
-        (cos, SHEAR * strength * shear_x - sin, (w - cos * w + sin * h) / 2 - right),
-        (SHEAR * strength * shear_y + sin, cos, (h - sin * w - cos * h) / 2 - down),
-    )
+def inverse(
+    move: int, h: int, w: int, strength: float
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Where (x, y) comes from, (a x + b y + c, d x + e y + f): sheared about the corner, turned about the centre."""
+    name, sign = ("identity", *GEOMETRIC)[abs(move)], math.copysign(1, move)
+    shear, angle = sign * SHEAR * strength, sign * TURN * strength  # counter-clockwise
+    cos, sin = math.cos(angle), math.sin(angle)
+    maps = {
+        "identity": ((1, 0, 0), (0, 1, 0)),
+        "shear_x": ((1, shear, 0), (0, 1, 0)),
+        "shear_y": ((1, 0, 0), (shear, 1, 0)),
+        "translate_x": ((1, 0, -sign * int(SHIFT * w * strength)), (0, 1, 0)),
+        "translate_y": ((1, 0, 0), (0, 1, -sign * int(SHIFT * h * strength))),
+        "rotate": ((cos, -sin, (w - cos * w + sin * h) / 2), (sin, cos, (h - sin * w - cos * h) / 2)),
+    }
+    return maps[name]
 
 
 # --- operations on grey levels; signs are (B, 1, 1, 1)

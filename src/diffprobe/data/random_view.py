@@ -30,9 +30,9 @@ def random_view(x: Tensor, draws: Draws, view: RandomView) -> Tensor:
     """
     memory = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
     with torch.autocast(x.device.type, enabled=False):  # bf16 holds no weights of pixels
-        levels = (x.float() * 127.5 + 127.5).round_().clamp_(0, 255).contiguous()
+        levels = (x.float() * 127.5).add_(127.5).round_().clamp_(0, 255).contiguous()
         if view.crop:
             levels = random_crop(levels, draws, view.crop)
         if view.randaugment:
             levels = randaugment(levels, draws, view.randaugment)
-        return (levels / 127.5 - 1).to(x.dtype).contiguous(memory_format=memory)
+        return levels.div(127.5).sub_(1).to(x.dtype).contiguous(memory_format=memory)
