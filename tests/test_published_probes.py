@@ -65,7 +65,7 @@ def test_knn_is_scikit_learns(bank: str, normalise: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "evaluator", [Logistic(kind="logistic", strength=[1e-2], iterations=30), Ridge(kind="ridge", strength=[0.1])]
+    "evaluator", [Logistic(kind="logistic", strength=[0.1], iterations=20), Ridge(kind="ridge", strength=[0.1])]
 )
 def test_normalised_features_are_of_unit_length_before_everything(evaluator: Evaluator) -> None:
     copies, test = F.normalize(AUGMENTED, dim=2), F.normalize(TEST, dim=1)
