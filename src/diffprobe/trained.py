@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampler
 from diffprobe.data.pixels import first_non_finite, to_float
 from diffprobe.diffusion.build import build_sampler
-from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.levels import CLEAN, Level
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.inputs import ModelInputs
@@ -70,31 +70,45 @@ class TrainedModel:
         """The layers that have features, in the order of computation."""
         return self.model.taps
 
-    def level(self, sigma: float) -> Level:
+    @property
+    def clean_taps(self) -> list[str]:
+        """Those of them that see images as they are, without noise."""
+        return self.model.clean_taps
+
+    def level(self, sigma: float | Literal["clean"] | None) -> Level:
         """The noise level whose sigma/alpha (`ratio`) is `sigma`, or the nearest level of a discrete process."""
+        if sigma is None or sigma == "clean":
+            return CLEAN
         if not 0 < sigma < math.inf:
             raise UserError(f"sigma {sigma}: expected a finite number above 0")
         return self.model.process.level(sigma)
 
     def features(
-        self, images: Any, sigma: float, taps: Sequence[str] | str = "all", seed: int = 0, batch: int = 256
+        self,
+        images: Any,
+        sigma: float | Literal["clean"] | None = "clean",
+        taps: Sequence[str] | str = "all",
+        seed: int = 0,
+        batch: int = 256,
     ) -> dict[str, np.ndarray]:
         """Each tap's activation at a noise level, averaged over positions: float32 (N, D) by tap.
+
+        At `clean`, or None, those of the layers that see images as they are; at noise levels a decoder that is guided
+        by a code of the image gets that code.
 
         `images`: uint8 (N, H, W, C), or floats (N, C, H, W) in [-1, 1]; numpy or tensor. The noise equals the
         workflow's at this seed for the images 0 .. N - 1 of a store.
         """
         refuse_below_one("batch", batch)
-        selected = self.taps if taps == "all" else [taps] if isinstance(taps, str) else list(taps)
-        named = getattr(self.model.network, "named_taps", self.taps)
-        if missing := [tap for tap in selected if tap not in named]:
-            raise UserError(f"no tap {missing[0]}; there are {one_of(named)}")
-        pixels, level = self.pixels(images), self.level(sigma)
+        level = self.level(sigma)
+        selected = self.selected(taps, level)
+        pixels = self.pixels(images)
         data = ModelInputs(
             np.arange(len(pixels)), lambda part, key, draw, _: self.seen(pixels[part], part.start, key, draw)
         )
         # The purpose "features" and row numbers key the noise as in the workflow's jobs.
-        source = FeatureModel(self.model.network, self.model.process, seed, self.device, batch)
+        encoded = bool(self.clean_taps)
+        source = FeatureModel(self.model.network, self.model.process, seed, self.device, batch, encoded=encoded)
         pooled = {tap: (tap, "mean") for tap in selected}
         blocks = [block for _, block in source.blocks(data, level, pooled, "features", draw=0)]
         return {tap: torch.cat([block[tap] for block in blocks]).cpu().numpy() for tap in selected}
@@ -119,6 +133,19 @@ class TrainedModel:
                 cond = Condition(label[part].to(self.device), source=x)  # for an encoder, if it has one
                 total += self.model.process.loss(self.model.network, x, draws, cond).item() * len(x)
         return total / len(pixels)
+
+    def selected(self, taps: Sequence[str] | str, level: Level) -> list[str]:
+        """The taps as a list. Raises UserError for those that are not computed at the level."""
+        clean = self.clean_taps
+        named = getattr(self.model.network, "named_taps", self.taps)
+        usual, allowed = ([t for t in names if (t in clean) == (not level.sigma)] for names in (self.taps, named))
+        if not allowed and not level.sigma:
+            raise UserError(f"no tap is computed at {level.title}; name a noise level: sigma=0.1")
+        selected = usual if taps == "all" else [taps] if isinstance(taps, str) else list(taps)
+        if missing := [tap for tap in selected if tap not in allowed]:
+            where = f" at {level.title}" if clean else ""
+            raise UserError(f"no tap {missing[0]}{where}; there are {one_of(allowed)}")
+        return selected
 
     def encode(self, images: Any, batch: int = 256) -> np.ndarray:
         """The codes of images by a model with an encoder, such as SODA's: float32 (N, z); images as for `features`."""

@@ -13,7 +13,7 @@ from diffprobe.data.fingerprint import fingerprint
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
-from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
+from diffprobe.evaluation.representation.featurestore import Copies, finish, images_in_all, without_repeats, write_level
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.plan.arguments import Cell, CellSelection, Choice, ChosenArgument
 from diffprobe.runtime.devices import peak_flops, report_emulation
@@ -32,16 +32,17 @@ def main(job: Job) -> None:
     report_emulation(settings.precision, device, job.say)
     data = open_inputs(job.input("data"), SPLITS, device, trained.latents, settings.crop, settings.latents_as)
     specs_of = specs_by_level(settings.evaluators, choice.cell, settings.pooling)
-    levels = {level.name: level for level in map(trained.process.level, [choice.sigma, *settings.sigmas])}
+    levels = {level.name: level for level in map(trained.level, [choice.sigma, *settings.sigmas])}
     # Every seed gets its own noisy copies. `test` is never augmented.
     copies = [Copies(split, "identity", settings.draws * len(settings.seeds)) for split in SPLITS]
     copies += [Copies(split, "augmented", settings.augmented) for split in SPLITS[:2] if settings.augmented]
+    copies_of = {name: without_repeats(copies, levels[name], data) for name in specs_of}
     origin = {"config": job.config, "weights": sha256(weights), "choice": recorded, "code": code_version()}
     identity = digest(origin | {"data": fingerprint([job.inputs["data"]])})
     folder = job.output("store").parent
     unfinished = folder.with_name(f"{folder.name}.partial")
     clear_partials(unfinished / "x.zarr")
-    total = len(specs_of) * sum(copy.draws * len(data[copy.split].rows) for copy in copies)
+    total = sum(images_in_all(copies_of[name], data) for name in specs_of)
     name, specs = next(iter(specs_of.items()))
     flops = source.image_flops(trained.shape, levels[name], specs)
     source = source.compiled(total * flops)
@@ -55,7 +56,8 @@ def main(job: Job) -> None:
     for name, specs in specs_of.items():
         path = unfinished / f"{name}.zarr"
         # The purpose "chosen" keys the noise, so it differs from the noise that the choice was based on.
-        contents[name] = write_level(path, source, data, levels[name], specs, copies, identity, report, "chosen")
+        at = levels[name], specs, copies_of[name]
+        contents[name] = write_level(path, source, data, *at, identity, report, "chosen")
     marks = {"config": job.config, "choice": recorded, "content": digest(contents)}
     finish(unfinished, folder, [levels[name] for name in specs_of], marks)
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))

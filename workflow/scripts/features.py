@@ -6,6 +6,7 @@ Config: `plan.arguments.FeaturesArgument`. Inputs: weights; data (images or late
 Option: batch.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,13 @@ from pathlib import Path
 from diffprobe.runtime.job import Job, run
 
 from diffprobe.config.evaluators.ridge import Ridge
+from diffprobe.config.noise import CLEAN
 from diffprobe.data import images
 from diffprobe.data.fingerprint import fingerprint
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
-from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
+from diffprobe.evaluation.representation.featurestore import Copies, finish, images_in_all, without_repeats, write_level
 from diffprobe.evaluation.representation.grid import ProbeData, score_level
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.evaluation.representation.search import best, search
@@ -48,39 +50,49 @@ def main(job: Job) -> None:
     splits = [*settings.fit, settings.read]
     data = open_inputs(job.input("data"), splits, device, trained.latents, settings.crop, settings.latents_as)
     copies = wanted_copies(settings.fit, settings.read, settings.augmented, settings.plain, settings.draws)
-    specs = {tap: (tap, settings.pooling) for tap in settings.taps}
     origin = {"config": job.config, "weights": sha256(job.input("weights")), "data": fingerprint([job.inputs["data"]])}
     identity = digest(origin | {"code": code_version()})
     folder = job.output("store")
     unfinished = folder.with_name(f"{folder.name}.partial")  # Snakemake deletes the output of a restarted job
     clear_partials(unfinished / "x.zarr")
-    per_level = sum(copy.draws * len(data[copy.split].rows) for copy in copies)
     contents: dict[str, str] = {}
-    planned = settings.levels
-    levels_in_all = planned.coarse + 2 * planned.rounds if isinstance(planned, SearchPlan) else len(planned)
-    # Of any level: the work is the same.
-    flops = source.image_flops(trained.shape, trained.process.level(1.0), specs)
-    source = source.compiled(levels_in_all * per_level * flops)
-    job.progress.compare(lambda: flops, partial(peak_flops, device, source.bf16))
-    job.progress.start(levels_in_all * per_level, "images")
+
+    def specs_of(level: Level) -> dict[str, tuple[str, str]]:
+        return {tap: (tap, settings.pooling) for tap in settings.taps_at(level.ratio)}
+
+    # Of an image the work is the same at all levels with noise.
+    counts: Counter[Level] = Counter()
+    for ratio in planned_ratios(settings.levels):
+        level = trained.level(1.0 if ratio else CLEAN)
+        counts[level] += images_in_all(without_repeats(copies, level, data), data)
+    flops = sum(count * source.image_flops(trained.shape, level, specs_of(level)) for level, count in counts.items())
+    source = source.compiled(flops)
+    job.progress.compare(lambda: flops / counts.total(), partial(peak_flops, device, source.bf16))
+    job.progress.start(counts.total(), "images")
 
     def write(level: Level) -> None:
         def report(done: int) -> None:
-            job.progress.update(job.progress.done + done, f"sigma {level.name}")
+            job.progress.update(job.progress.done + done, level.title)
 
         path = unfinished / f"{level.name}.zarr"
-        contents[level.name] = write_level(path, source, data, level, specs, copies, identity, report)
+        at = level, specs_of(level), without_repeats(copies, level, data)
+        contents[level.name] = write_level(path, source, data, *at, identity, report)
 
     if isinstance(settings.levels, SearchPlan):
-        ratios = search_levels(job, settings, settings.levels, unfinished, write, trained.process.level)
+        ratios = search_levels(job, settings, settings.levels, unfinished, write, trained.level)
     else:
         ratios = settings.levels
         for ratio in ratios:
-            write(trained.process.level(ratio))
-    levels = [trained.process.level(ratio) for ratio in ratios]
+            write(trained.level(ratio))
+    levels = [trained.level(ratio) for ratio in ratios]
     contents = {level.name: contents[level.name] for level in levels}  # a search drops the others
     finish(unfinished, folder, levels, {"config": job.config, "content": digest(contents)})
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))
+
+
+def planned_ratios(planned: list[float] | SearchPlan) -> list[float]:
+    """sigma/alpha of as many levels as are computed; where those of a search will be is not known yet."""
+    return [planned.high] * (planned.coarse + 2 * planned.rounds) if isinstance(planned, SearchPlan) else planned
 
 
 def search_levels(
@@ -101,9 +113,9 @@ def search_levels(
         write(level)
         features = StoredFeatures({level.name: folder}, labels, bool(settings.augmented))
         data = ProbeData(features, classes, settings.memory, job.device)
-        scores = score_level(data, level.name, settings.taps, SCORER, 0, settings.fit, settings.read)
+        scores = score_level(data, level.name, settings.taps_at(ratio), SCORER, 0, settings.fit, settings.read)
         accuracy = float(scores["accuracy"].max())
-        job.say(f"sigma {level.name}: {accuracy:.2%} of {settings.read} by ridge regression")
+        job.say(f"{level.title}: {accuracy:.2%} of {settings.read} by ridge regression")
         return accuracy
 
     return best(search(plan, lambda ratio: level_of(ratio).ratio, score), plan.keep)

@@ -12,6 +12,7 @@ from diffprobe.runtime.job import Job, run
 
 import pandas as pd
 
+from diffprobe.config.names import level_title
 from diffprobe.data import images
 from diffprobe.evaluation.representation.chunks import StoredLevel, stored_levels
 from diffprobe.evaluation.representation.grid import (
@@ -46,23 +47,24 @@ def main(job: Job) -> None:
     with atomic(job.output("grid")) as partial:
         grid.to_csv(partial, index=False)
     write_json(job.output("select"), {"rows": rows, "choice": choice})
-    job.write_receipt(cells=len(levels) * len(argument.taps), classes=len(names))
+    job.write_receipt(cells=job.progress.done, classes=len(names))
 
 
 def score_cells(
     job: Job, argument: GridArgument, data: ProbeData, levels: Sequence[StoredLevel], scorer: EvaluatorArgument
 ) -> pd.DataFrame:
     """Score every tap, level and setting, sorted by tap in order of computation, then by increasing noise."""
-    taps, seed = argument.taps, argument.seeds[0]
-    job.progress.start(len(levels) * len(taps), "cells")
+    seed = argument.seeds[0]
+    job.progress.start(sum(len(argument.taps_at(level.sigma)) for level in levels), "cells")
     tables = []
     for level in levels:
+        taps = argument.taps_at(level.sigma)
         scores = score_level(data, level.name, taps, scorer.settings, seed, argument.fit, argument.read)
         tables.append(scores.assign(sigma=level.sigma, log_snr=level.log_snr))
-        job.progress.update(job.progress.done + len(taps), f"sigma {level.name}")
+        job.progress.update(job.progress.done + len(taps), level_title(level.sigma))
     grid = pd.concat(tables)
     # A stable sort keeps levels by increasing noise within each tap.
-    return grid.sort_values("tap", key=lambda names: names.map(taps.index), kind="stable", ignore_index=True)
+    return grid.sort_values("tap", key=lambda names: names.map(argument.taps.index), kind="stable", ignore_index=True)
 
 
 def evaluate_choice(
@@ -75,10 +77,8 @@ def evaluate_choice(
         if evaluator.selection.tokens:
             continue
         cells = evaluator.selection.cells(choice.cell)
-        # All seeds share these features, so an unseeded evaluator would only repeat its score.
-        seeds = argument.seeds if evaluator.settings.seeded else argument.seeds[:1]
         setting = choice.setting if evaluator.name == argument.scorer else None
-        scores = evaluate(data, evaluator.settings, cells, seeds, argument.fit, argument.read, setting)
+        scores = evaluate(data, evaluator.settings, cells, argument.seeds, argument.fit, argument.read, setting)
         rows += scores.rows(evaluator.name, common)
     return rows
 

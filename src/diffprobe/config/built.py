@@ -53,7 +53,7 @@ class TaskModel:
     """The model of a task whose trained model is more than its network."""
 
     task: Task
-    network: BuiltNetwork
+    network: Network
 
     @property
     def build(self) -> str:
@@ -67,4 +67,8 @@ class TaskModel:
 def parse_model(header: Mapping[str, Any]) -> BuiltNetwork | TaskModel:
     """The typed model that a checkpoint's header describes. Raises ValueError for an unknown kind."""
     network = parse_network(header["network"])
-    return TaskModel(Task.member(header["task"]), network) if "task" in header else network
+    if "task" not in header:
+        return network
+    if not isinstance(network, Network):
+        raise ValueError(f"the task {header['task'].get('kind')} has no network of the kind {network.kind}")
+    return TaskModel(Task.member(header["task"]), network)

@@ -2,12 +2,16 @@
 
 from diffprobe.config.evaluators import Joined
 from diffprobe.config.models import Experiment
-from diffprobe.config.noise import At, Level
+from diffprobe.config.noise import CLEAN, At, GridLevel
 
 
-def ratio(level: Level, experiment: Experiment) -> float:
-    """sigma/alpha of a level. Raises ValueError, saying what is allowed, if the process has no such level."""
+def ratio(level: GridLevel, experiment: Experiment) -> float:
+    """sigma/alpha of a level. Raises ValueError, saying what is allowed, if the model has no features there."""
     process = experiment.process
+    if level == "clean":
+        if not experiment.clean_taps:
+            raise ValueError("a noise level, since this model sees only noisy images")
+        return CLEAN
     if not isinstance(level, At):
         return process.ratio(level)
     if (level.t is None) == (level.edm_index is None):

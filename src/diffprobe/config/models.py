@@ -22,6 +22,7 @@ from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.latents import Latents
 from diffprobe.config.networks import Network
+from diffprobe.config.noise import CLEAN
 from diffprobe.config.probing import Probe
 from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampling
@@ -77,11 +78,24 @@ class Experiment(Strict):
         return self.network.named_taps if self.taps == self.network.taps else self.taps
 
     @property
+    def clean_taps(self) -> list[str]:
+        """Those of them that see images as they are."""
+        return self.task.clean_taps(self.network)
+
+    @property
     def probed_taps(self) -> list[str]:
-        """The taps that are probed, in order of computation."""
+        """The taps that are probed, in order of computation: those named, or all that the grid's levels have."""
         if self.probe is None:
             return []
-        return self.taps if self.probe.taps == "all" else [tap for tap in self.named_taps if tap in self.probe.taps]
+        if self.probe.taps != "all":
+            return [tap for tap in self.named_taps if tap in self.probe.taps]
+        clean, probe = self.clean_taps, self.probe
+        return [tap for tap in self.taps if (probe.clean if tap in clean else probe.noisy)]
+
+    def probed_at(self, ratio: float) -> list[str]:
+        """The taps that are probed at a level, by its sigma/alpha."""
+        clean = self.clean_taps
+        return [tap for tap in self.probed_taps if (tap in clean) == (ratio == CLEAN)]
 
 
 class State(Strict):

@@ -40,8 +40,13 @@ def dit_named_taps(depth: int) -> list[str]:
 
 
 def level_name(sigma: float) -> str:
-    """A noise level's name: sigma/alpha to six significant digits (`0.14`, `1e-05`)."""
-    return f"{sigma:.6g}"
+    """A level's name: sigma/alpha to six significant digits (`0.14`, `1e-05`), or `clean` for an image as it is."""
+    return f"{sigma:.6g}" if sigma else "clean"
+
+
+def level_title(sigma: float) -> str:
+    """A level's name in a sentence: `sigma 0.14`, or `clean`."""
+    return f"sigma {level_name(sigma)}" if sigma else "clean"
 
 
 def script_name(stem: str) -> str:

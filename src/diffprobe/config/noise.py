@@ -1,5 +1,7 @@
 """Noise levels as written in a config."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from diffprobe.config.base import Above0, Integer, Number, Strict
@@ -19,3 +21,5 @@ class At(Strict):
 
 
 Level = Above0 | At
+CLEAN = 0.0  # sigma/alpha of an image as it is
+GridLevel = Level | Literal["clean"]

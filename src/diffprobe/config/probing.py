@@ -1,14 +1,25 @@
 """Probes of a model's features: noise levels, noisy copies of the images, and evaluators."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Batch, Integer, Name, NotNegative, Number, Pixels, Positive, Repeats, Strict
+from diffprobe.config.base import (
+    LATER,
+    Batch,
+    Integer,
+    Name,
+    NotNegative,
+    Number,
+    Pixels,
+    Positive,
+    Repeats,
+    Strict,
+)
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.evaluators.knn import KNN
 from diffprobe.config.evaluators.linear import Linear
-from diffprobe.config.noise import Level
+from diffprobe.config.noise import GridLevel, Level
 
 
 class Search(Strict):
@@ -35,15 +46,15 @@ class Probe(Strict):
     """What the model has learned: a layer x noise grid on `select`, then all evaluators at the chosen cell."""
 
     weights: Name = Field("ema", description="Weights to probe: an entry of `train.averages`, or `raw`.")
-    levels: list[Level] = Field(
+    levels: list[GridLevel] = Field(
         [],
         max_length=1000,
         description="Noise levels of the grid: sigma/alpha (`ddpm` uses the nearest step), `{t: 11}` or `{edm_index: "
-        "4}`.",
+        "4}`; `clean` for layers that see the image as it is, such as those of SODA's encoder.",
     )
     search: Search | None = Field(None, description="Search for levels, instead of `levels`; null: no search.")
     taps: list[str] | Literal["all"] = Field(
-        "all", description="Layers of the grid: tap names of the network, or `all`."
+        "all", description="Layers of the grid: tap names of the network, or `all` that the levels have."
     )
     pooling: Literal["mean", "mean_std"] = Field(
         "mean", description="Pooling over positions: the mean, or mean and standard deviation concatenated."
@@ -51,6 +62,11 @@ class Probe(Strict):
     label: NotNegative | None = Field(
         None,
         description="Class label that a conditional network gets for every image; null: unconditional (recommended).",
+    )
+    code: Annotated[Literal["encoded", "dropped"], LATER] = Field(
+        "encoded",
+        description="What a decoder that is guided by a code of the image, such as SODA's, gets at noise levels: the "
+        "code of the clean image, or none (the unconditional model).",
     )
     augmented: NotNegative = Field(
         0,
@@ -94,6 +110,16 @@ class Probe(Strict):
     memory_gib: Number = Field(
         2, gt=0.05, description="Features that a job holds in memory, in GiB; larger sets are streamed in windows."
     )
+
+    @property
+    def clean(self) -> bool:
+        """Whether the grid has the level `clean`."""
+        return "clean" in self.levels
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the grid has levels with noise."""
+        return self.search is not None or any(level != "clean" for level in self.levels)
 
     @property
     def scoring(self) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffprobe.config.names import level_name
+from diffprobe.config.names import level_name, level_title
 
 
 class Level(NamedTuple):
@@ -18,7 +18,12 @@ class Level(NamedTuple):
 
     @property
     def name(self) -> str:
-        return level_name(self.ratio) if self.sigma else "clean"
+        return level_name(self.ratio)
+
+    @property
+    def title(self) -> str:
+        """Its name in a sentence."""
+        return level_title(self.ratio)
 
     @property
     def ratio(self) -> float:

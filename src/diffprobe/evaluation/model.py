@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffprobe.diffusion.build import build_process
+from diffprobe.diffusion.levels import CLEAN, Level
 from diffprobe.diffusion.process import Process
 from diffprobe.evaluation.codes import Codes
 from diffprobe.networks.autoencoder import Codec
@@ -34,6 +35,20 @@ class Model(NamedTuple):
     def taps(self) -> list[str]:
         """The layers that have features, in the order of computation."""
         return list(getattr(self.network, "taps", []))
+
+    @property
+    def clean_taps(self) -> list[str]:
+        """Those of them that see images as they are (`config.tasks.Task.clean_taps`)."""
+        if "task" not in self.header:  # only a network
+            return []
+        from diffprobe.config.built import TaskModel, parse_model  # here, for the same reason as in `load`
+
+        model = parse_model(self.header)
+        return model.task.clean_taps(model.network) if isinstance(model, TaskModel) else []
+
+    def level(self, ratio: float) -> Level:
+        """The level whose sigma/alpha is `ratio`, or the nearest of a discrete process; 0 is the image as it is."""
+        return self.process.level(ratio) if ratio else CLEAN
 
     @property
     def encode(self) -> Callable[[Tensor], Tensor]:

@@ -15,6 +15,7 @@ from diffprobe.config.extractors import Extractor
 from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import level_name
+from diffprobe.config.noise import CLEAN
 from diffprobe.config.probing import Crop
 
 Cell = tuple[str, str]  # of the grid: a level and a tap, by name
@@ -145,6 +146,7 @@ class FeatureSettings(Argument):
     augmented: int
     crop: Crop
     latents_as: Literal["sample", "mean"]
+    code: Literal["encoded", "dropped"] = "encoded"
     draws: int
     precision: Literal["auto", "fp32", "bf16"]
     noise_seed: int
@@ -160,12 +162,21 @@ class SearchPlan(Argument):
     keep: int
 
 
-class FeaturesArgument(FeatureSettings):
+class GridTaps(Argument):
+    """The taps of a grid."""
+
+    taps: list[str]  # in order of computation
+    clean_taps: list[str] = []  # those of them that are computed at the level `clean`, the others at all other levels
+
+    def taps_at(self, sigma: float) -> list[str]:
+        return [tap for tap in self.taps if (tap in self.clean_taps) == (sigma == CLEAN)]
+
+
+class FeaturesArgument(FeatureSettings, GridTaps):
     """Features of one part of a checkpoint's grid."""
 
     fit: list[str]  # splits that heads are fitted on
     read: str  # the split they are scored on
-    taps: list[str]
     plain: bool  # whether an evaluator needs unaugmented features of `fit`
     levels: list[float] | SearchPlan
     memory: int = 0  # bytes of features a search holds at a time
@@ -237,12 +248,11 @@ class HeadsArgument(Argument):
     read: str  # the split they are scored on
 
 
-class GridArgument(HeadsArgument):
+class GridArgument(HeadsArgument, GridTaps):
     """The grid of one checkpoint."""
 
     evaluators: dict[str, dict[str, Any]]
     scorer: str
-    taps: list[str]  # in order of computation
     selection: Literal["select", "published"]
     split: str  # as rows of results show it
 

@@ -16,6 +16,7 @@ from diffprobe.config.datasets import Dataset
 from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.noise import CLEAN
 from diffprobe.config.probing import Probe
 from diffprobe.config.training import HalfLife, Training
 from diffprobe.plan.graph import measured_at_once, reconstructing
@@ -225,7 +226,7 @@ def selection_splits(experiment: Experiment) -> Argument:
 def extraction(experiment: Experiment) -> Argument:
     """How features are computed, in every job that computes any."""
     probe = probe_of(experiment)
-    names = {"pooling", "label", "augmented", "draws", "precision", "noise_seed", "latents_as"}
+    names = {"pooling", "label", "augmented", "draws", "precision", "noise_seed", "latents_as", "code"}
     weighted = {"weights": averaged(experiment, probe.weights), "crop": dump(probe.crop)}
     return probe.model_dump(mode="json", include=names) | weighted
 
@@ -234,7 +235,7 @@ def features(experiment: Experiment, part: int) -> Argument:
     """Levels of one part of a grid, or a search. `plain`: whether unaugmented training images are needed too."""
     probe = probe_of(experiment)
     plain = any(evaluator.fitted_on == "plain" for evaluator in probe.evaluators.values())
-    common = extraction(experiment) | selection_splits(experiment) | {"taps": experiment.probed_taps, "plain": plain}
+    common = extraction(experiment) | selection_splits(experiment) | grid_taps(experiment) | {"plain": plain}
     if probe.search:
         ends = {name: levels.ratio(getattr(probe.search, name), experiment) for name in ("low", "high")}
         search = probe.search.model_dump(mode="json", include={"coarse", "rounds", "keep"})
@@ -242,6 +243,12 @@ def features(experiment: Experiment, part: int) -> Argument:
     each = probe.levels_per_job or len(probe.levels)
     grid = levels.grid_levels(experiment) or []  # sigma/alpha, so that a level's notation triggers no rerun
     return common | {"levels": grid[part * each : (part + 1) * each]}
+
+
+def grid_taps(experiment: Experiment) -> Argument:
+    """The taps of the grid; those at the level `clean` once more, where there are any."""
+    clean = experiment.probed_at(CLEAN)
+    return {"taps": experiment.probed_taps} | ({"clean_taps": clean} if clean else {})
 
 
 def memory_bytes(experiment: Experiment) -> int:
@@ -274,7 +281,7 @@ def grid(experiment: Experiment, row: Identity) -> Argument:
     heads = {
         "evaluators": evaluators(experiment),
         "scorer": probe_of(experiment).scoring,
-        "taps": experiment.probed_taps,
+        **grid_taps(experiment),
     }
     stores = [features(experiment, part) for part in range(levels.parts(experiment))]
     chosen_by = {"selection": selection, "split": selection, "features": digest(stores)}

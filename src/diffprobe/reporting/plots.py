@@ -4,7 +4,6 @@ The colours are those of Okabe and Ito (2008), which colour-blind readers can di
 marker or dash.
 """
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -181,9 +180,10 @@ def mark_checkpoints(axes: Axes, checkpoints: list[int], chosen: int | None) -> 
 def heatmap(grid: pd.DataFrame, choice: Choice, title: str = "", taps: Sequence[str] = (), dpi: int = 110) -> Figure:
     """Accuracy of every cell: taps downwards in the order of computation (`taps`), noise rising to the right.
 
-    grid: columns tap, level, sigma, log_snr, accuracy in [0, 1]; `choice` names the cell to frame.
+    grid: columns tap, level, sigma, log_snr, accuracy in [0, 1]; `choice` names the cell to frame. A tap that is not
+    computed at a level has an empty cell there.
     """
-    levels = grid.drop_duplicates("level").sort_values("sigma", na_position="first")  # no sigma: clean
+    levels = grid.drop_duplicates("level").sort_values("sigma")
     rows = [tap for tap in taps if tap in set(grid["tap"])] or list(grid["tap"].unique())
     best = grid.groupby(["tap", "level"])["accuracy"].max()  # of the settings tried
     cells = 100 * best.unstack().loc[rows, levels["level"]]  # (taps, levels)
@@ -249,13 +249,13 @@ def largest_error(share: np.ndarray) -> float:
 def write_cells(axes: Axes, image: AxesImage, cells: np.ndarray) -> None:
     """The number in each of the cells (taps, levels), black on light colours and white on dark ones."""
     luma = image.to_rgba(np.asarray(image.get_array()))[..., :3] @ (0.3, 0.59, 0.11)  # (taps, levels), by ITU-R BT.601
-    for (y, x), value in np.ndenumerate(cells):
+    for y, x in np.argwhere(np.isfinite(cells)):
         ink = "black" if luma[y, x] > 0.5 else "white"
-        axes.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=9, color=ink)
+        axes.text(x, y, f"{cells[y, x]:.1f}", ha="center", va="center", fontsize=9, color=ink)
 
 
 def level_label(log_snr: float, sigma: float) -> str:
     """Log-SNR above sigma; a level without noise is called clean."""
-    if not math.isfinite(log_snr):
+    if not sigma:
         return "clean"
     return f"{log_snr:.1f}\nσ {level_name(sigma)}".replace("-", "−")

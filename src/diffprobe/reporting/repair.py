@@ -34,8 +34,8 @@ class SamplesManifest(BaseModel, strict=True):
 
 
 class LevelEntry(BaseModel, strict=True):
-    sigma: float | None
-    log_snr: float | None
+    sigma: float
+    log_snr: float | None  # None: infinite
 
 
 class FeaturesManifest(BaseModel, strict=True):

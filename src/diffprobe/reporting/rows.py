@@ -17,7 +17,7 @@ class ResultRow(TypedDict, total=False):
     spread: float | None  # standard deviation over `seeds`
     seeds: int
     tap: str
-    sigma: float | None  # None: no noise
+    sigma: float  # 0: an image as it is
     setting: str
     pooling: str
     views: int
@@ -34,7 +34,7 @@ class Choice(TypedDict):
     kimg: int
     tap: str
     level: str
-    sigma: float | None  # None: no noise
+    sigma: float  # 0: an image as it is
     accuracy: float
     selection: str  # the split that it was made on, or `published`: test, as papers did
     scorer: str

@@ -1,7 +1,10 @@
 """Bytes of the stores that an experiment fills, before compression."""
 
+import math
+
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.inferred import latent_bytes
+from diffprobe.config.levels import grid_levels
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe
 from diffprobe.plan.job_arguments import features as part_features
@@ -55,30 +58,34 @@ def feature_bytes(
     """
     probed = experiment.probed_taps
     factor = FLOAT16 * (2 if probe.pooling == "mean_std" else 1)
-    shapes = [tap["shape"] for tap in network["taps"] if tap["tap"] in probed]
-    wide = sum(shape[0] for shape in shapes) * factor  # of all taps, pooled over positions
+    shapes = {tap["tap"]: tap["shape"] for tap in network["taps"] if tap["tap"] in probed}
     one = part_features(experiment, 0)
     # Augmented copies of the images that heads are fitted on; plain draws of these only where an evaluator needs them.
     fitted = sum(rows[split] for split in one["fit"])
     plain = fitted if one["plain"] or not probe.augmented else 0
-    level = (probe.augmented * fitted + probe.draws * (plain + rows[one["read"]])) * wide
+
+    def level_bytes(ratio: float) -> int:
+        wide = sum(shapes[tap][0] for tap in experiment.probed_at(ratio) if tap in shapes) * factor  # pooled
+        draws = probe.draws if ratio else 1
+        return (probe.augmented * fitted + draws * (plain + rows[one["read"]])) * wide
+
     # A search keeps its coarse levels and two more per round; otherwise each level is there once.
-    levels = probe.search.coarse + 2 * probe.search.rounds if probe.search else len(probe.levels)
-    grid = level * levels
+    searched = [1.0] * (probe.search.coarse + 2 * probe.search.rounds) if probe.search else []
+    grid = sum(map(level_bytes, searched or grid_levels(experiment) or []))
     # The chosen cell is computed again in fresh noise, of all splits and for each seed.
     copies = probe.draws * len(probe.seeds) * sum(rows.values()) + probe.augmented * (rows["train"] + rows["select"])
-    kept = copies * max((cell_bytes(probe, shape, factor) for shape in shapes), default=0)
+    kept = copies * max((cell_bytes(probe, shape, factor) for shape in shapes.values()), default=0)
     if config.state.keep_features == "all":
         kept += grid * len(experiment.train.checkpoints)
     return {"features": kept, "features_peak": kept + grid}
 
 
 def cell_bytes(probe: Probe, shape: list[int], pooled: int) -> int:
-    """Of the chosen cell's features for one copy of an image, were all taps (C, H, W) like this one.
+    """Of the chosen cell's features for one copy of an image, were all taps (C, H, W) or (D,) like this one.
 
     `pooled` is the bytes of a channel once pooled over positions.
     """
     # `combine` appends further cells to the vector; `tokens` keeps every position of the tap as well.
     joined = {(cell.tap, str(cell.level)) for e in probe.evaluators.values() for cell in e.combine}
     tokens = any(evaluator.tokens for evaluator in probe.evaluators.values())
-    return (1 + len(joined)) * shape[0] * pooled + tokens * shape[0] * shape[1] * shape[2] * FLOAT16
+    return (1 + len(joined)) * shape[0] * pooled + tokens * math.prod(shape) * FLOAT16

@@ -94,7 +94,7 @@ def test_accuracies(frame: pd.DataFrame, mine: pd.DataFrame, choice: Choice) -> 
     return {
         "chosen kimg": choice["kimg"],
         "tap": choice["tap"],
-        "sigma": "clean" if choice["sigma"] is None else level_name(choice["sigma"]),
+        "sigma": level_name(choice["sigma"]),
         "chosen on": PUBLISHED if choice["selection"] == "published" else choice["selection"],
         # The evaluator that chose comes first.
         **{f"{name} test": probes[name] for name in sorted(probes, key=lambda name: (name != first, name))},

@@ -7,7 +7,7 @@ from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.inferred import conditional
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import figure_of, level_name
-from diffprobe.config.noise import At, Level
+from diffprobe.config.noise import CLEAN, At, GridLevel
 from diffprobe.config.probing import Probe, Search
 from diffprobe.config.problems import Problem, listed, one_of
 
@@ -19,6 +19,7 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
     yield from grid_levels(key, experiment, probe)
     yield from weights(f"{key}.weights", probe.weights, experiment)
     yield from taps(f"{key}.taps", experiment, probe)
+    yield from columns(key, experiment, probe)
     if len(set(probe.seeds)) < len(probe.seeds):
         yield f"{key}.seeds", probe.seeds, "each seed once"
     if probe.label is not None and not conditional(config, experiment):
@@ -66,7 +67,7 @@ def search(key: str, search: Search, experiment: Experiment) -> Iterator[Problem
         yield f"{key}.keep", search.keep, f"at most coarse = {search.coarse}"
 
 
-def resolved(key: str, written: Sequence[Level], experiment: Experiment, ratios: list[float]) -> Iterator[Problem]:
+def resolved(key: str, written: Sequence[GridLevel], experiment: Experiment, ratios: list[float]) -> Iterator[Problem]:
     """Append sigma/alpha of the levels to `ratios`; report those that the process does not have."""
     for level in written:
         try:
@@ -85,6 +86,24 @@ def taps(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
             yield key, tap, one_of(experiment.named_taps)
     if len(set(probe.taps)) < len(probe.taps) or not probe.taps:
         yield key, probe.taps, "at least one tap, each once"
+
+
+def columns(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
+    """Taps that none of the levels has, and levels at which no tap is computed."""
+    clean = experiment.clean_taps
+    if not clean:  # every tap has every level
+        if probe.code != "encoded":
+            yield f"{key}.code", probe.code, "encoded, since this model makes no code of an image"
+        return
+    kinds = ((CLEAN, probe.clean, "the level clean", clean), (1.0, probe.noisy, "a level with noise", experiment.taps))
+    for ratio, has_level, level, such in kinds:
+        probed = experiment.probed_at(ratio)
+        if probed and not has_level:
+            yield f"{key}.taps", probed[0], f"a tap of the grid's levels (this one is computed at {level})"
+            return
+        if has_level and not probed:
+            yield f"{key}.taps", probe.taps, f"also a tap of {level}, such as {such[-1]}"
+            return
 
 
 def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
@@ -106,7 +125,7 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
 
 def joined(key: str, evaluator: Evaluator, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
     """Joined cells outside the grid. An evaluator must see the same features on `select` as on `test`."""
-    in_grid = experiment.taps if probe.taps == "all" else probe.taps
+    in_grid = experiment.probed_taps
     for cell in evaluator.combine:
         if cell.tap is None and cell.level is None:
             yield key, "{}", "another tap or another level than the chosen one"
@@ -119,3 +138,9 @@ def joined(key: str, evaluator: Evaluator, experiment: Experiment, probe: Probe)
             yield from resolved(f"{key}.level", [cell.level], experiment, ratios)
             if ratios and ratios[0] not in (levels.grid_levels(experiment) or []):
                 yield f"{key}.level", level_name(ratios[0]), "one of the grid's levels"
+        # Whether it is clean: by its tap, or any that may be chosen, and by its level, or any that may be chosen.
+        of_tap = {tap in experiment.clean_taps for tap in ([cell.tap] if cell.tap else in_grid)}
+        of_level = {cell.level == "clean"} if cell.level else {level == "clean" for level in probe.levels or [1.0]}
+        if len(of_tap | of_level) > 1:
+            allowed = "a tap and a level at which it is computed, whatever cell is chosen"
+            yield key, cell.model_dump(exclude_none=True), allowed

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from diffprobe.config.base import LATER, Strict
 from diffprobe.config.kinds import Kind, import_members
-from diffprobe.config.noise import Level
+from diffprobe.config.noise import GridLevel
 from diffprobe.config.problems import Problem
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Joined(Strict):
     """Features joined to those of the chosen cell."""
 
     tap: str | None = Field(None, description="Layer; null: the chosen layer.")
-    level: Level | None = Field(None, description="Noise level; null: the chosen level.")
+    level: GridLevel | None = Field(None, description="Noise level, or `clean`; null: the chosen level.")
 
 
 class Evaluator(Kind, family=True):

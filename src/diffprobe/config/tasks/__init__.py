@@ -31,6 +31,13 @@ class Task(Kind, family=True):
         """
         return "network.label_dropout", getattr(network, "label_dropout", 0.0)
 
+    def clean_taps(self, network: Network) -> list[str]:
+        """Those of `taps` that see images as they are: they are computed at the level `clean`, all others with noise.
+
+        There the model is called without a process: `cond.source` has the image, and so has x.
+        """
+        return []
+
     def problems(self, key: str, experiment: "Experiment") -> Iterator[Problem]:
         """Settings of the experiment that it does not support."""
         yield from ()

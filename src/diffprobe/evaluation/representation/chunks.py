@@ -1,5 +1,6 @@
 """Folders of stored features: opened, and searched for damage."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ class StoredLevel(NamedTuple):
     """A noise level with features; levels sort by their noise."""
 
     sigma: float  # sigma/alpha
-    log_snr: float
+    log_snr: float  # infinite for clean images; null in files
     name: str
     folder: Path
 
@@ -30,7 +31,10 @@ def stored_levels(folder: Path) -> list[StoredLevel]:
         several = manifest["levels"].items()
         if not several:
             raise ValueError("it has no levels")
-        return [StoredLevel(level["sigma"], level["log_snr"], name, folder) for name, level in several]
+        return [StoredLevel(level["sigma"], log_snr(level), name, folder) for name, level in several]
+
+    def log_snr(level: Any) -> float:
+        return math.inf if level["sigma"] == 0 else level["log_snr"]
 
     return read_result(folder / MANIFEST, levels)
 

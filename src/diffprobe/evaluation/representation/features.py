@@ -1,6 +1,9 @@
-"""Features: activations of a network's taps at a noise level, pooled over positions, one forward pass for all taps."""
+"""Features: activations of a network's taps at a noise level, pooled over positions, one forward pass for all taps.
 
-from collections.abc import Iterator, Mapping
+At the level without noise the network sees the image as it is, and no process scales it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,13 +11,13 @@ import torch
 from torch import Tensor
 
 from diffprobe.data.pixels import first_non_finite
-from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.levels import Level, Levels
 from diffprobe.diffusion.process import Network, Process, perturb
 from diffprobe.evaluation.model import Model
 from diffprobe.evaluation.representation.chunks import BLOCK
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.networks.compiled import compiled
-from diffprobe.networks.condition import NOTHING, Condition
+from diffprobe.networks.condition import Condition
 from diffprobe.networks.flops import flops
 from diffprobe.plan.arguments import FeatureSettings
 from diffprobe.runtime.devices import is_bf16, memory_format
@@ -23,12 +26,14 @@ from diffprobe.runtime.keyed import Key, normal
 
 
 def mean(h: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, C)."""
-    return h.mean(dim=(2, 3))
+    """(B, C, H, W) to (B, C); a vector (B, D) stays as it is."""
+    return h.mean(dim=(2, 3)) if h.ndim == 4 else h
 
 
 def mean_std(h: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, 2C): means, then standard deviations."""
+    """(B, C, H, W) to (B, 2C): means, then standard deviations; a vector (B, D), which has none, stays as it is."""
+    if h.ndim == 2:
+        return h
     std, average = torch.std_mean(h, dim=(2, 3), correction=0)
     return torch.cat([average, std], dim=1)
 
@@ -46,7 +51,8 @@ ArraySpecs = Mapping[str, tuple[str, str]]  # by the array's name: a tap and a p
 class FeatureModel:
     """A network as a source of features, which depend on neither batch size nor split.
 
-    A conditional network is given `label` for every image, or no label.
+    A conditional network is given `label` for every image, or no label. With `encoded` a network that makes a code of
+    the clean image is given that image at levels with noise too.
     """
 
     network: Network
@@ -56,6 +62,7 @@ class FeatureModel:
     batch: int = 256
     label: int | None = None
     bf16: bool = False
+    encoded: bool = False
 
     @classmethod
     def of(cls, model: Model, settings: FeatureSettings, batch: int, device: torch.device) -> "FeatureModel":
@@ -63,7 +70,8 @@ class FeatureModel:
         if not model.taps:
             raise UserError("this network has no taps, so it has no features to be probed")
         bf16 = is_bf16(settings.precision, device, model.network)
-        return cls(model.network, model.process, settings.noise_seed, device, batch, settings.label, bf16)
+        encoded = bool(model.clean_taps) and settings.code == "encoded"
+        return cls(model.network, model.process, settings.noise_seed, device, batch, settings.label, bf16, encoded)
 
     @torch.inference_mode()
     def pooled(
@@ -74,14 +82,24 @@ class FeatureModel:
         x (B, C, H, W) in the model's space; rows (B,) are the images' indices in the image store. They key the noise,
         with `key` and `draw`, so an image's features do not depend on the batch that it is in.
         """
-        noise = normal(key, rows, tuple(x.shape[1:]), draw)
-        levels = level.of(x)
-        cond = NOTHING if self.label is None else Condition(torch.full_like(rows, self.label))
-        noisy = perturb(x, levels, noise).contiguous(memory_format=memory_format(x.device))
         taps = list(dict.fromkeys(tap for tap, _ in specs.values()))  # each once, though pooled in two ways
+        noise = normal(key, rows, tuple(x.shape[1:]), draw) if level.sigma else None
+        label = None if self.label is None else torch.full_like(rows, self.label)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            denoised = self.process.denoise(self.network, noisy, levels, cond, taps=taps, features_only=True)
-        return {name: POOLINGS[pooling](denoised.activations[tap].float()) for name, (tap, pooling) in specs.items()}
+            activations = self.activations(x, level.of(x), noise, label, taps)
+        return {name: POOLINGS[pooling](activations[tap].float()) for name, (tap, pooling) in specs.items()}
+
+    def activations(
+        self, x: Tensor, level: Levels, noise: Tensor | None, label: Tensor | None, taps: Sequence[str]
+    ) -> Mapping[str, Tensor]:
+        """The activations at the level, each (B, ...); without noise those of the images as they are."""
+        form = memory_format(x.device)
+        if noise is None:
+            x = x.contiguous(memory_format=form)
+            return self.network(x, level.c_noise, Condition(label, source=x), taps, features_only=True)[1]
+        noisy = perturb(x, level, noise).contiguous(memory_format=form)
+        cond = Condition(label, source=x.contiguous(memory_format=form) if self.encoded else None)
+        return self.process.denoise(self.network, noisy, level, cond, taps, features_only=True).activations
 
     def compiled(self, work: float) -> "FeatureModel":
         """With its network compiled where `work` FLOPs make that worthwhile."""
@@ -125,6 +143,6 @@ def refuse_non_finite(features: Mapping[str, Tensor], rows: np.ndarray, level: L
         if not sound:
             image = rows[first_non_finite(x)]
             raise UserError(
-                f"features of the tap {name} at sigma {level.name} {problem} for image {image}; use precision fp32, "
+                f"features of the tap {name} at {level.title} {problem} for image {image}; use precision fp32, "
                 "leave out the tap or the level, or probe another checkpoint"
             )

@@ -37,6 +37,20 @@ class Copies(NamedTuple):
     draws: int
 
 
+def without_repeats(copies: Sequence[Copies], level: Level, data: Mapping[str, ModelInputs]) -> list[Copies]:
+    """One unaugmented copy of an image at the level without noise, where another would be the same."""
+
+    def draws(copy: Copies) -> int:
+        repeats = copy.view == "identity" and not level.sigma and not data[copy.split].sampled
+        return 1 if repeats else copy.draws
+
+    return [copy._replace(draws=draws(copy)) for copy in copies]
+
+
+def images_in_all(copies: Sequence[Copies], data: Mapping[str, ModelInputs]) -> int:
+    return sum(copy.draws * len(data[copy.split].rows) for copy in copies)
+
+
 def write_level(
     path: Path,
     model: FeatureModel,
@@ -53,7 +67,7 @@ def write_level(
     A store that `identity` made already is kept. `report` is called with numbers of finished images.
     """
     if (stored := content(path, identity)) is not None:
-        report(sum(copy.draws * len(data[copy.split].rows) for copy in copies))
+        report(images_in_all(copies, data))
         return stored
     remove_store(path, LEVEL)  # of another identity
     hashed = hashlib.sha256()
@@ -109,7 +123,9 @@ def finish(partial: Path, folder: Path, levels: Sequence[Level], attributes: Map
     for path in partial.glob("*.zarr"):
         if path.stem not in {level.name for level in levels}:
             remove_store(path, LEVEL)
-    by_name = {level.name: {"sigma": level.ratio, "log_snr": level.log_snr} for level in levels}
+    by_name = {
+        level.name: {"sigma": level.ratio, "log_snr": level.log_snr if level.sigma else None} for level in levels
+    }
     write_json(partial / MANIFEST, {"levels": by_name, **attributes})
     remove_store(folder, FOLDER)
     partial.rename(folder)

@@ -4,6 +4,7 @@ The grid is scored by one evaluator of the probe, `probe.scorer` or the first th
 with the first seed: fitted on `train`, scored on `select`; or on train + select and `test`, where the config says so.
 """
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,11 +69,16 @@ def best_cell(grid: pd.DataFrame) -> Row:
     # Accuracies of a few thousand images tie often; a stable sort then keeps the order of the grid.
     ranked = grid.sort_values(["accuracy", "nll"], ascending=[False, True], kind="stable")
     choices = [
-        {key: row[key] for key in OF_CELL if key in row}
+        {key: finite(row[key]) for key in OF_CELL if key in row}
         | {"setting": {key: value for key, value in row.items() if key not in OF_CELL}}
         for row in ranked.drop_duplicates(["tap", "level"]).head(2).to_dict("records")
     ]
     return {**choices[0], "runner_up": choices[1] if len(choices) > 1 else None}
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON, where the log-SNR of clean images is null."""
+    return None if value == math.inf else value
 
 
 class Evaluation(NamedTuple):
@@ -108,13 +114,16 @@ def evaluate(
     """Fit one evaluator on the splits `fit_on`, its cells joined into one vector, and score it on `score_on`.
 
     `setting` replaces the settings to try. Where several are left, the best on `score_on` is taken: so score on
-    `select`, or on `test` with a single setting.
+    `select`, or on `test` with a single setting. An evaluator without seeds is fitted once where all seeds share their
+    features.
     """
     if setting:  # chosen before: a list of one leaves nothing to choose on `score_on`
         evaluator = evaluator.model_copy(update={key: [value] for key, value in setting.items()})
     stored, n = data.features, len(seeds)
     tables = seen(evaluator, [t.joined() for t in stored.training_tables(evaluator.fitted_on, cells, fit_on, n)])
     queries = seen(evaluator, [t.joined() for t in stored.plain_tables(cells, [score_on], n)])
+    if not evaluator.seeded and len({(t.key, q.key) for t, q in zip(tables, queries, strict=True)}) == 1:
+        tables, queries, seeds = tables[:1], queries[:1], seeds[:1]
     predictor = fit(evaluator, tables, seeds, data.classes, data.memory, data.device)
     scores = score(predictor, queries, data.classes, evaluator.average, data.device)
     best = best_setting(scores)

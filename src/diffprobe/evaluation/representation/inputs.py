@@ -23,6 +23,7 @@ class ModelInputs(NamedTuple):
     rows: np.ndarray  # int64 (N,): indices in the image store, by which noise is drawn
     # (images of the split, key, draw, augmented) to x (B, C, H, W) in the model's space
     read: Callable[[slice, Key, int, bool], Tensor]
+    sampled: bool = False  # whether an unaugmented image differs from draw to draw, as samples of a posterior do
 
 
 def open_inputs(
@@ -68,4 +69,4 @@ def latent_inputs(latents: LatentStore, split: str, device: torch.device, sample
         noise = normal(key, torch.from_numpy(rows[part]).to(device), latents.shape, draw) if sampled else None
         return latents.draw(moments, noise)
 
-    return ModelInputs(rows, read)
+    return ModelInputs(rows, read, sampled)

@@ -21,17 +21,22 @@ StoredArray = zarr.Array | np.ndarray  # (draws, N, D)
 
 
 class SplitFeatures:
-    """Features of the images of one split: an array (draws, N, D) per cell, on disk or in memory."""
+    """Features of the images of one split: an array (draws, N, D) per cell, on disk or in memory.
+
+    A cell without noise has a single draw, which goes with every draw of the others.
+    """
 
     def __init__(self, arrays: Sequence[StoredArray]) -> None:
         self.arrays = arrays
-        self.draws: int = arrays[0].shape[0]
+        self.draws: int = max(a.shape[0] for a in arrays)
         self.rows: int = arrays[0].shape[1]
 
     def read(self, draw: int, rows: slice) -> np.ndarray:
         """Rows of one draw, all cells side by side: (n, sum of widths). UserError where a chunk is damaged."""
+        at = [draw if a.shape[0] > 1 else 0 for a in self.arrays]
         columns = [
-            a[draw, rows] if isinstance(a, np.ndarray) else read_array(a, REMEDY, draw, rows) for a in self.arrays
+            a[i, rows] if isinstance(a, np.ndarray) else read_array(a, REMEDY, i, rows)
+            for a, i in zip(self.arrays, at, strict=True)
         ]
         return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
@@ -142,9 +147,11 @@ class StoredFeatures:
         return Table(parts, y, [a.shape[2] for a in parts[0].arrays], draws=parts[0].draws)
 
     def plain_tables(self, cells: Sequence[tuple[str, str]], splits: Sequence[str], seeds: int) -> list[Table]:
-        """Un-augmented copies for each seed."""
+        """Un-augmented copies for each seed; where there is no noise they have one in common."""
         whole = self.table(cells, splits, "identity")
-        return [whole if self.fresh is None else whole.some(i * self.fresh, self.fresh) for i in range(seeds)]
+        if self.fresh is None or whole.draws == 1:
+            return [whole] * seeds
+        return [whole.some(i * self.fresh, self.fresh) for i in range(seeds)]
 
     def training_tables(
         self, fitted_on: str, cells: Sequence[tuple[str, str]], splits: Sequence[str], seeds: int
