@@ -15,6 +15,7 @@ from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import parse
 from diffprobe.config.probing import Crop
 from diffprobe.config.schedules import edm_sigmas, linear_abar, ratios
+from diffprobe.config.views import RandomCrop, RandomView
 from diffprobe.data import images, views
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.process import perturb
@@ -182,3 +183,14 @@ def test_levels_are_meant_as_recipes_count() -> None:
         ddpm |= {"sample": {"samplers": {"s": {"kind": "ddim"}}}}
         config = parse({"datasets": {"digits": {"source": {"kind": "digits"}}}, "experiments": {"x": ddpm}})
         assert grid_levels(config.experiments["x"]) == [table[122]]
+
+
+def test_a_random_view_is_drawn_by_image_and_copy(digits_store: Path) -> None:
+    """The share of images that the published transform crops; the same in any batch, another in each copy."""
+    view = RandomView(crop=RandomCrop(p=0.65), randaugment=None)
+    data = open_inputs(digits_store, ["train"], CPU, None, view)["train"]
+    plain, first, second = (data.read(slice(0, 400), Key(9, "x"), *copy) for copy in ((0, False), (0, True), (1, True)))
+    changed = (first != plain).flatten(1).any(1)
+    assert changed.float().mean() == pytest.approx(0.65, abs=0.08)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(data.read(slice(7, 9), Key(9, "y"), 1, True), second[7:9], rtol=0, atol=0)

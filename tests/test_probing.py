@@ -225,6 +225,10 @@ MISTAKES = {
         {"evaluators": {"a": HEADS, "b": HEADS | {"combine": [{"level": 0.3}]}}},
         "one of the grid's levels",
     ),
+    "joined level, another impossible": (
+        {"levels": [0.1, 1e9], "evaluators": {"a": HEADS, "b": HEADS | {"combine": [{"level": 0.1}]}}},
+        "levels: 1000000000.0 is refused",
+    ),
     "joined nothing": ({"evaluators": {"a": HEADS, "b": HEADS | {"combine": [{}]}}}, "another tap or another level"),
     "a figure's name": ({"evaluators": {"fid5k_x": HEADS}}, "another name"),
 }

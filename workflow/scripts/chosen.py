@@ -30,7 +30,7 @@ def main(job: Job) -> None:
     trained = model.load(weights, device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
     report_emulation(settings.precision, device, job.say)
-    data = open_inputs(job.input("data"), SPLITS, device, trained.latents, settings.crop, settings.latents_as)
+    data = open_inputs(job.input("data"), SPLITS, device, trained.latents, settings.augmentation, settings.latents_as)
     specs_of = specs_by_level(settings.evaluators, choice.cell, settings.pooling)
     levels = {level.name: level for level in map(trained.level, [choice.sigma, *settings.sigmas])}
     # Every seed gets its own noisy copies. `test` is never augmented.

@@ -48,7 +48,7 @@ def main(job: Job) -> None:
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
     report_emulation(settings.precision, device, job.say)
     splits = [*settings.fit, settings.read]
-    data = open_inputs(job.input("data"), splits, device, trained.latents, settings.crop, settings.latents_as)
+    data = open_inputs(job.input("data"), splits, device, trained.latents, settings.augmentation, settings.latents_as)
     copies = wanted_copies(settings.fit, settings.read, settings.augmented, settings.plain, settings.draws)
     origin = {"config": job.config, "weights": sha256(job.input("weights")), "data": fingerprint([job.inputs["data"]])}
     identity = digest(origin | {"code": code_version()})

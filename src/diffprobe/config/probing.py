@@ -20,6 +20,7 @@ from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.evaluators.knn import KNN
 from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.noise import GridLevel, Level
+from diffprobe.config.views import RandomView
 
 
 class Search(Strict):
@@ -76,6 +77,11 @@ class Probe(Strict):
         "space the store's views are used.",
     )
     crop: Crop = Field(default_factory=Crop, description="How augmented copies are made, in pixels.")
+    view: Annotated[RandomView | None, LATER] = Field(
+        None,
+        description="How augmented copies are made instead, in pixels: random views, as of SODA's training; null: by "
+        "`crop`. As published for its probes: `{crop: {p: 0.65}, randaugment: null}`.",
+    )
     latents_as: Literal["sample", "mean"] = Field(
         "sample", description="In latent space: sample each copy from its posterior, or use its mean."
     )

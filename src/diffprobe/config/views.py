@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from diffprobe.config.base import Above0, NotNegative, Number, Strict
 from diffprobe.config.problems import Problem
 
+SMALLEST = 8  # pixels of an image that can be cropped at random
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Share = Annotated[Number, Field(gt=0, le=1)]
 
@@ -45,7 +46,9 @@ class RandomView(Strict):
     crop: RandomCrop | None = Field(RandomCrop(), description="Random crop and flip.")
     randaugment: RandAugment | None = Field(RandAugment(), description="RandAugment (Cubuk et al. 2020).")
 
-    def problems(self, key: str, channels: int) -> Iterator[Problem]:
-        """Settings that do not go with images of so many channels."""
+    def problems(self, key: str, channels: int, size: int | None) -> Iterator[Problem]:
+        """Settings that do not go with images of so many channels and pixels; None if only reading shows the size."""
+        if self.crop and size is not None and size < SMALLEST:
+            yield f"{key}.crop", "random crops", f"null, since images have {size} pixels"
         if self.randaugment and channels not in (1, 3):
             yield f"{key}.randaugment", "operations on colours", f"null, since images have {channels} channels"

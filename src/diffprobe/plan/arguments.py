@@ -17,6 +17,7 @@ from diffprobe.config.models import Metrics
 from diffprobe.config.names import level_name
 from diffprobe.config.noise import CLEAN
 from diffprobe.config.probing import Crop
+from diffprobe.config.views import RandomView
 
 Cell = tuple[str, str]  # of the grid: a level and a tap, by name
 Columns = dict[str, Any]  # columns that all rows of a job's results share
@@ -145,11 +146,17 @@ class FeatureSettings(Argument):
     label: int | None
     augmented: int
     crop: Crop
+    view: RandomView | None = None
     latents_as: Literal["sample", "mean"]
     code: Literal["encoded", "dropped"] = "encoded"
     draws: int
     precision: Literal["auto", "fp32", "bf16"]
     noise_seed: int
+
+    @property
+    def augmentation(self) -> Crop | RandomView:
+        """Of augmented copies, in pixels."""
+        return self.view or self.crop
 
 
 class SearchPlan(Argument):

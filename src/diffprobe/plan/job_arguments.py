@@ -226,7 +226,7 @@ def selection_splits(experiment: Experiment) -> Argument:
 def extraction(experiment: Experiment) -> Argument:
     """How features are computed, in every job that computes any."""
     probe = probe_of(experiment)
-    names = {"pooling", "label", "augmented", "draws", "precision", "noise_seed", "latents_as", "code"}
+    names = {"pooling", "label", "augmented", "draws", "precision", "noise_seed", "latents_as", "code", "view"}
     weighted = {"weights": averaged(experiment, probe.weights), "crop": dump(probe.crop)}
     return probe.model_dump(mode="json", include=names) | weighted
 

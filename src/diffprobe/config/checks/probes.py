@@ -32,7 +32,20 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
         countable = latents.imported is None or latents.imported.versions > 0
         if countable and latents.versions < 2:
             yield f"{key}.augmented", probe.augmented, f"0, or more views of latents.{experiment.latents}"
+    yield from view(f"{key}.view", experiment, probe, config)
     yield from evaluators(key, experiment, probe, config)
+
+
+def view(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
+    """Random views that the images do not allow, or that nothing uses."""
+    if probe.view is None:
+        return
+    facts = config.datasets[experiment.dataset].facts
+    yield from probe.view.problems(key, facts.channels, facts.size)
+    if experiment.latents:
+        yield key, "random views", f"null, since augmented copies are views of latents.{experiment.latents}"
+    elif not probe.augmented:
+        yield key, "random views", "null, or a number of augmented copies"
 
 
 def weights(key: str, name: str, experiment: Experiment) -> Iterator[Problem]:
@@ -125,7 +138,8 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
 
 def joined(key: str, evaluator: Evaluator, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
     """Joined cells outside the grid. An evaluator must see the same features on `select` as on `test`."""
-    in_grid = experiment.probed_taps
+    in_grid, grid = experiment.probed_taps, list[float]()
+    list(resolved(key, probe.levels, experiment, grid))  # the process's own; the others are reported already
     for cell in evaluator.combine:
         if cell.tap is None and cell.level is None:
             yield key, "{}", "another tap or another level than the chosen one"
@@ -136,7 +150,7 @@ def joined(key: str, evaluator: Evaluator, experiment: Experiment, probe: Probe)
         elif cell.level is not None:
             ratios: list[float] = []
             yield from resolved(f"{key}.level", [cell.level], experiment, ratios)
-            if ratios and ratios[0] not in (levels.grid_levels(experiment) or []):
+            if ratios and ratios[0] not in grid:
                 yield f"{key}.level", level_name(ratios[0]), "one of the grid's levels"
         # Whether it is clean: by its tap, or any that may be chosen, and by its level, or any that may be chosen.
         of_tap = {tap in experiment.clean_taps for tap in ([cell.tap] if cell.tap else in_grid)}

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from diffprobe.config.models import Experiment
 
 Share = Annotated[Number, Field(ge=0, le=1)]
-SMALLEST = 8  # pixels of an image that can be cropped at random
 
 
 class SODAEncoder(Strict):
@@ -116,6 +115,4 @@ class SODA(Task):
         yield from self.encoder.problems(f"{key}.encoder", channels)
         for name, view in (("source", self.source), ("target", self.target)):
             if view is not None:
-                yield from view.problems(f"{key}.{name}", channels)
-                if view.crop and size is not None and size < SMALLEST:
-                    yield f"{key}.{name}.crop", "random crops", f"null, since images have {size} pixels"
+                yield from view.problems(f"{key}.{name}", channels, size)

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from diffprobe.config.probing import Crop
+from diffprobe.config.views import RandomView
 from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
+from diffprobe.data.random_view import random_view
 from diffprobe.data.views import StoredView
 from diffprobe.latents.store import LatentStore, open_store
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.keyed import Key, normal
+from diffprobe.runtime.keyed import Draws, Key, normal
 
 
 class ModelInputs(NamedTuple):
@@ -31,33 +33,40 @@ def open_inputs(
     splits: Sequence[str],
     device: torch.device,
     content: str | None,
-    crop: Crop | None = None,
+    augmentation: Crop | RandomView | None = None,
     latents_as: str = "sample",
 ) -> dict[str, ModelInputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
 
-    The augmented copy number `draw` of pixels is a crop (see `data.views`), keyed by key, image and draw; that of
-    latents is one of the store's views after the first, where the split has any. A latent is a sample of its posterior,
-    keyed in the same way, or with `latents_as` of `mean` its mean. `content` is that of the latents which the model was
-    trained on; raises UserError where the store holds others.
+    The augmented copy number `draw` of pixels is keyed by the key's seed, image and draw; that of latents is one of the
+    store's views after the first, where the split has any. A latent is a sample of its posterior, keyed in the same
+    way, or with `latents_as` of `mean` its mean. `content` is that of the latents which the model was trained on;
+    raises UserError where the store holds others.
     """
     if store.suffix == ".h5":
-        return {split: pixel_inputs(images.read(store, [split]), device, crop or Crop()) for split in splits}
+        return {split: pixel_inputs(images.read(store, [split]), device, augmentation or Crop()) for split in splits}
     latents = open_store(store.parent)
     if latents.content != content:
         raise UserError(f"{store.parent}: not the latents that this model was trained on; run the workflow again")
     return {split: latent_inputs(latents, split, device, latents_as == "sample") for split in splits}
 
 
-def pixel_inputs(data: images.Images, device: torch.device, crop: Crop) -> ModelInputs:
+def pixel_inputs(data: images.Images, device: torch.device, by: Crop | RandomView) -> ModelInputs:
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
         pixels = torch.from_numpy(data.images[part]).to(device)  # (B, H, W, C)
-        if augmented:
-            view: StoredView = {"kind": "crop", "pad": crop.pad, "fill": crop.fill, "flip": crop.flip, "draw": draw}
-            pixels = views.apply(view, pixels, torch.from_numpy(data.rows[part]).to(device), key.seed)
-        return to_float(pixels)
+        if not augmented:
+            return to_float(pixels)
+        return augmented_copy(pixels, torch.from_numpy(data.rows[part]).to(device), key.seed, draw, by)
 
     return ModelInputs(data.rows, read)
+
+
+def augmented_copy(pixels: Tensor, rows: Tensor, seed: int, draw: int, by: Crop | RandomView) -> Tensor:
+    """Copy number `draw` of images uint8 (B, H, W, C) with the indices `rows` (B,): floats (B, C, H, W) in [-1, 1]."""
+    if isinstance(by, RandomView):
+        return random_view(to_float(pixels), Draws(seed, rows, f"augmented copy {draw}/"), by)
+    view: StoredView = {"kind": "crop", "pad": by.pad, "fill": by.fill, "flip": by.flip, "draw": draw}
+    return to_float(views.apply(view, pixels, rows, seed))
 
 
 def latent_inputs(latents: LatentStore, split: str, device: torch.device, sampled: bool) -> ModelInputs:
