@@ -1,7 +1,7 @@
 """Turn weights written by `diffprobe import` into a checkpoint, after checking that they match the experiment.
 
-Config: network and process, and the task where its model is more, as the weights' header must have them. Inputs: weights; of a model of latents also images
-and latents, whose scale and content its checkpoint must name.
+Config: network and process, and the task where its model is more, as the weights' header must have them. Inputs:
+weights; of a model of latents also images and latents, whose scale and content its checkpoint must name.
 """
 
 import os
