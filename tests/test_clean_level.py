@@ -108,7 +108,8 @@ def pictured(run: ProbingRun, taps: list[str]) -> list[str]:
 
 
 def test_a_grid_of_both_kinds_has_one_clean_column(weights: Path, tmp_path: Path, digits_store: Path) -> None:
-    both = experiment(**MIXED)
+    beside = {"linear": HEADS, "knn": KNN, "map_knn": KNN | {"at": {"tap": "map", "level": "clean"}}}
+    both = experiment(**MIXED, evaluators=beside)
     assert both.probed_taps == ["map", "z", "mid", "out_1"]
     assert (both.probed_at(0.0), both.probed_at(0.1)) == (ENCODER, ["mid", "out_1"])
     run = chain(tmp_path, digits_store, weights, both)
@@ -123,6 +124,9 @@ def test_a_grid_of_both_kinds_has_one_clean_column(weights: Path, tmp_path: Path
     assert (run.choice["level"], run.choice["sigma"], run.choice["log_snr"]) == ("clean", 0.0, None)
     chosen = tmp_path / "features/chosen"
     assert array(chosen, "clean", "test", "identity", run.choice["tap"]).shape[0] == 1
+    assert run.choice["tap"] == "z" and run.test["knn"]["rows"][0]["tap"] == "z"
+    assert [run.test["map_knn"]["rows"][0][name] for name in ("tap", "sigma")] == ["map", 0.0]
+    assert {row["evaluator"]: row["tap"] for row in run.rows} == {"linear": "z", "knn": "z", "map_knn": "map"}
     knn, linear = (run.test[name]["rows"][0] for name in ("knn", "linear"))
     assert (knn["seeds"], knn["spread"]) == (1, None) and linear["seeds"] == 2  # the order of batches alone
     assert knn["value"] > 0.7 and linear["value"] > 0.7 and knn["sigma"] == 0.0
@@ -200,6 +204,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "joined level": (
         MIXED | {"evaluators": {"a": HEADS, "b": HEADS | {"combine": [{"tap": "z"}]}}},
         "combine: {'tap': 'z'} is refused; allowed: a tap and a level at which it is computed",
+    ),
+    "another cell": (
+        MIXED | {"evaluators": {"a": HEADS, "b": KNN | {"at": {"tap": "z"}}}},
+        "at: {'tap': 'z'} is refused; allowed: a tap and a level at which it is computed",
     ),
     "joined pair": (
         MIXED | {"evaluators": {"a": HEADS, "b": HEADS | {"combine": [{"tap": "mid", "level": "clean"}]}}},

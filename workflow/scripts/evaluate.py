@@ -35,7 +35,7 @@ def main(job: Job) -> None:
     scores = evaluate(data, evaluator.settings, cells, seeds, ["train", "select"], "test", setting)
     job.progress.update(2)
     common = {**argument.row, **argument.about, "split": "test", "kimg": choice.kimg}
-    common |= {"tap": choice.tap, "sigma": choice.sigma}
+    common |= choice.columns(evaluator.selection)
     details = {"confusion": scores.confusion, "classes": list(map(str, names)), "accuracies": scores.accuracies}
     write_json(job.output("rows"), {"rows": scores.rows(evaluator.name, common), **details})
     job.write_receipt(images=len(labels["test"]), setting=scores.setting, accuracies=scores.accuracies)

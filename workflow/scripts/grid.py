@@ -71,7 +71,7 @@ def evaluate_choice(
     argument: GridArgument, data: ProbeData, choice: Choice, evaluators: Sequence[EvaluatorArgument]
 ) -> list[Row]:
     """Rows of every evaluator at the best cell. Evaluators on tokens are left out: those features follow the choice."""
-    common = {**argument.row, **argument.about, "split": argument.split, "tap": choice.tap, "sigma": choice.sigma}
+    common = {**argument.row, **argument.about, "split": argument.split}
     rows: list[Row] = []
     for evaluator in evaluators:
         if evaluator.selection.tokens:
@@ -79,7 +79,7 @@ def evaluate_choice(
         cells = evaluator.selection.cells(choice.cell)
         setting = choice.setting if evaluator.name == argument.scorer else None
         scores = evaluate(data, evaluator.settings, cells, argument.seeds, argument.fit, argument.read, setting)
-        rows += scores.rows(evaluator.name, common)
+        rows += scores.rows(evaluator.name, common | choice.columns(evaluator.selection))
     return rows
 
 

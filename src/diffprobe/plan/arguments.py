@@ -190,10 +190,14 @@ class FeaturesArgument(FeatureSettings, GridTaps):
 
 
 class JoinedCell(Argument):
-    """Features joined to the chosen ones: their tap and sigma/alpha; null: the chosen one's."""
+    """Features joined to the chosen ones, or in their place: tap and sigma/alpha; null: the chosen one's."""
 
     tap: str | None
     sigma: float | None
+
+    def cell(self, chosen: Cell) -> Cell:
+        level, tap = chosen
+        return level if self.sigma is None else level_name(self.sigma), tap if self.tap is None else self.tap
 
 
 class CellSelection(Argument):
@@ -201,15 +205,12 @@ class CellSelection(Argument):
 
     combine: list[JoinedCell]
     tokens: bool
+    at: JoinedCell | None = None
 
     def cells(self, chosen: Cell) -> list[Cell]:
-        """The chosen cell and those joined to it, without repeats."""
-        level, tap = chosen
-        joined = [
-            (level if cell.sigma is None else level_name(cell.sigma), tap if cell.tap is None else cell.tap)
-            for cell in self.combine
-        ]
-        return list(dict.fromkeys([chosen, *joined]))
+        """The chosen cell, or that in its place, and those joined to it, without repeats."""
+        first = self.at.cell(chosen) if self.at else chosen
+        return list(dict.fromkeys([first, *(cell.cell(chosen) for cell in self.combine)]))
 
     def arrays(self, chosen: Cell) -> list[Cell]:
         """The same cells by the names of their arrays, which mark features of every position."""
@@ -239,7 +240,7 @@ class EvaluatorArgument:
     @classmethod
     def parse(cls, name: str, entry: Mapping[str, JsonValue]) -> Self:
         """Parse an entry of `job_arguments.evaluators`. Raises pydantic's ValidationError for an unknown kind."""
-        settings: Evaluator = Evaluator.model_validate({**entry, "combine": []})
+        settings: Evaluator = Evaluator.model_validate({**entry, "combine": [], "at": None})
         return cls(name, settings, CellSelection.model_validate(entry))
 
 
@@ -289,6 +290,12 @@ class Choice(Argument):
     sigma: float
     scorer: str
     setting: dict[str, int | float]  # of the scorer
+
+    def columns(self, selection: CellSelection) -> Columns:
+        """Of the rows of an evaluator: the tap and level of its features, without those joined to them."""
+        at = selection.at
+        sigma = self.sigma if at is None or at.sigma is None else at.sigma
+        return {"tap": selection.cells(self.cell)[0][1], "sigma": sigma}
 
     @property
     def cell(self) -> Cell:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from diffprobe.config import levels
 from diffprobe.config.autoencoders import Pretrained, Trained
 from diffprobe.config.datasets import Dataset
+from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment
@@ -258,7 +259,12 @@ def memory_bytes(experiment: Experiment) -> int:
 def evaluators(experiment: Experiment) -> dict[str, Argument]:
     """Evaluators by name, with joined levels as sigma/alpha."""
     entries = probe_of(experiment).evaluators.items()
-    return {name: dump(e) | {"combine": [levels.joined(cell, experiment) for cell in e.combine]} for name, e in entries}
+    return {name: dump(evaluator) | named_cells(evaluator, experiment) for name, evaluator in entries}
+
+
+def named_cells(evaluator: Evaluator, experiment: Experiment) -> Argument:
+    at = {"at": levels.joined(evaluator.at, experiment)} if evaluator.at else {}
+    return {"combine": [levels.joined(cell, experiment) for cell in evaluator.combine]} | at
 
 
 def about(experiment: Experiment) -> Argument:
@@ -291,10 +297,12 @@ def grid(experiment: Experiment, row: Identity) -> Argument:
 def chosen(experiment: Experiment) -> Argument:
     """Features of the chosen cell. `sigmas` are the levels that evaluators join to it."""
     cells: list[Argument] = []
-    for evaluator in evaluators(experiment).values():
-        cell = {"combine": evaluator["combine"], "tokens": evaluator["tokens"]}
+    named: list[Argument] = []
+    for evaluator in probe_of(experiment).evaluators.values():
+        cell = named_cells(evaluator, experiment) | {"tokens": evaluator.tokens}
         cells += [cell] if cell not in cells else []  # evaluators often share features
-    sigmas = sorted({c["sigma"] for cell in cells for c in cell["combine"] if c["sigma"] is not None})
+        named += [levels.joined(each, experiment) for each in evaluator.named_cells]
+    sigmas = sorted({cell["sigma"] for cell in named if cell["sigma"] is not None})
     when = {"seeds": probe_of(experiment).seeds, "checkpoints": experiment.train.checkpoints}
     return extraction(experiment) | {"evaluators": cells, "sigmas": sigmas} | when
 

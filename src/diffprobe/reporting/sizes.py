@@ -85,7 +85,7 @@ def cell_bytes(probe: Probe, shape: list[int], pooled: int) -> int:
 
     `pooled` is the bytes of a channel once pooled over positions.
     """
-    # `combine` appends further cells to the vector; `tokens` keeps every position of the tap as well.
-    joined = {(cell.tap, str(cell.level)) for e in probe.evaluators.values() for cell in e.combine}
+    # `combine` and `at` ask for further cells; `tokens` keeps every position of the tap as well.
+    joined = {(cell.tap, str(cell.level)) for e in probe.evaluators.values() for cell in e.named_cells}
     tokens = any(evaluator.tokens for evaluator in probe.evaluators.values())
     return (1 + len(joined)) * shape[0] * pooled + tokens * math.prod(shape) * FLOAT16

@@ -122,7 +122,7 @@ def columns(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]
 def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
     scorers = [name for name, evaluator in probe.evaluators.items() if evaluator.scores]
     if probe.scorer is not None and probe.scorer not in scorers:
-        allowed = f"a linear or ridge evaluator without combine or tokens: {one_of(scorers)}"
+        allowed = f"a linear or ridge evaluator without combine, at or tokens: {one_of(scorers)}"
         yield f"{key}.scorer", probe.scorer, allowed
     elif not scorers:
         yield f"{key}.evaluators", list(probe.evaluators), "at least one linear or ridge evaluator, to score the grid"
@@ -133,14 +133,15 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
         if evaluator.fitted_on == "augmented" and not probe.augmented:
             yield f"{key}.augmented", 0, f"at least 1, since {name} is fitted on augmented copies"
         yield from evaluator.problems(place, config.datasets[experiment.dataset])
-        yield from joined(f"{place}.combine", evaluator, experiment, probe)
+        yield from joined(place, evaluator, experiment, probe)
 
 
-def joined(key: str, evaluator: Evaluator, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
-    """Joined cells outside the grid. An evaluator must see the same features on `select` as on `test`."""
+def joined(place: str, evaluator: Evaluator, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
+    """Named cells outside the grid. An evaluator must see the same features on `select` as on `test`."""
     in_grid, grid = experiment.probed_taps, list[float]()
-    list(resolved(key, probe.levels, experiment, grid))  # the process's own; the others are reported already
-    for cell in evaluator.combine:
+    list(resolved(place, probe.levels, experiment, grid))  # those that there are; the others are reported already
+    for cell in evaluator.named_cells:
+        key = f"{place}.at" if cell is evaluator.at else f"{place}.combine"
         if cell.tap is None and cell.level is None:
             yield key, "{}", "another tap or another level than the chosen one"
         if cell.tap is not None and cell.tap not in in_grid:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Joined(Strict):
-    """Features joined to those of the chosen cell."""
+    """Features joined to those of the chosen cell, or in their place."""
 
     tap: str | None = Field(None, description="Layer; null: the chosen layer.")
     level: GridLevel | None = Field(None, description="Noise level, or `clean`; null: the chosen level.")
@@ -30,6 +30,9 @@ class Evaluator(Kind, family=True):
 
     combine: list[Joined] = Field(
         [], description="Further levels or taps whose features are concatenated to the chosen ones."
+    )
+    at: Annotated[Joined | None, LATER] = Field(
+        None, description="Layer and level whose features it sees in place of the chosen ones; null: those chosen."
     )
     tokens: bool = Field(
         False,
@@ -60,7 +63,12 @@ class Evaluator(Kind, family=True):
     @property
     def scores(self) -> bool:
         """Whether it can score the grid with these settings."""
-        return self.scores_grid and not self.combine and not self.tokens
+        return self.scores_grid and not self.combine and not self.tokens and self.at is None
+
+    @property
+    def named_cells(self) -> list[Joined]:
+        """The cells that it names besides the chosen one."""
+        return [*self.combine, *([self.at] if self.at else [])]
 
     @property
     def fitted_on(self) -> Literal["plain", "augmented", "any"]:
