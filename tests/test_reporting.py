@@ -174,6 +174,13 @@ def test_curves_show_distances_left_accuracies_right_and_the_choice() -> None:
     assert lines["knn"] == pytest.approx([94, 96, 95])
 
 
+def test_many_probes_are_told_apart() -> None:
+    row = {"experiment": "e", "split": "select"}
+    rows = [row | {"kimg": k, "evaluator": f"probe {i}", "value": i / 10} for i in range(9) for k in (1, 2)]
+    lines = plots.curves(rows).axes[1].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 9
+
+
 def test_confusion_draws_whatever_classes_are_called(tmp_path: Path) -> None:
     """Half a formula once failed this plot after all training; line breaks and changes of direction move others."""
     names = ["a$\\b$", "$", "_", "^", "two\nlines", "\u202eleft", "מימין", "\udcff", "x" * 300, "%s {} <b>"]

@@ -31,6 +31,7 @@ LEGEND: Mapping[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 TICKS = 8  # at most so many checkpoints are named on the axis
 WIDE = 30  # the axis of distances is logarithmic when they span a larger ratio than this
 PROBES = ((VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (INK, "P"))  # colours and markers
+DASHES = ("-", "--", ":", "-.")
 SMALL = 20  # a confusion matrix of at most so many classes has numbers and names
 NAME_LENGTH = 24  # characters of a class's name at most
 
@@ -133,7 +134,7 @@ def draw_distances(axes: Axes, frame: pd.DataFrame) -> tuple[list[str], list[Lin
     several = "sampler" in frame and frame["sampler"].nunique() > 1
     keys = ["evaluator", "sampler"] if several else ["evaluator"]
     for i, (key, part) in enumerate(frame.groupby(keys, sort=False)):
-        dash = ("-", "--", ":", "-.")[i % 4]
+        dash = DASHES[i % len(DASHES)]
         label = ", ".join(key)
         lines += axes.plot(part["kimg"], part["value"], color=BLUE, linestyle=dash, marker="o", ms=5, label=label)
     return list(frame["evaluator"].unique()), lines
@@ -153,12 +154,12 @@ def draw_probes(axes: Axes, frame: pd.DataFrame) -> list[Line2D]:
     """A line for each probe in per cent, with bars for its spread over seeds where it has one."""
     lines: list[Line2D] = []
     for i, (label, part) in enumerate(frame.groupby("evaluator", sort=False)):
-        colour, marker = PROBES[i % len(PROBES)]
+        (colour, marker), dash = PROBES[i % len(PROBES)], DASHES[i // len(PROBES) % len(DASHES)]
         kimg, accuracy = part["kimg"], 100 * part["value"]
         if "spread" in part and part["spread"].notna().any():
             bars = 100 * part["spread"].astype(float)
             axes.errorbar(kimg, accuracy, bars, fmt="none", ecolor=colour, capsize=3, elinewidth=1)
-        lines += axes.plot(kimg, accuracy, color=colour, marker=marker, markersize=5, label=label)
+        lines += axes.plot(kimg, accuracy, color=colour, marker=marker, linestyle=dash, markersize=5, label=label)
     return lines
 
 
