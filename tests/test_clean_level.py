@@ -15,16 +15,19 @@ import torch
 from torch import Tensor, nn
 from toy_probing import EXPERIMENT, HEADS, PROBE, UNET, ProbingRun, call, chain
 from toy_probing import features as probed_features
+from toy_soda import argument, soda
 
 import diffprobe
 from diffprobe.config import tasks
 from diffprobe.config.built import parse_model
 from diffprobe.config.load import parse
 from diffprobe.config.models import Experiment
+from diffprobe.config.names import RESNET_TAPS
 from diffprobe.config.networks import Network
 from diffprobe.config.tasks import Task
 from diffprobe.data import images
 from diffprobe.diffusion.levels import CLEAN
+from diffprobe.diffusion.process import perturb
 from diffprobe.evaluation.representation.chunks import array, damage, stored_levels
 from diffprobe.evaluation.representation.features import mean, mean_std
 from diffprobe.networks.build import build
@@ -33,6 +36,7 @@ from diffprobe.plan import job_arguments
 from diffprobe.reporting.plots import heatmap
 from diffprobe.reporting.tables import results
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training import checkpoints
 
 ENCODER = ["map", "z"]
@@ -174,6 +178,32 @@ def test_a_decoder_sees_the_code_or_none(weights: Path, tmp_path: Path, digits_s
     expected = diffprobe.load(tmp_path / "run").features(pixels, 0.1, "mid")["mid"]
     np.testing.assert_allclose(stored["encoded"], expected, rtol=1e-2, atol=1e-2)
     assert "z" not in experiment(taps="all", levels=[0.1]).probed_taps
+
+
+def test_of_soda_the_encoder_is_clean_and_its_code_guides_the_decoder(tmp_path: Path) -> None:
+    """The features of z are the codes; the decoder's are those of the code of the image, as it is told."""
+    told, task = argument(), soda()
+    torch.manual_seed(1)
+    for parameter in task.module.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    header = {"network": told.network.argument(), "process": told.process.model_dump(), "shape": task.shape}
+    path = tmp_path / "soda.safetensors"
+    checkpoints.write(path, {"ema": task.module.state_dict()}, {**header, "image": [1, 8, 8], **told.described})
+    model, pixels = diffprobe.load(path), np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
+    features = model.features(pixels, batch=7)
+    assert list(features) == list(RESNET_TAPS) and features["stage_4"].shape == features["features"].shape == (20, 32)
+    np.testing.assert_allclose(features["z"], model.encode(pixels), rtol=1e-4, atol=1e-5)
+    guided, level = model.features(pixels, 1.0, "mid")["mid"], model.level(1.0)
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+    noisy = perturb(x, level.of(x), normal(Key(0, f"features/{level.name}"), torch.arange(20), (1, 8, 8)))
+    denoise, network = model.model.process.denoise, model.model.network
+
+    def far(code: Tensor | None) -> float:
+        with torch.inference_mode():
+            h = denoise(network, noisy, level.of(x), Condition(z=code), ["mid"], True).activations["mid"].mean((2, 3))
+        return float(abs(h.numpy() - guided).max())
+
+    assert far(torch.from_numpy(features["z"])) < 1e-4 and far(None) > 1e-2
 
 
 def test_arguments_say_what_is_clean_and_nothing_else_changes() -> None:
