@@ -1,5 +1,5 @@
 # Quality of samples: reference statistics once per dataset and extractor, the metrics of each checkpoint, and a check
-# for memorisation by nearest training images.
+# for memorisation by nearest training images; of a model with an encoder, decodings of test images.
 
 
 use rule compute as reference with:
@@ -57,6 +57,23 @@ use rule compute as nearest with:
     params:
         config=of_experiment(lambda e, w: job_arguments.nearest(e.generation.nearest, row(w), e.train.splits)),
         call=call("nearest"),
+
+
+use rule compute as decodings with:
+    input:
+        weights=lambda w: FILES.drawing_weights(w.experiment, w.kimg, w.sampler),
+        images=lambda w: FILES.images(w.experiment),
+    output:
+        rows=L.decodings("{experiment}", "{kimg}", "{sampler}"),
+        pictures=L.decodings_pictures("{experiment}", "{kimg}", "{sampler}"),
+        receipt=receipt(L.decodings("{experiment}", "{kimg}", "{sampler}")),
+    log:
+        L.log("decodings", "{experiment}", "{kimg}", "{sampler}"),
+    benchmark:
+        L.benchmark("decodings", "{experiment}", "{kimg}", "{sampler}")
+    params:
+        config=of_experiment(lambda e, w: job_arguments.decodings(e, w.sampler, row(w))),
+        call=call("decodings", draw=lambda w: experiment(w).sample.batch),
 
 
 use rule compute as nearest_real with:

@@ -56,6 +56,8 @@ def jobs(config: Config) -> Iterator[tuple[str, arguments.Argument]]:
                 yield f"generation {name}", arguments.generation(config, e, row)
         if e.generation and e.generation.nearest:
             yield f"nearest {name}", arguments.nearest(e.generation.nearest, row, e.train.splits)
+        if e.generation and e.generation.decodings:
+            yield f"decodings {name}", arguments.decodings(e, sampler, row)
         if e.probe:
             yield f"features {name}", arguments.features(e, 0)
             yield f"grid {name}", arguments.grid(e, arguments.row(e, name, kimg=kimg))

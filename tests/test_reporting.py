@@ -326,6 +326,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "strip.npz", images=noise(3, 6, 8, 8, 1), sigmas=np.array([80.0, 20, 5, 1, 0.1, 0]))
     shown = {"queries": noise(3, 8, 8, 1), "found": noise(3, 4, 8, 8, 1), "ratios": np.array([0.1, 0.5, 1])}
     np.savez(folder / "nearest.npz", **shown, kind="generated")
+    decoded = {"variations": noise(4, 3, 8, 8, 1), "between": noise(2, 5, 8, 8, 1), "exchanged": noise(2, 3, 8, 8, 1)}
+    np.savez(folder / "decodings.npz", images=noise(4, 8, 8, 1), **decoded)
     for part, start in enumerate((1, 36)):
         rows = [{"step": i, "images": 1000 * i, "lr": 1e-3, "loss": 1 / i} for i in range(start, start + 36)]
         write_jsonl(folder / f"stats{part}.jsonl", rows)
@@ -343,6 +345,7 @@ DRAWN = {
     "samples/72.heun": {"samples/72.heun": "samples.zarr"},
     "strip/72.heun": {"strip/72.heun": "strip.npz"},
     "nearest/72.heun": {"pairs/72.heun": "nearest.npz"},
+    "decodings/72.heun": {"decodings/72.heun": "decodings.npz"},
     "losses": {"stats/36": "stats0.jsonl", "stats/72": "stats1.jsonl"},
     "curves": {"generation/72.heun": "results0.json", "select/108": "results1.json", "choice": "choice.json"},
     "grid/72": {"grid/72": "grid.csv", "select/72": "select.json"},

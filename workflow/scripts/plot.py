@@ -56,6 +56,12 @@ def nearest(job: Job, at: str, options: FigureOptions) -> Figure:
     return images.neighbours(*arrays, options.scale, options.dpi, str(pairs["kind"]))
 
 
+def decodings(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Decodings of codes: by different noise, between two, with one part of another's."""
+    # images uint8 (n, H, W, C), and rows of decodings uint8 (rows, columns, H, W, C)
+    return images.decodings(read_arrays(job.input(f"decodings/{at}")), options.scale, options.dpi)
+
+
 def reconstruction(job: Job, at: str, options: FigureOptions) -> Image:
     """Originals above their reconstructions by the autoencoder."""
     originals, decoded = read_arrays(job.input("pairs"))["images"]  # uint8 (n, S, S, C) each
@@ -106,6 +112,7 @@ FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
     "samples": samples,
     "strip": strip,
     "nearest": nearest,
+    "decodings": decodings,
     "reconstruction": reconstruction,
     "grid": grid,
     "confusion": confusion,

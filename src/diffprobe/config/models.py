@@ -30,6 +30,18 @@ from diffprobe.config.tasks import Task
 from diffprobe.config.tasks.diffusion import Diffusion
 from diffprobe.config.training import Training
 
+Count = Annotated[Positive, Field(le=64)]  # in a picture
+Shown = Annotated[Count, Field(ge=2)]
+
+
+class Decodings(Strict):
+    """Test images decoded from their codes, by a model with an encoder."""
+
+    images: Images = Field(256, description="Test images whose decodings are compared with them.")
+    shown: Shown = Field(8, description="Of these, those in the pictures; two neighbours are a pair.")
+    variations: Count = Field(4, description="Decodings of each by different noise.")
+    steps: Shown = Field(8, description="Decodings between the codes of a pair, ends included.")
+
 
 class Generation(Strict):
     """Quality of the samples, measured against the images the generator may see (`train` and `select`)."""
@@ -49,6 +61,9 @@ class Generation(Strict):
         le=10_000_000,
         description="Number of samples checked for memorisation, by their nearest training images in pixel space; 0: "
         "none.",
+    )
+    decodings: Annotated[Decodings | None, LATER] = Field(
+        None, description="Test images decoded from their codes, for the task `soda`; null: none."
     )
 
 

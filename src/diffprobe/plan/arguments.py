@@ -121,6 +121,17 @@ class NearestArgument(Argument):
     splits: list[str]  # compared with
 
 
+class DecodingsArgument(Argument):
+    """Test images decoded from their codes."""
+
+    row: Columns
+    sample: SampleArgument
+    images: int  # that are measured
+    shown: int
+    variations: int  # of each image that is shown
+    steps: int  # between two of them
+
+
 class ReconstructArgument(Argument):
     """The quality of an autoencoder's reconstructions."""
 

@@ -14,6 +14,7 @@ LISTED = {
     "samples": ("samples", "samples"),
     "strip": ("samples", "denoising"),
     "nearest": ("samples", "nearest training images"),
+    "decodings": ("samples", "decodings of codes"),
     "grid": ("layer x noise", "layer x noise"),
     "confusion": ("layer x noise", "confusion on test"),
     "losses": ("training", "loss"),
@@ -55,6 +56,9 @@ def figures(layout: Layout, name: str, experiment: Experiment) -> Iterator[Plann
             if generation and generation.nearest:
                 pairs = layout.nearest_pairs(name, kimg, sampler)
                 yield PlannedFigure("nearest", ((f"pairs/{at}", pairs),), kimg, sampler)
+            if generation and generation.decodings:
+                pictures = layout.decodings_pictures(name, kimg, sampler)
+                yield PlannedFigure("decodings", ((f"decodings/{at}", pictures),), kimg, sampler)
             if generation and generation.extractors:
                 measured.append((f"generation/{at}", layout.generation(name, kimg, sampler)))
         if experiment.probe:

@@ -163,6 +163,9 @@ class Graph:
         if experiment.generation and experiment.generation.nearest:
             files = layout.nearest(name, kimg, sampler), layout.nearest_pairs(name, kimg, sampler)
             yield self.stage("nearest", name, *files, names=names, kimg=kimg)
+        if experiment.generation and experiment.generation.decodings:
+            files = layout.decodings(name, kimg, sampler), layout.decodings_pictures(name, kimg, sampler)
+            yield self.stage("decodings", name, *files, names=names, kimg=kimg)
 
     @cached_property
     def figure_rules(self) -> dict[str, str]:

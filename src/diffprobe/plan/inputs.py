@@ -12,7 +12,7 @@ from diffprobe.plan.repeats import histories, repeats
 Optional = str | list[str]
 
 # Rules whose rows enter the tables.
-FIGURES = ("baseline", "nearest_real", "reconstruct", "generation", "generate", "nearest", "grid")
+FIGURES = ("baseline", "nearest_real", "reconstruct", "generation", "generate", "nearest", "decodings", "grid")
 
 
 @dataclass(frozen=True)

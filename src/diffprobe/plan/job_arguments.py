@@ -208,6 +208,14 @@ def nearest(count: int, row: Identity, splits: Sequence[str] = REFERENCE) -> Arg
     return {"row": row, "images": count, "shown": SHOWN, "neighbours": BESIDE, "splits": list(splits)}
 
 
+def decodings(experiment: Experiment, sampler: str, row: Identity) -> Argument:
+    """Decodings of test images, by the sampler and weights of the samples."""
+    assert experiment.generation is not None and experiment.generation.decodings is not None
+    settings = experiment.generation.decodings
+    drawn = {key: value for key, value in sample(experiment, sampler).items() if key in ("seed", "weights", "sampler")}
+    return {"row": row, "sample": drawn | {"keep": settings.images}, **dump(settings)}
+
+
 # --- features and what is fitted on them
 
 

@@ -113,6 +113,13 @@ class Layout:
         """Samples and their nearest training images, for the plot."""
         return f"{self.run(experiment)}/nearest/{kimg}/{sampler}.npz"
 
+    def decodings(self, experiment: str, kimg: int | str, sampler: str) -> str:
+        return f"{self.run(experiment)}/decodings/{kimg}/{sampler}.json"
+
+    def decodings_pictures(self, experiment: str, kimg: int | str, sampler: str) -> str:
+        """Images and decodings of their codes, for the plot."""
+        return f"{self.run(experiment)}/decodings/{kimg}/{sampler}.npz"
+
     def features(self, experiment: str, kimg: int | str, part: int | str) -> str:
         """A temporary folder unless state.keep_features is `all`; `part` numbers the jobs that share the levels."""
         return f"{self.run(experiment)}/features/{kimg}/{part}"

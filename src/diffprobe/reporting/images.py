@@ -1,6 +1,9 @@
-"""Pictures made of images, pixel for pixel, with words: denoising strips, samples beside their nearest images."""
+"""Pictures made of images, pixel for pixel, with words: denoising strips, samples beside their nearest images,
+decodings of codes.
+"""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -71,6 +74,35 @@ def neighbours(
     for row, ratio in enumerate(ratios):
         middle = bottom + height + GAP / 2 - (row + 0.5) * (height + GAP) / len(ratios)
         figure.text(starts[2] / size[0], middle / size[1], f"{ratio:.2f}", fontsize=FONT, va="center")
+    return figure
+
+
+def decodings(arrays: Mapping[str, np.ndarray], scale: int, dpi: int = 110) -> Figure:
+    """Blocks of rows under their headings: images beside decodings of their codes; pairs of images around what is
+    between them; pairs beside decodings of the first with one part of the second, where codes have parts.
+
+    `images` uint8 (n, H, W, C), `variations`, `between` and perhaps `exchanged` uint8 (rows, columns, H, W, C).
+    """
+    images = arrays["images"]
+    pairs = images[: len(images) // 2 * 2].reshape(-1, 2, *images.shape[1:])
+    first, second = pairs[:, :1], pairs[:, 1:]
+    blocks = {
+        "image, and decodings of its code": [images[:, None], arrays["variations"]],
+        "two images, and decodings between their codes": [first, arrays["between"], second],
+    }
+    if "exchanged" in arrays:
+        blocks["two images, and the first with part 1, 2, ... of the second"] = [pairs, arrays["exchanged"]]
+    canvases = [tile(np.concatenate(cells, axis=1), scale) for cells in blocks.values()]  # (Y, X, C) each
+    edge, head = round(MARGIN * dpi), round(HEAD * dpi)
+    wide = max(*(canvas.shape[1] for canvas in canvases), *(text_width(text, dpi) for text in blocks))
+    size = wide + 2 * edge, edge + sum(canvas.shape[0] + head for canvas in canvases)
+    figure = Figure(figsize=(size[0] / dpi, size[1] / dpi), dpi=dpi)
+    top = size[1]
+    for text, canvas in zip(blocks, canvases, strict=True):
+        top -= head + canvas.shape[0]
+        figure.figimage(np.broadcast_to(canvas, (*canvas.shape[:2], 3)), edge, top, origin="upper")
+        place = (top + canvas.shape[0] + 0.07 * dpi) / size[1]
+        figure.text(edge / size[0], place, text, fontsize=FONT, va="bottom")
     return figure
 
 

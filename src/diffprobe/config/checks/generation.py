@@ -22,6 +22,8 @@ def problems(key: str, experiment: Experiment, generation: Generation, config: C
     kept, images = experiment.sample.keep_samples, experiment.sample.images
     if kept != "all" and kept > images:
         yield f"{key}.sample.keep_samples", kept, f"all, or at most sample.images = {images:,}"
+    if generation.decodings and not experiment.task.samples_from_images:
+        yield f"{key}.generation.decodings", "of codes", f"null, since the task {experiment.task.kind} makes none"
     extractors: dict[str, Extractor] = {}
     for name in generation.extractors:
         if name not in config.extractors:
