@@ -23,7 +23,7 @@ from diffprobe.plan.graph import measured, measured_at_once, references, used_ex
 from diffprobe.runtime.files import canonical
 
 ROOT = Path(__file__).parents[1]
-RECIPES = ("config", "cifar10_smoke", "ddae", "ddae_dit", "dit_gta", "celebahq", "cifar10_latents")
+RECIPES = ("config", "cifar10_smoke", "ddae", "ddae_dit", "dit_gta", "celebahq", "cifar10_latents", "soda")
 VARIABLES = ("CIFAR10_ZIP", "CIFAR10_A", "CIFAR10_B", "CELEBAHQ", "IMAGENET")
 HELD = ROOT / "tests/data/job_arguments.txt"
 
