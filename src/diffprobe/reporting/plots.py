@@ -111,6 +111,7 @@ def curves(rows: Rows, choice: Choice | None = None, dpi: int = 110) -> Figure:
     probes = draw_probes(right, frame[frame["split"].isin(["select", "published"])])
     right.yaxis.set_visible(bool(probes))
     left.yaxis.set_visible(bool(names))
+    left.spines["left"].set_visible(bool(names))
     left.set(xlabel="training images (thousands)", ylabel=f"{', '.join(names)} (lower is better)")
     if names:
         scale_distances(left)
