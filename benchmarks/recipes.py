@@ -24,6 +24,7 @@ NO_OPTIONS = (
     "kind",
     "build",
     "schedule",
+    "learns_variance",
     "conditional",
     "augment",
     "label_dropout",
@@ -83,11 +84,10 @@ def recipes(plan: Path | None = None) -> dict[str, Recipe]:
     config, by_name = load(CONFIG), {}
     for name, experiment in config.experiments.items():
         channels, size = model_space(config, experiment)
-        process = coded(experiment.process) | {"schedule": experiment.process.schedule}
         averages = {key: coded(average) for key, average in experiment.train.averages.items()}
         by_name[name] = {
             "network": coded(experiment.network),
-            "process": process,
+            "process": process_of(experiment.process),
             "train": dumped(experiment.train) | {"averages": averages},
             "samplers": {key: coded(sampler) for key, sampler in experiment.sample.samplers.items()},
             "image": [channels, size, size],
@@ -102,6 +102,11 @@ def dumped(model: Any) -> Recipe:
 
 def coded(model: Any) -> Recipe:
     return dumped(model) | {"build": model.build}
+
+
+def process_of(model: Any) -> Recipe:
+    """A process's settings, and what of it is no setting but is asked for."""
+    return coded(model) | {"schedule": model.schedule, "learns_variance": model.learns_variance}
 
 
 def settings(part: Recipe) -> Any:

@@ -97,19 +97,28 @@ class FinalLayer(nn.Module):
 
 
 class PlainDiT(nn.Module):
-    """`forward(x, t, labels)`: x (B, channels, size, size), t (B,), labels (B,)."""
+    """`forward(x, t, labels)`: x (B, channels, size, size), t (B,), labels (B,); to (B, out_channels, size, size)."""
 
     def __init__(
-        self, channels: int, size: int, width: int, depth: int, heads: int, patch: int, classes: int, dropout: float
+        self,
+        channels: int,
+        size: int,
+        width: int,
+        depth: int,
+        heads: int,
+        patch: int,
+        classes: int,
+        dropout: float,
+        out_channels: int | None = None,
     ) -> None:
         super().__init__()
-        self.channels, self.patch = channels, patch
+        self.out_channels, self.patch = out_channels or channels, patch
         self.x_embedder = nn.ModuleDict({"proj": nn.Conv2d(channels, width, patch, stride=patch)})
         self.t_embedder = TimestepEmbedder(width)
         self.y_embedder = LabelEmbedder(classes, width, dropout)
         self.register_buffer("pos_embed", positions(size // patch, width), persistent=False)
         self.blocks = nn.ModuleList(DiTBlock(width, heads, 4.0) for _ in range(depth))
-        self.final_layer = FinalLayer(width, patch * patch * channels)
+        self.final_layer = FinalLayer(width, patch * patch * self.out_channels)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         x = self.x_embedder["proj"](x).flatten(2).transpose(1, 2) + self.pos_embed
@@ -118,6 +127,6 @@ class PlainDiT(nn.Module):
             x = block(x, c)
         x = self.final_layer(x, c)
         side = int(x.shape[1] ** 0.5)
-        x = x.reshape(x.shape[0], side, side, self.patch, self.patch, self.channels)
+        x = x.reshape(x.shape[0], side, side, self.patch, self.patch, self.out_channels)
         x = torch.einsum("nhwpqc->nchpwq", x)
-        return x.reshape(x.shape[0], self.channels, side * self.patch, side * self.patch)
+        return x.reshape(x.shape[0], self.out_channels, side * self.patch, side * self.patch)

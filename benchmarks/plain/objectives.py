@@ -8,22 +8,21 @@ STEPS = 1000
 
 
 class DDPMLoss(nn.Module):
-    """Ho et al. 2020, eq. 14; steps t = 1 .. 1000, which the network is given as t / 1000 or as t - 1."""
+    """Ho et al. 2020, eq. 14; steps t = 1 .. 1000, which the network is given as t / 1000."""
 
-    def __init__(self, fraction: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
         betas = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
         abar = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas, 0)])
         self.register_buffer("sqrt_abar", abar.sqrt().float())
         self.register_buffer("sqrt_rest", (1 - abar).sqrt().float())
-        self.fraction = fraction
 
     def draw(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return torch.randint(1, STEPS + 1, (x.shape[0],)), torch.randn_like(x)
 
     def forward(self, network: nn.Module, x: Tensor, t: Tensor, noise: Tensor, *cond: Tensor) -> Tensor:
         x_t = self.sqrt_abar[t].view(-1, 1, 1, 1) * x + self.sqrt_rest[t].view(-1, 1, 1, 1) * noise
-        return F.mse_loss(network(x_t, t / STEPS if self.fraction else t - 1.0, *cond), noise)
+        return F.mse_loss(network(x_t, t / STEPS, *cond), noise)
 
 
 class EDMLoss(nn.Module):
