@@ -53,13 +53,21 @@ class BlockOptions(NamedTuple):
     def norm(self, width: int) -> nn.GroupNorm:
         return nn.GroupNorm(self.groups, width, eps=self.eps)
 
-    def residual(self, shortcut: Tensor, branch: Tensor) -> Tensor:
-        total = shortcut + branch
-        return total if self.skip_scale == 1 else total * self.skip_scale  # at 1 a factor costs a pass for nothing
+    def scaled(self, total: Tensor) -> Tensor:
+        """A residual sum, scaled in place."""
+        return total if self.skip_scale == 1 else total.mul_(self.skip_scale)  # at 1 a factor costs a pass for nothing
+
+
+def silu(h: Tensor) -> Tensor:
+    """SiLU, without gradients in place of h, which nothing else must need."""
+    return F.silu(h, inplace=not torch.is_grad_enabled())
 
 
 class ResBlock(nn.Module):
-    """norm, SiLU, [resample], conv, + noise embedding, norm, SiLU, dropout, conv; added to a shortcut."""
+    """norm, SiLU, [resample], conv, + noise embedding, norm, SiLU, dropout, conv; added to a shortcut.
+
+    Sums are in place: a convolution keeps its input for the backward pass and not its output.
+    """
 
     def __init__(
         self,
@@ -76,19 +84,22 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
         self.emb = nn.Linear(options.emb, width_out)
         self.norm2 = options.norm(width_out)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = nn.Dropout(options.dropout)  # in place a GPU draws other masks, by more kernels
         self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
         projected = shortcut_conv or width_in != width_out
         self.shortcut = nn.Conv2d(width_in, width_out, 1) if projected else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(self.resample(F.silu(self.norm1(x))))  # (B, width_out, H', W')
-        h = self.conv2(self.dropout(F.silu(self.conditioned(h, emb))))  # (B, width_out, H', W')
-        return self.options.residual(self.shortcut(self.resample(x)), h)
+        h = self.conv1(self.resample(silu(self.norm1(x))))  # (B, width_out, H', W')
+        h = self.conv2(self.dropout(silu(self.conditioned(h, emb))))  # (B, width_out, H', W')
+        return self.options.scaled(h.add_(self.shortcut(self.resample(x))))
 
     def conditioned(self, h: Tensor, emb: Tensor) -> Tensor:
-        """The second norm of h (B, width_out, H, W), which the embedding (B, emb) shifts alike at every position."""
-        return self.norm2(h + self.emb(F.silu(emb))[:, :, None, None])
+        """The second norm of h (B, width_out, H, W), which the embedding (B, emb) shifts alike at every position.
+
+        h may be overwritten.
+        """
+        return self.norm2(h.add_(self.emb(F.silu(emb))[:, :, None, None]))
 
 
 class SpatialAttention(nn.Module):
@@ -106,7 +117,7 @@ class SpatialAttention(nn.Module):
         q, k, v = self.qkv(tokens)[:, None].chunk(3, dim=-1)  # (B, 1, HW, C): without a head axis no fused kernel
         # softmax(q k^T / sqrt(C)) v
         mixed = self.out(F.scaled_dot_product_attention(q, k, v)[:, 0])  # (B, HW, C)
-        return self.options.residual(x, mixed.mT.unflatten(2, x.shape[2:]))  # (B, C, H, W)
+        return self.options.scaled(x + mixed.mT.unflatten(2, x.shape[2:]))  # (B, C, H, W)
 
 
 class UNetBlock(nn.Module):
