@@ -108,6 +108,7 @@ def pictured(run: ProbingRun, taps: list[str]) -> list[str]:
     """The numbers and levels that the map shows, after a look at its labels."""
     figure = heatmap(run.grid, {**run.choice}, "", taps)
     (axes,) = figure.axes
+    assert ("σ" in axes.get_xlabel()) == any(run.grid["sigma"])
     return [text.get_text() for text in (*axes.texts, *axes.get_xticklabels())]
 
 

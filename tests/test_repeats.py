@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from diffprobe.__main__ import main
 from diffprobe.config.load import load
 from diffprobe.plan import job_arguments
 from diffprobe.plan.graph import stages
@@ -57,3 +58,14 @@ def test_the_loss_is_that_of_the_last_tenth() -> None:
     history = [{"images": images, "loss": loss} for images, loss in [(800, 9.0), (904, 8.0), (960, 2.0), (1000, 4.0)]]
     row = loss_row({"experiment": "a_0", "dataset": "d", "kimg": 1}, history)
     assert row["value"] == pytest.approx((104 * 8 + 56 * 2 + 40 * 4) / 200) and row["evaluator"] == "training_loss"
+
+
+def test_results_are_shown_where_only_some_experiments_were_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Groups of the whole config have no table then."""
+    elsewhere = tmp_path / "elsewhere.yaml"
+    elsewhere.write_text(f"results: {tmp_path}")
+    (tmp_path / "results.csv").write_text("experiment,tap\nabs_0,block_3\n")
+    main(["results", "--configfile", str(CONFIG / "positions.yaml"), str(elsewhere)])
+    assert "block_3" in capsys.readouterr().out

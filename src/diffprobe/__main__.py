@@ -96,7 +96,7 @@ def _run(arguments: argparse.Namespace) -> None:
     for options in (["--cores", str(arguments.cores)], ["--report", layout.report(), "--quiet"]):
         if status := call([*snakemake, *options]):
             sys.exit(status)
-    _results(argparse.Namespace(configfile=configfiles))
+    _show_results(config)
 
 
 def load(*configfiles: str, **overrides: object) -> "Config":
@@ -146,14 +146,18 @@ def _describe(arguments: argparse.Namespace) -> None:
 
 
 def _results(arguments: argparse.Namespace) -> None:
+    _show_results(load(*arguments.configfile))
+
+
+def _show_results(config: "Config") -> None:
     from diffprobe.plan.layout import Layout
     from diffprobe.plan.repeats import repeats
     from diffprobe.reporting import tables
 
-    config = load(*arguments.configfile)
     layout = Layout(config.results)
     tables.show(layout.results_table())
-    if repeats(config):
+    # Of a config of which only some experiments have been run it may be missing.
+    if repeats(config) and Path(layout.repeats_table()).exists():
         tables.show(layout.repeats_table())
     if Path(layout.report()).exists():
         print(f"report: {layout.report()}")

@@ -197,7 +197,7 @@ def heatmap(grid: pd.DataFrame, choice: Choice, title: str = "", taps: Sequence[
     write_cells(axes, image, cells.to_numpy())
     axes.set_xticks(range(width), list(map(level_label, levels["log_snr"], levels["sigma"])))
     axes.set_yticks(range(height), rows)
-    axes.set_xlabel("log-SNR of the input, and its noise σ")
+    axes.set_xlabel("log-SNR of the input, and its noise σ" if levels["sigma"].any() else "input")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     corner = list(levels["level"]).index(choice["level"]) - 0.5, rows.index(choice["tap"]) - 0.5
