@@ -54,6 +54,14 @@ def test_images_come_back_as_they_went(resize: str) -> None:
     torch.testing.assert_close(resized(codec.preprocess(flat), 8, resize)[:, :1], flat)
 
 
+def test_few_large_images_at_once() -> None:
+    """In powers of 2, which divide a chunk of 256."""
+    counts = {
+        size: [small(size=size).at_once(torch.device(kind)) for kind in ("cpu", "cuda")] for size in (32, 96, 256, 2048)
+    }
+    assert counts == {32: [256, 1024], 96: [16, 64], 256: [4, 16], 2048: [1, 1]}
+
+
 def test_posterior_has_the_moments_that_it_is_drawn_from() -> None:
     torch.manual_seed(0)
     moments = torch.tensor([2.0, math.log(0.25)])[None, :, None, None].expand(100_000, 2, 1, 1)

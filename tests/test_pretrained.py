@@ -26,9 +26,9 @@ from diffprobe.config.built import parse_network
 from diffprobe.config.inferred import latent_bytes, model_space
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import load, parse
-from diffprobe.evaluation import model
 from diffprobe.evaluation.model import load_codec
 from diffprobe.interop import autoencoders
+from diffprobe.networks.autoencoder import Codec
 from diffprobe.networks.build import build
 from diffprobe.networks.flops import on_meta, training_flops
 from diffprobe.runtime.files import sha256
@@ -207,7 +207,7 @@ def test_the_same_files_make_the_same_checkpoint_wherever_they_lie(tmp_path: Pat
 @torch.no_grad()
 def test_load_takes_it_for_a_model_of_latents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the folder that the workflow puts it in; large images are decoded a few at a time."""
-    monkeypatch.setattr(model, "DECODED", 2 * 16**2)
+    monkeypatch.setattr(Codec, "at_once", lambda *_: 2)
     place = tmp_path / "autoencoders/vae/checkpoints/pretrained/ema.safetensors"
     write("x", ENTRY | {"source": str(tiny(tmp_path / "model"))}, place)
     shape, network = {"image_channels": 4}, {"kind": "dit", "width": 8, "depth": 1, "heads": 2, "patch": 4}

@@ -40,7 +40,10 @@ def main(job: Job) -> None:
 
     parts = share_of(plan, number, jobs)
     job.progress.start(sum(part.rows for part in parts), "images")
-    encode(plan, job.input("images"), moments, int(job.options["batch"]), job.progress.update, parts)
+    batch = int(job.options["batch"])
+    if device.type == "cpu":  # a GPU is filled as the config says
+        batch = min(batch, codec.at_once(device))
+    encode(plan, job.input("images"), moments, batch, job.progress.update, parts)
     record = {key: value for key, value in asdict(plan).items() if key != "path"}
     write_json(job.output("encoded"), {"store": record, "parts": [part.name for part in parts]})
     job.write_receipt(images=job.progress.total, parts=len(parts), images_per_second=round(job.progress.rate, 1))

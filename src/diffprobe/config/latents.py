@@ -154,7 +154,9 @@ class Latents(Strict):
         "views, on which no network is conditioned; `seed`, `batch`, `precision` and `jobs` do not apply.",
     )
     seed: Integer = Field(0, description="Seed of random views.")
-    batch: Positive = Field(64, description="Images per pass through the autoencoder; a divisor of 256.")
+    batch: Positive = Field(
+        64, description="Images per pass through the autoencoder, a divisor of 256; on a CPU at most 4 of 256 x 256."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
         description="Compute precision of encoding. `auto`: bf16 where the device has units for it "

@@ -15,8 +15,6 @@ from diffprobe.networks.autoencoder import Codec
 from diffprobe.runtime.errors import UserError
 from diffprobe.training import checkpoints
 
-DECODED = 2**20  # pixels that an autoencoder makes at once: 16 images of 256 x 256, some GB in its last layers
-
 
 class Model(NamedTuple):
     """A diffusion model, ready to draw and to give features."""
@@ -89,5 +87,5 @@ def latent_decoder(latents: Mapping[str, Any], autoencoder: Path, device: torch.
     """From latents in model scale, (z - shift) scale, to images; `latents` is the part of a checkpoint's header."""
     codec, _ = load_codec(autoencoder, device, tuple(latents["image"]))
     scale, shift = (torch.tensor(latents[name], device=device)[:, None, None] for name in ("scale", "shift"))
-    at_once = max(1, DECODED // codec.size**2)  # the decoder needs far more memory than the diffusion did
-    return lambda z: torch.cat([codec.images(part / scale + shift) for part in z.split(at_once)])
+    # In parts, since the decoder needs far more memory than the diffusion did.
+    return lambda z: torch.cat([codec.images(part / scale + shift) for part in z.split(codec.at_once(device))])

@@ -175,7 +175,9 @@ def number(row: pd.DataFrame) -> float | None:
 
 
 def show(path: str | Path, console: Console | None = None) -> None:
-    """Print results.csv as a table, transposed where the terminal is too narrow. Raises UserError without results."""
+    """Print results.csv as a table, transposed where that is narrower and the terminal too narrow. Raises UserError
+    without results.
+    """
     if not Path(path).exists():
         raise UserError(f"{path}: no results yet; run the workflow first")
     try:
@@ -185,11 +187,10 @@ def show(path: str | Path, console: Console | None = None) -> None:
     except ValueError as error:  # of pandas too: an empty file, lines of different lengths, bytes that are no text
         raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and run the workflow again") from None
     console = console or Console()
-    # Measured at a width that wraps nothing.
-    table = rendered(frame)
-    if console.measure(table, options=console.options.update(width=1000)).maximum > console.width:
-        table = rendered(frame.set_index("experiment").T.reset_index(names="experiment"))
-    console.print(table)
+    unbounded = console.options.update(width=10_000)  # at which nothing wraps
+    table, turned = rendered(frame), rendered(frame.set_index("experiment").T.reset_index(names="experiment"))
+    width, narrower = (console.measure(one, options=unbounded).maximum for one in (table, turned))
+    console.print(turned if width > console.width and narrower < width else table)
 
 
 def rendered(frame: pd.DataFrame) -> Table:

@@ -16,7 +16,6 @@ from diffprobe.evaluation.generation.figures import Subject, printed
 from diffprobe.evaluation.generation.frechet import frechet_distance
 from diffprobe.evaluation.generation.ssim import WINDOW, ssim
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
-from diffprobe.evaluation.model import DECODED
 from diffprobe.networks.autoencoder import Codec, psnr
 from diffprobe.networks.perceptual import LPIPS, SMALLEST
 from diffprobe.runtime.errors import UserError
@@ -96,5 +95,5 @@ class Reconstruction:
 
 def reconstruct(images: ImageSet, into: Reconstruction, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Add all of a set, `batch` at a time or as many as an autoencoder may decode at once; yields the pairs."""
-    for part in batches(images, min(batch, max(1, DECODED // into.codec.size**2))):
+    for part in batches(images, min(batch, into.codec.at_once(into.device))):
         yield into.take(torch.from_numpy(part))
