@@ -30,3 +30,6 @@ rule all:
     input:
         [file for stage in stages(CONFIG) for file in stage.requested_files],
     localrule: True
+
+
+include: "rules/signatures.smk"

@@ -3,6 +3,7 @@
 import gc
 import re
 import sys
+import tempfile
 from pathlib import Path
 from shlex import quote
 
@@ -109,13 +110,13 @@ def no_argument(wildcards, input):
     return "{}"
 
 
-def argument(part):
-    """A params function that returns a job's JSON argument: `part` of the wildcards."""
+def argument(part, *names):
+    """A params function that returns a job's JSON argument: `part` of the wildcards `names`, by default of all."""
 
-    made = {}  # Snakemake calls this many times per job
+    made = {}
 
     def text(wildcards):
-        key = tuple(wildcards.items())
+        key = tuple(map(wildcards.get, names)) if names else tuple(wildcards.items())
         if key not in made:
             made[key] = canonical(part(wildcards))
         return made[key]
@@ -123,9 +124,9 @@ def argument(part):
     return text
 
 
-def of_experiment(part):
+def of_experiment(part, *names):
     """Like `argument`, for a `part` that also takes the experiment."""
-    return argument(lambda wildcards: part(experiment(wildcards), wildcards))
+    return argument(lambda wildcards: part(experiment(wildcards), wildcards), *names)
 
 
 def experiment(wildcards):
@@ -201,6 +202,12 @@ LOCAL_GPUS = local_gpus()
 # cluster, whose scheduler limits them.
 if LOCAL_GPUS and workflow.nodes is None and "gpu" not in workflow.global_resources:
     workflow.global_resources["gpu"] = Resource("gpu", LOCAL_GPUS)
+
+# Snakemake evaluates this default as an expression for every job, a twentieth of a dry run. It is the same for all jobs
+# of a process; jobs of a cluster get their own, since this file is read there too.
+DEFAULTS = workflow.resource_settings._parsed_default_resources
+if "tmpdir" in DEFAULTS and DEFAULTS["tmpdir"].raw == "system_tmpdir":
+    DEFAULTS["tmpdir"] = Resource("tmpdir", tempfile.gettempdir(), raw="system_tmpdir")
 
 
 # One GPU per computing job; none if jobs run on this machine and it has no GPU.

@@ -18,7 +18,7 @@ use rule compute as features with:
     resources:
         **computing(mem_mb=probing_memory),
     params:
-        config=of_experiment(lambda e, w: job_arguments.features(e, int(w.part))),
+        config=of_experiment(lambda e, w: job_arguments.features(e, int(w.part)), "experiment", "part"),
         call=call("features", batch=lambda w: experiment(w).probe.batch),
 
 

@@ -19,7 +19,7 @@ use rule compute as sample with:
     resources:
         **computing(minutes=720),
     params:
-        config=of_experiment(lambda e, w: job_arguments.sample(e, w.sampler)),
+        config=of_experiment(lambda e, w: job_arguments.sample(e, w.sampler), "experiment", "sampler"),
         call=call("sample", draw=lambda w: experiment(w).sample.batch),
 
 

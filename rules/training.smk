@@ -81,7 +81,7 @@ use rule compute as pretrain with:
             gpu=lambda w: GPU * experiment(w).train.devices,
         ),
     params:
-        config=of_experiment(lambda e, _: job_arguments.pretrain(CONFIG, e)),
+        config=of_experiment(lambda e, _: job_arguments.pretrain(CONFIG, e), "experiment"),
         start=pretrain_start,
         stop=PRETRAIN_STOP,
         run=L.run("{experiment}"),

@@ -6,12 +6,29 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import Resolver
+from yaml.scanner import Scanner
 
 from diffprobe.config import plugins
 from diffprobe.config.checks import problems
 from diffprobe.config.mistakes import Key, escaped, lines, mistakes, shown
 from diffprobe.config.models import Config
 from diffprobe.runtime.errors import UserError, one_line, unreadable
+
+try:
+    from yaml.cyaml import CParser as Events  # of libyaml, five times as fast
+except ImportError:  # PyYAML was built without it
+
+    class Events(Reader, Scanner, Parser):  # type: ignore[no-redef]
+        def __init__(self, stream: str) -> None:
+            Reader.__init__(self, stream)
+            Scanner.__init__(self)
+            Parser.__init__(self)
+
 
 MERGE = "tag:yaml.org,2002:merge"  # the key `<<`, of which there may be several
 # Far above any real config; below them nothing that reads it takes long.
@@ -30,14 +47,16 @@ def load(*paths: str | Path, **more: object) -> Config:
     return parse(merged(raw, more) if more else raw, " + ".join(map(printable, paths)))
 
 
-class ConfigLoader(yaml.SafeLoader):
+class ConfigLoader(Composer, Events, SafeConstructor, Resolver):
     """YAML of bounded extent whose mappings have each key once. PyYAML alone takes the last one without a word.
 
     Aliases count as what they stand for: a few lines of aliases of aliases would be more than any memory holds.
     """
 
     def __init__(self, stream: str) -> None:
-        super().__init__(stream)
+        Events.__init__(self, stream)
+        for part in (Composer, SafeConstructor, Resolver):
+            part.__init__(self)
         self.depth = 0
         self.sizes: dict[int, int] = {}  # of the values below each node, by its id
 
