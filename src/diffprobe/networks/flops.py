@@ -67,4 +67,13 @@ def on_meta(network: Settings, image: tuple[int, int, int], **shape: int) -> tup
 
 def training_flops(module: nn.Module, inputs: Inputs) -> int:
     """Forward and backward pass of one image."""
-    return flops(lambda: module(*inputs)[0].sum().backward())  # the sum itself costs next to nothing
+    return pass_flops(module, inputs)[1]
+
+
+def pass_flops(module: nn.Module, inputs: Inputs) -> tuple[int, int]:
+    """A forward pass of one image; that and the backward pass."""
+    with FlopCounter() as counter:
+        output = module(*inputs)[0]
+        forward = counter.total
+        output.sum().backward()  # the sum itself costs next to nothing
+    return forward, counter.total

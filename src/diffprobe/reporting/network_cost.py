@@ -80,22 +80,24 @@ def cost(model: dict[str, Any], image: tuple[int, int, int], **labels: int) -> N
     network has one.
     """
     from diffprobe.networks.flops import on_meta
+    from diffprobe.networks.uncompiled import uncompiled
 
-    module, inputs = on_meta(parse_model(model), image, **labels)
-    return {**whole_cost(module, inputs), "taps": tap_costs(module, inputs)}
+    with uncompiled():
+        module, inputs = on_meta(parse_model(model), image, **labels)
+        return {**whole_cost(module, inputs), "taps": tap_costs(module, inputs)}
 
 
 def whole_cost(module: "nn.Module", inputs: "Inputs") -> NetworkSize:
-    from diffprobe.networks.flops import flops, training_flops
+    from diffprobe.networks.flops import pass_flops
 
-    forward_flops = flops(lambda: module(*inputs))
+    forward_flops, training_flops = pass_flops(module, inputs)
     # After the pass, in which a table follows the grid.
     fixed = sum(getattr(part, "fixed_parameters", 0) for part in module.modules())
     return {
         "parameters": sum(p.numel() for p in module.parameters()) + fixed,
         "trainable": sum(p.numel() for p in module.parameters() if p.requires_grad),
         "forward_flops": forward_flops,
-        "training_flops": training_flops(module, inputs),
+        "training_flops": training_flops,
     }
 
 
