@@ -14,7 +14,7 @@ from diffprobe.runtime.job import Job, run
 
 import pytest
 
-from diffprobe.runtime import receipts
+from diffprobe.runtime import code_hashes, receipts
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, clear_partials, write_json
 from diffprobe.runtime.job_call import call_words
@@ -268,12 +268,34 @@ def test_code_hashes_see_what_code_does_and_nothing_else(tmp_path: Path) -> None
     for name, text in versions.items():
         path = tmp_path / f"{name}.py"
         path.write_text(text)
-        hashes[name] = receipts.module_hash(str(path))
+        hashes[name] = code_hashes.module_hash(str(path))
     assert hashes["plain"] == hashes["dressed"] != hashes["other"]
 
 
+def test_code_hashes_are_remembered_and_a_damaged_memory_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = tmp_path / "code.py"
+    source.write_text("x = 1\n")
+
+    def hashed() -> str:
+        code_hashes.module_hash.cache_clear()
+        code_hashes.hashes.cache_clear()
+        return code_hashes.module_hash(str(source))
+
+    value = hashed()
+    code_hashes.remember()
+    monkeypatch.setattr(code_hashes, "behaviour", lambda source: "made again")
+    assert hashed() == value
+    code_hashes.place().write_text(code_hashes.place().read_text().replace(value, "0" * len(value)))
+    assert hashed() == "made again"
+    code_hashes.module_hash.cache_clear()
+    code_hashes.hashes.cache_clear()
+
+
 def test_changed_code_names_files_that_changed_or_vanished() -> None:
-    present = receipts.code_version()
+    present = code_hashes.code_version()
     assert "src/diffprobe/runtime/receipts.py" in present
     assert receipts.changed_code(present) == []
     recorded = present | {"src/diffprobe/runtime/files.py": "0", "src/diffprobe/gone.py": "0"}

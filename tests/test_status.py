@@ -15,8 +15,8 @@ from diffprobe.config.load import parse
 from diffprobe.config.models import Config
 from diffprobe.plan.graph import Stage, stages
 from diffprobe.reporting import status
+from diffprobe.runtime.code_hashes import ROOT, module_hash
 from diffprobe.runtime.files import write_json
-from diffprobe.runtime.receipts import ROOT, module_hash
 
 SOURCE = "src/diffprobe/runtime/files.py"
 

@@ -15,8 +15,8 @@ import pytest
 from harness import SCRIPTS, Sandbox
 
 import diffprobe
+from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.locks import exclusive
-from diffprobe.runtime.receipts import code_version
 
 COUNT = "hostile inputs"
 

@@ -16,9 +16,9 @@ from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, images_in_all, without_repeats, write_level
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.plan.arguments import Cell, CellSelection, Choice, ChosenArgument
+from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.devices import peak_flops, report_emulation
 from diffprobe.runtime.files import clear_partials, digest, sha256
-from diffprobe.runtime.receipts import code_version
 from diffprobe.runtime.results import read_result
 
 

@@ -26,9 +26,9 @@ from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.evaluation.representation.search import best, search
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import FeaturesArgument, SearchPlan
+from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.devices import peak_flops, report_emulation
 from diffprobe.runtime.files import clear_partials, digest, sha256
-from diffprobe.runtime.receipts import code_version
 
 SCORER = Ridge(kind="ridge", strength=[1e-4, 1e-3, 1e-2, 1e-1])  # of a search: the fastest evaluator
 

@@ -11,11 +11,11 @@ from diffprobe.runtime.job import Job, run
 from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
 from diffprobe.plan.training_argument import TrainingArgument, parse_argument
+from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.devices import peak_flops, report_emulation
 from diffprobe.runtime.files import digest, sha256, write_jsonl
 from diffprobe.runtime.located import located
 from diffprobe.runtime.locks import exclusive
-from diffprobe.runtime.receipts import code_version
 from diffprobe.training import checkpoints
 from diffprobe.training.data import Data, open_data
 from diffprobe.training.events import Events

@@ -23,11 +23,11 @@ from diffprobe.evaluation.model import Model, load
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
 from diffprobe.networks.flops import flops, on_meta
+from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.devices import is_bf16, memory_format, peak_flops
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, sha256
 from diffprobe.runtime.keyed import Key, normal, uniform
-from diffprobe.runtime.receipts import code_version
 
 if TYPE_CHECKING:
     from diffprobe.config import samplers

@@ -4,7 +4,6 @@ There tensors have shapes but no memory, so any network is counted in a second; 
 imported inside functions, so that the command line starts fast.
 """
 
-import os
 from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import version
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from diffprobe.config.built import parse_model
-from diffprobe.runtime.files import digest, recorded, sha256, write_json
+from diffprobe.runtime.files import digest, recorded, sha256, user_cache, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -59,8 +58,7 @@ def remembered_cost(model: dict[str, Any], image: tuple[int, int, int], **labels
 
 
 def cache_folder() -> Path:
-    """By the XDG Base Directory Specification."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "diffprobe", "costs")
+    return user_cache() / "costs"
 
 
 @cache

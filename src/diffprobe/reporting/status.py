@@ -17,8 +17,9 @@ from rich.text import Text
 from diffprobe.config.models import Config
 from diffprobe.config.names import AUGMENTATION
 from diffprobe.plan.graph import Stage, stages
+from diffprobe.runtime.code_hashes import module_hash
 from diffprobe.runtime.progress import Snapshot, clock, read
-from diffprobe.runtime.receipts import changed_code, module_hash, read_receipt
+from diffprobe.runtime.receipts import changed_code, read_receipt
 
 SHARED = (  # rules that serve several experiments
     "download",

@@ -171,6 +171,14 @@ def recorded(path: str | Path, *keys: str) -> Any:
     return None
 
 
+def user_cache() -> Path:
+    """This user's folder for what takes long to make again, by the XDG Base Directory Specification.
+
+    Raises RuntimeError where there is no home.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "diffprobe")
+
+
 def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, object]], durable: bool = True) -> None:
     with atomic(path, durable) as partial:
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows))

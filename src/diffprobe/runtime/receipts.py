@@ -4,48 +4,22 @@ They are a record. What decides whether a job runs again is its argument: `plan/
 result back compares it with the hash in its receipt (`runtime/results.py`).
 """
 
-import ast
-import hashlib
 import json
 import platform
 import resource
 import sys
 import time
 from collections.abc import Mapping
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from diffprobe.runtime.code_hashes import ROOT, code_version, module_hash
 from diffprobe.runtime.files import digest, read_json, sha256, write_json
 
 RECEIPT = "receipt.json"  # how the name of each ends
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "zarr", "safetensors", "pytorch-fid")
 OWN_CHECKSUMS = (".h5", ".safetensors")  # files that need no hash in the receipt; some take minutes to read
-ROOT = Path(__file__).parents[3]  # the workflow's folder, which holds src/ and workflow/
-
-
-@cache
-def module_hash(path: str) -> str:
-    """A hash of a source file's behaviour: comments, docstrings and layout do not count."""
-    # `ast.unparse` writes one layout without comments. Docstrings are statements and must be dropped here.
-    tree = ast.parse(Path(path).read_text())
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                body[:] = body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
-
-
-def code_version() -> dict[str, str]:
-    """The hash of every file of this project that this process has loaded, by path from the root."""
-    # A list, since another thread may import while this one iterates.
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    ours = sorted(Path(file).resolve() for file in files if file and file.endswith(".py"))
-    ours = [file for file in ours if any(file.is_relative_to(ROOT / room) for room in ("src", "workflow"))]
-    return {str(file.relative_to(ROOT)): module_hash(str(file)) for file in ours}
 
 
 def changed_code(recorded: dict[str, str]) -> list[str]:

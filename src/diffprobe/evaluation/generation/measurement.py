@@ -15,8 +15,8 @@ from diffprobe.evaluation.generation.figures import FigureRow, Request, Subject
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.networks.flops import flops
 from diffprobe.plan.arguments import GenerationArgument
+from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.files import digest
-from diffprobe.runtime.receipts import code_version
 
 
 @dataclass(frozen=True)

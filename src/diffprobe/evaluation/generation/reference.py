@@ -21,9 +21,9 @@ from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.extractors import FeatureExtractor
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.evaluation.generation.statistics_file import Gaussian, parse_statistics
+from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, digest, sha256
-from diffprobe.runtime.receipts import code_version
 from diffprobe.runtime.results import refuse_changed
 
 CODE = ("src/diffprobe/evaluation/", "src/diffprobe/networks/")  # the code that statistics depend on
