@@ -19,6 +19,7 @@ from toy_workflow import TINY, configure
 from diffprobe.runtime import preload
 from diffprobe.runtime.files import sha256
 
+LITTLE = ("numpy", "multiprocessing")
 FACTS = """
 import json, multiprocessing, os, signal, sys, threading
 import numpy
@@ -44,7 +45,7 @@ numpy.save(sys.argv[2], numpy.random.random(4))
 def start() -> Iterator[str]:
     """What stands between interpreter and script; little is preloaded, to save time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preload, "PRELOADED", (("numpy", "multiprocessing"),))
+        patch.setattr(preload, "PRELOADED", {LITTLE: LITTLE})
         patch.delenv("DIFFPROBE_PRELOAD", raising=False)
         arguments = preload.listen()
         assert arguments
@@ -196,7 +197,7 @@ def test_no_server_is_an_ordinary_start(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_killed_main_process_leaves_orphans_that_end_well(script: Callable[[str], Path], tmp_path: Path) -> None:
-    listening = "from diffprobe.runtime import preload; preload.PRELOADED = (('numpy', 'multiprocessing'),); "
+    listening = f"from diffprobe.runtime import preload; preload.PRELOADED = {{{LITTLE}: {LITTLE}}}; "
     listening += "print(preload.listen(), flush=True); import time; time.sleep(60)"
     environment = {key: value for key, value in os.environ.items() if key != "DIFFPROBE_PRELOAD"}
     main = subprocess.Popen([sys.executable, "-c", listening], stdout=subprocess.PIPE, text=True, env=environment)
@@ -259,7 +260,7 @@ def test_a_training_stops_goes_on_and_leaves_the_receipt_of_a_fresh_start(tmp_pa
             assert first.wait(60) == 128 + signal.SIGTERM
         again = finish(start)
         assert again[0] == weights
-        varying = {"checksum", "finished", "seconds", "peak_memory_mib", "images_per_second", "from_step"}
+        varying = {"checksum", "finished", "seconds", "peak_memory_mib", "images_per_second", "mfu", "from_step"}
         assert without(again[1], varying) == without(receipt, varying)
         assert again[1]["peak_memory_mib"] < 1.05 * receipt["peak_memory_mib"]
         assert (again[1]["from_step"] > 0) == remade

@@ -4,8 +4,9 @@
         │ listen()           │       the request: command, environment, folder, umask, standard streams
         └── server ── job ◄──┘       forkserver.py loads packages and forks; the child becomes the job
 
-A job is what a fresh start would have made of it. Only other people's packages are preloaded, and only for scripts
-that import all of them anyway, because receipts list the packages and the project's files that a process has loaded.
+A job is what a fresh start would have made of it. Only other people's packages are preloaded, and those that receipts
+list only for scripts that import all of them anyway, because receipts list the packages and the project's files that a
+process has loaded.
 Libraries read their environment when they are loaded (OMP_NUM_THREADS, CUDA_VISIBLE_DEVICES, glibc's MALLOC_*), so a
 server takes only jobs whose environment is the one that it was started with; another environment has another server.
 Nothing touches CUDA before the fork. Where anything about the server fails, the client starts the job the ordinary way.
@@ -30,8 +31,16 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-# What takes most of the time to load; a script starts from the first of these that it would load whole.
-PRELOADED = (("torch", "zarr", "pandas"), ("torch", "zarr"), ("torch",), ("matplotlib.figure", "pandas"))
+# Optimisers and what counts FLOPs load torch's compiler and pandas, which receipts do not list.
+FITTING = ("torch", "zarr", "h5py", "torch._dynamo", "torch.utils.flop_counter", "pandas", "pydantic", "PIL.Image")
+# What takes most of the time to load, by what a script must import; it starts from the first that it would load whole.
+PRELOADED = {
+    ("torch.optim", "zarr", "h5py"): FITTING,
+    ("torch", "zarr", "h5py", "pandas"): FITTING,  # features and what is fitted on them
+    ("torch", "zarr"): ("torch", "zarr", "pydantic", "PIL.Image"),
+    ("torch",): ("torch", "pydantic"),
+    ("matplotlib.figure", "pandas"): ("matplotlib.figure", "pandas", "pydantic"),
+}
 NEEDED = ("memfd_create", "pidfd_open")  # Linux
 PREFIX = "diffprobe-jobs-"
 PROGRAMS = Path(__file__).parent
@@ -84,7 +93,7 @@ def _hand_over(client: socket.socket, folder: Path) -> None:
         try:
             request = marshal.loads(os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0))
             script = request["command"][0]
-            if packages := next((some for some in PRELOADED if set(some) <= imports(script)), ()):
+            if packages := next((PRELOADED[some] for some in PRELOADED if set(some) <= imports(script)), ()):
                 _server(request, packages, folder).start(client, descriptors)
         finally:
             for descriptor in descriptors:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
 from diffprobe.runtime.devices import is_bf16
 from diffprobe.training.tasks.base import ParameterGroup
@@ -70,14 +70,14 @@ class Options:
 Groups = list[dict[str, Any]]  # torch's parameter groups
 # Fused: one kernel for all parameters, where a loop over hundreds of small tensors would keep a GPU waiting.
 # Not SGD: its fused kernel fails where some parameters have had no gradient yet.
-OPTIMIZERS: dict[str, Callable[[Groups, Options], torch.optim.Optimizer]] = {
-    "adam": lambda groups, options: torch.optim.Adam(groups, options.lr, options.betas, fused=True),
-    "adamw": lambda groups, options: torch.optim.AdamW(groups, options.lr, options.betas, fused=True),
-    "sgd": lambda groups, options: torch.optim.SGD(groups, options.lr, options.momentum),
+OPTIMIZERS: dict[str, Callable[[Groups, Options], optim.Optimizer]] = {
+    "adam": lambda groups, options: optim.Adam(groups, options.lr, options.betas, fused=True),
+    "adamw": lambda groups, options: optim.AdamW(groups, options.lr, options.betas, fused=True),
+    "sgd": lambda groups, options: optim.SGD(groups, options.lr, options.momentum),
 }
 
 
-def optimizer(groups: Sequence[ParameterGroup], options: Options) -> torch.optim.Optimizer:
+def optimizer(groups: Sequence[ParameterGroup], options: Options) -> optim.Optimizer:
     """A fresh optimiser of these parameters."""
     own = [
         {
@@ -102,7 +102,7 @@ def learning_rate(options: Options, seen: int) -> float:
     return lr
 
 
-def advance(optimizer: torch.optim.Optimizer, options: Options, lr: float) -> None:
+def advance(optimizer: optim.Optimizer, options: Options, lr: float) -> None:
     """One step of an optimiser by the gradients that lie in its parameters, which are gone then."""
     if options.clip is not None:  # one norm of all groups together
         everything = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -113,7 +113,7 @@ def advance(optimizer: torch.optim.Optimizer, options: Options, lr: float) -> No
     optimizer.zero_grad(set_to_none=True)  # None and not 0: the next backward pass writes instead of adding
 
 
-def kept(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Tensor]:
+def kept(module: nn.Module, optimizer: optim.Optimizer, steps: int) -> dict[str, Tensor]:
     """An optimiser's state after so many steps by `KEY.PARAMETER`, such as `exp_avg.stem.weight`.
 
     Adam's own count of steps is left out where it is the run's; a parameter that had no gradient at some has fewer.
@@ -123,18 +123,16 @@ def kept(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> dic
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is None:  # SGD without momentum
                 continue
-            if not (key == "step" and isinstance(optimizer, torch.optim.Adam) and float(value) == steps):
+            if not (key == "step" and isinstance(optimizer, optim.Adam) and float(value) == steps):
                 tensors[f"{key}.{name}"] = torch.as_tensor(value)
     return tensors
 
 
-def take(
-    module: nn.Module, optimizer: torch.optim.Optimizer, steps: int, moments: dict[str, dict[str, Tensor]]
-) -> None:
+def take(module: nn.Module, optimizer: optim.Optimizer, steps: int, moments: dict[str, dict[str, Tensor]]) -> None:
     """Take over what `kept` returned after so many steps, grouped by key, into a fresh optimiser."""
     for name, parameter in module.named_parameters():
         state = {key: placed(values[name], parameter) for key, values in moments.items() if name in values}
-        if state and isinstance(optimizer, torch.optim.Adam):
+        if state and isinstance(optimizer, optim.Adam):
             # On the parameter's device, where the fused kernel reads it.
             state.setdefault("step", torch.tensor(float(steps), device=parameter.device))
         if state:
