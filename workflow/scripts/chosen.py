@@ -17,7 +17,7 @@ from diffprobe.evaluation.representation.featurestore import Copies, finish, ima
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.plan.arguments import Cell, CellSelection, Choice, ChosenArgument
 from diffprobe.runtime.code_hashes import code_version
-from diffprobe.runtime.devices import peak_flops, report_emulation
+from diffprobe.runtime.devices import peak_flops, report_slow_precision
 from diffprobe.runtime.files import clear_partials, digest, sha256
 from diffprobe.runtime.results import read_result
 
@@ -29,7 +29,7 @@ def main(job: Job) -> None:
     weights = dict(zip(settings.checkpoints, job.group("weights"), strict=True))[choice.kimg]
     trained = model.load(weights, device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
-    report_emulation(settings.precision, device, job.say)
+    report_slow_precision(settings.precision, device, job.say)
     data = open_inputs(job.input("data"), SPLITS, device, trained.latents, settings.augmentation, settings.latents_as)
     specs_of = specs_by_level(settings.evaluators, choice.cell, settings.pooling)
     levels = {level.name: level for level in map(trained.level, [choice.sigma, *settings.sigmas])}

@@ -18,7 +18,7 @@ from diffprobe.evaluation.model import load_codec
 from diffprobe.latents.encoding import encode, share_of
 from diffprobe.latents.identity import EncoderFacts, plan_store
 from diffprobe.latents.settings import EncodingSettings
-from diffprobe.runtime.devices import is_bf16, report_emulation
+from diffprobe.runtime.devices import is_bf16, report_slow_precision
 from diffprobe.runtime.files import write_json
 
 
@@ -28,7 +28,7 @@ def main(job: Job) -> None:
     image = (summary["channels"], summary["size"], summary["size"])
     codec, header = load_codec(job.input("autoencoder"), device, image)
     bf16 = is_bf16(settings.precision, device)
-    report_emulation(settings.precision, device, job.say)
+    report_slow_precision(settings.precision, device, job.say)
     dtype = "bfloat16" if bf16 else "float32"
     encoder = EncoderFacts(job.input("autoencoder"), header["codec"], dtype, codec.holds)
     plan = plan_store(settings, Path(job.options["store"]), job.input("images"), encoder)

@@ -27,7 +27,7 @@ from diffprobe.evaluation.representation.search import best, search
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import FeaturesArgument, SearchPlan
 from diffprobe.runtime.code_hashes import code_version
-from diffprobe.runtime.devices import peak_flops, report_emulation
+from diffprobe.runtime.devices import peak_flops, report_slow_precision
 from diffprobe.runtime.files import clear_partials, digest, sha256
 
 SCORER = Ridge(kind="ridge", strength=[1e-4, 1e-3, 1e-2, 1e-1])  # of a search: the fastest evaluator
@@ -46,7 +46,7 @@ def main(job: Job) -> None:
     device, settings = job.device, FeaturesArgument.model_validate(job.config)
     trained = model.load(job.input("weights"), device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
-    report_emulation(settings.precision, device, job.say)
+    report_slow_precision(settings.precision, device, job.say)
     splits = [*settings.fit, settings.read]
     data = open_inputs(job.input("data"), splits, device, trained.latents, settings.augmentation, settings.latents_as)
     copies = wanted_copies(settings.fit, settings.read, settings.augmented, settings.plain, settings.draws)

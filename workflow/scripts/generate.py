@@ -17,7 +17,7 @@ from diffprobe.evaluation.generation.statistics import Statistics
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.plan.arguments import DrawnArgument, GenerateArgument
 from diffprobe.reporting.mosaics import write_preview
-from diffprobe.runtime.devices import report_emulation
+from diffprobe.runtime.devices import report_slow_precision
 from diffprobe.runtime.files import write_json
 
 
@@ -52,7 +52,7 @@ def main(job: Job) -> None:
     measurement.new_statistics(sample.images)  # refuses impossible requests before anything is drawn
     weights, autoencoder, images = job.input("weights"), job.optional("autoencoder"), job.optional("images")
     drawing = Drawing.of(sample, weights, autoencoder, draw, job.device, images)
-    report_emulation(drawing.sampler.settings.precision, job.device, job.say)
+    report_slow_precision(drawing.sampler.settings.precision, job.device, job.say)
 
     def image_flops() -> int:
         return drawing.image_flops() + measurement.image_flops(drawing.model.image)

@@ -9,7 +9,7 @@ from diffprobe.runtime.job import Job, run
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.plan.arguments import SampleArgument
 from diffprobe.reporting.mosaics import write_preview
-from diffprobe.runtime.devices import report_emulation
+from diffprobe.runtime.devices import report_slow_precision
 
 
 def main(job: Job) -> None:
@@ -18,7 +18,7 @@ def main(job: Job) -> None:
     drawing = Drawing.of(
         argument, job.input("weights"), job.optional("autoencoder"), draw, job.device, job.optional("images")
     )
-    report_emulation(drawing.sampler.settings.precision, job.device, job.say)
+    report_slow_precision(drawing.sampler.settings.precision, job.device, job.say)
     job.progress.compare(drawing.image_flops, drawing.peak_flops)
     job.progress.start(n, "images")
     store = drawing.fill(job.output("samples").parent, n, job.progress.update)

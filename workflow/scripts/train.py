@@ -12,7 +12,7 @@ from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
 from diffprobe.plan.training_argument import TrainingArgument, parse_argument
 from diffprobe.runtime.code_hashes import code_version
-from diffprobe.runtime.devices import peak_flops, report_emulation
+from diffprobe.runtime.devices import peak_flops, report_slow_precision
 from diffprobe.runtime.files import digest, sha256, write_jsonl
 from diffprobe.runtime.located import located
 from diffprobe.runtime.locks import exclusive
@@ -36,7 +36,7 @@ def main(job: Job) -> None:
         latents = expected_identity(source_settings(argument.latents), files["images"], files["autoencoder"])
     data = open_data(files, latents)
     device_batch = int(job.options.get("device_batch", 0)) or None
-    report_emulation(argument.train.precision, job.device, job.say)
+    report_slow_precision(argument.train.precision, job.device, job.say)
     task: Task = located(argument.build)(argument, data, job.device, job.say)  # networks with fresh weights
     options = Options.of(argument.train, job.device, task.module, device_batch)
     part = make_slice(job, data, task)
