@@ -45,7 +45,7 @@ def main(job: Job) -> None:
     total = sum(images_in_all(copies_of[name], data) for name in specs_of)
     name, specs = next(iter(specs_of.items()))
     flops = source.image_flops(trained.shape, levels[name], specs)
-    source = source.compiled(total * flops)
+    source = source.bounded(flops).compiled(total * flops)
     job.progress.compare(lambda: flops, partial(peak_flops, device, source.bf16))
     job.progress.start(total, "images")
 

@@ -65,8 +65,9 @@ def main(job: Job) -> None:
     for ratio in planned_ratios(settings.levels):
         level = trained.level(1.0 if ratio else CLEAN)
         counts[level] += images_in_all(without_repeats(copies, level, data), data)
-    flops = sum(count * source.image_flops(trained.shape, level, specs_of(level)) for level, count in counts.items())
-    source = source.compiled(flops)
+    costs = {level: source.image_flops(trained.shape, level, specs_of(level)) for level in counts}
+    flops = sum(count * costs[level] for level, count in counts.items())
+    source = source.bounded(max(costs.values(), default=0)).compiled(flops)
     job.progress.compare(lambda: flops / counts.total(), partial(peak_flops, device, source.bf16))
     job.progress.start(counts.total(), "images")
 

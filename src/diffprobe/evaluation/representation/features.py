@@ -44,6 +44,9 @@ def tokens(h: Tensor) -> Tensor:
 
 
 POOLINGS = {"mean": mean, "mean_std": mean_std, "tokens": tokens}
+# FLOPs of a pass on a CPU, some ten seconds. More images at once would gain nothing there, and a pass of 56 images of 256
+# tokens by a DiT-XL takes 2 GiB.
+PASS = 2**40
 ArraySpecs = Mapping[str, tuple[str, str]]  # by the array's name: a tap and a pooling
 
 
@@ -100,6 +103,11 @@ class FeatureModel:
         noisy = perturb(x, level, noise).contiguous(memory_format=form)
         cond = Condition(label, source=x.contiguous(memory_format=form) if self.encoded else None)
         return self.process.denoise(self.network, noisy, level, cond, taps, features_only=True).activations
+
+    def bounded(self, image_flops: int) -> "FeatureModel":
+        """With fewer images at once where those of an image make passes on a CPU too large. It changes no feature."""
+        at_once = max(1, PASS // max(1, image_flops)) if self.device.type == "cpu" else self.batch
+        return replace(self, batch=min(self.batch, at_once))
 
     def compiled(self, work: float) -> "FeatureModel":
         """With its network compiled where `work` FLOPs make that worthwhile."""
