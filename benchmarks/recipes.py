@@ -1,4 +1,4 @@
-"""Shared by the benchmarks of training: a recipe of config/ddae.yaml as plain data, and its training job in memory.
+"""Shared by the benchmarks of training: a recipe of config/ddae.yaml or soda.yaml as plain data, and its job in memory.
 
 The job is the workflow's own (workflow/scripts/train.py). A borrowed machine may lack packages that the job imports and
 these benchmarks do not use; mocks stand in for them. A recipe's defaults come from the typed models, which need
@@ -18,13 +18,15 @@ import torch
 import yaml
 
 ROOT = Path(__file__).parents[1]
-CONFIG = ROOT / "config" / "ddae.yaml"
+CONFIGS = [ROOT / "config" / name for name in ("ddae.yaml", "soda.yaml")]
 LACKING = ("imagecodecs", "zarr")
 NO_OPTIONS = (
     "kind",
     "build",
     "schedule",
     "learns_variance",
+    "output_shape",
+    "code_parts",
     "conditional",
     "augment",
     "label_dropout",
@@ -65,34 +67,41 @@ from diffprobe.diffusion.build import Sampler, build_process, build_sampler  # n
 from diffprobe.evaluation.model import Model  # noqa: E402
 from diffprobe.networks.flops import flops, on_meta, training_flops  # noqa: E402
 from diffprobe.runtime.devices import memory_format  # noqa: E402
+from diffprobe.runtime.located import located  # noqa: E402
 from diffprobe.training.data import Data  # noqa: E402
 from diffprobe.training.optimizers import Options  # noqa: E402
-from diffprobe.training.tasks import diffusion  # noqa: E402
+from diffprobe.training.tasks.base import Task  # noqa: E402
 
 
 def recipes(plan: Path | None = None) -> dict[str, Recipe]:
-    """All recipes by name, from a plan or from the config: network, process, train, samplers, image (C, H, W), and
-    classes where there are any.
+    """All recipes by name, from a plan or from the configs: network, process, task, train, samplers, image (C, H, W),
+    and classes where there are any.
 
-    `build` of networks, processes, averages and samplers names their code.
+    `build` of networks, processes, tasks, averages and samplers names their code.
     """
     if plan is not None:
         return json.loads(plan.read_text())
     from diffprobe.config.inferred import model_space
     from diffprobe.config.load import load
 
-    config, by_name = load(CONFIG), {}
-    for name, experiment in config.experiments.items():
-        channels, size = model_space(config, experiment)
-        averages = {key: coded(average) for key, average in experiment.train.averages.items()}
-        by_name[name] = {
-            "network": coded(experiment.network),
-            "process": process_of(experiment.process),
-            "train": dumped(experiment.train) | {"averages": averages},
-            "samplers": {key: coded(sampler) for key, sampler in experiment.sample.samplers.items()},
-            "image": [channels, size, size],
-        }
-    return by_name
+    return {
+        name: recipe_of(experiment, *model_space(config, experiment))
+        for config in map(load, CONFIGS)
+        for name, experiment in config.experiments.items()
+    }
+
+
+def recipe_of(experiment: Any, channels: int, size: int) -> Recipe:
+    averages = {key: coded(average) for key, average in experiment.train.averages.items()}
+    network = experiment.network
+    return {
+        "network": coded(network) | {"code_parts": network.code_parts},
+        "process": process_of(experiment.process) | {"output_shape": experiment.process.output_shape(channels)},
+        "task": coded(experiment.task) | {"model": experiment.task.model},
+        "train": dumped(experiment.train) | {"averages": averages},
+        "samplers": {key: coded(sampler) for key, sampler in experiment.sample.samplers.items()},
+        "image": [channels, size, size],
+    }
 
 
 def dumped(model: Any) -> Recipe:
@@ -113,6 +122,11 @@ def settings(part: Recipe) -> Any:
     """A part of a recipe with its keys as attributes, as in the typed models; `options` are those of its code."""
     options = {key: value for key, value in part.items() if key not in NO_OPTIONS}
     return SimpleNamespace(**part, options=options)
+
+
+def nested(part: Any) -> Any:
+    """A part of a recipe with all keys within it as attributes."""
+    return SimpleNamespace(**{key: nested(value) for key, value in part.items()}) if isinstance(part, dict) else part
 
 
 def training(recipe: Recipe) -> Any:
@@ -149,14 +163,18 @@ def device_name(where: torch.device) -> str:
     return torch.cuda.get_device_name() if where.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
-def assemble(recipe: Recipe, where: torch.device) -> tuple[diffusion.Diffusion, Options, dict[str, int]]:
+def assemble(recipe: Recipe, where: torch.device) -> tuple[Task, Options, dict[str, int]]:
     """The task on the device, its options, and the network's shape from the data, built as in the job."""
     channels, size, _ = recipe["image"]
-    train = training(recipe)
+    train, process = training(recipe), settings(recipe["process"])
+    process.output_shape = lambda _: recipe["process"]["output_shape"]
+    network, task_settings = settings(recipe["network"]), nested(recipe["task"])
+    more = SimpleNamespace(build=task_settings.model, options={"network": network, "task": task_settings})
     argument: Any = SimpleNamespace(
-        network=settings(recipe["network"]), process=settings(recipe["process"]), train=train
+        network=network, process=process, task=task_settings, train=train, model=more if more.build else network
     )
-    task = diffusion.make(argument, Data((channels, size, size), recipe.get("classes", 0), content=""), where, print)
+    data = Data((channels, size, size), recipe.get("classes", 0), content="")
+    task = located(recipe["task"]["build"])(argument, data, where, print)
     task.module.to(where).to(memory_format=memory_format(where))
     options = Options.of(train, where, task.module, train.device_batch)
     return task, options, task.shape

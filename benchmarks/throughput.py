@@ -1,4 +1,4 @@
-"""Images per second of training a recipe of config/ddae.yaml, or of sampling with it, on the GPU or the CPU.
+"""Images per second of training a recipe of config/ddae.yaml or soda.yaml, or of sampling with it, on GPU or CPU.
 
     python -m benchmarks.throughput DDPM_ddpm --peer 2070
     python -m benchmarks.throughput DDPM_ddpm --sampler published --images 1024 --peer 83
@@ -70,7 +70,7 @@ def training(arguments: argparse.Namespace, recipe: Recipe, where: torch.device,
     batch = arguments.batch or SHARE[recipe["network"]["resample"]]
     recipe = changed(recipe, [f"train.batch={batch}"])
     begin(where)
-    task, options, shape = assemble(recipe, where)
+    task, options, _ = assemble(recipe, where)
     task.compile(where, 0, MODES[mode])
     stream, state = random_stream(recipe, where), fresh(task, options)
     begun = time.perf_counter()
@@ -82,7 +82,7 @@ def training(arguments: argparse.Namespace, recipe: Recipe, where: torch.device,
         train(task, stream, options, state, state.step + options.tick, lambda _: None)
     rate = (state.step - done) * batch / (time.perf_counter() - begun)
     arithmetic = "bf16" if options.bf16 else "fp32"
-    return row(arguments, "training", where, arithmetic, batch, mode, rate, work(recipe, shape)[0], first)
+    return row(arguments, "training", where, arithmetic, batch, mode, rate, task.image_flops(), first)
 
 
 def sampling(arguments: argparse.Namespace, recipe: Recipe, where: torch.device, mode: str) -> str:

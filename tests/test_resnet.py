@@ -78,7 +78,7 @@ def soda() -> SODA:
     torch.manual_seed(0)
     options = {"channels": 8, "multipliers": (1, 2), "modulation": "direct", "blocks": 1, "groups": 4}
     network = SimpleNamespace(build="diffprobe.networks.modulated_unet:ModulatedUNet", options=options)
-    encoder = SimpleNamespace(depth=18, stem="small", width=4, mean=None, std=None)
+    encoder = SimpleNamespace(depth=18, stem="small", width=4, mean=None, std=None, init="kaiming")
     return SODA(network, SimpleNamespace(z=6, encoder=encoder), image_channels=1).eval().requires_grad_(False)
 
 

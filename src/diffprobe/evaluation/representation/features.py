@@ -44,8 +44,8 @@ def tokens(h: Tensor) -> Tensor:
 
 
 POOLINGS = {"mean": mean, "mean_std": mean_std, "tokens": tokens}
-# FLOPs of a pass on a CPU, some ten seconds. More images at once would gain nothing there, and a pass of 56 images of 256
-# tokens by a DiT-XL takes 2 GiB.
+# FLOPs of a pass on a CPU, some ten seconds. More images at once would gain nothing there, and 56 images of 256 tokens
+# take 2 GiB in a DiT-XL.
 PASS = 2**40
 ArraySpecs = Mapping[str, tuple[str, str]]  # by the array's name: a tap and a pooling
 
