@@ -85,6 +85,7 @@ use rule handle as summary with:
     input:
         **FILES.summary,
     output:
+        **REPEATS,
         summary=report(
             L.summary(),
             caption="../workflow/report/summary.rst",
@@ -103,7 +104,6 @@ use rule handle as summary with:
             category="results",
             labels={"table": "best distance, best probe"},
         ),
-        **REPEATS,
     log:
         L.log("summary"),
     benchmark:
