@@ -240,4 +240,10 @@ def listed(figure):
     )
 
 
+def functions(step):
+    """The functions that make a rule's inputs and params."""
+    items = [getattr(item, "callable", item) for item in (*step.input, *step.params)]
+    return filter(callable, items)  # other items are files and values
+
+
 include: "recovery.smk"

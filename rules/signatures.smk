@@ -4,12 +4,5 @@ from inspect import signature
 
 from snakemake.common import overwrite_function_params
 
-
-def functions(rule):
-    """The functions that make a rule's inputs and params."""
-    items = [getattr(item, "callable", item) for item in (*rule.input, *rule.params)]
-    return filter(callable, items)  # other items are files and values
-
-
-for each in (Resource.evaluate, *(function for rule in workflow.rules for function in functions(rule))):
+for each in (Resource.evaluate, *(function for step in workflow.rules for function in functions(step))):
     overwrite_function_params(each, signature(each).parameters)
