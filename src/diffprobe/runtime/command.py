@@ -134,8 +134,15 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Raise Interrupted. Code that swallows it (a finaliser of Python's) hears the next signal."""
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise Interrupted. Code that swallows it (a finaliser of Python's) hears the next signal.
+
+    While modules are imported it waits: an exception that passes through an extension's initialiser aborts the process.
+    """
+    if is_importing(frame):
+        signal.signal(signal.SIGALRM, lambda _, frame: interrupt(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        return
     until = time.monotonic() + CLEANING
 
     def again(number: int, frame: FrameType | None) -> None:
@@ -146,6 +153,15 @@ def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         if signal.getsignal(each) is not signal.SIG_IGN:
             signal.signal(each, again)
     raise Interrupted(number)
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Whether a frame is part of an import."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def end(line: str, status: int) -> NoReturn:
