@@ -205,7 +205,7 @@ if LOCAL_GPUS and workflow.nodes is None and "gpu" not in workflow.global_resour
 
 # Snakemake evaluates this default as an expression for every job, a twentieth of a dry run. It is the same for all jobs
 # of a process; jobs of a cluster get their own, since this file is read there too.
-DEFAULTS = workflow.resource_settings._parsed_default_resources
+DEFAULTS = getattr(workflow.resource_settings, "_parsed_default_resources", {})  # not part of its interface
 if "tmpdir" in DEFAULTS and DEFAULTS["tmpdir"].raw == "system_tmpdir":
     DEFAULTS["tmpdir"] = Resource("tmpdir", tempfile.gettempdir(), raw="system_tmpdir")
 

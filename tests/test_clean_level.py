@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from toy_probing import EXPERIMENT, HEADS, PROBE, UNET, ProbingRun, call, chain
 from toy_probing import features as probed_features
-from toy_soda import argument, soda
+from toy_soda import checkpoint
 
 import diffprobe
 from diffprobe.config import tasks
@@ -183,13 +183,7 @@ def test_a_decoder_sees_the_code_or_none(weights: Path, tmp_path: Path, digits_s
 
 def test_of_soda_the_encoder_is_clean_and_its_code_guides_the_decoder(tmp_path: Path) -> None:
     """The features of z are the codes; the decoder's are those of the code of the image, as it is told."""
-    told, task = argument(), soda()
-    torch.manual_seed(1)
-    for parameter in task.module.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    header = {"network": told.network.argument(), "process": told.process.model_dump(), "shape": task.shape}
-    path = tmp_path / "soda.safetensors"
-    checkpoints.write(path, {"ema": task.module.state_dict()}, {**header, "image": [1, 8, 8], **told.described})
+    path = checkpoint(tmp_path / "soda.safetensors")
     model, pixels = diffprobe.load(path), np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
     features = model.features(pixels, batch=7)
     assert list(features) == list(RESNET_TAPS) and features["stage_4"].shape == features["features"].shape == (20, 32)

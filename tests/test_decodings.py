@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from test_soda_samples import CPU, DDIM, PIXELS, store  # noqa: F401 (fixture)
-from toy_soda import argument, soda
+from toy_soda import checkpoint
 
 from diffprobe.config.load import parse
 from diffprobe.data.pixels import to_float
@@ -22,7 +22,6 @@ from diffprobe.plan.graph import stages
 from diffprobe.plan.layout import Layout
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import read_json
-from diffprobe.training import checkpoints
 
 SCRIPT = Path(__file__).parents[1] / "workflow" / "scripts" / "decodings.py"
 SAMPLE = {"seed": 5, "sampler": DDIM, "weights": {"name": "ema"}, "keep": 8}
@@ -32,15 +31,7 @@ IMAGES = torch.from_numpy(PIXELS)
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a model whose code of 12 has a part for each of two levels and one for the middle."""
-    network = {"parts": "levels"}
-    told, task = argument(network), soda(network)
-    torch.manual_seed(1)
-    for parameter in task.module.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    header = {"network": told.network.argument(), "process": told.process.model_dump(), "shape": task.shape}
-    path = tmp_path_factory.mktemp("soda") / "x.safetensors"
-    checkpoints.write(path, {"ema": task.module.state_dict()}, {**header, "image": [1, 8, 8], **told.described})
-    return path
+    return checkpoint(tmp_path_factory.mktemp("soda") / "x.safetensors", {"parts": "levels"})
 
 
 @pytest.fixture(scope="module")

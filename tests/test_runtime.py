@@ -1,6 +1,7 @@
 """Atomic files, locks, leases, receipts: what they promise when processes die or meet."""
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 from diffprobe.runtime.job import Job, run
@@ -15,6 +17,7 @@ from diffprobe.runtime.job import Job, run
 import pytest
 
 from diffprobe.runtime import code_hashes, receipts
+from diffprobe.runtime.command import Interrupted, interruptible
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, clear_partials, write_json
 from diffprobe.runtime.job_call import call_words
@@ -176,6 +179,19 @@ def test_a_job_stopped_while_it_waits_for_an_orphan_leaves_its_state(number: sig
     assert (tmp_path / "logs/rule/x.json").read_bytes() == before
     orphan.kill()
     orphan.wait()
+
+
+def test_an_interrupt_waits_until_modules_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception within an extension's initialiser would abort the process; torch's take two seconds."""
+    source = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "interrupted_module.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]
+    with pytest.raises(Interrupted), interruptible():
+        importlib.import_module("interrupted_module")
+        time.sleep(10)
+    assert "interrupted_module" in sys.modules  # which a failed import would have left
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)] == handlers
 
 
 def test_a_full_disk_ends_a_job_in_one_line_whatever_fails_first(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_soda import CPU, argument, soda
+from toy_soda import CPU, checkpoint
 
 import diffprobe
 from diffprobe.config import processes, samplers
@@ -20,7 +20,6 @@ from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.plan.arguments import SampleArgument
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
-from diffprobe.training import checkpoints
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), dtype=np.uint8)
 SPLIT = np.array([0, 2, 0, 1, 0, 0, 2, 0, 0])  # six of train, two of test
@@ -30,14 +29,7 @@ DDIM = {"kind": "ddim", "steps": 3, "precision": "fp32", "guidance": 1.3}
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    told, task = argument(), soda()
-    torch.manual_seed(1)
-    for parameter in task.module.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    header = {"network": told.network.argument(), "process": told.process.model_dump(), "shape": task.shape}
-    path = tmp_path_factory.mktemp("soda") / "x.safetensors"
-    checkpoints.write(path, {"ema": task.module.state_dict()}, {**header, "image": [1, 8, 8], **told.described})
-    return path
+    return checkpoint(tmp_path_factory.mktemp("soda") / "x.safetensors")
 
 
 @pytest.fixture(scope="module")

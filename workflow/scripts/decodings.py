@@ -83,7 +83,7 @@ def pictures(drawing: Drawing, shown: torch.Tensor, argument: DecodingsArgument,
         "variations": variations(drawing, codes, argument.variations, n),
         "between": between(drawing, first, second, argument.steps),
     }
-    lengths = drawing.model.network.decoder.part_lengths
+    lengths = getattr(drawing.model.network, "part_lengths", [])  # of a model whose code has parts
     if len(lengths) > 1:
         made["exchanged"] = exchanged(drawing, first, second, lengths)
     return {"images": shown.numpy()} | {name: decoded.cpu().numpy() for name, decoded in made.items()}

@@ -231,6 +231,6 @@ def compiled_model(model: Model, sampler: Sampler, images: int, device: torch.de
         return model
     from diffprobe.config.built import parse_model
 
-    module, inputs = on_meta(parse_model(model.header), model.shape, **model.header["shape"])
-    work = flops(lambda: module(*inputs)) * evaluations(sampler)  # per image
+    module, (x, c_noise, _) = on_meta(parse_model(model.header), model.shape, **model.header["shape"])
+    work = flops(lambda: module(x, c_noise)) * evaluations(sampler)  # per image; an encoder's single pass is left out
     return model._replace(network=compiled(model.network, device, work * images))

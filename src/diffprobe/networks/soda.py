@@ -83,6 +83,11 @@ class SODA(nn.Module):
         output, others = self.decoder(x, c_noise, cond, of_decoder, features_only)
         return output, tapped | others
 
+    @property
+    def part_lengths(self) -> list[int]:
+        """The lengths of the code's parts, by which the decoder's blocks see it."""
+        return getattr(self.decoder, "part_lengths", [])
+
     def encode(self, images: Tensor) -> Tensor:
         """The codes (B, z) of clean images (B, C, H, W) in [-1, 1]."""
         return self.encoder(images)[0]

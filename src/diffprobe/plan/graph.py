@@ -69,6 +69,7 @@ class Graph:
         return Stage(rule, subject, outputs, beside, progress or self.layout.progress(rule, *wildcards), kimg)
 
     def stages(self) -> Iterator[Stage]:
+        """All jobs that the config asks for, whether their outputs exist or not."""
         config, layout = self.config, self.layout
         for name, dataset in config.datasets.items():
             if dataset.source.archives:

@@ -123,13 +123,15 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    handlers = {number: signal.getsignal(number) for number in STOPS}
-    for number, handler in handlers.items():
-        if handler in (signal.default_int_handler, signal.SIG_DFL):
+    handlers = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGALRM)}
+    for number in STOPS:
+        if handlers[number] in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, interrupt)
     try:
         yield
     finally:
+        if signal.getsignal(signal.SIGALRM) is not handlers[signal.SIGALRM]:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # an interrupt waits for an import
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

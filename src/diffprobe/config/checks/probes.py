@@ -13,6 +13,7 @@ from diffprobe.config.problems import Problem, listed, one_of
 
 
 def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
+    """Settings of an experiment's probe that contradict its model, its data or each other."""
     classes = config.datasets[experiment.dataset].facts.classes
     if classes == 0:
         yield key, "a probe", f"null, since {experiment.dataset} has no labels"

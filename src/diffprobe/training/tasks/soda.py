@@ -95,6 +95,7 @@ class CodedDiffusion(Task):
 def make(
     argument: "ExperimentArgument", data: Data, device: torch.device, say: Callable[[str], object]
 ) -> CodedDiffusion:
+    """The task with fresh weights, as `tasks.base.Task` says. FLOPs are counted only where they are asked for."""
     shape = {"image_channels": data.shape[0], **argument.process.output_shape(data.shape[0])}
     settings: soda.SODA = argument.task  # type: ignore[assignment]  # of the kind that names this function
     seed_weights(argument.train.seed)
