@@ -128,6 +128,11 @@ class Probe(Strict):
         return self.search is not None or any(level != "clean" for level in self.levels)
 
     @property
+    def heads(self) -> dict[str, Evaluator]:
+        """The evaluators that are fitted on stored features."""
+        return {name: evaluator for name, evaluator in self.evaluators.items() if evaluator.sees_stored_features}
+
+    @property
     def scoring(self) -> str:
         """The evaluator that scores the grid: the configured one, or the first that can."""
         return self.scorer or next(name for name, evaluator in self.evaluators.items() if evaluator.scores)

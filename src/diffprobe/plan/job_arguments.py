@@ -243,7 +243,7 @@ def extraction(experiment: Experiment) -> Argument:
 def features(experiment: Experiment, part: int) -> Argument:
     """Levels of one part of a grid, or a search. `plain`: whether unaugmented training images are needed too."""
     probe = probe_of(experiment)
-    plain = any(evaluator.fitted_on == "plain" for evaluator in probe.evaluators.values())
+    plain = any(evaluator.fitted_on == "plain" for evaluator in probe.heads.values())
     common = extraction(experiment) | selection_splits(experiment) | grid_taps(experiment) | {"plain": plain}
     if probe.search:
         ends = {name: levels.ratio(getattr(probe.search, name), experiment) for name in ("low", "high")}
@@ -265,9 +265,13 @@ def memory_bytes(experiment: Experiment) -> int:
 
 
 def evaluators(experiment: Experiment) -> dict[str, Argument]:
-    """Evaluators by name, with joined levels as sigma/alpha."""
-    entries = probe_of(experiment).evaluators.items()
-    return {name: dump(evaluator) | named_cells(evaluator, experiment) for name, evaluator in entries}
+    """Evaluators of stored features by name."""
+    return {name: evaluator_argument(evaluator, experiment) for name, evaluator in probe_of(experiment).heads.items()}
+
+
+def evaluator_argument(evaluator: Evaluator, experiment: Experiment) -> Argument:
+    """An evaluator with the levels that it names as sigma/alpha."""
+    return dump(evaluator) | named_cells(evaluator, experiment)
 
 
 def named_cells(evaluator: Evaluator, experiment: Experiment) -> Argument:
@@ -306,7 +310,7 @@ def chosen(experiment: Experiment) -> Argument:
     """Features of the chosen cell. `sigmas` are the levels that evaluators join to it."""
     cells: list[Argument] = []
     named: list[Argument] = []
-    for evaluator in probe_of(experiment).evaluators.values():
+    for evaluator in probe_of(experiment).heads.values():
         cell = named_cells(evaluator, experiment) | {"tokens": evaluator.tokens}
         cells += [cell] if cell not in cells else []  # evaluators often share features
         named += [levels.joined(each, experiment) for each in evaluator.named_cells]
@@ -316,8 +320,9 @@ def chosen(experiment: Experiment) -> Argument:
 
 
 def evaluate(experiment: Experiment, name: str, row: Identity) -> Argument:
-    head = {"name": name, "evaluator": evaluators(experiment)[name], "draws": probe_of(experiment).draws}
-    return probing(experiment, row) | head
+    probe = probe_of(experiment)
+    evaluator = evaluator_argument(probe.evaluators[name], experiment)
+    return probing(experiment, row) | {"name": name, "evaluator": evaluator, "draws": probe.draws}
 
 
 # --- figures and tables

@@ -86,6 +86,6 @@ def cell_bytes(probe: Probe, shape: list[int], pooled: int) -> int:
     `pooled` is the bytes of a channel once pooled over positions.
     """
     # `combine` and `at` ask for further cells; `tokens` keeps every position of the tap as well.
-    joined = {(cell.tap, str(cell.level)) for e in probe.evaluators.values() for cell in e.named_cells}
-    tokens = any(evaluator.tokens for evaluator in probe.evaluators.values())
+    joined = {(cell.tap, str(cell.level)) for e in probe.heads.values() for cell in e.named_cells}
+    tokens = any(evaluator.tokens for evaluator in probe.heads.values())
     return (1 + len(joined)) * shape[0] * pooled + tokens * math.prod(shape) * FLOAT16

@@ -61,6 +61,11 @@ class Evaluator(Kind, family=True):
     """Whether this kind is fitted on unaugmented training images, so that their features are stored too."""
 
     @property
+    def sees_stored_features(self) -> bool:
+        """Whether it is fitted on stored features, and so evaluated at every checkpoint beside the grid too."""
+        return self.rule == "evaluate"
+
+    @property
     def scores(self) -> bool:
         """Whether it can score the grid with these settings."""
         return self.scores_grid and not self.combine and not self.tokens and self.at is None
