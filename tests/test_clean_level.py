@@ -29,9 +29,9 @@ from diffprobe.data import images
 from diffprobe.diffusion.levels import CLEAN
 from diffprobe.diffusion.process import perturb
 from diffprobe.evaluation.representation.chunks import array, damage, stored_levels
-from diffprobe.evaluation.representation.features import mean, mean_std
 from diffprobe.networks.build import build
 from diffprobe.networks.condition import NOTHING, Condition
+from diffprobe.networks.pooling import mean, mean_std
 from diffprobe.plan import job_arguments
 from diffprobe.reporting.plots import heatmap
 from diffprobe.reporting.tables import results

@@ -13,13 +13,11 @@ from diffprobe.config.built import parse_network
 from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.levels import grid_levels
 from diffprobe.config.load import parse
-from diffprobe.config.probing import Crop
 from diffprobe.config.schedules import edm_sigmas, linear_abar, ratios
-from diffprobe.config.views import RandomCrop, RandomView
+from diffprobe.config.views import Crop, RandomCrop, RandomView
 from diffprobe.data import images, views
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.process import perturb
-from diffprobe.evaluation.representation import features
 from diffprobe.evaluation.representation.chunks import MANIFEST, array, damage
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
@@ -27,6 +25,7 @@ from diffprobe.evaluation.representation.heads import fit, row_stream
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.evaluation.representation.table import StoredFeatures, table_of
 from diffprobe.networks.build import build
+from diffprobe.networks.pooling import POOLINGS, mean_std
 from diffprobe.runtime.keyed import Key, normal
 
 CPU = torch.device("cpu")
@@ -59,9 +58,9 @@ def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, 
         taps = denoised.activations
         assert denoised.x0 is not None
         for name, (tap, pooling) in WANTED.items():
-            expected = features.POOLINGS[pooling](taps[tap])
+            expected = POOLINGS[pooling](taps[tap])
             torch.testing.assert_close(pooled[name][i], expected[0], rtol=1e-4, atol=1e-5)
-    both = features.mean_std(taps["mid"])
+    both = mean_std(taps["mid"])
     torch.testing.assert_close(both[:, 16:], taps["mid"].flatten(2).std(2, correction=0))
 
 

@@ -11,7 +11,6 @@ from diffprobe.config.base import (
     Name,
     NotNegative,
     Number,
-    Pixels,
     Positive,
     Repeats,
     Strict,
@@ -20,7 +19,7 @@ from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.evaluators.knn import KNN
 from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.noise import GridLevel, Level
-from diffprobe.config.views import RandomView
+from diffprobe.config.views import Crop, RandomView
 
 
 class Search(Strict):
@@ -33,14 +32,6 @@ class Search(Strict):
         2, le=1000, description="Refinement rounds; each tries one level on either side of the best so far."
     )
     keep: Repeats = Field(3, description="Number of best levels that enter the grid.")
-
-
-class Crop(Strict):
-    """Augmentation of copies in pixels: by default a flip and a random crop of the padded image, as published."""
-
-    pad: Pixels = Field(4, description="Pixels of padding on each side.")
-    fill: Literal["zero", "edge"] = Field("zero", description="Padding: black, or the repeated border.")
-    flip: bool = Field(True, description="Flip left to right first, with probability 0.5.")
 
 
 class Probe(Strict):

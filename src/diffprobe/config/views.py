@@ -1,11 +1,11 @@
 """Random views of training images: what may happen to an image, how often and how much."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from diffprobe.config.base import Above0, NotNegative, Number, Strict
+from diffprobe.config.base import Above0, NotNegative, Number, Pixels, Strict
 from diffprobe.config.problems import Problem
 
 SMALLEST = 8  # pixels of an image that can be cropped at random
@@ -21,6 +21,14 @@ def ordered(limits: tuple[float, float]) -> tuple[float, float]:
 
 Area = Annotated[tuple[Share, Share], AfterValidator(ordered)]
 Ratio = Annotated[tuple[Above0, Above0], AfterValidator(ordered)]
+
+
+class Crop(Strict):
+    """Augmentation of copies in pixels: by default a flip and a random crop of the padded image, as published."""
+
+    pad: Pixels = Field(4, description="Pixels of padding on each side.")
+    fill: Literal["zero", "edge"] = Field("zero", description="Padding: black, or the repeated border.")
+    flip: bool = Field(True, description="Flip left to right first, with probability 0.5.")
 
 
 class RandomCrop(Strict):

@@ -16,8 +16,7 @@ from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import level_name
 from diffprobe.config.noise import CLEAN
-from diffprobe.config.probing import Crop
-from diffprobe.config.views import RandomView
+from diffprobe.config.views import Crop, RandomView
 
 Cell = tuple[str, str]  # of the grid: a level and a tap, by name
 Columns = dict[str, Any]  # columns that all rows of a job's results share

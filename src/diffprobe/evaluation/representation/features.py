@@ -3,7 +3,7 @@
 At the level without noise the network sees the image as it is, and no process scales it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,39 +11,21 @@ import torch
 from torch import Tensor
 
 from diffprobe.data.pixels import first_non_finite
-from diffprobe.diffusion.levels import Level, Levels
-from diffprobe.diffusion.process import Network, Process, perturb
+from diffprobe.diffusion.activations import activations
+from diffprobe.diffusion.levels import Level
+from diffprobe.diffusion.process import Network, Process
 from diffprobe.evaluation.model import Model
 from diffprobe.evaluation.representation.chunks import BLOCK
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
 from diffprobe.networks.flops import flops
+from diffprobe.networks.pooling import POOLINGS
 from diffprobe.plan.arguments import FeatureSettings
-from diffprobe.runtime.devices import is_bf16, memory_format
+from diffprobe.runtime.devices import is_bf16
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 
-
-def mean(h: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, C); a vector (B, D) stays as it is."""
-    return h.mean(dim=(2, 3)) if h.ndim == 4 else h
-
-
-def mean_std(h: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, 2C): means, then standard deviations; a vector (B, D), which has none, stays as it is."""
-    if h.ndim == 2:
-        return h
-    std, average = torch.std_mean(h, dim=(2, 3), correction=0)
-    return torch.cat([average, std], dim=1)
-
-
-def tokens(h: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, CHW): the features of every position side by side."""
-    return h.flatten(1)
-
-
-POOLINGS = {"mean": mean, "mean_std": mean_std, "tokens": tokens}
 # FLOPs of a pass on a CPU, some ten seconds. More images at once would gain nothing there, and 56 images of 256 tokens
 # take 2 GiB in a DiT-XL.
 PASS = 2**40
@@ -89,20 +71,10 @@ class FeatureModel:
         noise = normal(key, rows, tuple(x.shape[1:]), draw) if level.sigma else None
         label = None if self.label is None else torch.full_like(rows, self.label)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            activations = self.activations(x, level.of(x), noise, label, taps)
-        return {name: POOLINGS[pooling](activations[tap].float()) for name, (tap, pooling) in specs.items()}
-
-    def activations(
-        self, x: Tensor, level: Levels, noise: Tensor | None, label: Tensor | None, taps: Sequence[str]
-    ) -> Mapping[str, Tensor]:
-        """The activations at the level, each (B, ...); without noise those of the images as they are."""
-        form = memory_format(x.device)
-        if noise is None:
-            x = x.contiguous(memory_format=form)
-            return self.network(x, level.c_noise, Condition(label, source=x), taps, features_only=True)[1]
-        noisy = perturb(x, level, noise).contiguous(memory_format=form)
-        cond = Condition(label, source=x.contiguous(memory_format=form) if self.encoded else None)
-        return self.process.denoise(self.network, noisy, level, cond, taps, features_only=True).activations
+            tapped = activations(
+                self.network, self.process, x, level.of(x), noise, Condition(label), taps, self.encoded
+            )
+        return {name: POOLINGS[pooling](tapped[tap].float()) for name, (tap, pooling) in specs.items()}
 
     def bounded(self, image_flops: int) -> "FeatureModel":
         """With fewer images at once where those of an image make passes on a CPU too large. It changes no feature."""

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprobe.config.probing import Crop
-from diffprobe.config.views import RandomView
+from diffprobe.config.views import Crop, RandomView
 from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
 from diffprobe.data.random_view import random_view

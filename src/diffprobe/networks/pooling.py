@@ -1,0 +1,25 @@
+"""From the activation of a tap to one vector per image."""
+
+import torch
+from torch import Tensor
+
+
+def mean(h: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C); a vector (B, D) stays as it is."""
+    return h.mean(dim=(2, 3)) if h.ndim == 4 else h
+
+
+def mean_std(h: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, 2C): means, then standard deviations; a vector (B, D), which has none, stays as it is."""
+    if h.ndim == 2:
+        return h
+    std, average = torch.std_mean(h, dim=(2, 3), correction=0)
+    return torch.cat([average, std], dim=1)
+
+
+def tokens(h: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, CHW): the features of every position side by side."""
+    return h.flatten(1)
+
+
+POOLINGS = {"mean": mean, "mean_std": mean_std, "tokens": tokens}
