@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["inception"],
         metavar=("KIND", "key=value"),
         help="as in a config: inception dims=2048 weights=FILE | dinov2 size=l | torchscript weights=FILE | "
-        "classifier weights=CHECKPOINT",
+        "timm model=NAME weights=FILE | classifier weights=CHECKPOINT",
     )
     parser.add_argument(
         "--trusted", action="store_true", help="run the code in a torchscript file, which has your rights"

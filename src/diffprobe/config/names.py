@@ -49,9 +49,14 @@ def level_title(sigma: float) -> str:
     return f"sigma {level_name(sigma)}" if sigma else "clean"
 
 
+def plain_name(text: str) -> str:
+    """A text as part of a name: letters, digits and underscores."""
+    return re.sub(r"[^A-Za-z0-9]", "_", text)
+
+
 def script_name(stem: str) -> str:
     """A TorchScript extractor's name, from its file name."""
-    return "script_" + re.sub(r"[^A-Za-z0-9]", "_", stem)
+    return f"script_{plain_name(stem)}"
 
 
 # --- metrics of generation, `fid50k_inception_2048`: the metric, the number of images, the extractor

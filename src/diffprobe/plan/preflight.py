@@ -1,13 +1,14 @@
 """Checks before any job starts: a job would fail hours later, and Snakemake would report it in many lines."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from diffprobe.config.inferred import keys_that_need_labels
 from diffprobe.config.models import Config
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.plan import job_arguments
-from diffprobe.plan.graph import references, used_latents
+from diffprobe.plan.graph import references, used_extractors, used_latents
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.sources import Sources
 from diffprobe.runtime.errors import UserError
@@ -16,8 +17,9 @@ NO_RECEIPT = ", but their receipt is missing or damaged: put the source back for
 
 
 def refuse(config: Config, sources: Sources) -> None:
-    """Raises UserError for the first missing file, folder or label."""
+    """Raises UserError for the first missing package, file, folder or label."""
     refuse_lost_sources(config, sources)
+    refuse_missing_packages(config)
     refuse_missing_files(config)
     refuse_missing_autoencoders(config, sources)
     refuse_missing_labels(config, sources)
@@ -42,6 +44,13 @@ def refuse_lost_sources(config: Config, sources: Sources) -> None:
             for path in filter(None, (latents.imported.path, latents.imported.test)):
                 if not Path(path).exists():
                     raise UserError(f"latents.{name}.imported: {path}: {gone} latents are kept{NO_RECEIPT}")
+
+
+def refuse_missing_packages(config: Config) -> None:
+    for name, extractor in used_extractors(config).items():
+        if extractor.package and find_spec(extractor.package) is None:
+            remedy = f"pip install 'diffprobe[{extractor.package}]'"
+            raise UserError(f"extractors.{name}: the package {extractor.package} is not installed: {remedy}")
 
 
 def refuse_missing_files(config: Config) -> None:

@@ -18,6 +18,8 @@ class Extractor(Kind, family=True):
         "is": "is needs an extractor with logits: a classifier, or an inception with dims 2048",
     }
     """What each metric needs, for those that not every extractor supports."""
+    package: ClassVar[str] = ""
+    """The extra of diffprobe, and its package, without which it cannot be loaded; "" if it needs none."""
 
     def problems(self, key: str) -> Iterator[Problem]:
         """Settings that cannot be used."""
