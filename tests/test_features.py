@@ -19,9 +19,10 @@ from diffprobe.data import images, views
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.process import perturb
 from diffprobe.evaluation.representation.chunks import MANIFEST, array, damage
+from diffprobe.evaluation.representation.descent import row_stream
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
-from diffprobe.evaluation.representation.heads import fit, row_stream
+from diffprobe.evaluation.representation.heads import fit
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.evaluation.representation.table import StoredFeatures, table_of
 from diffprobe.networks.build import build
@@ -48,7 +49,7 @@ def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, 
     assert {name: tuple(x.shape) for name, x in pooled.items()} == {
         "mid": (200, 16),
         "out_2": (200, 16),
-        "out_2.tokens": (200, 16 * 16),
+        "out_2.tokens": (200, 16, 16),
     }
     for i in (0, 76, 77, 199):
         row = torch.tensor([data.rows[i]])
@@ -151,7 +152,7 @@ def test_cached_copies_give_the_heads_that_epochs_on_the_fly_give(
             torch.nn.functional.cross_entropy(linear(h.clone()), table.labels[rows]).backward()
             adam.step()
         cosine.step()
-    torch.testing.assert_close(heads.groups[0].weight[0], linear.weight.detach(), rtol=1e-2, atol=2e-3)
+    torch.testing.assert_close(heads.groups[0].weight[0, 0], linear.weight.detach(), rtol=1e-2, atol=2e-3)
     assert linear.weight.abs().max() > 0.1
 
 

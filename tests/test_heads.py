@@ -17,8 +17,8 @@ from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.evaluators.logistic import Logistic
 from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.evaluation.representation import heads
+from diffprobe.evaluation.representation.descent import row_stream
 from diffprobe.evaluation.representation.evaluators import fit, score
-from diffprobe.evaluation.representation.heads import row_stream
 from diffprobe.evaluation.representation.optimizers import OPTIMIZERS
 from diffprobe.evaluation.representation.standardise import MIN_STD, statistics
 from diffprobe.evaluation.representation.table import Table, table_of
@@ -97,7 +97,7 @@ def test_a_step_is_pytorchs(digits: tuple[Tensor, ...]) -> None:
                 optimiser.zero_grad()
                 torch.nn.functional.cross_entropy(reference(x.float()), y).backward()
                 optimiser.step()
-        torch.testing.assert_close(fitted.groups[0].weight[0], reference.weight.detach(), rtol=1e-3, atol=3e-4)
+        torch.testing.assert_close(fitted.groups[0].weight[0, 0], reference.weight.detach(), rtol=1e-3, atol=3e-4)
 
 
 def test_each_epoch_sees_another_copy(digits: tuple[Tensor, ...]) -> None:

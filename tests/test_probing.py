@@ -104,6 +104,7 @@ def test_augmented_copies_joined_cells_tokens_and_labels(tmp_path: Path, digits_
                 "strength": [1e-3],
             },
             "tokens": {"kind": "ridge", "tokens": True, "strength": [0.1, 1.0]},
+            "attentive": {"kind": "attentive", "queries": 4, "lr": [0.001, 0.01], "epochs": 20},
         },
     }
     run = chain(tmp_path / "run", digits_store, conditional, experiment(**probe))

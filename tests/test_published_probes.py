@@ -22,9 +22,9 @@ from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.evaluators.logistic import Logistic
 from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.evaluation.representation import heads
+from diffprobe.evaluation.representation.descent import row_stream
 from diffprobe.evaluation.representation.evaluators import fit, score
 from diffprobe.evaluation.representation.grid import ProbeData, evaluate
-from diffprobe.evaluation.representation.heads import row_stream
 from diffprobe.evaluation.representation.table import StoredFeatures, Table, table_of
 from diffprobe.runtime.errors import UserError
 

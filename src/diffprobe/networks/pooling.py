@@ -1,4 +1,4 @@
-"""From the activation of a tap to one vector per image."""
+"""From the activation of a tap to one vector per image, or to one per position."""
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ def mean_std(h: Tensor) -> Tensor:
 
 
 def tokens(h: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, CHW): the features of every position side by side."""
-    return h.flatten(1)
+    """(B, C, H, W) to (B, HW, C): the features of every position; a vector (B, D) is one token."""
+    return h.flatten(2).mT if h.ndim == 4 else h[:, None]
 
 
 POOLINGS = {"mean": mean, "mean_std": mean_std, "tokens": tokens}

@@ -134,6 +134,8 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
         if evaluator.fitted_on == "augmented" and not probe.augmented:
             yield f"{key}.augmented", 0, f"at least 1, since {name} is fitted on augmented copies"
         yield from evaluator.problems(place, config.datasets[experiment.dataset])
+        if channels := experiment.network.tap_channels:
+            yield from evaluator.tap_problems(place, channels)
         yield from joined(place, evaluator, experiment, probe)
 
 

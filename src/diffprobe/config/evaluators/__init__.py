@@ -92,5 +92,9 @@ class Evaluator(Kind, family=True):
         """Settings that the dataset does not allow."""
         yield from ()
 
+    def tap_problems(self, key: str, channels: int) -> Iterator[Problem]:
+        """Settings that do not go with taps of so many channels."""
+        yield from ()
+
 
 import_members(__name__, __path__)

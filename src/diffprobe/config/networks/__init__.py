@@ -37,6 +37,11 @@ class Network(Kind, family=True):
         return self.taps
 
     @property
+    def tap_channels(self) -> int | None:
+        """The channels of its taps; None if they differ, or are unknown before it is built."""
+        return None
+
+    @property
     def about_parameters(self) -> int:
         """Roughly its number of parameters, from the options alone; 0: unknown."""
         return 0

@@ -111,6 +111,10 @@ class DiT(Network):
         return dit_named_taps(self.depth)
 
     @property
+    def tap_channels(self) -> int:
+        return self.width
+
+    @property
     def about_parameters(self) -> int:
         return round(self.depth * self.width**2 * (4 + 2 * self.mlp_ratio + 6))  # attention, MLP, adaLN
 

@@ -11,7 +11,9 @@ from diffprobe.runtime.errors import AccessError, UserError
 from diffprobe.runtime.results import read_result
 
 MANIFEST = "features.json"  # in a folder of features that is whole
+CHANNELS = "channels"  # attribute of an array: the length of a token, or of a row that is a single vector
 BLOCK = 1024  # rows of a chunk
+CHUNK_BYTES = 2**25  # of a chunk whose rows are wide, such as those of all tokens of an image
 REMEDY = "delete the folder of features and run again"
 
 
@@ -51,7 +53,15 @@ def array(folder: Path, level: str, split: str, view: str, name: str) -> zarr.Ar
 
 def chunk_shape(n: int, width: int) -> tuple[int, int, int]:
     """Of features (draws, n, width)."""
-    return 1, min(BLOCK, n), width
+    return 1, min(block_rows(width), n), width
+
+
+def block_rows(width: int) -> int:
+    """Rows of a chunk of float16 features of this width: BLOCK, or a smaller power of two that keeps within
+    CHUNK_BYTES.
+    """
+    within = max(1, CHUNK_BYTES // (2 * width))
+    return min(BLOCK, 2 ** (within.bit_length() - 1))
 
 
 def damage(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from diffprobe.diffusion.activations import activations
 from diffprobe.diffusion.levels import Level
 from diffprobe.diffusion.process import Network, Process
 from diffprobe.evaluation.model import Model
-from diffprobe.evaluation.representation.chunks import BLOCK
+from diffprobe.evaluation.representation.chunks import BLOCK, CHUNK_BYTES
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
@@ -62,7 +62,7 @@ class FeatureModel:
     def pooled(
         self, x: Tensor, rows: Tensor, level: Level, specs: ArraySpecs, key: Key, draw: int
     ) -> dict[str, Tensor]:
-        """The activations of `specs`, pooled: float32 (B, D) each.
+        """The activations of `specs`, pooled: float32 (B, D) each, or tokens (B, T, D).
 
         x (B, C, H, W) in the model's space; rows (B,) are the images' indices in the image store. They key the noise,
         with `key` and `draw`, so an image's features do not depend on the batch that it is in.
@@ -93,23 +93,28 @@ class FeatureModel:
     def blocks(
         self, data: ModelInputs, level: Level, specs: ArraySpecs, purpose: str, draw: int, augmented: bool = False
     ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """The features of all images, BLOCK at a time: (rows of the split, name to (n, D)).
+        """The features of all images, at most BLOCK at a time: (rows of the split, name to (n, D), or to (n, T, D)).
 
         Noise and latents are keyed by seed, purpose, image and draw. Raises UserError for features that are not finite.
         """
         view = "/augmented" if augmented else ""
         noise, posterior = (Key(self.seed, f"{purpose}{view}/{name}") for name in (level.name, "posterior"))
         for start in range(0, len(data.rows), BLOCK):
-            block = slice(start, min(start + BLOCK, len(data.rows)))
-            batches = []
-            for begin in range(block.start, block.stop, self.batch):
-                batch = slice(begin, min(begin + self.batch, block.stop))
+            stop = min(start + BLOCK, len(data.rows))
+            first, batches = start, list[dict[str, Tensor]]()
+            for begin in range(start, stop, self.batch):
+                batch = slice(begin, min(begin + self.batch, stop))
                 rows = torch.from_numpy(data.rows[batch]).to(self.device)
                 x = data.read(batch, posterior, draw, augmented)
                 batches.append(self.pooled(x, rows, level, specs, noise, draw))
-            features = {name: torch.cat([batch[name] for batch in batches]) for name in specs}
-            refuse_non_finite(features, data.rows[block], level, "hold NaN or infinite values")
-            yield block, features
+                held = len(batches) * max(x.nbytes for x in batches[-1].values())
+                if batch.stop < stop and held < CHUNK_BYTES:
+                    continue  # tokens of a thousand images may be a gigabyte
+                features = {name: torch.cat([batch[name] for batch in batches]) for name in specs}
+                block = slice(first, batch.stop)
+                refuse_non_finite(features, data.rows[block], level, "hold NaN or infinite values")
+                yield block, features
+                first, batches = batch.stop, []
 
 
 def refuse_non_finite(features: Mapping[str, Tensor], rows: np.ndarray, level: Level, problem: str) -> None:

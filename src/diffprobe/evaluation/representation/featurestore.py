@@ -1,8 +1,8 @@
 """The store of features: a folder of {level}.zarr/{split}/{augmented|identity}/{tap}, float16 (draws, N_split, D).
 
-Row i is the split's i-th image. The arrays are zarr v3, each chunk with its crc32c. A level's zarr.json is written
-last, with what it was made from, so that a stopped job goes on with the next level; the folder's features.json marks
-the whole.
+Row i is the split's i-th image; where all its tokens are stored, they lie side by side. The arrays are zarr v3, each
+chunk with its crc32c. A level's zarr.json is written last, with what it was made from, so that a stopped job goes on
+with the next level; the folder's features.json marks the whole.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 
 from diffprobe.diffusion.levels import Level
-from diffprobe.evaluation.representation.chunks import MANIFEST, chunk_shape
+from diffprobe.evaluation.representation.chunks import CHANNELS, MANIFEST, chunk_shape
 from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel, refuse_non_finite
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.arrays import create_array
@@ -94,19 +94,22 @@ def write_level(
 def write_block(
     folder: Path, values: Mapping[str, np.ndarray], shape: tuple[int, int], draw: int, rows: slice, hashed: Any
 ) -> None:
-    """Rows of one draw of every tap, name to float16 (n, D), into arrays of `shape` (draws, N)."""
+    """Rows of one draw of every tap, name to float16 (n, D) or (n, T, D), into arrays of `shape` (draws, N)."""
     for name, stored in values.items():
-        path = folder / name
-        array = zarr.open_array(str(path), mode="r+") if path.exists() else create(path, (*shape, stored.shape[1]))
-        array[draw, rows] = stored
+        path, side_by_side = folder / name, stored.reshape(len(stored), -1)  # (n, T D)
+        if path.exists():
+            array = zarr.open_array(str(path), mode="r+")
+        else:
+            array = create(path, (*shape, side_by_side.shape[1]), stored.shape[-1])
+        array[draw, rows] = side_by_side
         hashed.update(stored.tobytes())
 
 
-def create(path: Path, shape: tuple[int, int, int]) -> zarr.Array:
-    """An array (draws, N, D) in chunks of a block."""
-    chunks = chunk_shape(*shape[1:])
+def create(path: Path, shape: tuple[int, int, int], channels: int) -> zarr.Array:
+    """An array (draws, N, D) in chunks of a block, with the length of a token as an attribute."""
+    options = {"chunks": chunk_shape(*shape[1:]), "dtype": "float16", "attributes": {CHANNELS: channels}}
     # Zeros are written too, so that a missing chunk is always damage.
-    return create_array(str(path), shape=shape, chunks=chunks, dtype="float16", config={"write_empty_chunks": True})
+    return create_array(str(path), shape=shape, config={"write_empty_chunks": True}, **options)
 
 
 def content(path: Path, identity: str) -> str | None:

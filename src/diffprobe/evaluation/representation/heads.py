@@ -5,23 +5,21 @@ and tap), in their learning rate, and in their seed, which decides the order of 
 of their own, the noise.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffprobe.config.evaluators.linear import Linear
-from diffprobe.data.rows import Rows
-from diffprobe.data.window_stream import WindowStream
-from diffprobe.evaluation.representation.chunks import BLOCK
+from diffprobe.evaluation.representation.descent import held_tables, row_streams, steps
 from diffprobe.evaluation.representation.optimizers import OPTIMIZERS, Update
 from diffprobe.evaluation.representation.predictors import Setting
 from diffprobe.evaluation.representation.standardise import BatchScale, FixedScale, standardised, statistics
 from diffprobe.evaluation.representation.table import Table
-from diffprobe.runtime.keyed import Key, normal
+from diffprobe.runtime.keyed import Key, normal, uniform
 
 
 @dataclass(frozen=True)
@@ -30,19 +28,20 @@ class Group:
 
     cells: int
     columns: slice
-    weight: Tensor  # (S C, H K, D): seeds and cells, rates and classes, features
-    bias: Tensor  # (S C, H K, 1)
+    weight: Tensor  # (S C, H, K, D): seeds and cells, rates, classes, features
+    bias: Tensor  # (S C, H, K, 1)
 
     def select(self, x: Tensor) -> Tensor:
         """The group's features: (S, B, all columns) to (S C, B, D)."""
         s, b, _ = x.shape
         return x[..., self.columns].view(s, b, self.cells, -1).transpose(1, 2).flatten(0, 1)
 
-    def probabilities(self, h: Tensor, classes: int) -> Tensor:
+    def probabilities(self, h: Tensor) -> Tensor:
         """(S C, B, D) to (S C, H, K, B)."""
-        logits = torch.baddbmm(self.bias, self.weight, h.transpose(1, 2))  # (S C, H K, B)
+        bias, weight = self.bias.flatten(1, 2), self.weight.flatten(1, 2)  # (S C, H K, ..)
+        logits = torch.baddbmm(bias, weight, h.transpose(1, 2))  # (S C, H K, B)
         # A softmax over another than the last dimension is several times faster on a CPU, where K is small.
-        return logits.unflatten(1, (-1, classes)).softmax(2)
+        return logits.unflatten(1, self.weight.shape[1:3]).softmax(2)
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,6 @@ class LinearHeads:
     groups: list[Group]
     mean: Tensor  # (S, 1, all columns)
     std: Tensor  # (S, 1, all columns)
-    classes: int
     settings: list[Setting]
     averages_features = False
 
@@ -62,7 +60,7 @@ class LinearHeads:
         x = standardised(x, self.mean, self.std)
         by_group = []
         for group in self.groups:
-            p = group.probabilities(group.select(x), self.classes)  # (S C, H, K, n)
+            p = group.probabilities(group.select(x))  # (S C, H, K, n)
             by_group.append(p.transpose(2, 3).unflatten(0, (len(x), group.cells)))  # (S, C, H, n, K)
         return torch.cat(by_group, dim=1)
 
@@ -73,35 +71,23 @@ def fit(
     """Fit a head for every seed, cell and learning rate; the tables of the seeds differ in their noise alone.
 
     The loss is the mean cross-entropy over a head's batch. Gradients do not mix, and the optimisers work by element
-    (LARS by head), so each head is what it would be alone, within rounding. The last batch of an epoch may be short.
+    (LARS by head), so each head is what it would be alone, within rounding.
     `memory` bounds the bytes of features held; where they exceed it, rows are shuffled within windows of chunks.
     """
     widths = tables[0].widths
-    distinct = {table.key: table for table in tables}  # a table that seeds share is held once
-    distinct = {key: table.within(memory / 2 / len(distinct)) for key, table in distinct.items()}
-    tables = [distinct[table.key] for table in tables]
+    tables = held_tables(tables, memory)
     scale = scaling(settings, tables, device)
     groups = new_groups(widths, seeds, classes, settings, device)
-    # A table that is held has used half of the memory already, so the windows share what is left.
-    share = memory / len(tables) * (1 / 4 if tables[0].held is not None else 3 / 4)
-    streams = [row_stream(table, seed, share, device) for table, seed in zip(tables, seeds, strict=True)]
-    rates = torch.tensor(settings.lr, device=device).repeat_interleave(classes)[:, None]  # (H K, 1)
+    streams = row_streams(tables, seeds, memory, device)
+    rates = torch.tensor(settings.lr, device=device)[:, None, None]  # (H, 1, 1)
     parameters = [parameter for group in groups for parameter in (group.weight, group.bias)]
-    update = OPTIMIZERS[settings.optimizer](parameters, rates, classes, settings)
-    n = len(tables[0].labels)
-    steps_per_epoch = -(-n // settings.batch)
-    steps = settings.epochs * steps_per_epoch
-    for i in range(steps):
-        epoch, step_of_epoch = divmod(i, steps_per_epoch)
-        # Positions in the endless stream; an epoch's last batch ends where the epoch does.
-        start = epoch * n + step_of_epoch * settings.batch
-        stop = min(start + settings.batch, (epoch + 1) * n)
+    update = OPTIMIZERS[settings.optimizer](parameters, rates, settings)
+    for start, stop, factor in steps(settings, len(tables[0].labels)):
         # (S, B, W) and (S, B)
         x, y = (torch.stack(part) for part in zip(*(stream.read(start, stop) for stream in streams), strict=True))
-        # Cosine annealing to zero (Loshchilov and Hutter 2017, eq. 5, without restarts).
-        progress = epoch / settings.epochs if settings.cosine == "epoch" else i / steps
-        step(groups, scale(x), y, classes, update, (1 + math.cos(math.pi * progress)) / 2)
-    return LinearHeads(groups, scale.mean, scale.std, classes, [{"lr": lr} for lr in settings.lr])
+        normed = torch.cat([scale(part) for part in x.split(settings.norm_batch or len(x[0]), dim=1)], dim=1)
+        step(groups, normed, y, classes, update, factor)
+    return LinearHeads(groups, scale.mean, scale.std, [{"lr": lr} for lr in settings.lr])
 
 
 def scaling(settings: Linear, tables: Sequence[Table], device: torch.device) -> FixedScale | BatchScale:
@@ -126,44 +112,35 @@ def step(groups: Sequence[Group], x: Tensor, y: Tensor, classes: int, update: Up
     for group in groups:
         h = group.select(x)  # (S C, B, D)
         target = one_hot.repeat_interleave(group.cells, 0)[:, None]  # (S C, 1, K, B)
-        gradient = group.probabilities(h, classes).sub_(target).flatten(1, 2).div_(x.shape[1])  # (S C, H K, B)
-        update(group.weight, torch.bmm(gradient, h), factor, True)
-        update(group.bias, gradient.sum(2, keepdim=True), factor, False)
+        gradient = group.probabilities(h).sub_(target).div_(x.shape[1])  # (S C, H, K, B)
+        of_weight = torch.bmm(gradient.flatten(1, 2), h).view_as(group.weight)  # (S C, H, K, D)
+        update(group.weight, of_weight, factor, True)
+        update(group.bias, gradient.sum(3, keepdim=True), factor, False)
 
 
 def new_groups(
     widths: Sequence[int], seeds: Sequence[int], classes: int, settings: Linear, device: torch.device
 ) -> list[Group]:
-    """Groups of adjacent cells of equal width, their weights zero or, for LARS, small noise."""
+    """Groups of adjacent cells of equal width, with their initial weights."""
     groups: list[Group] = []
     start, rates = 0, len(settings.lr)
     for width, adjacent in groupby(widths):
         cells = len(list(adjacent))
-        weight = torch.zeros(len(seeds), cells, rates, classes, width, device=device)
-        if settings.optimizer == "lars":  # scales its step by the norm of the weights: at zero it never moves
-            for of_seed, seed in zip(weight, seeds, strict=True):
-                noise = normal(Key(seed, "probe-weights"), torch.arange(1), (classes, width))
-                of_seed += 0.01 * noise.to(device)  # the same for all cells and rates
-        flat = weight.flatten(0, 1).flatten(1, 2)  # (S C, H K, D)
-        bias = torch.zeros(len(flat), rates * classes, 1, device=device)
-        groups.append(Group(cells, slice(start, start + width * cells), flat, bias))
+        weight = torch.zeros(len(seeds), cells, rates, classes, width + 1, device=device)  # the bias last
+        for of_seed, seed in zip(weight, seeds, strict=True):
+            of_seed += initial(settings, seed, classes, width).to(device)  # the same for all cells and rates
+        whole = weight.flatten(0, 1)  # (S C, H, K, D + 1)
+        columns = slice(start, start + width * cells)
+        groups.append(Group(cells, columns, whole[..., :-1].clone(), whole[..., -1:].clone()))
         start += width * cells
     return groups
 
 
-class TableChunks:
-    """A table as the chunks of a stream: epoch e sees copy e mod V of every image."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-        self.sizes: Sequence[int] = table.sizes
-
-    def read(self, epoch: int, numbers: Sequence[int]) -> Iterator[Rows]:
-        for number in numbers:
-            yield self.table.read(number, epoch % self.table.copies), self.table.chunk_labels(number)
-
-
-def row_stream(table: Table, seed: int, memory: float, device: torch.device) -> WindowStream:
-    """The table's endless stream of rows in random order, with two windows of at most `memory` bytes in all."""
-    chunks = int(memory / 2 / (BLOCK * table.row_bytes))
-    return WindowStream(TableChunks(table), seed, max(1, min(chunks, len(table.sizes))), device)
+def initial(settings: Linear, seed: int, classes: int, width: int) -> Tensor:
+    """Initial weights and, last, bias of a head: (K, D + 1)."""
+    key, row = Key(seed, "probe-weights"), torch.arange(1)
+    if settings.initial == "uniform":
+        return (2 * uniform(key, row, (classes, width + 1))[0] - 1) * width**-0.5
+    if settings.optimizer == "lars":  # scales its step by the norm of the weights: at zero it never moves
+        return F.pad(0.01 * normal(key, row, (classes, width))[0], (0, 1))
+    return torch.zeros(classes, width + 1)

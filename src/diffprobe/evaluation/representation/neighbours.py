@@ -26,30 +26,34 @@ class NearestNeighbours:
 
     bank: Table
     classes: int
-    ks: Sequence[int]
+    settings: list[Setting]
+    temperature: float | None  # of settings without one; None: equal votes
     cosine: bool
-    temperature: float | None
     device: torch.device
     averages_features = True
-
-    @property
-    def settings(self) -> list[Setting]:
-        return [{"k": k} for k in self.ks]
 
     @torch.inference_mode()
     def probabilities(self, x: Tensor) -> Tensor:
         """x (1, n, D) to the share of the votes for each class (1, 1, H, n, K)."""
         similarity, voters = self.nearest(self.prepared(x[0]))  # (n, k) each, the nearest first
-        if self.temperature is None:
-            return torch.stack([equal_votes(voters[:, :k], self.classes) for k in self.ks])[None, None]
         # Shares do not change when all weights are scaled: relative to the nearest, none of them overflows.
-        weight = ((similarity - similarity[:, :1]) / self.temperature).exp()
-        votes = torch.stack([sum_votes(voters[:, :k], weight[:, :k], self.classes) for k in self.ks])  # (H, n, K)
-        return (votes / votes.sum(-1, keepdim=True))[None, None]
+        behind = similarity - similarity[:, :1]
+        shares = [self.shares(behind, voters, **setting) for setting in self.settings]
+        return torch.stack(shares)[None, None]
+
+    def shares(self, behind: Tensor, voters: Tensor, k: float, temperature: float | None = None) -> Tensor:
+        """Shares of the votes (n, K) in one setting; `behind` (n, max k) is the similarity relative to the nearest."""
+        voters, temperature = voters[:, : int(k)], temperature or self.temperature
+        if temperature is None:
+            return equal_votes(voters, self.classes)
+        votes = sum_votes(voters, (behind[:, : int(k)] / temperature).exp(), self.classes)
+        return votes / votes.sum(-1, keepdim=True)
 
     def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Similarity and class of the nearest images of the bank: (n, max k) each, the nearest first."""
-        most = max(self.ks)  # one search serves every k: the nearest k are the first of them
+        most = int(
+            max(setting["k"] for setting in self.settings)
+        )  # one search serves every k: the nearest k are the first of them
         best = torch.full((len(queries), 0), -torch.inf, device=self.device)  # (n, up to k)
         classes = torch.zeros(len(queries), 0, dtype=torch.int64, device=self.device)  # of the best
         for features, labels in self.chunks():
@@ -80,13 +84,13 @@ def fit(
     most, images = max(settings.k), len(tables[0].labels)
     if most > images:
         raise UserError(f"{most} nearest neighbours need at least {most} labelled images, here are {images}")
-    temperature = settings.temperature if settings.weighted else None
+    temperature = settings.temperature if settings.weighted and not isinstance(settings.temperature, list) else None
     cosine = settings.metric == "cosine"
 
     def fit_one(table: Table) -> NearestNeighbours:
         # Averaging noisy copies brings the bank nearer to the clean features. Augmented ones are different images.
         bank = table.some(0, 1) if settings.bank == "augmented" else table.mean()
-        return NearestNeighbours(bank.joined(), classes, settings.k, cosine, temperature, device)
+        return NearestNeighbours(bank.joined(), classes, settings.tried, temperature, cosine, device)
 
     return fit_each(fit_one, tables, memory)
 

@@ -1,19 +1,19 @@
-"""Optimisers of many linear heads at once: they work by element, LARS by head, so no head affects another."""
+"""Optimisers of many heads at once: they work by element, LARS by head, so no head affects another."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from diffprobe.config.evaluators.linear import Linear
+from diffprobe.config.evaluators.trained import Trained
 
 TRUST = 1e-3  # LARS' trust coefficient (You et al. 2017, eq. 6)
 Update = Callable[[Tensor, Tensor, float, bool], None]  # parameter, gradient, factor on its rate, is it a weight
 
-# Parameters are (S C, H K, D) or (S C, H K, 1), `rates` (H K, 1): each head has a rate of its own.
+# Parameters are (N, H, rows, columns), `rates` (H, 1, 1): each of the H heads of a seed and cell has a rate of its own.
 
 
-def adam(parameters: Sequence[Tensor], rates: Tensor, classes: int, settings: Linear) -> Update:
+def adam(parameters: Sequence[Tensor], rates: Tensor, settings: Trained) -> Update:
     """Adam (Kingma and Ba 2015, algorithm 1); L2 on the weights is added to the gradient."""
     first = {id(p): torch.zeros_like(p) for p in parameters}
     second = {id(p): torch.zeros_like(p) for p in parameters}
@@ -32,7 +32,7 @@ def adam(parameters: Sequence[Tensor], rates: Tensor, classes: int, settings: Li
     return update
 
 
-def sgd(parameters: Sequence[Tensor], rates: Tensor, classes: int, settings: Linear) -> Update:
+def sgd(parameters: Sequence[Tensor], rates: Tensor, settings: Trained) -> Update:
     """Stochastic gradient descent with momentum; L2 on the weights is added to the gradient."""
     velocity = {id(p): torch.zeros_like(p) for p in parameters}
 
@@ -44,17 +44,16 @@ def sgd(parameters: Sequence[Tensor], rates: Tensor, classes: int, settings: Lin
     return update
 
 
-def lars(parameters: Sequence[Tensor], rates: Tensor, classes: int, settings: Linear) -> Update:
-    """LARS (You et al. 2017, algorithm 1): a head's rate is scaled by the norm of its weight over its gradient's.
+def lars(parameters: Sequence[Tensor], rates: Tensor, settings: Trained) -> Update:
+    """LARS (You et al. 2017, algorithm 1): the rate of a head's parameter is scaled by its norm over its gradient's.
 
     Biases are not scaled.
     """
     # Weight decay belongs inside the norms, so the SGD underneath must not add it again.
-    plain = sgd(parameters, rates, classes, settings.model_copy(update={"weight_decay": 0.0}))
+    plain = sgd(parameters, rates, settings.model_copy(update={"weight_decay": 0.0}))
 
-    def head_norms(x: Tensor) -> Tensor:  # (S C, H K, D) to (S C, H K, 1), equal for the K classes of a head
-        squares = x.square().sum(2, keepdim=True).unflatten(1, (-1, classes)).sum(2, keepdim=True)
-        return squares.sqrt().expand(-1, -1, classes, -1).flatten(1, 2)
+    def head_norms(x: Tensor) -> Tensor:  # (N, H, rows, columns) to (N, H, 1, 1)
+        return x.square().sum((2, 3), keepdim=True).sqrt()
 
     def update(p: Tensor, g: Tensor, factor: float, is_weight: bool) -> None:
         if is_weight:

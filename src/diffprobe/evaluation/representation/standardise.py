@@ -70,6 +70,6 @@ class BatchScale:
         if b == 1:  # as the last batch of an epoch may be: one image has no deviation
             return standardised(x, self.mean, self.std)
         variance, mean = torch.var_mean(x.float(), dim=1, correction=0, keepdim=True)  # (S, 1, W) each
-        self.mean.lerp_(mean, BATCH_SHARE)
-        self.variance.lerp_(variance * (b / (b - 1)), BATCH_SHARE)  # the unbiased one, as in the paper
+        self.mean.lerp_(mean.detach(), BATCH_SHARE)
+        self.variance.lerp_(variance.detach() * (b / (b - 1)), BATCH_SHARE)  # the unbiased one, as in the paper
         return standardised(x, mean, (variance + BATCH_EPS).sqrt())

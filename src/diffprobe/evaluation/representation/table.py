@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import zarr
 from torch import Tensor
 
-from diffprobe.evaluation.representation.chunks import BLOCK, REMEDY, array
+from diffprobe.evaluation.representation.chunks import CHANNELS, REMEDY, array, block_rows
 from diffprobe.runtime.arrays import read_array
 from diffprobe.runtime.errors import UserError
 
@@ -30,6 +30,7 @@ class SplitFeatures:
         self.arrays = arrays
         self.draws: int = max(a.shape[0] for a in arrays)
         self.rows: int = arrays[0].shape[1]
+        self.block = min(block_rows(a.shape[2]) for a in arrays)  # rows that are read at a time
 
     def read(self, draw: int, rows: slice) -> np.ndarray:
         """Rows of one draw, all cells side by side: (n, sum of widths). UserError where a chunk is damaged."""
@@ -53,12 +54,13 @@ class Table:
     held: dict[tuple[int, int], Tensor] | None = field(default=None, repr=False)  # chunks read so far, if all fit
     averaged: bool = False  # the mean of all copies is seen as one copy
     unit: bool = False  # each cell's features are divided by their Euclidean norm
+    channels: int = 0  # of a token, where a row is all tokens of an image side by side; 0: unknown
 
     def __post_init__(self) -> None:
         self.chunks = [
-            (split, slice(start, min(start + BLOCK, split.rows)))
+            (split, slice(start, min(start + split.block, split.rows)))
             for split in self.splits
-            for start in range(0, split.rows, BLOCK)
+            for start in range(0, split.rows, split.block)
         ]
         self.sizes = [rows.stop - rows.start for _, rows in self.chunks]
         self.starts = np.cumsum([0, *self.sizes]).tolist()
@@ -144,7 +146,8 @@ class StoredFeatures:
                     raise UserError(f"{stored.store_path}: has {rows}; {REMEDY}")
             parts.append(SplitFeatures(arrays))
         y = torch.from_numpy(np.concatenate([self.labels[split] for split in splits]))
-        return Table(parts, y, [a.shape[2] for a in parts[0].arrays], draws=parts[0].draws)
+        channels = int(str(arrays[0].attrs.get(CHANNELS, 0)))
+        return Table(parts, y, [a.shape[2] for a in arrays], draws=parts[0].draws, channels=channels)
 
     def plain_tables(self, cells: Sequence[tuple[str, str]], splits: Sequence[str], seeds: int) -> list[Table]:
         """Un-augmented copies for each seed; where there is no noise they have one in common."""
