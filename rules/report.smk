@@ -67,6 +67,25 @@ use rule handle as plot_reconstruction with:
         call=call("plot"),
 
 
+use rule handle as plot_levels with:
+    input:
+        rows=lambda w: FILES.by_level(w.dataset),
+    output:
+        levels=report(
+            L.levels_plot("{dataset}"),
+            caption="../workflow/report/levels.rst",
+            category="datasets",
+            labels={"table": "{dataset}: accuracy over noise"},
+        ),
+    log:
+        L.log("plot_levels", "{dataset}"),
+    benchmark:
+        L.benchmark("plot_levels", "{dataset}")
+    params:
+        config=canonical(job_arguments.dump(CONFIG.report)),
+        call=call("plot"),
+
+
 REPEATS = (
     {
         "repeats": report(

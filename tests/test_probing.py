@@ -204,7 +204,7 @@ def test_many_classes_have_a_row_for_the_five_likeliest() -> None:
     source = Memory({}, {}, augmented=False)
     data = ProbeData(source, TOP5_FROM, 2**28, torch.device("cpu"))
     ridge = Ridge(kind="ridge", strength=[1e-3])
-    rows = evaluate(data, ridge, [("0", "t")], [0], ["train"], "select").rows("ridge", {"tap": "t"})
+    rows = evaluate(data, ridge, [("0", "t")], [0], ["train"], "select")[0].rows("ridge", {"tap": "t"})
     assert [row["evaluator"] for row in rows] == ["ridge", "ridge_top5"] and rows[0]["setting"] == "strength=0.001"
     assert 0.3 < rows[0]["value"] < rows[1]["value"] < 1
 

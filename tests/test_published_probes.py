@@ -46,7 +46,7 @@ class Memory(StoredFeatures):
 
 def measured(evaluator: Evaluator) -> float:
     data = ProbeData(Memory({}, {}, augmented=True), 10, 2**28, CPU)
-    return evaluate(data, evaluator, [("clean", "z")], [0], ["train"], "test").accuracies[0]
+    return evaluate(data, evaluator, [("clean", "z")], [0], ["train"], "test")[0].accuracies[0]
 
 
 @pytest.mark.parametrize("bank", ["plain", "augmented"])

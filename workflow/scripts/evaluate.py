@@ -8,7 +8,7 @@ from diffprobe.runtime.job import Job, run
 
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
-from diffprobe.evaluation.representation.grid import ProbeData, evaluate, refuse_missing_classes
+from diffprobe.evaluation.representation.grid import ProbeData, evaluate, refuse_missing_classes, result_rows
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import Choice, EvaluateArgument
 from diffprobe.runtime.files import write_json
@@ -27,18 +27,24 @@ def main(job: Job) -> None:
     features = StoredFeatures(folders, labels, bool(argument.augmented), fresh=argument.draws)
     data = ProbeData(features, len(names), argument.memory, job.device)
     job.progress.start(2, "fits")
-    setting = choice.setting if evaluator.name == choice.scorer else evaluator.settings.only_setting
-    if setting is None:  # the best on the split on which the layer was chosen
-        setting = evaluate(data, evaluator.settings, cells, seeds, argument.fit, argument.read).setting
+    columns = choice.columns(evaluator.selection)  # of each evaluation
+    only = choice.setting if evaluator.name == choice.scorer else evaluator.settings.only_setting
+    settings = [only] * len(columns) if only is not None else None
+    if settings is None:  # the best on the split on which the layer was chosen
+        scores = evaluate(data, evaluator.settings, cells, seeds, argument.fit, argument.read)
+        settings = [one.setting for one in scores]
     job.progress.update(1)
     # The single read of `test`.
-    scores = evaluate(data, evaluator.settings, cells, seeds, ["train", "select"], "test", setting)
+    scores = evaluate(data, evaluator.settings, cells, seeds, ["train", "select"], "test", settings)
     job.progress.update(2)
     common = {**argument.row, **argument.about, "split": "test", "kimg": choice.kimg}
-    common |= choice.columns(evaluator.selection)
-    details = {"confusion": scores.confusion, "classes": list(map(str, names)), "accuracies": scores.accuracies}
-    write_json(job.output("rows"), {"rows": scores.rows(evaluator.name, common), **details})
-    job.write_receipt(images=len(labels["test"]), setting=scores.setting, accuracies=scores.accuracies)
+    rows = result_rows(evaluator.name, scores, columns, common)
+    details = [{"confusion": one.confusion, "accuracies": one.accuracies} for one in scores]
+    each = {"levels": details} if evaluator.selection.levels else details[0]
+    write_json(job.output("rows"), {"rows": rows, "classes": list(map(str, names)), **each})
+    settled = [{"setting": one.setting, "accuracies": one.accuracies} for one in scores]
+    each = {"levels": settled} if evaluator.selection.levels else settled[0]
+    job.write_receipt(images=len(labels["test"]), **each)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from diffprobe.evaluation.representation.grid import (
     best_cell,
     evaluate,
     refuse_missing_classes,
+    result_rows,
     score_level,
 )
 from diffprobe.evaluation.representation.table import StoredFeatures
@@ -77,9 +78,9 @@ def evaluate_choice(
         if evaluator.selection.tokens:
             continue
         cells = evaluator.selection.cells(choice.cell)
-        setting = choice.setting if evaluator.name == argument.scorer else None
-        scores = evaluate(data, evaluator.settings, cells, argument.seeds, argument.fit, argument.read, setting)
-        rows += scores.rows(evaluator.name, common | choice.columns(evaluator.selection))
+        settings = [choice.setting] if evaluator.name == argument.scorer else None
+        scores = evaluate(data, evaluator.settings, cells, argument.seeds, argument.fit, argument.read, settings)
+        rows += result_rows(evaluator.name, scores, choice.columns(evaluator.selection), common)
     return rows
 
 

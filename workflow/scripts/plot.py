@@ -107,6 +107,11 @@ def inputs(job: Job, kind: str) -> list[Path]:
     return [Path(path) for name, path in job.inputs.items() if name.startswith(f"{kind}/")]
 
 
+def levels(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Accuracy on `test` over noise level, of all classifiers of a dataset."""
+    return plots.accuracy_over_noise([row for path in job.group("rows") for row in read_rows(path)], options.dpi)
+
+
 # Each draws the figure KIND/AT: `at` is a checkpoint and, of samples, a sampler.
 FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
     "samples": samples,
@@ -118,6 +123,7 @@ FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
     "confusion": confusion,
     "losses": losses,
     "curves": curves,
+    "levels": levels,
 }
 
 

@@ -1,6 +1,6 @@
 """The noise levels of an experiment's probe, resolved to sigma/alpha."""
 
-from diffprobe.config.evaluators import Joined
+from diffprobe.config.evaluators import Evaluator, Joined
 from diffprobe.config.models import Experiment
 from diffprobe.config.noise import CLEAN, At, GridLevel
 
@@ -36,6 +36,17 @@ def parts(experiment: Experiment) -> int:
     if probe is None or probe.search or not probe.levels_per_job:
         return 1
     return -(-len(probe.levels) // probe.levels_per_job)  # ceil
+
+
+def by_level(evaluator: Evaluator, experiment: Experiment) -> list[float]:
+    """sigma/alpha of the levels at which an evaluator is scored one by one, by increasing noise; empty: at the chosen
+    level alone. Of a search there are none to name.
+    """
+    if evaluator.levels is None:
+        return []
+    if evaluator.levels == "all":
+        return sorted(level for level in grid_levels(experiment) or [] if level != CLEAN)
+    return sorted(ratio(level, experiment) for level in evaluator.levels)
 
 
 def joined(cell: Joined, experiment: Experiment) -> dict[str, str | float | None]:

@@ -216,10 +216,15 @@ class CellSelection(Argument):
     combine: list[JoinedCell]
     tokens: bool
     at: JoinedCell | None = None
+    levels: list[float] = []  # sigma/alpha, where it is scored at each of several levels
 
     def cells(self, chosen: Cell) -> list[Cell]:
-        """The chosen cell, or that in its place, and those joined to it, without repeats."""
+        """The chosen cell, or that in its place, and those joined to it, without repeats; or the layer's cells at
+        `levels`, each of which is scored by itself.
+        """
         first = self.at.cell(chosen) if self.at else chosen
+        if self.levels:
+            return [(level_name(sigma), first[1]) for sigma in self.levels]
         return list(dict.fromkeys([first, *(cell.cell(chosen) for cell in self.combine)]))
 
     def arrays(self, chosen: Cell) -> list[Cell]:
@@ -301,11 +306,13 @@ class Choice(Argument):
     scorer: str
     setting: dict[str, int | float]  # of the scorer
 
-    def columns(self, selection: CellSelection) -> Columns:
-        """Of the rows of an evaluator: the tap and level of its features, without those joined to them."""
+    def columns(self, selection: CellSelection) -> list[Columns]:
+        """Of the rows of an evaluator: the tap and level of its features, without those joined to them; of an
+        evaluator at several levels one entry each.
+        """
         at = selection.at
         sigma = self.sigma if at is None or at.sigma is None else at.sigma
-        return {"tap": selection.cells(self.cell)[0][1], "sigma": sigma}
+        return [{"tap": selection.cells(self.cell)[0][1], "sigma": each} for each in selection.levels or [sigma]]
 
     @property
     def cell(self) -> Cell:

@@ -92,6 +92,9 @@ class Graph:
             yield self.stage("reference", dataset_name, layout.reference(dataset_name, name), names=(name,))
         for name, experiment in config.experiments.items():
             yield from self.experiment(name, experiment)
+        for name in config.datasets:
+            if classifiers_by_level(config, name):
+                yield self.stage("plot_levels", name, layout.levels_plot(name), receipt_at="")
         tables = [layout.summary(), layout.results_table(), layout.best_table()]
         if repeats(config):
             tables.append(layout.repeats_table())
@@ -199,6 +202,16 @@ def measured(experiment: Experiment) -> bool:
 
 def probed_datasets(config: Config) -> set[str]:
     return {experiment.dataset for experiment in config.experiments.values() if experiment.probe}
+
+
+def classifiers_by_level(config: Config, dataset: str) -> list[tuple[str, str]]:
+    """Experiments on a dataset and those of their evaluators that are scored at several levels."""
+    return [
+        (name, evaluator)
+        for name, experiment in config.experiments.items()
+        for evaluator, settings in (experiment.probe.evaluators.items() if experiment.probe else ())
+        if experiment.dataset == dataset and settings.levels is not None
+    ]
 
 
 def compared_datasets(config: Config) -> set[str]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
-from diffprobe.plan.graph import Graph, autoencoder_weights, reconstructing
+from diffprobe.plan.graph import Graph, autoencoder_weights, classifiers_by_level, reconstructing
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.repeats import histories, repeats
 
@@ -141,6 +141,10 @@ class Inputs:
         layout, checkpoints = self.layout, self.experiment(experiment).train.checkpoints
         path = {"select": layout.select, "probed_weights": self.probed_weights}[kind]
         return [path(experiment, kimg) for kimg in checkpoints]
+
+    def by_level(self, dataset: str) -> list[str]:
+        """Test scores of a dataset's classifiers over the noise level."""
+        return [self.layout.test(*classifier) for classifier in classifiers_by_level(self.config, dataset)]
 
     @property
     def summary(self) -> dict[str, list[str]]:

@@ -276,7 +276,9 @@ def evaluator_argument(evaluator: Evaluator, experiment: Experiment) -> Argument
 
 def named_cells(evaluator: Evaluator, experiment: Experiment) -> Argument:
     at = {"at": levels.joined(evaluator.at, experiment)} if evaluator.at else {}
-    return {"combine": [levels.joined(cell, experiment) for cell in evaluator.combine]} | at
+    by_level = levels.by_level(evaluator, experiment)
+    each = {"levels": by_level} | evaluator.at_levels(by_level, experiment.process) if by_level else {}
+    return {"combine": [levels.joined(cell, experiment) for cell in evaluator.combine]} | at | each
 
 
 def about(experiment: Experiment) -> Argument:
@@ -314,6 +316,7 @@ def chosen(experiment: Experiment) -> Argument:
         cell = named_cells(evaluator, experiment) | {"tokens": evaluator.tokens}
         cells += [cell] if cell not in cells else []  # evaluators often share features
         named += [levels.joined(each, experiment) for each in evaluator.named_cells]
+        named += [{"sigma": level} for level in levels.by_level(evaluator, experiment)]
     sigmas = sorted({cell["sigma"] for cell in named if cell["sigma"] is not None})
     when = {"seeds": probe_of(experiment).seeds, "checkpoints": experiment.train.checkpoints}
     return extraction(experiment) | {"evaluators": cells, "sigmas": sigmas} | when

@@ -38,6 +38,10 @@ class Layout:
     def baseline(self, dataset: str) -> str:
         return f"{self.root}/data/{dataset}/baseline.json"
 
+    def levels_plot(self, dataset: str) -> str:
+        """Accuracy over noise level of all classifiers of a dataset."""
+        return f"{self.root}/data/{dataset}/levels.png"
+
     def nearest_real(self, dataset: str) -> str:
         """Nearest neighbours of `test` images: the baseline for images that are not copies."""
         return f"{self.root}/data/{dataset}/nearest.json"

@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from diffprobe.config.names import level_name
 from diffprobe.reporting.images import spread
 from diffprobe.reporting.rows import Choice, LossRow, Rows
-from diffprobe.reporting.tables import is_distance
+from diffprobe.reporting.tables import by_level, is_distance
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 INK, GREY, FAINT = "#333333", "#888888", "#DDDDDD"
@@ -108,7 +108,7 @@ def curves(rows: Rows, choice: Choice | None = None, dpi: int = 110) -> Figure:
     right = left.twinx()  # distances and accuracies share the axis of images and no other
     style(right)
     names, lines = draw_distances(left, frame[frame["evaluator"].map(is_distance)])
-    probes = draw_probes(right, frame[frame["split"].isin(["select", "published"])])
+    probes = draw_probes(right, frame[frame["split"].isin(["select", "published"]) & ~by_level(frame)])
     right.yaxis.set_visible(bool(probes))
     left.yaxis.set_visible(bool(names))
     left.spines["left"].set_visible(bool(names))
@@ -155,13 +155,18 @@ def draw_probes(axes: Axes, frame: pd.DataFrame) -> list[Line2D]:
     """A line for each probe in per cent, with bars for its spread over seeds where it has one."""
     lines: list[Line2D] = []
     for i, (label, part) in enumerate(frame.groupby("evaluator", sort=False)):
-        (colour, marker), dash = PROBES[i % len(PROBES)], DASHES[i // len(PROBES) % len(DASHES)]
-        kimg, accuracy = part["kimg"], 100 * part["value"]
-        if "spread" in part and part["spread"].notna().any():
-            bars = 100 * part["spread"].astype(float)
-            axes.errorbar(kimg, accuracy, bars, fmt="none", ecolor=colour, capsize=3, elinewidth=1)
-        lines += axes.plot(kimg, accuracy, color=colour, marker=marker, linestyle=dash, markersize=5, label=label)
+        lines += draw_accuracy(axes, part["kimg"], part, label, i)
     return lines
+
+
+def draw_accuracy(axes: Axes, x: pd.Series, rows: pd.DataFrame, label: str, number: int) -> list[Line2D]:
+    """The line of the n-th probe over x (N,), in per cent, with bars for its spread over seeds where it has one."""
+    (colour, marker), dash = PROBES[number % len(PROBES)], DASHES[number // len(PROBES) % len(DASHES)]
+    accuracy = 100 * rows["value"]
+    if "spread" in rows and rows["spread"].notna().any():
+        bars = 100 * rows["spread"].astype(float)
+        axes.errorbar(x, accuracy, bars, fmt="none", ecolor=colour, capsize=3, elinewidth=1)
+    return axes.plot(x, accuracy, color=colour, marker=marker, linestyle=dash, markersize=5, label=label)
 
 
 def mark_checkpoints(axes: Axes, checkpoints: list[int], chosen: int | None) -> None:
@@ -174,6 +179,34 @@ def mark_checkpoints(axes: Axes, checkpoints: list[int], chosen: int | None) -> 
         ticks = [chosen, *(tick for tick in ticks if abs(tick - chosen) > room)]
         axes.axvline(chosen, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
     axes.set_xticks(ticks, [f"{tick}\nchosen" if tick == chosen else str(tick) for tick in ticks])
+
+
+# --- accuracy over noise ------------------------------------------------------------------------------------
+
+
+def accuracy_over_noise(rows: Rows, dpi: int = 110) -> Figure:
+    """Accuracy of classifiers of one dataset over log-SNR, noise rising to the right: a curve for each evaluator of
+    each experiment. Rows without a level are left out.
+    """
+    frame = pd.DataFrame(rows).dropna(subset=["sigma"])
+    frame = frame[~frame["evaluator"].str.endswith("_top5")].sort_values("sigma", kind="stable")
+    figure, axes = canvas(6.4, 4.2, dpi)
+    lines: list[Line2D] = []
+    for i, ((experiment, evaluator), part) in enumerate(frame.groupby(["experiment", "evaluator"], sort=False)):
+        log_snr = -2 * np.log(part["sigma"])
+        lines += draw_accuracy(axes, log_snr, part, f"{experiment}, {evaluator}", i)
+    axes.invert_xaxis()
+    axes.set(xlabel="log-SNR of the image", ylabel="accuracy on test (%)")
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    low, high = np.log10(frame["sigma"].agg(["min", "max"]))
+    decades = np.arange(np.ceil(low), np.floor(high) + 1)  # powers of ten within the levels
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(-2 * np.log(10) * decades, [f"σ {10**power:g}" for power in decades])
+    above.tick_params(labelsize=9, length=3, color=GREY, labelcolor=INK)
+    above.spines["top"].set_color(GREY)
+    figure.legend(handles=lines, loc="outside upper center", ncols=2, **LEGEND)
+    return figure
 
 
 # --- accuracy over layer and noise --------------------------------------------------------------------------

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from diffprobe.config.names import level_name
 from diffprobe.reporting.rows import LossRow, ResultRow
-from diffprobe.reporting.tables import summary
+from diffprobe.reporting.tables import by_level, summary
 
 Members = Mapping[str, Sequence[int]]  # the seeds of each experiment of a group
-WHAT = ["kimg", "evaluator", "split", "sampler"]  # what a figure is of, whichever experiment
+WHAT = ["kimg", "evaluator", "split", "sampler", "level"]  # what a figure is of, whichever experiment
 COLUMNS = ["experiment", *WHAT, "seeds", "value", "spread", "compared", "pairs", "difference", "difference spread"]
 LAST = 0.1  # of the images up to a checkpoint: those whose losses are averaged
 
@@ -21,6 +22,8 @@ def repeats(rows: Iterable[ResultRow], groups: Mapping[str, Members]) -> pd.Data
     both have had the same images in the same order, and the same noise.
     """
     frame = summary(rows)
+    # Elsewhere the level is an experiment's choice, as the checkpoint is on `test`.
+    frame["level"] = frame["sigma"].map(level_name).where(by_level(frame), "")
     # `test` is read at the checkpoint that each experiment chose.
     frame["kimg"] = frame["kimg"].astype("string").mask(frame["split"] == "test", "").fillna("")
     values = {name: frame[frame["experiment"] == name].set_index(WHAT)["value"] for name in set(frame["experiment"])}

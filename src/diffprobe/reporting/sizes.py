@@ -4,7 +4,7 @@ import math
 
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.inferred import latent_bytes
-from diffprobe.config.levels import grid_levels
+from diffprobe.config.levels import by_level, grid_levels
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe
 from diffprobe.plan.job_arguments import features as part_features
@@ -74,18 +74,20 @@ def feature_bytes(
     grid = sum(map(level_bytes, searched or grid_levels(experiment) or []))
     # The chosen cell is computed again in fresh noise, of all splits and for each seed.
     copies = probe.draws * len(probe.seeds) * sum(rows.values()) + probe.augmented * (rows["train"] + rows["select"])
-    kept = copies * max((cell_bytes(probe, shape, factor) for shape in shapes.values()), default=0)
+    kept = copies * max((cell_bytes(experiment, probe, shape, factor) for shape in shapes.values()), default=0)
     if config.state.keep_features == "all":
         kept += grid * len(experiment.train.checkpoints)
     return {"features": kept, "features_peak": kept + grid}
 
 
-def cell_bytes(probe: Probe, shape: list[int], pooled: int) -> int:
+def cell_bytes(experiment: Experiment, probe: Probe, shape: list[int], pooled: int) -> int:
     """Of the chosen cell's features for one copy of an image, were all taps (C, H, W) or (D,) like this one.
 
     `pooled` is the bytes of a channel once pooled over positions.
     """
-    # `combine` and `at` ask for further cells; `tokens` keeps every position of the tap as well.
-    joined = {(cell.tap, str(cell.level)) for e in probe.heads.values() for cell in e.named_cells}
-    tokens = any(evaluator.tokens for evaluator in probe.heads.values())
-    return (1 + len(joined)) * shape[0] * pooled + tokens * math.prod(shape) * FLOAT16
+    # `combine`, `at` and `levels` ask for further cells; `tokens` keeps every position of the tap as well.
+    evaluators = probe.heads.values()
+    joined = {(cell.tap, str(cell.level)) for e in evaluators for cell in e.named_cells}
+    apart = {(e.at and e.at.tap, level) for e in evaluators for level in by_level(e, experiment)}
+    tokens = any(evaluator.tokens for evaluator in evaluators)
+    return (1 + len(joined) + len(apart)) * shape[0] * pooled + tokens * math.prod(shape) * FLOAT16

@@ -15,7 +15,8 @@ from diffprobe.runtime.errors import UserError, one_line
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
 COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "label", "selection"]  # of features
 COLUMNS += ["sampler", "extractor", "images", "dataset", "latents"]
-KEY = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]
+FIGURE = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]
+KEY = [*FIGURE, "sigma"]  # of an evaluator that is scored at several levels, each is a row
 COUNTS, REALS = ("kimg", "seeds", "images", "views"), ("value", "spread", "sigma")  # each may be missing
 NUMBERS = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(REALS, "float64")
 PROBE, FD = "best probe", "best FD"  # the two checkpoints that `best` compares
@@ -33,7 +34,7 @@ def is_distance(evaluator: str) -> bool:
 
 
 def summary(rows: Iterable[ResultRow]) -> pd.DataFrame:
-    """One row per experiment, checkpoint, evaluator, split and sampler, sorted by these; columns COLUMNS.
+    """One row per experiment, checkpoint, evaluator, split, sampler and level, sorted by these; columns COLUMNS.
 
     A baseline belongs to a dataset and has an empty `experiment`. Raises ValueError on two results for one row.
     """
@@ -45,6 +46,11 @@ def summary(rows: Iterable[ResultRow]) -> pd.DataFrame:
     if len(twice):
         raise ValueError(f"two results for {twice[KEY].iloc[0].to_dict()}")
     return frame.sort_values(KEY, ignore_index=True)
+
+
+def by_level(frame: pd.DataFrame) -> pd.Series:
+    """Whether each row of a summary is of an evaluator that is scored at several levels, and so one of several."""
+    return frame.duplicated([name for name in FIGURE if name in frame], keep=False)
 
 
 def results(rows: Iterable[ResultRow], choices: Mapping[str, Choice | None]) -> pd.DataFrame:
@@ -87,7 +93,7 @@ def distances(frame: pd.DataFrame) -> list[str]:
 
 def test_accuracies(frame: pd.DataFrame, mine: pd.DataFrame, choice: Choice) -> Cells:
     """Test accuracies of one experiment's choice by every evaluator, beside that of its dataset's raw pixels."""
-    chosen = mine[(mine["kimg"] == choice["kimg"]) & (mine["split"] == "test")]
+    chosen = mine[(mine["kimg"] == choice["kimg"]) & (mine["split"] == "test") & ~by_level(mine)]
     probes = {name: accuracy(chosen[chosen["evaluator"] == name]) for name in chosen["evaluator"].unique()}
     first = choice["scorer"]
     pixels = frame[(frame["evaluator"] == "pixels_logistic") & (frame["dataset"] == mine["dataset"].iloc[0])]

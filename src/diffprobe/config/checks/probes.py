@@ -7,7 +7,7 @@ from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.inferred import conditional
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import figure_of, level_name
-from diffprobe.config.noise import CLEAN, At, GridLevel
+from diffprobe.config.noise import CLEAN, At, GridLevel, Level
 from diffprobe.config.probing import Probe, Search
 from diffprobe.config.problems import Problem, listed, one_of
 
@@ -123,7 +123,7 @@ def columns(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]
 def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
     scorers = [name for name, evaluator in probe.evaluators.items() if evaluator.scores]
     if probe.scorer is not None and probe.scorer not in scorers:
-        allowed = f"a linear or ridge evaluator without combine, at or tokens: {one_of(scorers)}"
+        allowed = f"a linear or ridge evaluator without combine, at, levels or tokens: {one_of(scorers)}"
         yield f"{key}.scorer", probe.scorer, allowed
     elif not scorers:
         yield f"{key}.evaluators", list(probe.evaluators), "at least one linear or ridge evaluator, to score the grid"
@@ -137,6 +137,41 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
         if channels := experiment.network.tap_channels:
             yield from evaluator.tap_problems(place, channels)
         yield from joined(place, evaluator, experiment, probe)
+        if evaluator.levels is not None:
+            yield from by_level(f"{place}.levels", name, evaluator, evaluator.levels, experiment, probe)
+
+
+def by_level(
+    key: str, name: str, evaluator: Evaluator, written: list[Level] | str, experiment: Experiment, probe: Probe
+) -> Iterator[Problem]:
+    """Levels of an evaluator that are outside the grid, that are one level, or at which its layer is not computed."""
+    if probe.search:
+        yield key, written, "null, since the levels come from a search"
+        return
+    grid, own = list[float](), list[float]()
+    list(resolved(key, probe.levels, experiment, grid))  # those that there are; the others are reported already
+    if isinstance(written, str):
+        own = [level for level in grid if level != CLEAN]
+    else:
+        yield from resolved(key, written, experiment, own)
+    for level in own:
+        if level not in grid:
+            yield key, level_name(level), "levels of the grid"
+    if len(set(own)) < max(len(own), 1):
+        yield key, written, "at least one level with noise, each once"
+    elif set(own) <= set(grid):
+        try:
+            evaluator.at_levels(sorted(own), experiment.process)
+        except ValueError as error:
+            yield key.removesuffix("levels") + "shares", getattr(evaluator, "shares", None), str(error)
+    tap = evaluator.at.tap if evaluator.at else None
+    clean = [each for each in ([tap] if tap else experiment.probed_taps) if each in experiment.clean_taps]
+    if clean:
+        yield key, written, f"null, since {clean[0]} sees images without noise"
+    if evaluator.combine or (evaluator.at and evaluator.at.level is not None):
+        yield key, written, "null, or no combine and no other level in at"
+    if f"{name}_mean" in probe.evaluators:
+        yield key.removesuffix(".levels"), f"{name}_mean", f"another name (that of the mean of {name} over its levels)"
 
 
 def joined(place: str, evaluator: Evaluator, experiment: Experiment, probe: Probe) -> Iterator[Problem]:

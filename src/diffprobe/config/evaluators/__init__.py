@@ -7,11 +7,12 @@ from pydantic import Field
 
 from diffprobe.config.base import LATER, Strict
 from diffprobe.config.kinds import Kind, import_members
-from diffprobe.config.noise import GridLevel
+from diffprobe.config.noise import GridLevel, Level
 from diffprobe.config.problems import Problem
 
 if TYPE_CHECKING:
     from diffprobe.config.datasets import Dataset
+    from diffprobe.config.processes import Process
 
 
 class Joined(Strict):
@@ -33,6 +34,11 @@ class Evaluator(Kind, family=True):
     )
     at: Annotated[Joined | None, LATER] = Field(
         None, description="Layer and level whose features it sees in place of the chosen ones; null: those chosen."
+    )
+    levels: Annotated[list[Level] | Literal["all"] | None, LATER] = Field(
+        None,
+        description="Noise levels at which it is scored one by one, at the chosen layer or that of `at`; `all`: those "
+        "of the grid; null: at the chosen level alone.",
     )
     tokens: bool = Field(
         False,
@@ -57,6 +63,8 @@ class Evaluator(Kind, family=True):
     """Whether the fit depends on the seed. If not, equal features are fitted once."""
     scores_grid: ClassVar[bool] = False
     """Whether this kind can score the grid, all taps of a level at once."""
+    joint: ClassVar[bool] = False
+    """Whether one fit serves all `levels`; otherwise there is one for each."""
     plain: ClassVar[bool] = False
     """Whether this kind is fitted on unaugmented training images, so that their features are stored too."""
 
@@ -68,7 +76,7 @@ class Evaluator(Kind, family=True):
     @property
     def scores(self) -> bool:
         """Whether it can score the grid with these settings."""
-        return self.scores_grid and not self.combine and not self.tokens and self.at is None
+        return self.scores_grid and not (self.combine or self.tokens or self.at or self.levels)
 
     @property
     def named_cells(self) -> list[Joined]:
@@ -87,6 +95,12 @@ class Evaluator(Kind, family=True):
             return {}
         values = getattr(self, self.setting)
         return {self.setting: values[0]} if len(values) == 1 else None
+
+    def at_levels(self, levels: list[float], process: "Process") -> dict[str, Any]:
+        """Settings that follow from the process and sigma/alpha of `levels`, by increasing noise. Raises ValueError,
+        saying what is allowed, where none do.
+        """
+        return {}
 
     def problems(self, key: str, dataset: "Dataset") -> Iterator[Problem]:
         """Settings that the dataset does not allow."""

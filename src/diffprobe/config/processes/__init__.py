@@ -42,6 +42,12 @@ class Process(Kind, family=True):
         """sigma/alpha of one of EDM's 18 levels; 1 is the lowest. Raises ValueError for other processes."""
         raise ValueError("sigma/alpha, or t (edm_index is only for the process edm)")
 
+    def training_share(self, ratio: float) -> float:
+        """The share of training's noise levels whose sigma/alpha is at most `ratio`. Raises ValueError, saying what is
+        allowed instead, for a process that does not tell.
+        """
+        raise ValueError(f"uniform, or a share of each level (the process {self.kind} does not tell its shares)")
+
     def output_shape(self, channels: int) -> dict[str, int]:
         """What follows for the network's shape from an image of this many channels; empty: its output is an image."""
         return {"out_channels": 2 * channels} if self.learns_variance else {}

@@ -52,6 +52,9 @@ class Discrete(Process):
             raise ValueError(f"an integer t from {steps_from} to {last}")
         return self.ratios[int(t) + 1 - steps_from]  # ratios[0] is the clean image, ratios[1] the first step
 
+    def training_share(self, ratio: float) -> float:
+        return sum(each <= ratio for each in self.ratios[1:]) / self.steps  # steps are uniform
+
     def usual_sampler(self, bounded: bool) -> dict[str, Any]:
         return {"kind": "ddim", "steps": min(100, self.steps), "clip": bounded}
 

@@ -1,6 +1,8 @@
 """EDM."""
 
 from collections.abc import Iterator
+from math import log
+from statistics import NormalDist
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -43,6 +45,9 @@ class EDM(Process):
     def ratio_at_edm_index(self, index: int) -> float:
         # The grid of Karras et al. descends from sigma_max; DDAE counts from sigma_min.
         return edm_sigmas(EDM_STEPS, self.sigma_min, self.sigma_max)[EDM_STEPS - index]
+
+    def training_share(self, ratio: float) -> float:
+        return NormalDist(self.p_mean, self.p_std).cdf(log(ratio))
 
     def problems(self, key: str) -> Iterator[Problem]:
         if self.sigma_min >= self.sigma_max:

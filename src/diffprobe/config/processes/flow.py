@@ -1,5 +1,7 @@
 """Flow matching."""
 
+from math import log
+from statistics import NormalDist
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -26,6 +28,10 @@ class Flow(Process):
     def level_range(self) -> tuple[float, float, str]:
         # t from 0.001 to 0.999: the ends t = 0 and t = 1 have no finite log-SNR.
         return 0.001, 1000.0, "flow matching"
+
+    def training_share(self, ratio: float) -> float:
+        # ln(sigma/alpha) is the logit of t.
+        return ratio / (1 + ratio) if self.t == "uniform" else NormalDist(self.t_mean, self.t_std).cdf(log(ratio))
 
     def usual_sampler(self, bounded: bool) -> dict[str, Any]:
         return {"kind": "heun", "steps": 25}

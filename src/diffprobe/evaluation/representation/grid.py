@@ -97,6 +97,20 @@ class Evaluation(NamedTuple):
         return rows + ([{**columns, "evaluator": f"{name}_top5", **mean_and_spread(self.top5)}] if self.top5 else [])
 
 
+def result_rows(
+    name: str, evaluations: Sequence[Evaluation], cells: Sequence[Mapping[str, Any]], common: Mapping[str, Any]
+) -> list[Row]:
+    """Rows of an evaluator, whose evaluations have the columns `cells` of their own. Where it was scored at several
+    levels, the mean over them stands in a row of its own, without a level.
+    """
+    rows = [row for one, cell in zip(evaluations, cells, strict=True) for row in one.rows(name, {**common, **cell})]
+    if len(cells) > 1:
+        means = [statistics.mean(each) for each in zip(*(one.accuracies for one in evaluations), strict=True)]
+        columns = {**common, "tap": cells[0]["tap"], "seeds": len(means)}
+        rows.append({**columns, "evaluator": f"{name}_mean", **mean_and_spread(means)})
+    return rows
+
+
 def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
     """Mean, and standard deviation; None for a single value."""
     return {"value": statistics.mean(values), "spread": statistics.stdev(values) if len(values) > 1 else None}
@@ -109,32 +123,60 @@ def evaluate(
     seeds: Sequence[int],
     fit_on: Sequence[str],
     score_on: str,
-    setting: Setting | None = None,
-) -> Evaluation:
-    """Fit one evaluator on the splits `fit_on`, its cells joined into one vector, and score it on `score_on`.
+    settings: Sequence[Setting] | None = None,
+) -> list[Evaluation]:
+    """Fit one evaluator on the splits `fit_on`, its cells joined into one vector, and score it on `score_on`. With
+    `levels` there is an evaluation of each cell, by a fit of its own or, where the kind says so, by a joint one.
 
-    `setting` replaces the settings to try. Where several are left, the best on `score_on` is taken: so score on
-    `select`, or on `test` with a single setting. An evaluator without seeds is fitted once where all seeds share their
-    features.
+    `settings`, one of each evaluation, replace those to try. Where several are left, the best on `score_on` is taken:
+    so score on `select`, or on `test` with a single setting. An evaluator without seeds is fitted once where all seeds
+    share their features.
     """
+    apart = evaluator.levels is not None and not evaluator.joint
+    fits = [[cell] for cell in cells] if apart else [cells]
+    evaluations: list[Evaluation] = []
+    for i, each in enumerate(fits):
+        setting = settings[i] if settings else None
+        evaluations += evaluate_fit(data, evaluator, each, seeds, fit_on, score_on, setting)
+    return evaluations
+
+
+def evaluate_fit(
+    data: ProbeData,
+    evaluator: Evaluator,
+    cells: Sequence[tuple[str, str]],
+    seeds: Sequence[int],
+    fit_on: Sequence[str],
+    score_on: str,
+    setting: Setting | None,
+) -> list[Evaluation]:
+    """One fit, and its evaluation of each cell of a joint evaluator, or of all cells as one."""
     if setting:  # chosen before: a list of one leaves nothing to choose on `score_on`
         evaluator = evaluator.model_copy(update={key: [value] for key, value in setting.items()})
     stored, n = data.features, len(seeds)
-    tables = seen(evaluator, [t.joined() for t in stored.training_tables(evaluator.fitted_on, cells, fit_on, n)])
-    queries = seen(evaluator, [t.joined() for t in stored.plain_tables(cells, [score_on], n)])
+    tables = seen(evaluator, stored.training_tables(evaluator.fitted_on, cells, fit_on, n))
+    queries = seen(evaluator, stored.plain_tables(cells, [score_on], n))
+    if not evaluator.joint:
+        tables, queries = [table.joined() for table in tables], [query.joined() for query in queries]
     if not evaluator.seeded and len({(t.key, q.key) for t, q in zip(tables, queries, strict=True)}) == 1:
         tables, queries, seeds = tables[:1], queries[:1], seeds[:1]
     predictor = fit(evaluator, tables, seeds, data.classes, data.memory, data.device)
     scores = score(predictor, queries, data.classes, evaluator.average, data.device)
     best = best_setting(scores)
-    accuracies = scores.accuracy[..., 0, best].flatten().tolist()
-    top5 = scores.top5[..., 0, best].flatten().tolist() if data.classes >= TOP5_FROM else None
-    return Evaluation(predictor.settings[best], accuracies, top5, scores.confusion[0, best].tolist())
+    return [
+        Evaluation(
+            predictor.settings[best],
+            scores.accuracy[..., cell, best].flatten().tolist(),
+            scores.top5[..., cell, best].flatten().tolist() if data.classes >= TOP5_FROM else None,
+            scores.confusion[cell, best].tolist(),
+        )
+        for cell in range(len(scores.confusion))
+    ]
 
 
 def best_setting(scores: ProbeScores) -> int:
-    """The setting of the highest mean accuracy in the first cell; ties go to the lower log-loss, then to the first."""
-    accuracy, nll = scores.accuracy.mean((0, 1))[0].tolist(), scores.nll.mean((0, 1))[0].tolist()
+    """The setting of the highest mean accuracy over cells; ties go to the lower log-loss, then to the first."""
+    accuracy, nll = (each.mean((0, 1)).mean(0).tolist() for each in (scores.accuracy, scores.nll))  # (H,)
     return max(range(len(accuracy)), key=lambda i: (accuracy[i], -nll[i], -i))
 
 
