@@ -70,10 +70,12 @@ def write_model(path: Path, classes: int = 0) -> Path:
     return path
 
 
-def call(script: str, config: dict[str, Any], inputs: dict[str, Any], outputs: dict[str, Any], folder: Path) -> None:
+def call(
+    script: str, config: dict[str, Any], inputs: dict[str, Any], outputs: dict[str, Any], folder: Path, **options: Any
+) -> None:
     """One job, as a rule would call it. SystemExit where it ends badly."""
     argv = [json.dumps(config), "--log", str(folder / "logs" / script / "log.log"), "--threads", "1"]
-    for flag, group in (("--in", inputs), ("--out", outputs), ("--with", {"batch": 128})):
+    for flag, group in (("--in", inputs), ("--out", outputs), ("--with", {"batch": 128} | options)):
         argv += [flag, *(f"{name}={path}" for name, path in group.items())]
     run(runpy.run_path(str(SCRIPTS / f"{script}.py"))["main"], argv)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data import images
-from diffprobe.data.pixels import to_float
+from diffprobe.data.pixels import imagenet_normalised, to_float
 from diffprobe.evaluation.model import load_codec
 from diffprobe.latents.encoding import encode, share_of
 from diffprobe.latents.identity import EncoderFacts, plan_store
@@ -35,8 +35,10 @@ def main(job: Job) -> None:
     number, jobs = map(int, job.options["share"].split("/"))
 
     def moments(pixels: Tensor) -> Tensor:  # (B, H, W, C) to (B, 2C, h, w)
+        x = to_float(pixels.to(device))
+        seen = imagenet_normalised((x + 1) / 2) if settings.normalise else x
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return codec.moments(to_float(pixels.to(device)))
+            return codec.moments(seen)
 
     parts = share_of(plan, number, jobs)
     job.progress.start(sum(part.rows for part in parts), "images")

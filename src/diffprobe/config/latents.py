@@ -2,11 +2,11 @@
 
 import pathlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Integer, Name, Number, Path, Pixels, Positive, Repeats, Strict
+from diffprobe.config.base import LATER, Integer, Name, Number, Path, Pixels, Positive, Repeats, Strict
 from diffprobe.config.kinds import Kind
 from diffprobe.config.problems import Problem, listed
 
@@ -148,6 +148,12 @@ class Latents(Strict):
         "mean. `published`: scale and shift from a pretrained autoencoder's config. A number, such as 0.18215: no "
         "shift.",
     )
+    normalise: Annotated[Literal["imagenet"] | None, LATER] = Field(
+        None,
+        description="What an autoencoder of colour images is given in place of pixels in [-1, 1], for which it was "
+        "trained: `imagenet`: pixels less ImageNet's mean, by its deviation, as the board of Efficient Probing encoded "
+        "DiT's latents; null: pixels in [-1, 1].",
+    )
     imported: Peers | None = Field(
         None,
         description="Latents encoded by another system, used instead of encoding; null: none. The files determine the "
@@ -181,6 +187,8 @@ class Latents(Strict):
                 kinds = listed(view.kind for view in self.views)
                 yield f"{key}.views", kinds, "only identity: the imported files determine the views"
             yield from self.imported.problems(f"{key}.imported")
+            if self.normalise:
+                yield f"{key}.normalise", self.normalise, "null, since these latents are encoded already"
         elif not self.views[0].is_identity:
             yield f"{key}.views", self.views[0].kind, "identity as the first view (features are computed from it)"
         if 256 % self.batch:

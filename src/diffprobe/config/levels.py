@@ -9,8 +9,9 @@ def ratio(level: GridLevel, experiment: Experiment) -> float:
     """sigma/alpha of a level. Raises ValueError, saying what is allowed, if the model has no features there."""
     process = experiment.process
     if level == "clean":
-        if not experiment.clean_taps:
-            raise ValueError("a noise level, since this model sees only noisy images")
+        untold = experiment.probe is not None and "time" in experiment.probe.zeroed
+        if not experiment.clean_taps and not untold:
+            raise ValueError("a noise level, since this model sees only noisy images (or zeroed: [time])")
         return CLEAN
     if not isinstance(level, At):
         return process.ratio(level)

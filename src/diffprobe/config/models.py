@@ -105,11 +105,13 @@ class Experiment(Strict):
         if self.probe.taps != "all":
             return [tap for tap in self.named_taps if tap in self.probe.taps]
         clean, probe = self.clean_taps, self.probe
-        return [tap for tap in self.taps if (probe.clean if tap in clean else probe.noisy)]
+        return [tap for tap in self.taps if not clean or (probe.clean if tap in clean else probe.noisy)]
 
     def probed_at(self, ratio: float) -> list[str]:
-        """The taps that are probed at a level, by its sigma/alpha."""
+        """The taps that are probed at a level, by its sigma/alpha: all, where none sees images as they are alone."""
         clean = self.clean_taps
+        if not clean:
+            return self.probed_taps
         return [tap for tap in self.probed_taps if (tap in clean) == (ratio == CLEAN)]
 
 

@@ -21,6 +21,8 @@ from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.noise import GridLevel, Level
 from diffprobe.config.views import Crop, RandomView
 
+Embedding = Literal["time", "label"]
+
 
 class Search(Strict):
     """Search for noise levels by ridge regression: evenly spaced in log-SNR, then refined around the best."""
@@ -42,7 +44,7 @@ class Probe(Strict):
         [],
         max_length=1000,
         description="Noise levels of the grid: sigma/alpha (`ddpm` uses the nearest step), `{t: 11}` or `{edm_index: "
-        "4}`; `clean` for layers that see the image as it is, such as those of SODA's encoder.",
+        "4}`; `clean` for layers that see the image as it is, as in SODA's encoder, or all with `zeroed: [time]`.",
     )
     search: Search | None = Field(None, description="Search for levels, instead of `levels`; null: no search.")
     taps: list[str] | Literal["all"] = Field(
@@ -59,6 +61,12 @@ class Probe(Strict):
         "encoded",
         description="What a decoder that is guided by a code of the image, such as SODA's, gets at noise levels: the "
         "code of the clean image, or none (the unconditional model).",
+    )
+    zeroed: Annotated[list[Embedding], LATER] = Field(
+        [],
+        description="Embeddings that are replaced by zeros: `time`, of the noise level, which opens the level `clean` "
+        "to networks that are otherwise told of noise; `label`, of the class or of no class. The board of Efficient "
+        "Probing read DiT so, `[time, label]` at `clean`; no network is trained that way.",
     )
     augmented: NotNegative = Field(
         0,

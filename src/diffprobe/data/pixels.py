@@ -5,6 +5,8 @@ from torch import Tensor
 
 from diffprobe.runtime.devices import memory_format
 
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in [0, 1]: red, green, blue
+
 
 def to_uint8(x: Tensor) -> Tensor:
     """Floats in [-1, 1], (B, C, H, W), to uint8 (B, H, W, C), rounded to nearest."""
@@ -23,3 +25,11 @@ def first_non_finite(x: Tensor) -> int | None:
 def to_float(images: Tensor) -> Tensor:
     """uint8 (B, H, W, C) to floats in [-1, 1], (B, C, H, W), in the device's memory format."""
     return (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=memory_format(images.device))
+
+
+def imagenet_normalised(x: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1], minus ImageNet's mean, divided by its standard deviation; grey ones (B, 1, H, W)
+    become (B, 3, H, W).
+    """
+    mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
+    return (x - mean) / deviation

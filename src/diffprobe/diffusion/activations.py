@@ -22,13 +22,11 @@ def activations(
 ) -> Mapping[str, Tensor]:
     """The taps' activations of images x (B, C, H, W), each (B, ...); nothing after the last of them is computed.
 
-    With noise (B, C, H, W) the network sees x at the level, scaled by the process. With `encoded` it is
-    given x itself too, for a code of it. Without noise it sees x as it is.
+    With noise (B, C, H, W) the network sees x at the level, without noise x as it is, both scaled by the process. With
+    `encoded` it is given x itself too, for a code of it, and without noise always, since an encoder sees nothing else.
     """
     form = memory_format(x.device)
     clean = x.contiguous(memory_format=form)
-    if noise is None:
-        return network(clean, level.c_noise, cond._replace(source=clean), taps, features_only=True)[1]
-    noisy = perturb(x, level, noise).contiguous(memory_format=form)
-    cond = cond._replace(source=clean if encoded else None)
-    return process.denoise(network, noisy, level, cond, taps, features_only=True).activations
+    seen = clean if noise is None else perturb(x, level, noise).contiguous(memory_format=form)
+    cond = cond._replace(source=clean if encoded or noise is None else None)
+    return process.denoise(network, seen, level, cond, taps, features_only=True).activations

@@ -9,7 +9,7 @@ from diffprobe.data import images
 from diffprobe.data.views import StoredView, expand
 from diffprobe.latents.completion import Scaling
 from diffprobe.latents.parts import StorePlan
-from diffprobe.latents.settings import EncodingSettings, ImportedSettings, Scale, SourceSettings
+from diffprobe.latents.settings import EncodedSettings, EncodingSettings, ImportedSettings, Scale, SourceSettings
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import sha256
 from diffprobe.runtime.tensors import CHECKPOINT, check
@@ -27,7 +27,7 @@ class EncoderFacts(NamedTuple):
 def plan_store(settings: EncodingSettings, path: Path, image_store: Path, encoder: EncoderFacts) -> StorePlan:
     """The store at `path` that the settings ask for: train in all views, the other splits as they are."""
     counts, origin = describe_origin(image_store, encoder.weights)
-    identity = {**origin, "codec": encoder.codec, "dtype": encoder.dtype}
+    identity = {**origin, "codec": encoder.codec, "dtype": encoder.dtype, **pixel_range(settings)}
     views = views_by_split(settings.views, counts)
     return StorePlan(path, identity, settings.seed, counts, views, settings.shard_chunks, encoder.holds)
 
@@ -58,7 +58,12 @@ def expected_identity(settings: SourceSettings, image_store: Path, autoencoder: 
         imported = settings.imported.model_dump()
         return {"dataset": origin["dataset"], "imported": imported, "scale": settings.scale}
     views = views_by_split(settings.views, counts)
-    return {**origin, "seed": settings.seed, "views": views, "scale": settings.scale}
+    return {**origin, **pixel_range(settings), "seed": settings.seed, "views": views, "scale": settings.scale}
+
+
+def pixel_range(settings: EncodingSettings | EncodedSettings) -> dict[str, str]:
+    """What an identity says of pixels that are not in [-1, 1]."""
+    return {"normalise": settings.normalise} if settings.normalise else {}
 
 
 def describe_origin(image_store: Path, autoencoder: Path) -> tuple[dict[str, int], dict[str, str]]:

@@ -17,6 +17,7 @@ class EncodingSettings(Strict):
     seed: int
     precision: Literal["auto", "fp32", "bf16"]
     shard_chunks: int
+    normalise: Literal["imagenet"] | None = None
 
 
 class EncodedSettings(Strict):
@@ -25,6 +26,7 @@ class EncodedSettings(Strict):
     views: list[View]
     seed: int
     scale: Scale
+    normalise: Literal["imagenet"] | None = None
     imported: None = None
 
 

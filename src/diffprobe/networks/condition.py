@@ -13,6 +13,7 @@ class Condition(NamedTuple):
     z: Tensor | None = None  # float (B, D): a latent code, such as an encoder's of another view of the image
     z_mask: Tensor | None = None  # bool (B, K): which of the K parts of the network see z; None: all
     source: Tensor | None = None  # float (B, C, H, W): clean images in [-1, 1], to make z of where that is None
+    zeroed: tuple[str, ...] = ()  # embeddings, `time` or `label`, in whose place there are zeros
 
 
 NOTHING = Condition()

@@ -147,7 +147,9 @@ class DiT(nn.Module):
 
     def condition(self, c_noise: Tensor, cond: Condition) -> Tensor:
         c = self.t_embedder(self.time_scale * (1 - c_noise if self.reversed_flow else c_noise))  # (B, D)
-        if self.y_embedder is not None:
+        if "time" in cond.zeroed:
+            c = torch.zeros_like(c)
+        if self.y_embedder is not None and "label" not in cond.zeroed:
             no_label = torch.full_like(c_noise, -1, dtype=torch.long)  # (B,)
             c = c + self.y_embedder(no_label if cond.label is None else cond.label)  # (B, D)
         if self.a_embedder is not None and cond.augment is not None:

@@ -159,6 +159,7 @@ class FeatureSettings(Argument):
     view: RandomView | None = None
     latents_as: Literal["sample", "mean"]
     code: Literal["encoded", "dropped"] = "encoded"
+    zeroed: list[Literal["time", "label"]] = []
     draws: int
     precision: Literal["auto", "fp32", "bf16"]
     noise_seed: int
@@ -183,9 +184,11 @@ class GridTaps(Argument):
     """The taps of a grid."""
 
     taps: list[str]  # in order of computation
-    clean_taps: list[str] = []  # those of them that are computed at the level `clean`, the others at all other levels
+    clean_taps: list[str] = []  # those of an encoder: computed at the level `clean` alone, the others at the others
 
     def taps_at(self, sigma: float) -> list[str]:
+        if not self.clean_taps:
+            return self.taps
         return [tap for tap in self.taps if (tap in self.clean_taps) == (sigma == CLEAN)]
 
 

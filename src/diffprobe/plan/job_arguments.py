@@ -17,7 +17,6 @@ from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment
-from diffprobe.config.noise import CLEAN
 from diffprobe.config.probing import Probe
 from diffprobe.config.training import HalfLife, Training
 from diffprobe.plan.graph import measured_at_once, reconstructing
@@ -116,7 +115,7 @@ def latents(config: Config, name: str) -> Argument:
     store = config.latents[name]
     if store.imported:
         return imported_latents(config, store)
-    return store.model_dump(mode="json", include={"views", "scale", "seed", "imported"})
+    return store.model_dump(mode="json", include={"views", "scale", "seed", "normalise", "imported"})
 
 
 def imported_latents(config: Config, store: Latents) -> Argument:
@@ -129,7 +128,8 @@ def imported_latents(config: Config, store: Latents) -> Argument:
 
 def encode(config: Config, name: str) -> Argument:
     """An encoding job. Scaling is left to the job that completes the store."""
-    return config.latents[name].model_dump(mode="json", include={"views", "seed", "precision", "shard_chunks"})
+    keys = {"views", "seed", "precision", "shard_chunks", "normalise"}
+    return config.latents[name].model_dump(mode="json", include=keys)
 
 
 def finish(config: Config, name: str) -> Argument:
@@ -235,9 +235,10 @@ def selection_splits(experiment: Experiment) -> Argument:
 def extraction(experiment: Experiment) -> Argument:
     """How features are computed, in every job that computes any."""
     probe = probe_of(experiment)
-    names = {"pooling", "label", "augmented", "draws", "precision", "noise_seed", "latents_as", "code", "view"}
+    of_copies = {"augmented", "draws", "noise_seed", "latents_as", "view"}
+    of_network = {"pooling", "label", "code", "zeroed", "precision"}
     weighted = {"weights": averaged(experiment, probe.weights), "crop": dump(probe.crop)}
-    return probe.model_dump(mode="json", include=names) | weighted
+    return probe.model_dump(mode="json", include=of_copies | of_network) | weighted
 
 
 def features(experiment: Experiment, part: int) -> Argument:
@@ -256,7 +257,7 @@ def features(experiment: Experiment, part: int) -> Argument:
 
 def grid_taps(experiment: Experiment) -> Argument:
     """The taps of the grid; those at the level `clean` once more, where there are any."""
-    clean = experiment.probed_at(CLEAN)
+    clean = [tap for tap in experiment.probed_taps if tap in experiment.clean_taps]
     return {"taps": experiment.probed_taps} | ({"clean_taps": clean} if clean else {})
 
 
@@ -285,7 +286,8 @@ def about(experiment: Experiment) -> Argument:
     """Columns of results that describe the features."""
     probe = probe_of(experiment)
     label = "" if probe.label is None else str(probe.label)
-    return {"selection": probe.selection, "pooling": probe.pooling, "views": probe.augmented, "label": label}
+    zeroed = {"zeroed": "+".join(probe.zeroed)} if probe.zeroed else {}
+    return {"selection": probe.selection, "pooling": probe.pooling, "views": probe.augmented, "label": label} | zeroed
 
 
 def probing(experiment: Experiment, row: Identity) -> Argument:

@@ -13,7 +13,7 @@ from diffprobe.reporting.rows import Choice, ResultRow
 from diffprobe.runtime.errors import UserError, one_line
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
-COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "label", "selection"]  # of features
+COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "label", "zeroed", "selection"]  # of features
 COLUMNS += ["sampler", "extractor", "images", "dataset", "latents"]
 FIGURE = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]
 KEY = [*FIGURE, "sigma"]  # of an evaluator that is scored at several levels, each is a row

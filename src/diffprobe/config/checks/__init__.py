@@ -83,6 +83,9 @@ def latents_problems(key: str, latents: Latents, config: Config) -> Iterator[Pro
         yield f"{key}.autoencoder", latents.autoencoder, allowed
     if latents.scale == "published" and not autoencoder.has_published_scale:
         yield f"{key}.scale", "published", "measured, or a number (only pretrained autoencoders have a published scale)"
+    if latents.normalise and autoencoder.image_channels != 3:
+        allowed = f"null, since the autoencoder's images have {autoencoder.image_channels} channels, not 3"
+        yield f"{key}.normalise", latents.normalise, allowed
     yield from latents.problems(key)
 
 

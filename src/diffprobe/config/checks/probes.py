@@ -27,6 +27,13 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
         yield f"{key}.label", probe.label, "null, since this network is not conditioned on labels"
     elif probe.label is not None and classes is not None and probe.label >= classes:
         yield f"{key}.label", probe.label, f"0 to {classes - 1}, the classes of {experiment.dataset}"
+    for embedding in probe.zeroed:
+        if embedding not in experiment.network.embeddings:
+            yield f"{key}.zeroed", embedding, f"[], since zeros cannot replace it in a {experiment.network.kind}"
+        elif embedding == "label" and not conditional(config, experiment):
+            yield f"{key}.zeroed", embedding, "without label, since this network is not conditioned on labels"
+        elif embedding == "label" and probe.label is not None:
+            yield f"{key}.label", probe.label, "null, since zeroed has the label"
     if probe.augmented and experiment.latents:
         latents = config.latents[experiment.latents]
         # Views of imported latents are unknown until their files exist.
@@ -194,6 +201,6 @@ def joined(place: str, evaluator: Evaluator, experiment: Experiment, probe: Prob
         # Whether it is clean: by its tap, or any that may be chosen, and by its level, or any that may be chosen.
         of_tap = {tap in experiment.clean_taps for tap in ([cell.tap] if cell.tap else in_grid)}
         of_level = {cell.level == "clean"} if cell.level else {level == "clean" for level in probe.levels or [1.0]}
-        if len(of_tap | of_level) > 1:
+        if experiment.clean_taps and len(of_tap | of_level) > 1:
             allowed = "a tap and a level at which it is computed, whatever cell is chosen"
             yield key, cell.model_dump(exclude_none=True), allowed

@@ -23,6 +23,8 @@ class Network(Kind, family=True):
     `recompute`."""
     usage: ClassVar[tuple[str, ...]] = ("kind", "conditional", "augment", "label_dropout")
     """Keys about how the network is used rather than built."""
+    embeddings: ClassVar[tuple[str, ...]] = ()
+    """Of what it is conditioned on, `time` and `label`: those whose embeddings may be zeros (`Condition.zeroed`)."""
     has_out_channels: ClassVar[bool] = False
     """Whether its class takes `out_channels`, the channels of the output, which a learned variance doubles."""
 

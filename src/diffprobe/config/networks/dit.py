@@ -39,6 +39,7 @@ class DiT(Network):
     steps_from: ClassVar[int] = 0
     has_out_channels: ClassVar[bool] = True
     recomputes: ClassVar[bool] = True
+    embeddings: ClassVar[tuple[str, ...]] = ("time", "label")
     usage: ClassVar[tuple[str, ...]] = (*Network.usage, "size")
 
     size: Size | None = Field(

@@ -1,6 +1,6 @@
 """Features: activations of a network's taps at a noise level, pooled over positions, one forward pass for all taps.
 
-At the level without noise the network sees the image as it is, and no process scales it.
+At the level without noise an encoder sees the image as it is, and other networks see it as a process scales it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ class FeatureModel:
     """A network as a source of features, which depend on neither batch size nor split.
 
     A conditional network is given `label` for every image, or no label. With `encoded` a network that makes a code of
-    the clean image is given that image at levels with noise too.
+    the clean image is given that image at levels with noise too. The embeddings in `zeroed` are zeros (`Condition`).
     """
 
     network: Network
@@ -48,6 +48,7 @@ class FeatureModel:
     label: int | None = None
     bf16: bool = False
     encoded: bool = False
+    zeroed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Model, settings: FeatureSettings, batch: int, device: torch.device) -> "FeatureModel":
@@ -56,7 +57,8 @@ class FeatureModel:
             raise UserError("this network has no taps, so it has no features to be probed")
         bf16 = is_bf16(settings.precision, device, model.network)
         encoded = bool(model.clean_taps) and settings.code == "encoded"
-        return cls(model.network, model.process, settings.noise_seed, device, batch, settings.label, bf16, encoded)
+        label, zeroed = settings.label, tuple(settings.zeroed)
+        return cls(model.network, model.process, settings.noise_seed, device, batch, label, bf16, encoded, zeroed)
 
     @torch.inference_mode()
     def pooled(
@@ -71,9 +73,8 @@ class FeatureModel:
         noise = normal(key, rows, tuple(x.shape[1:]), draw) if level.sigma else None
         label = None if self.label is None else torch.full_like(rows, self.label)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            tapped = activations(
-                self.network, self.process, x, level.of(x), noise, Condition(label), taps, self.encoded
-            )
+            cond = Condition(label, zeroed=self.zeroed)
+            tapped = activations(self.network, self.process, x, level.of(x), noise, cond, taps, self.encoded)
         return {name: POOLINGS[pooling](tapped[tap].float()) for name, (tap, pooling) in specs.items()}
 
     def bounded(self, image_flops: int) -> "FeatureModel":

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from diffprobe.runtime.errors import UserError
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in [0, 1]: red, green, blue
-
 
 class Features(NamedTuple):
     """The features of a batch, float32."""
@@ -73,9 +71,3 @@ def to_rgb(x: Tensor, what: str) -> Tensor:
     if x.shape[1] not in (1, 3):
         raise UserError(f"{what} takes images of 1 or 3 channels, not {x.shape[1]}")
     return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-
-
-def imagenet_normalised(x: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1], minus ImageNet's mean, divided by its standard deviation."""
-    mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
-    return (x - mean) / deviation

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprobe.config.extractors.dinov2 import DINOv2Extractor
+from diffprobe.data.pixels import imagenet_normalised
 from diffprobe.evaluation.generation.extractors.base import (
     FeatureExtractor,
     Features,
     channels_first,
     exact,
-    imagenet_normalised,
     to_rgb,
 )
 from diffprobe.evaluation.generation.extractors.weights import checked, downloaded, read

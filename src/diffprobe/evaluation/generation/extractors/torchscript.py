@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffprobe.config.extractors.torchscript import TorchScriptExtractor
+from diffprobe.data.pixels import imagenet_normalised
 from diffprobe.evaluation.generation.extractors.base import (
     FeatureExtractor,
     Features,
     channels_first,
     exact,
-    imagenet_normalised,
     to_rgb,
 )
 from diffprobe.networks.statedicts import refuse_wrong_checksum
