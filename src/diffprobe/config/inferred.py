@@ -49,6 +49,8 @@ def keys_that_need_labels(config: Config, dataset: str) -> list[str]:
     """The config keys that need labels for this dataset."""
     keys = [f"extractors.{name}.dataset" for name, e in config.extractors.items() if e.trained_on == dataset]
     for name, experiment in config.experiments.items():
+        if experiment.dataset == dataset and experiment.task.classifies:
+            keys.append(f"experiments.{name}.task")
         if experiment.dataset == dataset and experiment.probe:
             keys.append(f"experiments.{name}.probe")
         if experiment.dataset == dataset and conditional(config, experiment):

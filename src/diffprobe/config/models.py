@@ -78,7 +78,7 @@ class Experiment(Strict):
     process: Process = Field(description="Diffusion process.")
     task: Annotated[Task, LATER] = Field(Diffusion(kind="diffusion"), description="Training task.")
     train: Training = Field(description="Training.")
-    sample: Sampling = Field(description="Sampling.")
+    sample: Sampling = Field(default_factory=Sampling, description="Sampling.")
     generation: Generation | None = Field(None, description="Quality of the samples; null: not measured.")
     probe: Probe | None = Field(None, description="Probes of the features (needs labels); null: none.")
 

@@ -13,8 +13,9 @@ DRAWS = "2"
 # Version of random views (`data.random_view`), part of the identity of runs that train on them.
 VIEWS = "1"
 
-# The taps of a ResNet, in the order of computation.
+# The taps of residual networks, in the order of computation.
 RESNET_TAPS = ("stage_1", "stage_2", "stage_3", "stage_4", "features", "z")
+WIDE_RESNET_TAPS = ("group_1", "group_2", "group_3", "features", "logits")
 
 
 def unet_taps(levels: int, blocks: int) -> list[str]:

@@ -68,7 +68,8 @@ def description(config: Config, name: str) -> Description:
     rows, classes = counts(config, experiment.dataset)
     if size is None:
         raise UserError(f"datasets.{experiment.dataset}.size: missing; expected a number of pixels")
-    labels = {"classes": classes if conditional(config, experiment) else 0}
+    labelled = conditional(config, experiment) or experiment.network.classifies
+    labels = {"classes": classes if labelled else 0}
     labels |= {"augment": augment_label(config, experiment)}
     # A network without labels has no such argument.
     present = {label: n for label, n in labels.items() if n} | experiment.process.output_shape(channels)

@@ -32,6 +32,9 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
         allowed = f"ddpm, since the network {experiment.network.kind} has no second output for a learned variance"
         yield f"{key}.process.kind", experiment.process.kind, allowed
     yield from experiment.network.process_problems(f"{key}.network", experiment.process)
+    yield from samples(key, experiment)
+    if experiment.task.classifies and config.datasets[experiment.dataset].facts.classes == 0:
+        yield f"{key}.task.kind", experiment.task.kind, f"diffusion, since {experiment.dataset} has no labels"
     yield from experiment.task.problems(f"{key}.task", experiment)
     facts = config.datasets[experiment.dataset].facts
     yield from experiment.task.image_problems(f"{key}.task", facts.channels, facts.size)
@@ -41,6 +44,17 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
         yield from probes.problems(f"{key}.probe", experiment, experiment.probe, config)
     if experiment.generation:
         yield from generation.problems(key, experiment, experiment.generation, config)
+
+
+def samples(key: str, experiment: Experiment) -> Iterator[Problem]:
+    """A task and a network of which only one classifies; no sampler where samples can be drawn."""
+    network, task = experiment.network, experiment.task
+    if network.classifies and not task.classifies:
+        yield f"{key}.task.kind", task.kind, f"noise_classification, since the network {network.kind} classifies"
+    elif task.classifies and not network.classifies:
+        yield f"{key}.network.kind", network.kind, f"wide_resnet, since the task {task.kind} trains a classifier"
+    if not task.classifies and not experiment.sample.samplers:
+        yield f"{key}.sample.samplers", "none", "at least one sampler"
 
 
 def sampling(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:

@@ -144,8 +144,21 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
         if channels := experiment.network.tap_channels:
             yield from evaluator.tap_problems(place, channels)
         yield from joined(place, evaluator, experiment, probe)
+        yield from only_tap(place, evaluator, experiment)
         if evaluator.levels is not None:
             yield from by_level(f"{place}.levels", name, evaluator, evaluator.levels, experiment, probe)
+
+
+def only_tap(place: str, evaluator: Evaluator, experiment: Experiment) -> Iterator[Problem]:
+    """An evaluator of one tap that would see others."""
+    tap, at = evaluator.only_tap, evaluator.at.tap if evaluator.at else None
+    if not tap:
+        return
+    if tap not in experiment.taps:
+        allowed = f"another, since the network {experiment.network.kind} has no layer {tap}"
+        yield f"{place}.kind", evaluator.kind, allowed
+    elif set([at] if at else experiment.probed_taps) != {tap} or evaluator.combine:
+        yield place, f"kind {evaluator.kind}", f"probe.taps: [{tap}], or at: {{tap: {tap}}}"
 
 
 def by_level(

@@ -63,6 +63,8 @@ class Evaluator(Kind, family=True):
     """Whether the fit depends on the seed. If not, equal features are fitted once."""
     scores_grid: ClassVar[bool] = False
     """Whether this kind can score the grid, all taps of a level at once."""
+    only_tap: ClassVar[str] = ""
+    """The only tap that it can read; "": any."""
     joint: ClassVar[bool] = False
     """Whether one fit serves all `levels`; otherwise there is one for each."""
     plain: ClassVar[bool] = False

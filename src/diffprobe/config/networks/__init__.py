@@ -28,6 +28,9 @@ class Network(Kind, family=True):
     has_out_channels: ClassVar[bool] = False
     """Whether its class takes `out_channels`, the channels of the output, which a learned variance doubles."""
 
+    classifies: ClassVar[bool] = False
+    """Whether its output, and its last tap `logits`, are class logits and not an image. Its class takes `classes`."""
+
     @property
     def taps(self) -> list[str]:
         """The names of its taps, in order of computation."""

@@ -77,7 +77,7 @@ class Sampler(Kind, family=True):
 class Sampling(Strict):
     """The images drawn from each checkpoint."""
 
-    samplers: dict[Name, Sampler] = Field(min_length=1, description="Samplers by name.")
+    samplers: dict[Name, Sampler] = Field({}, description="Samplers by name, at least one unless the task classifies.")
     images: Images = Field(
         50_000, description="Images per sampler and checkpoint. Image i depends only on the seed and i."
     )

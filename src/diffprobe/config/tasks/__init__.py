@@ -21,6 +21,9 @@ class Task(Kind, family=True):
     """Whether samples are decoded from the codes of training images, which the jobs that draw then read: its model has
     `encode`, from images to codes (see `evaluation.codes`)."""
 
+    classifies: ClassVar[bool] = False
+    """Whether it trains a classifier, which draws no samples: a network that `classifies`."""
+
     def taps(self, network: Network) -> list[str]:
         """The taps of the trained model, in order of computation."""
         return network.taps
