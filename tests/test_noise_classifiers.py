@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from toy_probing import EXPERIMENT, PROBE, chain, experiment
 
 from diffprobe.config.evaluators.noise_classifier import NoiseClassifier
-from diffprobe.config.load import parse
+from diffprobe.config.levels import by_level
+from diffprobe.config.load import load, parse
 from diffprobe.config.processes import Process
 from diffprobe.diffusion.build import build_process
 from diffprobe.evaluation.representation.descent import row_streams, steps
@@ -25,6 +26,11 @@ from diffprobe.runtime.keyed import Draws, Key, uniform
 CPU = torch.device("cpu")
 MEMORY = 1e8
 LEVELS = [0.1, 0.5, 2.0]
+CONFIGS = [
+    Path(__file__).parents[1] / f"config/{name}.yaml"
+    for name in ("ddae", "noise_classifiers", "smoke_noise_classifiers")
+]
+RECIPE = ["DDPM_ddpm", "EDM_ddpmpp", "wrn_vp", "wrn_ve"]
 
 
 def test_scores_by_level_go_through_all_jobs_to_the_tables(tmp_path: Path, digits_store: Path, untrained: Path) -> None:
@@ -133,3 +139,17 @@ def test_levels_that_cannot_be_scored_are_refused(evaluator: dict, probe: dict, 
         parse({"datasets": {"digits": {"source": {"kind": "digits"}}}, "experiments": {"toy": whole}})
     lines = [line for line in str(caught.value).splitlines() if "evaluators.mlp" in line]
     assert len(lines) == 1 and problem in lines[0]
+
+
+def test_the_recipe_has_the_published_levels_and_baseline() -> None:
+    config = load(*CONFIGS[:2], only=RECIPE)
+    levels = {name: by_level(list(e.probe.evaluators.values())[-1], e) for name, e in config.experiments.items()}
+    assert levels["DDPM_ddpm"] == levels["wrn_vp"] and levels["EDM_ddpmpp"] == levels["wrn_ve"]
+    assert [f"{levels['wrn_vp'][i]:.3g}" for i in (0, 1, 10)] == ["0.01", "0.176", "3.44"]  # t = 1, 51, 501
+    assert len(levels["wrn_vp"]) == 20 and len(levels["wrn_ve"]) == 18
+    assert [f"{sigma:.4g}" for sigma in levels["wrn_ve"][:5]] == ["0.002", "0.007528", "0.02293", "0.05995", "0.1395"]
+    train = config.experiments["wrn_ve"].train
+    assert (train.optimizer, train.lr, train.momentum, train.weight_decay) == ("sgd", 0.1, 0.9, 5e-4)
+    assert (train.batch, train.checkpoints, train.warmup_kimg, train.cosine_kimg) == (128, [10_000], 250, 10_000)
+    small = load(*CONFIGS, only=RECIPE)
+    assert small.experiments["wrn_ve"].train.checkpoints == [10] and list(small.datasets) == ["smoke"]
