@@ -159,7 +159,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown split": ({f"{RUN}.train.splits": ["test"]}, [f"{RUN}.train.splits.0: 'test'", "`select`"]),
     "unknown extractor kind": (
         {"extractors.digits_classifier.kind": "resnet"},
-        ["extractors.digits_classifier.kind: 'resnet'", "`classifier` or `dinov2` or `inception` or `timm` or `torchscript`"],
+        [
+            "extractors.digits_classifier.kind: 'resnet'",
+            "`classifier` or `dinov2` or `inception` or `timm` or `torchscript`",
+        ],
     ),
     "TorchScript that nobody trusts": (
         {"extractors.mine": {"kind": "torchscript", "weights": "mine.pt"}},

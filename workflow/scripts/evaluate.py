@@ -29,7 +29,8 @@ def main(job: Job) -> None:
     job.progress.start(2, "fits")
     columns = choice.columns(evaluator.selection)  # of each evaluation
     only = choice.setting if evaluator.name == choice.scorer else evaluator.settings.only_setting
-    settings = [only] * len(columns) if only is not None else None
+    count = len(columns) * len(evaluator.settings.few_labels)
+    settings = [only] * count if only is not None else None
     if settings is None:  # the best on the split on which the layer was chosen
         scores = evaluate(data, evaluator.settings, cells, seeds, argument.fit, argument.read)
         settings = [one.setting for one in scores]
@@ -39,11 +40,12 @@ def main(job: Job) -> None:
     job.progress.update(2)
     common = {**argument.row, **argument.about, "split": "test", "kimg": choice.kimg}
     rows = result_rows(evaluator.name, scores, columns, common)
+    several = "levels" if evaluator.selection.levels else "labels" if count > 1 else None
     details = [{"confusion": one.confusion, "accuracies": one.accuracies} for one in scores]
-    each = {"levels": details} if evaluator.selection.levels else details[0]
+    each = {several: details} if several else details[0]
     write_json(job.output("rows"), {"rows": rows, "classes": list(map(str, names)), **each})
     settled = [{"setting": one.setting, "accuracies": one.accuracies} for one in scores]
-    each = {"levels": settled} if evaluator.selection.levels else settled[0]
+    each = {several: settled} if several else settled[0]
     job.write_receipt(images=len(labels["test"]), **each)
 
 

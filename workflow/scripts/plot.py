@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from diffprobe.data.samples import open_samples
-from diffprobe.reporting import images, mosaics, plots
+from diffprobe.reporting import images, label_plots, mosaics, plots
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.results import read_arrays, read_lines, read_result, read_rows, refuse_changed
 
@@ -89,6 +89,13 @@ def confusion(job: Job, at: str, options: FigureOptions) -> Figure:
     return plots.confusion(np.array(test["confusion"]), test["classes"], title, options.dpi)
 
 
+def fewshot(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Accuracy on `test` over the number of labels."""
+    few = {path.stem: read_rows(path) for path in inputs(job, "few")}
+    few = {name: [row for row in rows if not row["evaluator"].endswith("_top5")] for name, rows in few.items()}
+    return label_plots.over_labels(few, read_rows(job.input("test"))[0], options.experiment, options.dpi)
+
+
 def losses(job: Job, at: str, options: FigureOptions) -> Figure:
     """The loss over a whole training run."""
     rows = [row for path in inputs(job, "stats") for row in read_lines(path)]
@@ -121,6 +128,7 @@ FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
     "reconstruction": reconstruction,
     "grid": grid,
     "confusion": confusion,
+    "fewshot": fewshot,
     "losses": losses,
     "curves": curves,
     "levels": levels,

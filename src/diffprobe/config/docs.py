@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from diffprobe.config.base import NAME_PATTERN, expanded
-from diffprobe.config.kinds import is_family, models_of
+from diffprobe.config.kinds import Kind, family_of, is_family, models_of
 from diffprobe.config.models import Config
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
@@ -78,11 +78,16 @@ def default(field: FieldInfo) -> str:
 
 
 def reading_order(model: type[BaseModel], where: str) -> Iterator[tuple[type[BaseModel], str]]:
-    """A model and all models below it, each with its path of keys (NAME for keys that the user chooses)."""
+    """A model and all models below it, each with its path of keys (NAME for keys that the user chooses).
+
+    Below a member of a family the members of the same family are left out: an evaluator may hold another.
+    """
     yield model, where
+    family = family_of(model) if issubclass(model, Kind) and not is_family(model) else None
     for name, field in model.model_fields.items():
         for below, step in models_in(annotation(field)):
-            yield from reading_order(below, ".".join(filter(None, (where, name + step))))
+            if family is None or not issubclass(below, family):
+                yield from reading_order(below, ".".join(filter(None, (where, name + step))))
 
 
 def models_in(kind: object) -> Iterator[tuple[type[BaseModel], str]]:

@@ -17,6 +17,7 @@ LISTED = {
     "decodings": ("samples", "decodings of codes"),
     "grid": ("layer x noise", "layer x noise"),
     "confusion": ("layer x noise", "confusion on test"),
+    "fewshot": ("few labels", "accuracy over labels"),
     "losses": ("training", "loss"),
     "curves": ("generation and representation", "distance and accuracy"),
 }
@@ -68,7 +69,11 @@ def figures(layout: Layout, name: str, experiment: Experiment) -> Iterator[Plann
     for sampler in samplers:
         yield PlannedFigure("strip", ((f"strip/{last}.{sampler}", layout.strip(name, last, sampler)),), last, sampler)
     if experiment.probe:
-        yield PlannedFigure("confusion", (("test", layout.test(name, experiment.probe.scoring)),))
+        test = ("test", layout.test(name, experiment.probe.scoring))
+        yield PlannedFigure("confusion", (test,))
+        few = [one for one, evaluator in experiment.probe.evaluators.items() if any(evaluator.few_labels)]
+        if few:
+            yield PlannedFigure("fewshot", (test, *((f"few/{one}", layout.test(name, one)) for one in few)))
     if not experiment.train.imported:
         run = layout.run(name)
         stats = [(f"stats/{kimg}", layout.checkpoint(run, kimg, "stats.jsonl")) for kimg in checkpoints]

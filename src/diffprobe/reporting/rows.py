@@ -23,6 +23,7 @@ class ResultRow(TypedDict, total=False):
     views: int
     label: str
     selection: str
+    labels_per_class: int  # that the evaluator was fitted with; absent: all
     sampler: str
     extractor: str
     images: int

@@ -14,10 +14,12 @@ from diffprobe.runtime.errors import UserError, one_line
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
 COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "label", "zeroed", "selection"]  # of features
+COLUMNS += ["labels_per_class"]
 COLUMNS += ["sampler", "extractor", "images", "dataset", "latents"]
 FIGURE = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]
 KEY = [*FIGURE, "sigma"]  # of an evaluator that is scored at several levels, each is a row
-COUNTS, REALS = ("kimg", "seeds", "images", "views"), ("value", "spread", "sigma")  # each may be missing
+# Each may be missing.
+COUNTS, REALS = ("kimg", "seeds", "images", "views", "labels_per_class"), ("value", "spread", "sigma")
 NUMBERS = dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(REALS, "float64")
 PROBE, FD = "best probe", "best FD"  # the two checkpoints that `best` compares
 BEST = ["experiment", "distance", "probe", f"{PROBE} kimg", f"{PROBE} distance", f"{PROBE} select", "probe test"]

@@ -1,5 +1,6 @@
 """Checks of a probe: levels, taps, copies and evaluators that the model or the data do not have."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from diffprobe.config import levels
@@ -134,10 +135,13 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
         yield f"{key}.scorer", probe.scorer, allowed
     elif not scorers:
         yield f"{key}.evaluators", list(probe.evaluators), "at least one linear or ridge evaluator, to score the grid"
+    names = Counter(row for name, evaluator in probe.evaluators.items() for row in evaluator.row_names(name))
     for name, evaluator in probe.evaluators.items():
         place = f"{key}.evaluators.{name}"
         if figure_of(name):
             yield place, name, "another name, since metrics of generation have names like this"
+        if twice := [row for row in evaluator.row_names(name) if names[row] > 1]:
+            yield place, name, f"another name, since {twice[0]} names rows of two evaluators"
         if evaluator.fitted_on == "augmented" and not probe.augmented:
             yield f"{key}.augmented", 0, f"at least 1, since {name} is fitted on augmented copies"
         yield from evaluator.problems(place, config.datasets[experiment.dataset])

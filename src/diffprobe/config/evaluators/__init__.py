@@ -1,7 +1,7 @@
 """Evaluators of a model's features, one file per kind."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -20,6 +20,13 @@ class Joined(Strict):
 
     tap: str | None = Field(None, description="Layer; null: the chosen layer.")
     level: GridLevel | None = Field(None, description="Noise level, or `clean`; null: the chosen level.")
+
+
+class FewLabels(NamedTuple):
+    """A few labelled images of each class, drawn several times."""
+
+    per_class: int
+    repeats: int
 
 
 class Evaluator(Kind, family=True):
@@ -67,6 +74,8 @@ class Evaluator(Kind, family=True):
     """The only tap that it can read; "": any."""
     joint: ClassVar[bool] = False
     """Whether one fit serves all `levels`; otherwise there is one for each."""
+    fit_splits: ClassVar[tuple[str, ...]] = ()
+    """The splits that it is fitted on, whatever is chosen on what; empty: `train`, and before `test` train + select."""
     plain: ClassVar[bool] = False
     """Whether this kind is fitted on unaugmented training images, so that their features are stored too."""
 
@@ -74,6 +83,25 @@ class Evaluator(Kind, family=True):
     def sees_stored_features(self) -> bool:
         """Whether it is fitted on stored features, and so evaluated at every checkpoint beside the grid too."""
         return self.rule == "evaluate"
+
+    @property
+    def head(self) -> "Evaluator":
+        """What is fitted: itself, or the evaluator that it fits in its own way."""
+        return self
+
+    @property
+    def few_labels(self) -> Sequence["FewLabels | None"]:
+        """The few labels that it is fitted with, each for a row of its own; None: all that there are."""
+        return [None]
+
+    def row_names(self, name: str) -> list[str]:
+        """The names of its rows of results, if it is called `name`."""
+        return [f"{name}_{few.per_class}" if few else name for few in self.few_labels]
+
+    @property
+    def least_images(self) -> int:
+        """The fewest images that it can be fitted on."""
+        return 1
 
     @property
     def scores(self) -> bool:

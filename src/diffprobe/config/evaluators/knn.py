@@ -69,9 +69,13 @@ class KNN(Evaluator):
     def fitted_on(self) -> Literal["plain", "augmented", "any"]:
         return self.bank
 
+    @property
+    def least_images(self) -> int:
+        return max(self.k)
+
     def problems(self, key: str, dataset: "Dataset") -> Iterator[Problem]:
         if isinstance(self.temperature, list) and not self.weighted:
             yield f"{key}.temperature", self.temperature, "one number, since votes are not weighted"
         rows = dataset.split_rows
-        if rows and max(self.k) > max(rows["train"], 1):
-            yield f"{key}.k", max(self.k), f"at most the number of train images (about {rows['train']:,})"
+        if rows and self.least_images > max(rows["train"], 1):
+            yield f"{key}.k", self.least_images, f"at most the number of train images (about {rows['train']:,})"

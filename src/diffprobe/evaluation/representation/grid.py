@@ -8,14 +8,16 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from diffprobe.config.evaluators import Evaluator
+from diffprobe.config.evaluators import Evaluator, FewLabels
 from diffprobe.evaluation.representation.evaluators import TOP5_FROM, ProbeScores, fit, score
+from diffprobe.evaluation.representation.fewshot import drawn
 from diffprobe.evaluation.representation.predictors import Setting
 from diffprobe.evaluation.representation.table import StoredFeatures, Table
 from diffprobe.runtime.errors import UserError
@@ -88,11 +90,14 @@ class Evaluation(NamedTuple):
     accuracies: list[float]  # of each seed and scored copy
     top5: list[float] | None  # where there are many classes
     confusion: list[list[int]]  # rows are true classes
+    labels_per_class: int | None = None  # that it was fitted with; None: all
 
     def rows(self, name: str, common: Mapping[str, Any]) -> list[Row]:
         """Rows of results: accuracy, and top-5 accuracy."""
         setting = ", ".join(f"{key}={value:g}" for key, value in self.setting.items())
         columns = {**common, "setting": setting, "seeds": len(self.accuracies)}
+        if self.labels_per_class is not None:
+            name, columns["labels_per_class"] = f"{name}_{self.labels_per_class}", self.labels_per_class
         rows = [{**columns, "evaluator": name, **mean_and_spread(self.accuracies)}]
         return rows + ([{**columns, "evaluator": f"{name}_top5", **mean_and_spread(self.top5)}] if self.top5 else [])
 
@@ -100,10 +105,11 @@ class Evaluation(NamedTuple):
 def result_rows(
     name: str, evaluations: Sequence[Evaluation], cells: Sequence[Mapping[str, Any]], common: Mapping[str, Any]
 ) -> list[Row]:
-    """Rows of an evaluator, whose evaluations have the columns `cells` of their own. Where it was scored at several
-    levels, the mean over them stands in a row of its own, without a level.
+    """Rows of an evaluator, whose evaluations, one or several of each cell, have the columns `cells` of their own. Where
+    it was scored at several levels, the mean over them stands in a row of its own, without a level.
     """
-    rows = [row for one, cell in zip(evaluations, cells, strict=True) for row in one.rows(name, {**common, **cell})]
+    each = [cell for cell in cells for _ in range(len(evaluations) // len(cells))]
+    rows = [row for one, cell in zip(evaluations, each, strict=True) for row in one.rows(name, {**common, **cell})]
     if len(cells) > 1:
         means = [statistics.mean(each) for each in zip(*(one.accuracies for one in evaluations), strict=True)]
         columns = {**common, "tap": cells[0]["tap"], "seeds": len(means)}
@@ -126,7 +132,8 @@ def evaluate(
     settings: Sequence[Setting] | None = None,
 ) -> list[Evaluation]:
     """Fit one evaluator on the splits `fit_on`, its cells joined into one vector, and score it on `score_on`. With
-    `levels` there is an evaluation of each cell, by a fit of its own or, where the kind says so, by a joint one.
+    `levels` there is an evaluation of each cell, by a fit of its own or, where the kind says so, by a joint one; with
+    few labels there is one for each number of them.
 
     `settings`, one of each evaluation, replace those to try. Where several are left, the best on `score_on` is taken:
     so score on `select`, or on `test` with a single setting. An evaluator without seeds is fitted once where all seeds
@@ -135,9 +142,9 @@ def evaluate(
     apart = evaluator.levels is not None and not evaluator.joint
     fits = [[cell] for cell in cells] if apart else [cells]
     evaluations: list[Evaluation] = []
-    for i, each in enumerate(fits):
+    for i, (each, few) in enumerate(product(fits, evaluator.few_labels)):
         setting = settings[i] if settings else None
-        evaluations += evaluate_fit(data, evaluator, each, seeds, fit_on, score_on, setting)
+        evaluations += evaluate_fit(data, evaluator, each, seeds, fit_on, score_on, setting, few)
     return evaluations
 
 
@@ -149,8 +156,10 @@ def evaluate_fit(
     fit_on: Sequence[str],
     score_on: str,
     setting: Setting | None,
+    few: FewLabels | None,
 ) -> list[Evaluation]:
     """One fit, and its evaluation of each cell of a joint evaluator, or of all cells as one."""
+    fit_on, evaluator, memory = evaluator.fit_splits or fit_on, evaluator.head, data.memory
     if setting:  # chosen before: a list of one leaves nothing to choose on `score_on`
         evaluator = evaluator.model_copy(update={key: [value] for key, value in setting.items()})
     stored, n = data.features, len(seeds)
@@ -158,9 +167,13 @@ def evaluate_fit(
     queries = seen(evaluator, stored.plain_tables(cells, [score_on], n))
     if not evaluator.joint:
         tables, queries = [table.joined() for table in tables], [query.joined() for query in queries]
+    if few:  # repeats take the place of the seeds, whose noise they see in turn
+        memory /= 2  # the tables that images are drawn from hold the other half
+        tables = drawn(tables, *few, data.classes, memory)
+        queries, seeds = [queries[repeat % n] for repeat in range(few.repeats)], range(few.repeats)
     if not evaluator.seeded and len({(t.key, q.key) for t, q in zip(tables, queries, strict=True)}) == 1:
         tables, queries, seeds = tables[:1], queries[:1], seeds[:1]
-    predictor = fit(evaluator, tables, seeds, data.classes, data.memory, data.device)
+    predictor = fit(evaluator, tables, seeds, data.classes, memory, data.device)
     scores = score(predictor, queries, data.classes, evaluator.average, data.device)
     best = best_setting(scores)
     return [
@@ -169,6 +182,7 @@ def evaluate_fit(
             scores.accuracy[..., cell, best].flatten().tolist(),
             scores.top5[..., cell, best].flatten().tolist() if data.classes >= TOP5_FROM else None,
             scores.confusion[cell, best].tolist(),
+            few.per_class if few else None,
         )
         for cell in range(len(scores.confusion))
     ]

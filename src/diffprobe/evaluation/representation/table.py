@@ -118,9 +118,30 @@ class Table:
         size = self.draws * len(self.labels) * self.row_bytes
         return replace(self, held={} if size <= memory else None)
 
+    def only(self, places: Tensor) -> "Table":
+        """Some of the images, by their places int64 (M,) in increasing order, read through this table."""
+        return replace(self, splits=[PickedFeatures(self, places)], labels=self.labels[places], held=None)
+
     def joined(self) -> "Table":
         """All cells as one."""
         return replace(self, widths=[sum(self.widths)])
+
+
+class PickedFeatures(SplitFeatures):
+    """Features of some images of a table, by their places int64 (M,) in increasing order."""
+
+    def __init__(self, table: Table, places: Tensor) -> None:
+        self.table, self.places = table, places
+        self.draws, self.rows, self.block = table.draws, len(places), min(split.block for split in table.splits)
+
+    def read(self, draw: int, rows: slice) -> np.ndarray:
+        places = self.places[rows]
+        chunks = torch.searchsorted(torch.tensor(self.table.starts), places, right=True) - 1  # (n,)
+        parts = [
+            self.table.load(number, draw)[places[chunks == number] - self.table.starts[number]]
+            for number in chunks.unique().tolist()
+        ]
+        return torch.cat(parts).numpy()
 
 
 @dataclass(frozen=True)
