@@ -12,7 +12,7 @@ from diffprobe.config.problems import Problem
 if TYPE_CHECKING:
     from diffprobe.config.datasets import Dataset
 
-OF_FEATURES = ("combine", "at", "tokens", "levels")  # which this kind has itself
+OF_FEATURES = ("combine", "at", "tokens")  # which this kind has itself
 
 
 # Without its kinds, since the schema of an evaluator would otherwise contain itself.
@@ -69,11 +69,13 @@ class FewShot(Evaluator):
             return
         for owner, place, other, names in (
             (inner, f"{key}.evaluator", key, OF_FEATURES),
-            (self, key, f"{key}.evaluator", ("average", "normalise", "levels")),
+            (self, key, f"{key}.evaluator", ("average", "normalise")),
         ):
             for name in names:
                 if (value := getattr(owner, name)) != Evaluator.model_fields[name].default:
                     yield f"{place}.{name}", value, f"its default; set it at {other}"
+        if self.levels or inner.levels:
+            yield f"{key}.levels", self.levels or inner.levels, "null, since few labels are fitted at one level"
         if counts != sorted(set(counts)):
             yield f"{key}.labels_per_class", counts, "increasing numbers"
         classes, rows = dataset.facts.classes, dataset.split_rows

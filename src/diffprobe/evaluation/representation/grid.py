@@ -105,8 +105,9 @@ class Evaluation(NamedTuple):
 def result_rows(
     name: str, evaluations: Sequence[Evaluation], cells: Sequence[Mapping[str, Any]], common: Mapping[str, Any]
 ) -> list[Row]:
-    """Rows of an evaluator, whose evaluations, one or several of each cell, have the columns `cells` of their own. Where
-    it was scored at several levels, the mean over them stands in a row of its own, without a level.
+    """Rows of an evaluator, whose evaluations, one or several of each cell, have the columns `cells` of their own.
+
+    Where it was scored at several levels, the mean over them stands in a row of its own, without a level.
     """
     each = [cell for cell in cells for _ in range(len(evaluations) // len(cells))]
     rows = [row for one, cell in zip(evaluations, each, strict=True) for row in one.rows(name, {**common, **cell})]
