@@ -7,6 +7,7 @@ from pydantic import Field
 from diffprobe.config.base import (
     LATER,
     Batch,
+    Images,
     Integer,
     Name,
     NotNegative,
@@ -18,6 +19,8 @@ from diffprobe.config.base import (
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.evaluators.knn import KNN
 from diffprobe.config.evaluators.linear import Linear
+from diffprobe.config.monitors import Monitor
+from diffprobe.config.monitors.similarity import Neighbours
 from diffprobe.config.noise import GridLevel, Level
 from diffprobe.config.views import Crop, RandomView
 
@@ -34,6 +37,32 @@ class Search(Strict):
         2, le=1000, description="Refinement rounds; each tries one level on either side of the best so far."
     )
     keep: Repeats = Field(3, description="Number of best levels that enter the grid.")
+
+
+class Subset(Strict):
+    """The images whose features are compared without labels: a fixed random part of a split."""
+
+    split: Literal["train", "select"] = Field("select", description="Split.")
+    images: Images = Field(
+        1000, ge=32, le=20_000, description="Number of images; all of the split, if it has fewer. More contain fewer."
+    )
+
+    @property
+    def name(self) -> str:
+        """As in file names: `select1000`."""
+        return f"{self.split}{self.images}"
+
+
+class Similarity(Strict):
+    """Maps of similarity, linear CKA and CKNNA, of the features of `subset`: between the cells of a checkpoint, between
+    checkpoints at the chosen cell, and between the cells of the chosen checkpoint and those of other experiments.
+    """
+
+    checkpoints: Literal["last", "all"] = Field("last", description="Checkpoints whose cells are compared.")
+    experiments: list[Name] = Field(
+        [], description="Other experiments on the same dataset, with a probe that has the same `subset`."
+    )
+    neighbours: Neighbours = Field(10, description="Nearest neighbours k of CKNNA.")
 
 
 class Probe(Strict):
@@ -109,6 +138,15 @@ class Probe(Strict):
     scorer: Name | None = Field(
         None, description="Evaluator that scores the grid, of kind `linear` or `ridge`; null: the first of these kinds."
     )
+    subset: Annotated[Subset, LATER] = Field(
+        default_factory=Subset, description="Images of `monitors` and `similarity`, each in two noisy copies."
+    )
+    monitors: Annotated[list[Monitor], LATER] = Field(
+        [], description="Label-free figures of every cell of the grid, at every checkpoint."
+    )
+    similarity: Annotated[Similarity | None, LATER] = Field(
+        None, description="Maps of similarity between layers, noise levels, checkpoints, experiments; null: none."
+    )
     levels_per_job: Positive | None = Field(
         None, description="Noise levels per feature job; null: all levels of a checkpoint in one job."
     )
@@ -130,6 +168,11 @@ class Probe(Strict):
     def heads(self) -> dict[str, Evaluator]:
         """The evaluators that are fitted on stored features."""
         return {name: evaluator for name, evaluator in self.evaluators.items() if evaluator.sees_stored_features}
+
+    @property
+    def encoders(self) -> list[str]:
+        """The extractors that monitors compare with."""
+        return list(dict.fromkeys(monitor.encoder for monitor in self.monitors if monitor.encoder))
 
     @property
     def scoring(self) -> str:
