@@ -19,6 +19,7 @@ include: "rules/sampling.smk"
 include: "rules/generation.smk"
 include: "rules/features.smk"
 include: "rules/probing.smk"
+include: "rules/monitors.smk"
 include: "rules/report.smk"
 
 

@@ -193,6 +193,7 @@ wildcard_constraints:
     kimg=r"\d+",
     part=r"\d+",
     job=r"\d+",
+    subset=r"(train|select)\d+",
     evaluator=any_of({name for e in CONFIG.experiments.values() if e.probe for name in e.probe.evaluators}),
 
 

@@ -1,8 +1,10 @@
 """Features of every tap at one part of the noise levels of a checkpoint's grid. A resumed job keeps complete levels.
 
-In a search for levels, each level is scored by ridge regression once it is written, and the best are kept.
+In a search for levels, each level is scored by ridge regression once it is written, and the best are kept. Those of a
+fixed subset of images are at the levels that the search has put into the grid.
 
-Config: `plan.arguments.FeaturesArgument`. Inputs: weights; data (images or latents); images. Output: store.
+Config: `plan.arguments.FeaturesArgument`. Inputs: weights; data (images or latents); images, or the grid of a search.
+Output: store.
 Option: batch.
 """
 
@@ -13,6 +15,8 @@ from pathlib import Path
 
 from diffprobe.runtime.job import Job, run
 
+import pandas as pd
+
 from diffprobe.config.evaluators.ridge import Ridge
 from diffprobe.config.noise import CLEAN
 from diffprobe.data import images
@@ -22,13 +26,14 @@ from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, images_in_all, without_repeats, write_level
 from diffprobe.evaluation.representation.grid import ProbeData, score_level
-from diffprobe.evaluation.representation.inputs import open_inputs
+from diffprobe.evaluation.representation.inputs import open_inputs, subset
 from diffprobe.evaluation.representation.search import best, search
 from diffprobe.evaluation.representation.table import StoredFeatures
 from diffprobe.plan.arguments import FeaturesArgument, SearchPlan
 from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.devices import peak_flops, report_slow_precision
 from diffprobe.runtime.files import clear_partials, digest, sha256
+from diffprobe.runtime.results import refuse_changed
 
 SCORER = Ridge(kind="ridge", strength=[1e-4, 1e-3, 1e-2, 1e-1])  # of a search: the fastest evaluator
 
@@ -49,6 +54,9 @@ def main(job: Job) -> None:
     report_slow_precision(settings.precision, device, job.say)
     splits = [*settings.fit, settings.read]
     data = open_inputs(job.input("data"), splits, device, trained.latents, settings.augmentation, settings.latents_as)
+    if settings.images:
+        data[settings.read] = subset(data[settings.read], settings.images)
+    planned = grid_ratios(job.input("grid")) if "grid" in job.inputs else settings.levels
     copies = wanted_copies(settings.fit, settings.read, settings.augmented, settings.plain, settings.draws)
     origin = {"config": job.config, "weights": sha256(job.input("weights")), "data": fingerprint([job.inputs["data"]])}
     identity = digest(origin | {"code": code_version()})
@@ -62,7 +70,7 @@ def main(job: Job) -> None:
 
     # Of an image the work is the same at all levels with noise.
     counts: Counter[Level] = Counter()
-    for ratio in planned_ratios(settings.levels):
+    for ratio in planned_ratios(planned):
         level = trained.level(1.0 if ratio else CLEAN)
         counts[level] += images_in_all(without_repeats(copies, level, data), data)
     costs = {level: source.image_flops(trained.shape, level, specs_of(level)) for level in counts}
@@ -79,16 +87,22 @@ def main(job: Job) -> None:
         at = level, specs_of(level), without_repeats(copies, level, data)
         contents[level.name] = write_level(path, source, data, *at, identity, report)
 
-    if isinstance(settings.levels, SearchPlan):
-        ratios = search_levels(job, settings, settings.levels, unfinished, write, trained.level)
+    if isinstance(planned, SearchPlan):
+        ratios = search_levels(job, settings, planned, unfinished, write, trained.level)
     else:
-        ratios = settings.levels
+        ratios = planned
         for ratio in ratios:
             write(trained.level(ratio))
     levels = [trained.level(ratio) for ratio in ratios]
     contents = {level.name: contents[level.name] for level in levels}  # a search drops the others
     finish(unfinished, folder, levels, {"config": job.config, "content": digest(contents)})
     job.write_receipt(images=job.progress.done, images_per_second=round(job.progress.rate, 1))
+
+
+def grid_ratios(grid: Path) -> list[float]:
+    """sigma/alpha of the levels of a grid."""
+    refuse_changed(grid)
+    return pd.read_csv(grid)["sigma"].drop_duplicates().tolist()
 
 
 def planned_ratios(planned: list[float] | SearchPlan) -> list[float]:

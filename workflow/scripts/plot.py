@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from diffprobe.data.samples import open_samples
-from diffprobe.reporting import images, label_plots, mosaics, plots
+from diffprobe.reporting import images, label_plots, mosaics, plots, similarity
+from diffprobe.reporting import monitors as label_free
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.results import read_arrays, read_lines, read_result, read_rows, refuse_changed
 
@@ -70,13 +71,56 @@ def reconstruction(job: Job, at: str, options: FigureOptions) -> Image:
 
 def grid(job: Job, at: str, options: FigureOptions) -> Figure:
     """Accuracy over layer and noise level at one checkpoint, with the chosen cell framed."""
-    refuse_changed(job.input(f"grid/{at}"))
-    accuracies = pd.read_csv(job.input(f"grid/{at}"), dtype={"level": str})
+    accuracies = read_cells(job, "grid", at)
     read = read_result(job.input(f"select/{at}"), lambda select: (select["choice"], select["rows"][0]["experiment"]))
     choice, name = read
     split = "test, as published" if choice["selection"] == "published" else "select"
     title = f"{name} at {at} thousand images:\naccuracy of {choice['scorer']} on {split} (%)"
     return plots.heatmap(accuracies, choice, title, options.taps, options.dpi)
+
+
+def monitors(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Label-free figures over layer and noise level at one checkpoint."""
+    title = f"{options.experiment} at {at} thousand images, without labels"
+    return label_free.heatmaps(read_cells(job, "monitors", at), title, options.taps, options.dpi)
+
+
+def monitor_curves(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Label-free figures of the chosen cell over training, beside its accuracy."""
+    choice = read_result(job.input("choice"), dict)
+    kimgs = [name.partition("/")[2] for name in job.inputs if name.startswith("monitors/")]
+    frames = [
+        pd.concat([read_cells(job, kind, kimg).assign(kimg=int(kimg)) for kimg in kimgs])
+        for kind in ("monitors", "grid")
+    ]
+    return label_free.curves(*frames, choice, options.experiment, options.dpi)
+
+
+def read_cells(job: Job, kind: str, at: str) -> pd.DataFrame:
+    """A table with a line for each cell of a checkpoint's grid, and perhaps for each setting."""
+    refuse_changed(job.input(f"{kind}/{at}"))
+    return pd.read_csv(job.input(f"{kind}/{at}"), dtype={"level": str})
+
+
+def layers(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Similarity between the cells of a checkpoint."""
+    drawn, neighbours = read_result(job.input("similarity"), lambda maps: (maps["layers"][at], maps["neighbours"]))
+    title = f"{options.experiment} at {at} thousand images: similarity between layers and noise levels"
+    return similarity.maps({"": drawn}, neighbours, title, options.dpi)
+
+
+def training(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Similarity between checkpoints, at the chosen cell."""
+    drawn, neighbours = read_result(job.input("similarity"), lambda maps: (maps["training"], maps["neighbours"]))
+    title = f"{options.experiment}: similarity between checkpoints (thousands of images), at the chosen cell"
+    return similarity.maps({"": drawn}, neighbours, title, options.dpi)
+
+
+def experiments(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Similarity between the cells of the chosen checkpoint and those of other experiments'."""
+    drawn, neighbours = read_result(job.input("similarity"), lambda maps: (maps["experiments"], maps["neighbours"]))
+    title = f"{options.experiment} (downwards) beside other experiments, each at its chosen checkpoint"
+    return similarity.maps(drawn, neighbours, title, options.dpi)
 
 
 def confusion(job: Job, at: str, options: FigureOptions) -> Figure:
@@ -127,6 +171,11 @@ FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
     "decodings": decodings,
     "reconstruction": reconstruction,
     "grid": grid,
+    "monitors": monitors,
+    "monitor_curves": monitor_curves,
+    "similarity": layers,
+    "similarity_training": training,
+    "similarity_experiments": experiments,
     "confusion": confusion,
     "fewshot": fewshot,
     "losses": losses,

@@ -64,6 +64,12 @@ class Similarity(Strict):
     )
     neighbours: Neighbours = Field(10, description="Nearest neighbours k of CKNNA.")
 
+    @property
+    def figures(self) -> list[str]:
+        """The names of its rows: of the chosen cell's similarity over training, and to other experiments."""
+        measures = "cka", f"cknna{self.neighbours}"
+        return [f"{measure}_{name}" for name in ("chosen", *self.experiments) for measure in measures]
+
 
 class Probe(Strict):
     """What the model has learned: a layer x noise grid on `select`, then all evaluators at the chosen cell."""

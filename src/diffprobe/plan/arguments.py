@@ -14,6 +14,7 @@ from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.models import Metrics
+from diffprobe.config.monitors import Monitor
 from diffprobe.config.names import level_name
 from diffprobe.config.noise import CLEAN
 from diffprobe.config.views import Crop, RandomView
@@ -155,7 +156,7 @@ class FeatureSettings(Argument):
     pooling: Literal["mean", "mean_std"]
     label: int | None
     augmented: int
-    crop: Crop
+    crop: Crop = Crop()
     view: RandomView | None = None
     latents_as: Literal["sample", "mean"]
     code: Literal["encoded", "dropped"] = "encoded"
@@ -199,7 +200,44 @@ class FeaturesArgument(FeatureSettings, GridTaps):
     read: str  # the split they are scored on
     plain: bool  # whether an evaluator needs unaugmented features of `fit`
     levels: list[float] | SearchPlan
+    images: int | None = None  # of a subset of the split `read`; None: all
     memory: int = 0  # bytes of features a search holds at a time
+
+
+class SubsetArgument(GridTaps):
+    """Rows of results about the features of a subset, and the cells that these have."""
+
+    row: Columns
+    about: Columns  # of the features
+
+
+class MonitorsArgument(SubsetArgument):
+    """Label-free figures of every cell of a checkpoint."""
+
+    monitors: list[Monitor]
+
+
+class ForeignArgument(Argument):
+    """The features that an extractor has of a subset."""
+
+    extractor: ExtractorEntry
+    split: str
+    images: int
+
+
+class Checkpoints(GridTaps):
+    """The cells of an experiment, and its checkpoints in the order of the inputs."""
+
+    checkpoints: list[int]
+
+
+class SimilarityArgument(SubsetArgument, Checkpoints):
+    """Maps of similarity."""
+
+    mapped: list[int]  # checkpoints whose cells are compared
+    neighbours: int
+    memory: int  # bytes of features held at a time
+    others: dict[str, Checkpoints]
 
 
 class JoinedCell(Argument):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.probing import Probe
 from diffprobe.plan.layout import Layout
 
 # The subcategory of each kind in the report, and its name there.
@@ -16,12 +17,17 @@ LISTED = {
     "nearest": ("samples", "nearest training images"),
     "decodings": ("samples", "decodings of codes"),
     "grid": ("layer x noise", "layer x noise"),
+    "monitors": ("without labels", "label-free figures"),
+    "monitor_curves": ("without labels", "label-free figures over training"),
+    "similarity": ("similarity", "between layers and noise levels"),
+    "similarity_training": ("similarity", "between checkpoints"),
+    "similarity_experiments": ("similarity", "to other experiments"),
     "confusion": ("layer x noise", "confusion on test"),
     "fewshot": ("few labels", "accuracy over labels"),
     "losses": ("training", "loss"),
     "curves": ("generation and representation", "distance and accuracy"),
 }
-WHOLE = ("losses", "curves")  # over all checkpoints
+WHOLE = ("losses", "curves", "monitor_curves", "similarity_training", "similarity_experiments")  # over all checkpoints
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ def figures(layout: Layout, name: str, experiment: Experiment) -> Iterator[Plann
         if experiment.probe:
             selected.append((f"select/{kimg}", layout.select(name, kimg)))
             yield PlannedFigure("grid", ((f"grid/{kimg}", layout.grid(name, kimg)), selected[-1]), kimg)
+    if experiment.probe:
+        yield from label_free(layout, name, checkpoints, experiment.probe)
     last = checkpoints[-1]
     for sampler in samplers:
         yield PlannedFigure("strip", ((f"strip/{last}.{sampler}", layout.strip(name, last, sampler)),), last, sampler)
@@ -81,6 +89,24 @@ def figures(layout: Layout, name: str, experiment: Experiment) -> Iterator[Plann
     if rows := measured + selected:
         choice = [("choice", layout.choice(name))] if experiment.probe else []
         yield PlannedFigure("curves", (*rows, *choice))
+
+
+def label_free(layout: Layout, name: str, checkpoints: list[int], probe: Probe) -> Iterator[PlannedFigure]:
+    """The figures of monitors, and the maps of similarity."""
+    if probe.monitors:
+        monitors = [(f"monitors/{kimg}", layout.monitors(name, kimg)) for kimg in checkpoints]
+        for kimg, file in zip(checkpoints, monitors, strict=True):
+            yield PlannedFigure("monitors", (file,), kimg)
+        grids = [(f"grid/{kimg}", layout.grid(name, kimg)) for kimg in checkpoints]
+        yield PlannedFigure("monitor_curves", (*monitors, *grids, ("choice", layout.choice(name))))
+    if probe.similarity:
+        maps = (("similarity", layout.similarity(name)),)
+        for kimg in checkpoints if probe.similarity.checkpoints == "all" else checkpoints[-1:]:
+            yield PlannedFigure("similarity", maps, kimg)
+        if len(checkpoints) > 1:
+            yield PlannedFigure("similarity_training", maps)
+        if probe.similarity.experiments:
+            yield PlannedFigure("similarity_experiments", maps)
 
 
 def alike(config: Config) -> list[list[str]]:

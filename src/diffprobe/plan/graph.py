@@ -90,6 +90,8 @@ class Graph:
                 yield self.training("classifier", name, layout.extractor(name), extractor.last_checkpoint)
         for dataset_name, name in references(config):
             yield self.stage("reference", dataset_name, layout.reference(dataset_name, name), names=(name,))
+        for dataset_name, name, subset in foreign_features(config):
+            yield self.stage("foreign", dataset_name, layout.foreign(dataset_name, name, subset), names=(name, subset))
         for name, experiment in config.experiments.items():
             yield from self.experiment(name, experiment)
         for name in config.datasets:
@@ -137,21 +139,30 @@ class Graph:
                 yield from self.samples(name, kimg, sampler, experiment)
             if experiment.probe:
                 for part in range(parts(experiment)):
-                    store = layout.features(name, kimg, part)
-                    kept = [store] if self.config.state.keep_features == "all" else []
-                    paper = receipt(store)
-                    yield self.stage("features", name, *kept, names=(kimg, part), kimg=kimg, receipt_at=paper)
+                    yield self.features("features", name, kimg, layout.features(name, kimg, part), part)
                 yield self.stage(
                     "grid", name, layout.grid(name, kimg), layout.select(name, kimg), names=(kimg,), kimg=kimg
                 )
+                if name in compared_features(self.config):
+                    yield self.features("subset", name, kimg, layout.subset(name, kimg))
+                if experiment.probe.monitors:
+                    tables = layout.monitors(name, kimg), layout.monitor_rows(name, kimg)
+                    yield self.stage("monitors", name, *tables, names=(kimg,), kimg=kimg)
         if experiment.probe:
             store = layout.chosen(name)
             yield self.stage("choice", name, layout.choice(name))
             yield self.stage("chosen", name, store, receipt_at=store_receipt(store))
             for evaluator, settings in experiment.probe.evaluators.items():
                 yield self.stage(settings.rule, name, layout.test(name, evaluator), names=(evaluator,))
+            if experiment.probe.similarity:
+                yield self.stage("similarity", name, layout.similarity(name))
         files = [layout.plot(name, figure.name) for figure in figures(layout, name, experiment)]
         yield self.stage(self.figure_rules[name], name, *files, receipt_at="")
+
+    def features(self, rule: str, name: str, kimg: int, store: str, *more: int) -> Stage:
+        """A job whose store is temporary, unless all are kept."""
+        kept = [store] if self.config.state.keep_features == "all" else []
+        return self.stage(rule, name, *kept, names=(kimg, *more), kimg=kimg, receipt_at=receipt(store))
 
     def samples(self, name: str, kimg: int, sampler: str, experiment: Experiment) -> Iterator[Stage]:
         """Samples of a checkpoint and their metrics, in one job if not all images are kept."""
@@ -219,6 +230,19 @@ def compared_datasets(config: Config) -> set[str]:
     return {e.dataset for e in config.experiments.values() if e.generation and e.generation.nearest}
 
 
+def compared_features(config: Config) -> set[str]:
+    """Experiments whose features of a subset are needed: by monitors, or for similarity, perhaps to another's."""
+    probes = {name: experiment.probe for name, experiment in config.experiments.items() if experiment.probe}
+    own = {name for name, probe in probes.items() if probe.monitors or probe.similarity}
+    return own.union(*(probe.similarity.experiments for probe in probes.values() if probe.similarity))
+
+
+def foreign_features(config: Config) -> list[tuple[str, str, str]]:
+    """(dataset, extractor, name of the subset) of the features that monitors compare with."""
+    probes = [(e.dataset, e.probe) for e in config.experiments.values() if e.probe]
+    return sorted({(dataset, name, probe.subset.name) for dataset, probe in probes for name in probe.encoders})
+
+
 def used_latents(config: Config) -> dict[str, Latents]:
     """Stores of latents used by any experiment."""
     names = {experiment.latents for experiment in config.experiments.values()}
@@ -238,5 +262,5 @@ def reconstructing(config: Config, latents: str) -> list[str]:
 
 def used_extractors(config: Config) -> dict[str, Extractor]:
     """Extractors used by any experiment."""
-    names = {extractor for _, extractor in references(config)}
+    names = {name for _, name in references(config)} | {name for _, name, _ in foreign_features(config)}
     return {name: extractor for name, extractor in config.extractors.items() if name in names}

@@ -13,6 +13,7 @@ Optional = str | list[str]
 
 # Rules whose rows enter the tables.
 FIGURES = ("baseline", "nearest_real", "reconstruct", "generation", "generate", "nearest", "decodings", "grid")
+LABEL_FREE = ("monitors", "similarity")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,28 @@ class Inputs:
         count = parts(self.experiment(experiment))
         return [self.layout.features(experiment, kimg, part) for part in range(count)]
 
+    def subset_cells(self, experiment: str, kimg: int | str) -> Optional:
+        """The grid that says at which levels the features of a subset are wanted, where those come from a search."""
+        probe = self.experiment(experiment).probe
+        return self.layout.grid(experiment, kimg) if probe and probe.search else []
+
+    def subsets(self, experiment: str) -> list[str]:
+        """The features of a subset at every checkpoint."""
+        return [self.layout.subset(experiment, kimg) for kimg in self.experiment(experiment).train.checkpoints]
+
+    def monitored(self, experiment: str) -> dict[str, Optional]:
+        """foreign.NAME of the extractors that monitors compare with."""
+        probe, dataset = self.experiment(experiment).probe, self.experiment(experiment).dataset
+        names = [(name, probe.subset.name) for name in probe.encoders] if probe else []
+        return {f"foreign.{name}": self.layout.foreign(dataset, name, subset) for name, subset in names}
+
+    def compared_with(self, experiment: str) -> dict[str, Optional]:
+        """choices.NAME and stores.NAME of the experiments that an experiment is compared with."""
+        probe = self.experiment(experiment).probe
+        names = probe.similarity.experiments if probe and probe.similarity else []
+        choices: dict[str, Optional] = {f"choices.{name}": self.layout.choice(name) for name in names}
+        return choices | {f"stores.{name}": self.subsets(name) for name in names}
+
     # --- extractors and their references
     def extractor_weights(self, extractor: str) -> Optional:
         """The checkpoint of an extractor trained by the workflow, or the local weights of another."""
@@ -150,7 +173,7 @@ class Inputs:
     def summary(self) -> dict[str, list[str]]:
         """All files of rows, and the choices."""
         evaluators = {e.rule for x in self.config.experiments.values() if x.probe for e in x.probe.evaluators.values()}
-        rules = {*FIGURES, *evaluators}
+        rules = {*FIGURES, *LABEL_FREE, *evaluators}
         stages = [stage for stage in dict.fromkeys(Graph(self.config).stages()) if stage.rule in rules]
         rows = [next(file for file in stage.outputs if file.endswith(".json")) for stage in stages]
         probed = [name for name, experiment in self.config.experiments.items() if experiment.probe]

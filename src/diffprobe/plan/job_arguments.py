@@ -235,10 +235,16 @@ def selection_splits(experiment: Experiment) -> Argument:
 def extraction(experiment: Experiment) -> Argument:
     """How features are computed, in every job that computes any."""
     probe = probe_of(experiment)
-    of_copies = {"augmented", "draws", "noise_seed", "latents_as", "view"}
-    of_network = {"pooling", "label", "code", "zeroed", "precision"}
-    weighted = {"weights": averaged(experiment, probe.weights), "crop": dump(probe.crop)}
-    return probe.model_dump(mode="json", include=of_copies | of_network) | weighted
+    copies = probe.model_dump(mode="json", include={"augmented", "draws", "view"})
+    return unaugmented(experiment) | copies | {"crop": dump(probe.crop)}
+
+
+def unaugmented(experiment: Experiment) -> Argument:
+    """How features of images as they are are computed."""
+    names = {"pooling", "label", "code", "zeroed", "precision", "noise_seed", "latents_as"}
+    probe = probe_of(experiment)
+    weights = {"weights": averaged(experiment, probe.weights)}
+    return probe.model_dump(mode="json", include=names) | weights
 
 
 def features(experiment: Experiment, part: int) -> Argument:
@@ -253,6 +259,20 @@ def features(experiment: Experiment, part: int) -> Argument:
     each = probe.levels_per_job or len(probe.levels)
     grid = levels.grid_levels(experiment) or []  # sigma/alpha, so that a level's notation triggers no rerun
     return common | {"levels": grid[part * each : (part + 1) * each]}
+
+
+def subset(experiment: Experiment) -> Argument:
+    """Features of the cells of a grid for `probe.subset`, in two copies. The levels of a search are in the grid."""
+    images = probe_of(experiment).subset
+    copies: Argument = {
+        "fit": [],
+        "read": images.split,
+        "images": images.images,
+        "plain": False,
+        "augmented": 0,
+        "draws": 2,
+    }
+    return unaugmented(experiment) | grid_taps(experiment) | copies | {"levels": levels.grid_levels(experiment) or []}
 
 
 def grid_taps(experiment: Experiment) -> Argument:
@@ -280,6 +300,43 @@ def named_cells(evaluator: Evaluator, experiment: Experiment) -> Argument:
     by_level = levels.by_level(evaluator, experiment)
     each = {"levels": by_level} | evaluator.at_levels(by_level, experiment.process) if by_level else {}
     return {"combine": [levels.joined(cell, experiment) for cell in evaluator.combine]} | at | each
+
+
+def monitors(experiment: Experiment, row: Identity) -> Argument:
+    """`features` is a hash of the settings of the store, which is temporary and so cannot trigger a rerun."""
+    probe = probe_of(experiment)
+    settings = [dump(monitor) for monitor in probe.monitors]
+    return watched(experiment, row) | {"monitors": settings, "features": digest(subset(experiment))}
+
+
+def watched(experiment: Experiment, row: Identity) -> Argument:
+    """Columns of rows of the features of a subset, and its cells."""
+    columns = {name: about(experiment)[name] for name in ("pooling", "label")}
+    split = probe_of(experiment).subset.split
+    return {"row": row | {"split": split}, "about": columns} | grid_taps(experiment)
+
+
+def foreign(config: Config, name: str, subset: str) -> Argument:
+    """The features of an extractor; `subset` by its name."""
+    settings = next(e.probe.subset for e in config.experiments.values() if e.probe and e.probe.subset.name == subset)
+    return {"extractor": extractor(config, name), **dump(settings)}
+
+
+def similarity(config: Config, name: str) -> Argument:
+    """Maps of similarity. `features` is a hash of the settings of all stores, which are temporary."""
+    experiment = config.experiments[name]
+    settings = probe_of(experiment).similarity
+    assert settings is not None
+    others = {other: config.experiments[other] for other in settings.experiments}
+    checkpoints = experiment.train.checkpoints
+    return watched(experiment, row(experiment, name)) | {
+        "checkpoints": checkpoints,
+        "mapped": checkpoints if settings.checkpoints == "all" else checkpoints[-1:],
+        "neighbours": settings.neighbours,
+        "memory": memory_bytes(experiment),
+        "others": {other: {"checkpoints": e.train.checkpoints, **grid_taps(e)} for other, e in others.items()},
+        "features": digest([subset(e) for e in (experiment, *others.values())]),
+    }
 
 
 def about(experiment: Experiment) -> Argument:

@@ -134,6 +134,21 @@ class Layout:
     def select(self, experiment: str, kimg: int | str) -> str:
         return f"{self.run(experiment)}/probe/{kimg}/select.json"
 
+    def subset(self, experiment: str, kimg: int | str) -> str:
+        """Features of the images of `probe.subset`; a temporary folder like the others."""
+        return f"{self.run(experiment)}/features/{kimg}/subset"
+
+    def foreign(self, dataset: str, extractor: str, subset: str) -> str:
+        """The features that an extractor has of the images of a subset."""
+        return f"{self.root}/data/{dataset}/foreign/{extractor}.{subset}.npz"
+
+    def monitors(self, experiment: str, kimg: int | str) -> str:
+        return f"{self.run(experiment)}/probe/{kimg}/monitors.csv"
+
+    def monitor_rows(self, experiment: str, kimg: int | str) -> str:
+        """Those of the checkpoint's best cell."""
+        return f"{self.run(experiment)}/probe/{kimg}/monitors.json"
+
     # --- choice, final scores, tables
     def choice(self, experiment: str) -> str:
         return f"{self.run(experiment)}/probe/choice.json"
@@ -144,6 +159,9 @@ class Layout:
 
     def test(self, experiment: str, evaluator: str) -> str:
         return f"{self.run(experiment)}/probe/test/{evaluator}.json"
+
+    def similarity(self, experiment: str) -> str:
+        return f"{self.run(experiment)}/probe/similarity.json"
 
     def plot(self, experiment: str, name: str) -> str:
         return f"{self.run(experiment)}/plots/{name}.png"

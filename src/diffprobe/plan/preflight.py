@@ -62,9 +62,10 @@ def refuse_missing_files(config: Config) -> None:
 
 def named_files(config: Config) -> Iterator[tuple[str, str]]:
     """Local files that jobs read, with the config key that names each."""
-    for dataset, extractor in references(config):
-        for path in config.extractors[extractor].files:
-            yield f"extractors.{extractor}.weights", path
+    for name, extractor in used_extractors(config).items():
+        for path in extractor.files:
+            yield f"extractors.{name}.weights", path
+    for dataset in dict.fromkeys(dataset for dataset, _ in references(config)):
         for name, path in config.datasets[dataset].references.items():
             yield f"datasets.{dataset}.references.{name}", path
     for name, experiment in config.experiments.items():

@@ -281,12 +281,12 @@ def largest_error(share: np.ndarray) -> float:
     return float((share - np.diag(np.diag(share))).max(initial=0))
 
 
-def write_cells(axes: Axes, image: AxesImage, cells: np.ndarray) -> None:
+def write_cells(axes: Axes, image: AxesImage, cells: np.ndarray, decimals: int = 1) -> None:
     """The number in each of the cells (taps, levels), black on light colours and white on dark ones."""
     luma = image.to_rgba(np.asarray(image.get_array()))[..., :3] @ (0.3, 0.59, 0.11)  # (taps, levels), by ITU-R BT.601
     for y, x in np.argwhere(np.isfinite(cells)):
         ink = "black" if luma[y, x] > 0.5 else "white"
-        axes.text(x, y, f"{cells[y, x]:.1f}", ha="center", va="center", fontsize=9, color=ink)
+        axes.text(x, y, f"{cells[y, x]:.{decimals}f}", ha="center", va="center", fontsize=9, color=ink)
 
 
 def level_label(log_snr: float, sigma: float) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from diffprobe.config.checks import generation, probes
+from diffprobe.config.checks import generation, monitors, probes
 from diffprobe.config.inferred import conditional, model_space
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.problems import Problem, one_of
@@ -42,6 +42,7 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
     yield from sampling(f"{key}.sample.samplers", experiment, config)
     if experiment.probe:
         yield from probes.problems(f"{key}.probe", experiment, experiment.probe, config)
+        yield from monitors.problems(f"{key}.probe", experiment, experiment.probe, config)
     if experiment.generation:
         yield from generation.problems(key, experiment, experiment.generation, config)
 

@@ -15,7 +15,9 @@ from diffprobe.data.random_view import random_view
 from diffprobe.data.views import StoredView
 from diffprobe.latents.store import LatentStore, open_store
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.keyed import Draws, Key, normal
+from diffprobe.runtime.keyed import Draws, Key, normal, permutation
+
+SUBSET = Key(0, "subset of features")
 
 
 class ModelInputs(NamedTuple):
@@ -66,6 +68,24 @@ def augmented_copy(pixels: Tensor, rows: Tensor, seed: int, draw: int, by: Crop 
         return random_view(to_float(pixels), Draws(seed, rows, f"augmented copy {draw}/"), by)
     view: StoredView = {"kind": "crop", "pad": by.pad, "fill": by.fill, "flip": by.flip, "draw": draw}
     return to_float(views.apply(view, pixels, rows, seed))
+
+
+def picked(n: int, images: int) -> np.ndarray:
+    """The fixed subset of n images of a split: int64 (up to `images`,), rising.
+
+    The first in a random order, since the first images of a sorted split would all be of one class.
+    """
+    return np.sort(permutation(SUBSET, n)[:images].numpy())
+
+
+def subset(inputs: ModelInputs, images: int) -> ModelInputs:
+    """Only the images of the fixed subset."""
+    chosen = picked(len(inputs.rows), images)
+
+    def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
+        return torch.cat([inputs.read(slice(i, i + 1), key, draw, augmented) for i in chosen[part].tolist()])
+
+    return inputs._replace(rows=inputs.rows[chosen], read=read)
 
 
 def latent_inputs(latents: LatentStore, split: str, device: torch.device, sampled: bool) -> ModelInputs:

@@ -80,8 +80,8 @@ def cknna(xs: Sequence[Tensor], ys: Sequence[Tensor], k: int, memory: float = ME
     over the pairs of images (i, j), i != j, with j among the k nearest of i in both. Features are divided by their
     norm, as there; NaN where all are 0. k is below n.
     """
-    xs, ys = ([neighbourhoods(x, k, memory) for x in several] for several in (xs, ys))
-    return torch.stack([torch.stack([agreement(x, y) for y in ys]) for x in xs]).cpu()
+    near_x, near_y = ([neighbourhoods(x, k, memory) for x in several] for several in (xs, ys))
+    return torch.stack([torch.stack([agreement(x, y) for y in near_y]) for x in near_x]).cpu()
 
 
 def neighbourhoods(x: Tensor, k: int, memory: float = MEMORY) -> Neighbourhoods:

@@ -2,6 +2,8 @@
 uniformity on the hypersphere, ICML 2020, equations 3 and 4).
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,9 +36,8 @@ def alignment(copies: Tensor) -> float:
 
 def uniformity(x: Tensor) -> float:
     """ln of the mean of exp(-t |x_i - x_j|^2) over pairs i < j of rows (n, D) of norm 1, float64."""
-    total = sum(squared_distances(part, x).mul(-T).exp().sum() for part in x.split(CHUNK))
-    n = len(x)
-    return float(((total - n) / (n * (n - 1))).log())  # without the n pairs of a row with itself
+    n, total = len(x), sum(squared_distances(part, x).mul(-T).exp().sum().item() for part in x.split(CHUNK))
+    return math.log((total - n) / (n * (n - 1)))  # without the n pairs of a row with itself
 
 
 def batched_uniformity(x: Tensor, batch: int) -> float:

@@ -1,0 +1,53 @@
+"""Checks of label-free figures and maps of similarity."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from diffprobe.config.models import Config, Experiment
+from diffprobe.config.probing import Probe, Similarity
+from diffprobe.config.problems import Problem, one_of
+
+
+def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
+    """Figures that the grid, the subset or the extractors do not allow, or that have the name of another."""
+    # Without noise the copies of an image are equal, except where each is a sample of a posterior.
+    copies = probe.noisy or (experiment.latents is not None and probe.latents_as == "sample")
+    figures = [figure for monitor in probe.monitors for figure in monitor.figures]
+    taken = Counter([*probe.evaluators, *figures, *(probe.similarity.figures if probe.similarity else [])])
+    for i, monitor in enumerate(probe.monitors):
+        place = f"{key}.monitors.{i}"
+        yield from monitor.problems(place, probe.subset.images)
+        for figure in monitor.figures:
+            if taken[figure] > 1:
+                yield place, figure, "each figure once, and no evaluator or experiment of its name"
+        if monitor.pairs and not copies:
+            allowed = "also a level with noise in `levels`, since two copies of a clean image are equal"
+            yield place, monitor.kind, allowed
+        if monitor.encoder is None:
+            continue
+        if monitor.encoder not in config.extractors:
+            yield f"{place}.to", monitor.encoder, f"an entry of extractors: {one_of(config.extractors)}"
+        elif config.extractors[monitor.encoder].trained_on not in (None, experiment.dataset):
+            yield f"{place}.to", monitor.encoder, f"a classifier of {experiment.dataset}, or a pretrained extractor"
+    if probe.similarity:
+        yield from similarity(f"{key}.similarity", experiment, probe, probe.similarity, config)
+
+
+def similarity(
+    key: str, experiment: Experiment, probe: Probe, settings: Similarity, config: Config
+) -> Iterator[Problem]:
+    """Experiments without features of the same images."""
+    others = {name: other for name, other in config.experiments.items() if other is not experiment}
+    alike = [
+        name
+        for name, other in others.items()
+        if other.probe and (other.dataset, other.probe.subset) == (experiment.dataset, probe.subset)
+    ]
+    for name in settings.experiments:
+        if name not in alike:
+            allowed = f"another experiment of this run on {experiment.dataset} whose probe has the same subset: "
+            yield f"{key}.experiments", name, allowed + one_of(alike)
+    if len(set(settings.experiments)) < len(settings.experiments):
+        yield f"{key}.experiments", settings.experiments, "each experiment once"
+    if settings.neighbours >= probe.subset.images:
+        yield f"{key}.neighbours", settings.neighbours, f"below subset.images = {probe.subset.images}"
