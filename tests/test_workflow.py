@@ -41,6 +41,10 @@ def test_summary_has_one_row_per_figure_and_test_is_read_for_the_choice_only(fin
     summary = pd.read_csv(finished / "results" / "summary.csv")
     assert not summary.duplicated(["experiment", "kimg", "evaluator", "split", "sampler"]).any()
     choice = json.loads((finished / "results/runs/tiny/probe/choice.json").read_text())
+    monitored = summary[(summary.experiment == "tiny") & (summary.evaluator == "uniformity")]
+    assert list(monitored.kimg) == [3, 6] and monitored.value.max() < 0
+    compared = summary[summary.evaluator == "cka_tiny_dit"]
+    assert len(compared) == 1 and compared.kimg.item() == choice["kimg"]
     test = summary[(summary.split == "test") & (summary.experiment == "tiny")]
     assert set(test.evaluator) == {"linear", "knn"}
     assert set(test.kimg) == {choice["kimg"]} and set(test.tap) == {choice["tap"]}
@@ -123,7 +127,9 @@ def test_report_is_made_offline(finished: Path, tmp_path: Path) -> None:
     process = run(finished, "--report", str(target))
     assert process.returncode == 0, process.stderr
     html = target.read_text()
-    for figure in ("samples/3.heun5.png", "strip/6.heun5.png", "grid/6.png", "losses.png", "curves.png", "results.csv"):
+    figures = ["samples/3.heun5.png", "strip/6.heun5.png", "grid/6.png", "losses.png", "curves.png", "results.csv"]
+    figures += ["monitors/6.png", "monitor_curves.png", "similarity/6.png", "similarity_training.png"]
+    for figure in (*figures, "similarity_experiments.png"):
         assert figure in html
 
 

@@ -49,7 +49,14 @@ TINY = {
             "train": {"checkpoints": [3, 6], "batch": 64, "averages": {"ema": {"kind": "half_life", "kimg": 1}}},
             "sample": {"samplers": {"heun5": {"kind": "heun", "steps": 5}}, "images": 40},
             "generation": {"extractors": ["small"]},
-            "probe": {"levels": [0.1, 0.5], "seeds": [0, 1], "evaluators": {"linear": HEADS, "knn": {"kind": "knn"}}},
+            "probe": {
+                "levels": [0.1, 0.5],
+                "seeds": [0, 1],
+                "evaluators": {"linear": HEADS, "knn": {"kind": "knn"}},
+                "subset": {"images": 40},
+                "monitors": [{"kind": "contrastive"}, {"kind": "similarity", "to": "small"}],
+                "similarity": {"experiments": ["tiny_dit"]},
+            },
         },
         "tiny_dit": {
             "dataset": "digits",
@@ -69,6 +76,7 @@ TINY = {
                 "seeds": [0],
                 "augmented": 2,
                 "label": 3,
+                "subset": {"images": 40},
                 "evaluators": {"linear": HEADS, "logistic": {"kind": "logistic", "combine": [{"tap": "block_0"}]}},
             },
         },

@@ -19,8 +19,8 @@ from mini import Command
 
 RULES = [
     "autoencoder", "baseline", "choice", "chosen", "classifier", "dataset_table", "encode", "evaluate", "features",
-    "generate", "generation", "grid", "latents", "nearest", "nearest_real", "plot_reconstruction", "plots", "pretrain",
-    "reconstruct", "reference", "sample", "summary",
+    "foreign", "generate", "generation", "grid", "latents", "monitors", "nearest", "nearest_real",
+    "plot_reconstruction", "plots", "pretrain", "reconstruct", "reference", "sample", "similarity", "subset", "summary",
 ]  # fmt: skip
 LOGS = ("*.partial", "*/parts/.*", "*logs/*", "*/progress.json", "*.lock", "*/scratch", "*/scratch/lock", "*/.console")
 RECEIPTS = ("*receipt.json", "*/tensorboard/*")

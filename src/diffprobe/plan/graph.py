@@ -143,7 +143,7 @@ class Graph:
                 yield self.stage(
                     "grid", name, layout.grid(name, kimg), layout.select(name, kimg), names=(kimg,), kimg=kimg
                 )
-                if name in compared_features(self.config):
+                if name in self.compared:
                     yield self.features("subset", name, kimg, layout.subset(name, kimg))
                 if experiment.probe.monitors:
                     tables = layout.monitors(name, kimg), layout.monitor_rows(name, kimg)
@@ -181,6 +181,11 @@ class Graph:
         if experiment.generation and experiment.generation.decodings:
             files = layout.decodings(name, kimg, sampler), layout.decodings_pictures(name, kimg, sampler)
             yield self.stage("decodings", name, *files, names=names, kimg=kimg)
+
+    @cached_property
+    def compared(self) -> set[str]:
+        """The experiments whose features of a subset are needed."""
+        return compared_features(self.config)
 
     @cached_property
     def figure_rules(self) -> dict[str, str]:

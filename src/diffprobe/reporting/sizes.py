@@ -7,6 +7,7 @@ from diffprobe.config.inferred import latent_bytes
 from diffprobe.config.levels import by_level, grid_levels
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe
+from diffprobe.plan.graph import compared_features
 from diffprobe.plan.job_arguments import features as part_features
 from diffprobe.plan.job_arguments import kept
 from diffprobe.reporting.network_cost import NetworkCost
@@ -64,20 +65,26 @@ def feature_bytes(
     fitted = sum(rows[split] for split in one["fit"])
     plain = fitted if one["plain"] or not probe.augmented else 0
 
+    def wide(ratio: float) -> int:
+        return sum(shapes[tap][0] for tap in experiment.probed_at(ratio) if tap in shapes) * factor  # pooled
+
     def level_bytes(ratio: float) -> int:
-        wide = sum(shapes[tap][0] for tap in experiment.probed_at(ratio) if tap in shapes) * factor  # pooled
         draws = probe.draws if ratio else 1
-        return (probe.augmented * fitted + draws * (plain + rows[one["read"]])) * wide
+        return (probe.augmented * fitted + draws * (plain + rows[one["read"]])) * wide(ratio)
 
     # A search keeps its coarse levels and two more per round; otherwise each level is there once.
     searched = [1.0] * (probe.search.coarse + 2 * probe.search.rounds) if probe.search else []
-    grid = sum(map(level_bytes, searched or grid_levels(experiment) or []))
+    levels = searched or grid_levels(experiment) or []
+    grid, checkpoints = sum(map(level_bytes, levels)), len(experiment.train.checkpoints)
+    # Those of a subset of images wait for the last checkpoint, with which the others are compared.
+    used = any(config.experiments[name] is experiment for name in compared_features(config))
+    subset = used * checkpoints * 2 * min(rows[probe.subset.split], probe.subset.images) * sum(map(wide, levels))
     # The chosen cell is computed again in fresh noise, of all splits and for each seed.
     copies = probe.draws * len(probe.seeds) * sum(rows.values()) + probe.augmented * (rows["train"] + rows["select"])
     kept = copies * max((cell_bytes(experiment, probe, shape, factor) for shape in shapes.values()), default=0)
     if config.state.keep_features == "all":
-        kept += grid * len(experiment.train.checkpoints)
-    return {"features": kept, "features_peak": kept + grid}
+        kept, subset = kept + grid * checkpoints + subset, 0
+    return {"features": kept, "features_peak": kept + grid + subset}
 
 
 def cell_bytes(experiment: Experiment, probe: Probe, shape: list[int], pooled: int) -> int:

@@ -16,7 +16,7 @@ from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
 from diffprobe.latents.store import open_store
 from diffprobe.plan import job_arguments
-from diffprobe.plan.graph import autoencoder_weights, used_latents
+from diffprobe.plan.graph import autoencoder_weights, compared_features, used_latents
 from diffprobe.plan.layout import Layout
 from diffprobe.reporting.damage import INTACT, Damage, report
 from diffprobe.reporting.repair import remove_features, remove_images, remove_samples
@@ -147,6 +147,8 @@ def feature_stores(config: Config) -> list[str]:
             for kimg in experiment.train.checkpoints
             for part in range(parts(experiment))
         ]
+        compared = sorted(compared_features(config))
+        stores += [layout.subset(name, kimg) for name in compared for kimg in probed[name].train.checkpoints]
     return stores
 
 
