@@ -24,9 +24,10 @@ from diffprobe.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = re.findall(r"^```python (mine/\w+\.py)\n(.*?)^```", (ROOT / "docs/extending.md").read_text(), re.M | re.S)
-MODELS = ["mixer", "denoising", "midpoint", "centroid", "shapes", "joint"]
+MODELS = ["mixer", "denoising", "midpoint", "centroid", "spread", "shapes", "joint"]
 TRAIN = {"checkpoints": [4], "batch": 64, "lr": 3.0e-3, "averages": {"ema": {"kind": "half_life", "kimg": 1}}}
 PROBE = {"levels": [0.3], "evaluators": {"ridge": {"kind": "ridge"}, "centroid": {"kind": "centroid"}}}
+PROBE |= {"monitors": [{"kind": "spread"}]}
 
 
 def experiment(process: dict[str, Any], sampler: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -102,6 +103,7 @@ def test_the_examples_run_to_a_table(project: Path) -> None:
     rows = pd.read_csv(project / "results/summary.csv")
     tested = rows[(rows.split == "test") & rows.experiment.notna()]
     assert set(tested.evaluator) == {"ridge", "centroid"}
+    assert rows[rows.evaluator == "spread"].value.item() > 0
     assert tested.value.min() > 0.55  # two classes: half by chance
     stats = (project / "results/runs/joint/checkpoints/4/stats.jsonl").read_text().splitlines()
     accuracies = [json.loads(line)["accuracy"] for line in stats]
