@@ -19,24 +19,29 @@ Map = Mapping[str, Any]  # rows, columns: their names; cka, cknna: values by row
 
 def maps(several: Mapping[str, Map], neighbours: int, title: str, dpi: int = 110) -> Figure:
     """A line of two panels for each map, by its heading: CKA on the left, CKNNA on the right."""
-    first = next(iter(several.values()))
-    side = min(max(2.2, 0.24 * max(len(first["rows"]), len(first["columns"]))), 7)  # inches
-    figure = Figure(figsize=(2 * side + 3.2, (side + 1.2) * len(several) + 0.4), dpi=dpi, layout="constrained")
+    width, height = (max(side(drawn[names]) for drawn in several.values()) for names in ("columns", "rows"))
+    size = 2 * width + 3.2, (height + 1.2) * len(several) + 0.4
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     panels = figure.subplots(len(several), 2, squeeze=False)
     for (name, drawn), line in zip(several.items(), panels, strict=True):
         measures = {"cka": "CKA", "cknna": f"CKNNA, {neighbours} neighbours"}
         for axes, (measure, words) in zip(line, measures.items(), strict=True):
             panel(axes, drawn, measure)
-            heading(axes, f"{words}{name and f', {name}'}")
+            heading(axes, f"{words}\nwith {name}" if name else words)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
+
+
+def side(names: Sequence[Any]) -> float:
+    """Inches for so many cells."""
+    return min(max(2.2, 0.24 * len(names)), 7)
 
 
 def panel(axes: Axes, drawn: Map, measure: str) -> None:
     """One map, with its values between 0 and 1 as colours."""
     style(axes)
     values = np.array(drawn[measure], float)  # (A, B), NaN where there is none
-    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="equal")
+    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     if max(values.shape) <= WRITTEN:
         write_cells(axes, image, values, 2)
     elif axes.figure is not None:
@@ -45,8 +50,8 @@ def panel(axes: Axes, drawn: Map, measure: str) -> None:
     axes.spines[:].set_visible(False)
     name_ticks(axes.yaxis, drawn["rows"])
     name_ticks(axes.xaxis, drawn["columns"])
-    for label in axes.get_xticklabels():
-        label.set(rotation=90)
+    if not is_checkpoints(drawn["columns"]):
+        axes.tick_params(axis="x", labelrotation=90)
     for boundary, line in ((drawn["rows"], axes.axhline), (drawn["columns"], axes.axvline)):
         for start, _ in spans(boundary)[1:]:
             line(start - 0.5, color="white", linewidth=1)
@@ -54,7 +59,7 @@ def panel(axes: Axes, drawn: Map, measure: str) -> None:
 
 def name_ticks(axis: Axis, names: Sequence[Any]) -> None:
     """A checkpoint's name at each row, or a cell's tap; of many cells only their levels, each in the middle."""
-    if names and not isinstance(names[0], list | tuple):
+    if is_checkpoints(names):
         axis.set_ticks(range(len(names)), list(map(str, names)))
     elif len(names) <= NAMED:
         axis.set_ticks(range(len(names)), [f"{tap}, σ {level}" if level != "clean" else tap for level, tap in names])
@@ -65,9 +70,14 @@ def name_ticks(axis: Axis, names: Sequence[Any]) -> None:
         )
 
 
+def is_checkpoints(names: Sequence[Any]) -> bool:
+    """Whether names are those of checkpoints, and not of cells."""
+    return isinstance(names[0], int)
+
+
 def spans(names: Sequence[Any]) -> list[tuple[int, int]]:
     """First index and number of the cells of each level; one span of checkpoints."""
-    if not names or not isinstance(names[0], list | tuple):
+    if is_checkpoints(names):
         return [(0, len(names))]
     sizes = [len(list(cells)) for _, cells in groupby(names, key=lambda cell: cell[0])]
     return list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
