@@ -311,7 +311,7 @@ def monitors(experiment: Experiment, row: Identity) -> Argument:
 
 def watched(experiment: Experiment, row: Identity) -> Argument:
     """Columns of rows of the features of a subset, and its cells."""
-    columns = {name: about(experiment)[name] for name in ("pooling", "label")}
+    columns = {name: value for name, value in about(experiment).items() if name not in ("selection", "views")}
     split = probe_of(experiment).subset.split
     return {"row": row | {"split": split}, "about": columns} | grid_taps(experiment)
 
