@@ -1,4 +1,5 @@
 """`diffprobe import` and `export`: weights of other code as an experiment's checkpoint, and ours for other code.
+Results for a board of others are exported too.
 
 Latents are exported here too; those of other code are imported by the config key `latents.NAME.imported`.
 """
@@ -19,6 +20,7 @@ from diffprobe.runtime.errors import UserError
 # The modules of diffprobe.interop import torch, so they are imported inside functions: --help stays fast.
 IMPORTED, EXPORTED = ("ddae", "edm", "soda", "dit", "gta", "sit", "diffusers"), ("safetensors", "diffusers")
 LATENTS = ("hdf5", "npy")  # formats of exported latents
+RESULTS = ("ep-board",)  # formats of exported results
 
 
 def add_import(parser: argparse.ArgumentParser, default: str) -> None:
@@ -42,11 +44,14 @@ def add_import(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_export(parser: argparse.ArgumentParser, default: str) -> None:
     """Add the arguments of `run_export` to a parser."""
-    parser.add_argument("out", type=Path, help="a .safetensors or .h5 file, or a folder for diffusers and npy")
-    formats = f"{' or '.join(EXPORTED)} for weights, {' or '.join(LATENTS)} for latents"
-    parser.add_argument("--format", required=True, choices=EXPORTED + LATENTS, help=formats)
+    parser.add_argument(
+        "out", type=Path, help="a .safetensors or .h5 file, or a folder for diffusers, npy and ep-board"
+    )
+    formats = f"{' or '.join(EXPORTED)} for weights, {' or '.join(LATENTS)} for latents, "
+    formats += "ep-board for a row and logs of the board of Efficient Probing"
+    parser.add_argument("--format", required=True, choices=EXPORTED + LATENTS + RESULTS, help=formats)
     content = parser.add_mutually_exclusive_group(required=True)
-    content.add_argument("--experiment", help="export this experiment's weights")
+    content.add_argument("--experiment", help="export this experiment's weights, or its results")
     content.add_argument(
         "--latents", help="export this store: whole as hdf5, or samples as npy, the arrays of DDAE/DiT"
     )
@@ -77,7 +82,7 @@ def run_import(arguments: argparse.Namespace) -> None:
 def run_export(arguments: argparse.Namespace) -> None:
     """Export weights or latents and print how to load them. Raises UserError."""
     config = load(*arguments.configfile)
-    allowed = LATENTS if arguments.latents else EXPORTED
+    allowed = LATENTS if arguments.latents else EXPORTED + RESULTS
     if arguments.format not in allowed:
         raise UserError(f"--format {arguments.format}: allowed: {' or '.join(allowed)}")
     if arguments.latents:
@@ -86,6 +91,12 @@ def run_export(arguments: argparse.Namespace) -> None:
     if arguments.experiment not in config.experiments:
         name = arguments.experiment
         raise UserError(f"--experiment {display(name)}: no such experiment; there are {one_of(config.experiments)}")
+    if arguments.format in RESULTS:
+        from diffprobe.reporting import ep_board
+
+        for line in ep_board.export(config, arguments.experiment, arguments.out):
+            print(line)
+        return
     from diffprobe.interop.exporting import export
     from diffprobe.interop.runs import checkpoint
 

@@ -68,8 +68,12 @@ def named_files(config: Config) -> Iterator[tuple[str, str]]:
     for dataset in dict.fromkeys(dataset for dataset, _ in references(config)):
         for name, path in config.datasets[dataset].references.items():
             yield f"datasets.{dataset}.references.{name}", path
+    layout = Layout(config.results)
+    trained = [(name, e.train) for name, e in config.experiments.items() if not e.train.imported]
+    # Checkpoints of this config's own experiments may be imported too, to be probed in another way.
+    written = {layout.ema(name, kimg) for name, train in trained for kimg in train.checkpoints}
     for name, experiment in config.experiments.items():
-        if experiment.train.imported:
+        if experiment.train.imported and experiment.train.imported not in written:
             yield f"experiments.{name}.train.imported", experiment.train.imported
     for latents in used_latents(config).values():
         if vgg := config.autoencoders[latents.autoencoder].vgg:
