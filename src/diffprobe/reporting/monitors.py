@@ -22,23 +22,32 @@ def heatmaps(frame: pd.DataFrame, title: str, taps: Sequence[str], dpi: int = 11
     levels = frame.drop_duplicates("level").sort_values("sigma")
     rows = [tap for tap in taps if tap in set(frame["tap"])]
     figures = [name for name in frame if name not in CELL]
-    width = max(0.9 + 0.62 * len(levels), 2.6)
-    size = (0.4 + width * len(figures), 1.7 + 0.34 * len(rows))
-    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
-    panels = figure.subplots(1, len(figures), squeeze=False)[0]
+    columns = min(len(figures), 3)
+    size = max(0.9 + 0.62 * len(levels), 2.6), 1.2 + 0.34 * len(rows)
+    figure, panels = panels_of(len(figures), columns, size, dpi)
     for axes, name in zip(panels, figures, strict=True):
         style(axes)
         cells = frame.set_index(["tap", "level"])[name].unstack().loc[rows, levels["level"]]  # (taps, levels)
         image = axes.imshow(cells, cmap="YlGnBu", aspect="auto")
         write_cells(axes, image, cells.to_numpy(), digits(cells.to_numpy()))
         axes.set_xticks(range(len(levels)), list(map(level_label, levels["log_snr"], levels["sigma"])))
-        axes.set_yticks(range(len(rows)), rows if axes is panels[0] else [])
+        axes.set_yticks(range(len(rows)), rows if axes in panels[::columns] else [])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         heading(axes, name)
     figure.supxlabel("log-SNR of the input, and its noise σ" if levels["sigma"].any() else "input", fontsize=10)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
+
+
+def panels_of(count: int, columns: int, size: tuple[float, float], dpi: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels of `size` inches each, in lines of `columns`."""
+    lines = -(-count // columns)
+    figure = Figure(figsize=(0.6 + size[0] * columns, 0.7 + size[1] * lines), dpi=dpi, layout="constrained")
+    panels = list(figure.subplots(lines, columns, squeeze=False).flatten())
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return figure, panels[:count]
 
 
 def digits(values: np.ndarray) -> int:
@@ -55,11 +64,8 @@ def curves(frame: pd.DataFrame, accuracies: pd.DataFrame, choice: Choice, title:
     own, probed = (of_cell(each, choice) for each in (frame, accuracies))
     accuracy = 100 * probed.groupby("kimg")["accuracy"].max()
     figures = [name for name in frame if name not in [*CELL, "kimg"] and own[name].notna().any()]
-    columns = min(len(figures), 3)
-    lines = -(-len(figures) // columns)
-    figure = Figure(figsize=(0.6 + 3.5 * columns, 0.7 + 2.5 * lines), dpi=dpi, layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flatten()
-    for axes, name in zip(panels, figures, strict=False):
+    figure, panels = panels_of(len(figures), min(len(figures), 3), (3.5, 2.5), dpi)
+    for axes, name in zip(panels, figures, strict=True):
         style(axes)
         axes.plot(own["kimg"], own[name], color=BLUE, marker="o", markersize=5)
         side(axes, name, BLUE)
@@ -68,8 +74,6 @@ def curves(frame: pd.DataFrame, accuracies: pd.DataFrame, choice: Choice, title:
         style(right)
         right.plot(accuracy.index, accuracy, color=VERMILION, marker="s", markersize=5, linestyle="--")
         side(right, f"{choice['scorer']} (%)", VERMILION)
-    for axes in panels[len(figures) :]:
-        axes.set_visible(False)
     where = f"{choice['tap']} at {level_title(choice['sigma'])}, the chosen cell"
     figure.suptitle(f"{title}\n{where}", x=0.01, ha="left", fontsize=10)
     return figure
