@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from toy_probing import EXPERIMENT, UNET, chain, write_digits
 from toy_training import KilledError, equal, run_once, slice_of, stream
 
+import diffprobe
 from diffprobe.config.built import parse_network
 from diffprobe.config.load import parse
 from diffprobe.config.models import Experiment
@@ -134,6 +135,10 @@ def test_its_own_classes_are_scored_by_level(tmp_path: Path) -> None:
         accuracies = (p.argmax(2).numpy() == labels).mean(1)
         assert row["value"] == pytest.approx(accuracies.mean())
         assert row["spread"] == pytest.approx(accuracies.std(ddof=1))
+    loaded = diffprobe.load(weights, weights="raw")
+    assert loaded.features(np.zeros((2, 8, 8, 1), np.uint8), 0.1, "logits")["logits"].shape == (2, 10)
+    with pytest.raises(UserError, match="a classifier denoises nothing"):
+        loaded.sample(1)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ class TrainedModel:
         on the seed and an image's number alone, so that models with one process are compared at equal noise.
         """
         refuse_below_one("batch", batch)
+        self.refuse_classifier()
         pixels, total = self.pixels(images), 0.0
         label = torch.as_tensor(np.full(len(pixels), -1) if labels is None else labels).long()
         if label.shape != (len(pixels),) or not -1 <= label.min() <= label.max() < max(self.model.classes, 1):
@@ -133,6 +134,11 @@ class TrainedModel:
                 cond = Condition(label[part].to(self.device), source=x)  # for an encoder, if it has one
                 total += self.model.process.loss(self.model.network, x, draws, cond).item() * len(x)
         return total / len(pixels)
+
+    def refuse_classifier(self) -> None:
+        """Raise UserError for a network that names classes and denoises nothing."""
+        if getattr(self.model.network, "classifies", False):
+            raise UserError("a classifier denoises nothing; features(images, sigma, 'logits') has its classes")
 
     def selected(self, taps: Sequence[str] | str, level: Level) -> list[str]:
         """The taps as a list. Raises UserError for those that are not computed at the level."""
@@ -165,6 +171,7 @@ class TrainedModel:
         """
         refuse_below_one("n", n)
         refuse_below_one("batch", batch)
+        self.refuse_classifier()
         built = build_sampler(self.sampler(sampler), Process.member(self.model.header["process"]))
         model = self.model
         if images is not None:

@@ -85,6 +85,8 @@ class WideResNet(nn.Module):
     positions; logits (B, classes).
     """
 
+    classifies = True  # its output is no image
+
     def __init__(
         self,
         image_channels: int,
