@@ -37,3 +37,36 @@ use rule compute as chosen with:
     params:
         config=of_experiment(lambda e, _: job_arguments.chosen(e)),
         call=call("chosen", batch=lambda w: experiment(w).probe.batch),
+
+
+# Features of another dataset by the chosen model, and of a dataset by an extractor.
+
+
+use rule chosen as transferred with:
+    input:
+        choice=L.choice("{experiment}"),
+        data=L.images("{dataset}"),
+        weights=lambda w: FILES.of_checkpoints("probed_weights", w.experiment),
+    output:
+        store=L.transferred("{experiment}", "{dataset}"),
+        receipt=store_receipt(L.transferred("{experiment}", "{dataset}")),
+    log:
+        L.log("transferred", "{experiment}", "{dataset}"),
+    benchmark:
+        L.benchmark("transferred", "{experiment}", "{dataset}")
+
+
+use rule compute as extracted with:
+    input:
+        images=L.images("{dataset}"),
+        weights=lambda w: FILES.extractor_weights(w.extractor),
+    output:
+        store=L.extracted("{dataset}", "{extractor}"),
+        receipt=store_receipt(L.extracted("{dataset}", "{extractor}")),
+    log:
+        L.log("extracted", "{dataset}", "{extractor}"),
+    benchmark:
+        L.benchmark("extracted", "{dataset}", "{extractor}")
+    params:
+        config=argument(lambda w: job_arguments.extracted(CONFIG, w.extractor)),
+        call=call("extracted", batch=CONFIG.metrics.batch),

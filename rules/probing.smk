@@ -54,3 +54,38 @@ use rule compute as evaluate with:
     params:
         config=of_experiment(lambda e, w: job_arguments.evaluate(e, w.evaluator, row(w))),
         call=call("evaluate"),
+
+
+# The same evaluators on another dataset's features, and on those of an extractor.
+
+
+use rule evaluate as transfer with:
+    input:
+        store=L.transferred("{experiment}", "{dataset}"),
+        images=L.images("{dataset}"),
+    output:
+        rows=L.transfer("{experiment}", "{dataset}", "{evaluator}"),
+        receipt=receipt(L.transfer("{experiment}", "{dataset}", "{evaluator}")),
+    log:
+        L.log("transfer", "{experiment}", "{dataset}", "{evaluator}"),
+    benchmark:
+        L.benchmark("transfer", "{experiment}", "{dataset}", "{evaluator}")
+    params:
+        config=of_experiment(lambda e, w: job_arguments.transfer(e, w.dataset, w.evaluator, row(w))),
+        call=call("evaluate"),
+
+
+use rule evaluate as extractor_probe with:
+    input:
+        store=lambda w: L.extracted(experiment(w).dataset, w.extractor),
+        images=lambda w: FILES.images(w.experiment),
+    output:
+        rows=L.extractor_probe("{experiment}", "{extractor}", "{evaluator}"),
+        receipt=receipt(L.extractor_probe("{experiment}", "{extractor}", "{evaluator}")),
+    log:
+        L.log("extractor_probe", "{experiment}", "{extractor}", "{evaluator}"),
+    benchmark:
+        L.benchmark("extractor_probe", "{experiment}", "{extractor}", "{evaluator}")
+    params:
+        config=of_experiment(lambda e, w: job_arguments.extractor_probe(CONFIG, e, w.extractor, w.evaluator, row(w))),
+        call=call("evaluate"),

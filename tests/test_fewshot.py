@@ -119,5 +119,5 @@ def test_contradictions_in_one_line(settings: dict[str, Any], line: str) -> None
 
 
 def test_names_of_rows_are_unique() -> None:
-    with pytest.raises(UserError, match="few_10 names rows of two evaluators"):
+    with pytest.raises(UserError, match="few_10 names rows of two"):
         experiment(evaluators=PROBE["evaluators"] | {"few": {"kind": "fewshot"}, "few_10": {"kind": "knn"}})

@@ -30,7 +30,8 @@ def main(job: Job) -> None:
     trained = model.load(weights, device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
     report_slow_precision(settings.precision, device, job.say)
-    data = open_inputs(job.input("data"), SPLITS, device, trained.latents, settings.augmentation, settings.latents_as)
+    views = settings.augmentation, settings.latents_as
+    data = open_inputs(job.input("data"), SPLITS, device, trained.latents, *views, trained.image)
     specs_of = specs_by_level(settings.evaluators, choice.cell, settings.pooling)
     levels = {level.name: level for level in map(trained.level, [choice.sigma, *settings.sigmas])}
     # Every seed gets its own noisy copies. `test` is never augmented.

@@ -18,7 +18,8 @@ from diffprobe.runtime.results import read_result
 def main(job: Job) -> None:
     argument = EvaluateArgument.model_validate(job.config)
     evaluator, seeds = argument.head, argument.seeds
-    choice, store = read_result(job.input("choice"), Choice.model_validate), job.input("store").parent
+    choice = read_result(job.input("store"), lambda features: Choice.model_validate(features["choice"]))
+    store = job.input("store").parent
     labels = {split: images.labels(job.input("images"), split) for split in SPLITS}
     names = images.describe(job.input("images"))["classes"]
     refuse_missing_classes(labels, names)

@@ -53,6 +53,8 @@ def keys_that_need_labels(config: Config, dataset: str) -> list[str]:
             keys.append(f"experiments.{name}.task")
         if experiment.dataset == dataset and experiment.probe:
             keys.append(f"experiments.{name}.probe")
+        if experiment.probe and dataset in experiment.probe.transfer:
+            keys.append(f"experiments.{name}.probe.transfer")
         if experiment.dataset == dataset and conditional(config, experiment):
             for sampler, setting in experiment.sample.samplers.items():
                 plain = {"guidance": 1, "labels": "balanced"}  # which mean nothing to a model without labels

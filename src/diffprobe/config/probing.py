@@ -153,6 +153,19 @@ class Probe(Strict):
     similarity: Annotated[Similarity | None, LATER] = Field(
         None, description="Maps of similarity between layers, noise levels, checkpoints, experiments; null: none."
     )
+    transfer: Annotated[list[Name], LATER] = Field(
+        [],
+        description="Other datasets on whose features, by this model at the chosen layer, level and checkpoint, the "
+        "evaluators are fitted and scored too: rows `DATASET_EVALUATOR`. Their images are brought to this dataset's "
+        "size (`crop`: halved by a box filter, then bicubic) and channels (grey is repeated, colour becomes ITU-R 601 "
+        "luma).",
+    )
+    baselines: Annotated[list[Name], LATER] = Field(
+        [],
+        description="Entries of `extractors` on whose features of this dataset the same evaluators are fitted and "
+        "scored, for comparison: rows `EXTRACTOR_EVALUATOR`. Evaluators that name layers or levels are left out, and "
+        "images are not augmented.",
+    )
     levels_per_job: Positive | None = Field(
         None, description="Noise levels per feature job; null: all levels of a checkpoint in one job."
     )
@@ -179,6 +192,12 @@ class Probe(Strict):
     def encoders(self) -> list[str]:
         """The extractors that monitors compare with."""
         return list(dict.fromkeys(monitor.encoder for monitor in self.monitors if monitor.encoder))
+
+    @property
+    def plain_heads(self) -> dict[str, Evaluator]:
+        """Those of them that name neither layers nor levels, and so can be fitted on any features."""
+        named = ("combine", "at", "tokens", "levels")
+        return {name: e for name, e in self.heads.items() if not any(getattr(e, key) for key in named)}
 
     @property
     def scoring(self) -> str:

@@ -273,6 +273,13 @@ class CellSelection(Argument):
         return [(level, f"{tap}.tokens" if self.tokens else tap) for level, tap in self.cells(chosen)]
 
 
+class ExtractedArgument(Argument):
+    """Features of a dataset by an extractor."""
+
+    name: str
+    extractor: ExtractorEntry
+
+
 class ChosenArgument(FeatureSettings):
     """Features of the chosen cell and of those that evaluators join to it."""
 
@@ -340,7 +347,7 @@ class EvaluateArgument(HeadsArgument):
 class Choice(Argument):
     """The chosen cell, as the grid of a checkpoint and the choice of an experiment record it."""
 
-    kimg: int
+    kimg: int | None  # None of an extractor, which has no checkpoints
     tap: str
     level: str
     sigma: float

@@ -10,6 +10,7 @@ from diffprobe.config.extractors import Extractor
 from diffprobe.config.latents import Latents
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.probing import Probe
 from diffprobe.plan.figures import alike, figure_rule, figures
 from diffprobe.plan.layout import Layout, receipt, store_receipt
 from diffprobe.plan.repeats import repeats
@@ -92,6 +93,9 @@ class Graph:
             yield self.stage("reference", dataset_name, layout.reference(dataset_name, name), names=(name,))
         for dataset_name, name, subset in foreign_features(config):
             yield self.stage("foreign", dataset_name, layout.foreign(dataset_name, name, subset), names=(name, subset))
+        for dataset_name, name in probed_extractors(config):
+            mark = layout.extracted(dataset_name, name)
+            yield self.stage("extracted", dataset_name, mark, names=(name,), receipt_at=store_receipt(mark))
         for name, experiment in config.experiments.items():
             yield from self.experiment(name, experiment)
         for name in config.datasets:
@@ -156,8 +160,23 @@ class Graph:
                 yield self.stage(settings.rule, name, layout.test(name, evaluator), names=(evaluator,))
             if experiment.probe.similarity:
                 yield self.stage("similarity", name, layout.similarity(name))
+            yield from self.compared(name, experiment.probe)
         files = [layout.plot(name, figure.name) for figure in figures(layout, name, experiment)]
         yield self.stage(self.figure_rules[name], name, *files, receipt_at="")
+
+    def compared(self, name: str, probe: Probe) -> Iterator[Stage]:
+        """The evaluators on other datasets' features, and on those of other networks."""
+        layout = self.layout
+        for dataset in probe.transfer:
+            store = layout.transferred(name, dataset)
+            yield self.stage("transferred", name, store, names=(dataset,), receipt_at=store_receipt(store))
+            for evaluator in probe.heads:
+                rows = layout.transfer(name, dataset, evaluator)
+                yield self.stage("transfer", name, rows, names=(dataset, evaluator))
+        for extractor in probe.baselines:
+            for evaluator in probe.plain_heads:
+                rows = layout.extractor_probe(name, extractor, evaluator)
+                yield self.stage("extractor_probe", name, rows, names=(extractor, evaluator))
 
     def features(self, rule: str, name: str, kimg: int, store: str, *more: int) -> Stage:
         """A job whose store is temporary, unless all are kept."""
@@ -260,6 +279,11 @@ def references(config: Config) -> list[tuple[str, str]]:
     return sorted(pairs)
 
 
+def probed_extractors(config: Config) -> list[tuple[str, str]]:
+    """(dataset, extractor) pairs whose features are probed as any experiment's own are."""
+    return sorted({(e.dataset, x) for e in config.experiments.values() if e.probe for x in e.probe.baselines})
+
+
 def reconstructing(config: Config, latents: str) -> list[str]:
     """Extractors that measure samples of experiments on a store's dataset."""
     return [name for dataset, name in references(config) if dataset == config.latents[latents].dataset]
@@ -267,5 +291,6 @@ def reconstructing(config: Config, latents: str) -> list[str]:
 
 def used_extractors(config: Config) -> dict[str, Extractor]:
     """Extractors used by any experiment."""
-    names = {name for _, name in references(config)} | {name for _, name, _ in foreign_features(config)}
+    pairs = {(dataset, name) for dataset, name, _ in foreign_features(config)}
+    names = {name for _, name in (*references(config), *pairs, *probed_extractors(config))}
     return {name: extractor for name, extractor in config.extractors.items() if name in names}

@@ -12,7 +12,18 @@ from diffprobe.plan.repeats import histories, repeats
 Optional = str | list[str]
 
 # Rules whose rows enter the tables.
-FIGURES = ("baseline", "nearest_real", "reconstruct", "generation", "generate", "nearest", "decodings", "grid")
+FIGURES = (
+    "baseline",
+    "nearest_real",
+    "reconstruct",
+    "generation",
+    "generate",
+    "nearest",
+    "decodings",
+    "grid",
+    "transfer",
+    "extractor_probe",
+)
 LABEL_FREE = ("monitors", "similarity")
 
 

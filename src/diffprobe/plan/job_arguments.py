@@ -387,6 +387,25 @@ def evaluate(experiment: Experiment, name: str, row: Identity) -> Argument:
     return probing(experiment, row) | {"name": name, "evaluator": evaluator, "draws": probe.draws}
 
 
+def transfer(experiment: Experiment, dataset: str, name: str, row: Identity) -> Argument:
+    """The same on another dataset's features. Its name is another, so that its setting is chosen anew."""
+    other: Identity = {**row, "dataset": dataset}
+    return evaluate(experiment, name, other) | {"name": f"{dataset}_{name}"}
+
+
+def extractor_probe(config: Config, experiment: Experiment, extractor: str, name: str, row: Identity) -> Argument:
+    """The same on an extractor's features of images that are not augmented."""
+    probe = probe_of(experiment)
+    columns = {"row": {**row, "extractor": config.extractors[extractor].printed_name}}
+    about = {"about": {"selection": probe.selection, "views": 0}}
+    return evaluate(experiment, name, row) | {"name": f"{extractor}_{name}", "augmented": 0} | columns | about
+
+
+def extracted(config: Config, name: str) -> Argument:
+    """Features of a dataset by an extractor."""
+    return {"name": name, "extractor": extractor(config, name)}
+
+
 # --- figures and tables
 
 

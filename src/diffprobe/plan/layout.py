@@ -42,6 +42,10 @@ class Layout:
         """Accuracy over noise level of all classifiers of a dataset."""
         return f"{self.root}/data/{dataset}/levels.png"
 
+    def extracted(self, dataset: str, extractor: str) -> str:
+        """Features of a dataset by an extractor, complete with this mark."""
+        return f"{self.root}/data/{dataset}/features/{extractor}/features.json"
+
     def nearest_real(self, dataset: str) -> str:
         """Nearest neighbours of `test` images: the baseline for images that are not copies."""
         return f"{self.root}/data/{dataset}/nearest.json"
@@ -162,6 +166,17 @@ class Layout:
 
     def similarity(self, experiment: str) -> str:
         return f"{self.run(experiment)}/probe/similarity.json"
+
+    def transferred(self, experiment: str, dataset: str) -> str:
+        """Features of another dataset by the chosen model, complete with this mark."""
+        return f"{self.run(experiment)}/features/transfer/{dataset}/features.json"
+
+    def transfer(self, experiment: str, dataset: str, evaluator: str) -> str:
+        return f"{self.run(experiment)}/probe/transfer/{dataset}/{evaluator}.json"
+
+    def extractor_probe(self, experiment: str, extractor: str, evaluator: str) -> str:
+        """The scores of an evaluator on an extractor's features."""
+        return f"{self.run(experiment)}/probe/extractors/{extractor}/{evaluator}.json"
 
     def plot(self, experiment: str, name: str) -> str:
         return f"{self.run(experiment)}/plots/{name}.png"

@@ -33,6 +33,7 @@ class ResultRow(TypedDict, total=False):
 class Choice(TypedDict):
     """The cell that a grid, or an experiment as a whole, chose by the accuracy of the evaluator `scorer`."""
 
+    dataset: str
     kimg: int
     tap: str
     level: str

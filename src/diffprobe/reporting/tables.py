@@ -98,7 +98,7 @@ def test_accuracies(frame: pd.DataFrame, mine: pd.DataFrame, choice: Choice) -> 
     chosen = mine[(mine["kimg"] == choice["kimg"]) & (mine["split"] == "test") & ~by_level(mine)]
     probes = {name: accuracy(chosen[chosen["evaluator"] == name]) for name in chosen["evaluator"].unique()}
     first = choice["scorer"]
-    pixels = frame[(frame["evaluator"] == "pixels_logistic") & (frame["dataset"] == mine["dataset"].iloc[0])]
+    pixels = frame[(frame["evaluator"] == "pixels_logistic") & (frame["dataset"] == choice["dataset"])]
     return {
         "chosen kimg": choice["kimg"],
         "tap": choice["tap"],

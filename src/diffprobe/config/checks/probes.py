@@ -43,6 +43,45 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
             yield f"{key}.augmented", probe.augmented, f"0, or more views of latents.{experiment.latents}"
     yield from view(f"{key}.view", experiment, probe, config)
     yield from evaluators(key, experiment, probe, config)
+    yield from transfer(f"{key}.transfer", experiment, probe, config)
+    yield from baselines(f"{key}.baselines", experiment, probe, config)
+    yield from shared_rows(key, probe)
+
+
+def transfer(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
+    """Datasets that are not there or that the evaluators cannot be fitted on."""
+    others = [name for name in config.datasets if name != experiment.dataset]
+    for name in probe.transfer:
+        if name not in others:
+            yield key, name, one_of(others)
+            continue
+        if experiment.latents:
+            yield key, name, "nothing, since this model sees latents of its own dataset"
+        if config.datasets[name].facts.classes == 0:
+            yield key, name, "datasets with labels"
+        for evaluator, settings in probe.heads.items():
+            for place, value, allowed in settings.problems(f"evaluators.{evaluator}", config.datasets[name]):
+                yield key, name, f"a dataset that {place} = {value} allows: {allowed}"
+
+
+def baselines(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
+    """Extractors that are not there, and classifiers of other images."""
+    for name in probe.baselines:
+        if name not in config.extractors:
+            yield key, name, one_of(config.extractors)
+        elif config.extractors[name].trained_on not in (None, experiment.dataset):
+            yield key, name, f"a classifier of {experiment.dataset}, or a pretrained extractor"
+
+
+def shared_rows(key: str, probe: Probe) -> Iterator[Problem]:
+    """Rows of two evaluators, or of an evaluator and another dataset or an extractor, in one."""
+    own = [(name, row) for name, evaluator in probe.evaluators.items() for row in evaluator.row_names(name)]
+    others = [(other, f"{other}_{row}") for other in (*probe.transfer, *probe.baselines) for _, row in own]
+    counts = Counter(row for _, row in (*own, *others))
+    for name, row in (*own, *others):
+        if counts[row] > 1:
+            yield f"{key}.evaluators", name, f"another name, since {row} names rows of two"
+            return
 
 
 def view(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
@@ -135,13 +174,10 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
         yield f"{key}.scorer", probe.scorer, allowed
     elif not scorers:
         yield f"{key}.evaluators", list(probe.evaluators), "at least one linear or ridge evaluator, to score the grid"
-    names = Counter(row for name, evaluator in probe.evaluators.items() for row in evaluator.row_names(name))
     for name, evaluator in probe.evaluators.items():
         place = f"{key}.evaluators.{name}"
         if figure_of(name):
             yield place, name, "another name, since metrics of generation have names like this"
-        if twice := [row for row in evaluator.row_names(name) if names[row] > 1]:
-            yield place, name, f"another name, since {twice[0]} names rows of two evaluators"
         if evaluator.fitted_on == "augmented" and not probe.augmented:
             yield f"{key}.augmented", 0, f"at least 1, since {name} is fitted on augmented copies"
         yield from evaluator.problems(place, config.datasets[experiment.dataset])

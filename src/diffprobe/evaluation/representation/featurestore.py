@@ -6,17 +6,18 @@ with the next level; the folder's features.json marks the whole.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import zarr
+from torch import Tensor
 
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation.representation.chunks import CHANNELS, MANIFEST, chunk_shape
-from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel, refuse_non_finite
+from diffprobe.evaluation.representation.features import ArraySpecs, refuse_non_finite
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.files import atomic, recorded, write_json
@@ -51,9 +52,18 @@ def images_in_all(copies: Sequence[Copies], data: Mapping[str, ModelInputs]) -> 
     return sum(copy.draws * len(data[copy.split].rows) for copy in copies)
 
 
+class Source(Protocol):
+    """A network as a source of features."""
+
+    def blocks(
+        self, data: ModelInputs, level: Level, specs: ArraySpecs, purpose: str, draw: int, augmented: bool = False
+    ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """See `FeatureModel.blocks`."""
+
+
 def write_level(
     path: Path,
-    model: FeatureModel,
+    model: Source,
     data: Mapping[str, ModelInputs],
     level: Level,
     specs: ArraySpecs,

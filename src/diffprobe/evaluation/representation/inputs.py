@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffprobe.config.views import Crop, RandomView
 from diffprobe.data import images, views
+from diffprobe.data.convert import resize_array
 from diffprobe.data.pixels import to_float
 from diffprobe.data.random_view import random_view
 from diffprobe.data.views import StoredView
@@ -36,30 +37,42 @@ def open_inputs(
     content: str | None,
     augmentation: Crop | RandomView | None = None,
     latents_as: str = "sample",
+    image: tuple[int, int, int] | None = None,
 ) -> dict[str, ModelInputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
 
     The augmented copy number `draw` of pixels is keyed by the key's seed, image and draw; that of latents is one of the
     store's views after the first, where the split has any. A latent is a sample of its posterior, keyed in the same
     way, or with `latents_as` of `mean` its mean. `content` is that of the latents which the model was trained on;
-    raises UserError where the store holds others.
+    raises UserError where the store holds others. Images of another dataset than the model's are brought to its shape
+    `image` (H, W, C) before anything else.
     """
     if store.suffix == ".h5":
-        return {split: pixel_inputs(images.read(store, [split]), device, augmentation or Crop()) for split in splits}
+        by = augmentation or Crop()
+        return {split: pixel_inputs(images.read(store, [split]), device, by, image) for split in splits}
     latents = open_store(store.parent)
     if latents.content != content:
         raise UserError(f"{store.parent}: not the latents that this model was trained on; run the workflow again")
     return {split: latent_inputs(latents, split, device, latents_as == "sample") for split in splits}
 
 
-def pixel_inputs(data: images.Images, device: torch.device, by: Crop | RandomView) -> ModelInputs:
+def pixel_inputs(
+    data: images.Images, device: torch.device, by: Crop | RandomView, image: tuple[int, int, int] | None = None
+) -> ModelInputs:
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
-        pixels = torch.from_numpy(data.images[part]).to(device)  # (B, H, W, C)
+        pixels = torch.from_numpy(fitted(data.images[part], image)).to(device)  # (B, H, W, C)
         if not augmented:
             return to_float(pixels)
         return augmented_copy(pixels, torch.from_numpy(data.rows[part]).to(device), key.seed, draw, by)
 
     return ModelInputs(data.rows, read)
+
+
+def fitted(pixels: np.ndarray, image: tuple[int, int, int] | None) -> np.ndarray:
+    """Images uint8 (B, H, W, C) of the shape `image`, as a dataset of these images with that size and channels has."""
+    if image is None or pixels.shape[1:] == image:
+        return pixels
+    return np.stack([resize_array(one, "image", image[0], image[2], "crop") for one in pixels])
 
 
 def augmented_copy(pixels: Tensor, rows: Tensor, seed: int, draw: int, by: Crop | RandomView) -> Tensor:
