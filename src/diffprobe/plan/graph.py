@@ -160,11 +160,11 @@ class Graph:
                 yield self.stage(settings.rule, name, layout.test(name, evaluator), names=(evaluator,))
             if experiment.probe.similarity:
                 yield self.stage("similarity", name, layout.similarity(name))
-            yield from self.compared(name, experiment.probe)
+            yield from self.elsewhere(name, experiment.probe)
         files = [layout.plot(name, figure.name) for figure in figures(layout, name, experiment)]
         yield self.stage(self.figure_rules[name], name, *files, receipt_at="")
 
-    def compared(self, name: str, probe: Probe) -> Iterator[Stage]:
+    def elsewhere(self, name: str, probe: Probe) -> Iterator[Stage]:
         """The evaluators on other datasets' features, and on those of other networks."""
         layout = self.layout
         for dataset in probe.transfer:
