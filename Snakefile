@@ -20,6 +20,7 @@ include: "rules/generation.smk"
 include: "rules/features.smk"
 include: "rules/probing.smk"
 include: "rules/monitors.smk"
+include: "rules/finetuning.smk"
 include: "rules/report.smk"
 
 

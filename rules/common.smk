@@ -23,7 +23,7 @@ from diffprobe.config.sources import downloaded_kinds
 from diffprobe.config.training import checkpoint_steps
 from diffprobe.plan import job_arguments, memory, preflight
 from diffprobe.plan.figures import LISTED, alike, figure_rule, figures
-from diffprobe.plan.graph import measured_at_once, stages, used_latents
+from diffprobe.plan.graph import finetune_of, measured_at_once, stages, used_latents
 from diffprobe.plan.inputs import Inputs
 from diffprobe.plan.layout import Layout, receipt, store_receipt
 from diffprobe.plan.repeats import repeats
@@ -149,6 +149,17 @@ SAVING = {
 }
 
 
+# How an experiment's network is trained on its devices.
+ON_DEVICES = {
+    "processes": lambda w: experiment(w).train.devices,
+    "device_batch": lambda w: experiment(w).train.device_batch,
+    "compile": lambda w: experiment(w).train.compile,
+    "recompute": lambda w: experiment(w).train.recompute or None,
+    "memory": f"{CONFIG.memory_budget.device_gib:g}/{CONFIG.memory_budget.host_gib:g}",
+    "mapped": None if CONFIG.memory_budget.mapped == "checked" else CONFIG.memory_budget.mapped,
+}
+
+
 def steps(batch):
     """A params function that returns the step of a checkpoint."""
     return lambda wildcards: checkpoint_steps(int(wildcards.kimg), batch(wildcards))
@@ -166,6 +177,7 @@ def kimg(wildcards):
 
 CLASSIFIER_STOP = steps(lambda w: CONFIG.extractors[w.extractor].batch)
 AUTOENCODER_STOP = steps(lambda w: CONFIG.autoencoders[w.autoencoder].train.batch)
+FINETUNING_STOP = steps(lambda w: finetune_of(experiment(w), w.evaluator).batch)
 PRETRAIN_STOP = steps(lambda w: experiment(w).train.batch)
 
 
@@ -182,6 +194,12 @@ def any_of(names) -> str:
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
+def named_evaluators(rule) -> set[str]:
+    """The names of the evaluators that a rule evaluates."""
+    probes = [e.probe for e in CONFIG.experiments.values() if e.probe]
+    return {name for probe in probes for name, evaluator in probe.evaluators.items() if evaluator.rule == rule}
+
+
 wildcard_constraints:
     dataset=any_of(CONFIG.datasets),
     archives=any_of(downloaded_kinds()),
@@ -192,6 +210,7 @@ wildcard_constraints:
     sampler=r"[\w-]+",
     kimg=r"\d+",
     part=r"\d+",
+    trial=r"(lr|seed)_[\w.+-]+",
     job=r"\d+",
     subset=r"(train|select)\d+",
     evaluator=any_of({name for e in CONFIG.experiments.values() if e.probe for name in e.probe.evaluators}),

@@ -49,6 +49,8 @@ use rule compute as evaluate with:
         L.log("evaluate", "{experiment}", "{evaluator}"),
     benchmark:
         L.benchmark("evaluate", "{experiment}", "{evaluator}")
+    wildcard_constraints:
+        evaluator=any_of(named_evaluators("evaluate")),
     resources:
         **computing(mem_mb=probing_memory, minutes=120),
     params:

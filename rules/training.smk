@@ -91,12 +91,7 @@ use rule compute as pretrain with:
             kimg=kimg,
             start=pretrain_start,
             stop=PRETRAIN_STOP,
-            processes=lambda w: experiment(w).train.devices,
-            device_batch=lambda w: experiment(w).train.device_batch,
-            compile=lambda w: experiment(w).train.compile,
-            recompute=lambda w: experiment(w).train.recompute or None,
-            memory=f"{CONFIG.memory_budget.device_gib:g}/{CONFIG.memory_budget.host_gib:g}",
-            mapped=None if CONFIG.memory_budget.mapped == "checked" else CONFIG.memory_budget.mapped,
+            **ON_DEVICES,
             **SAVING,
         ),
 

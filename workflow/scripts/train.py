@@ -29,8 +29,8 @@ from diffprobe.training.world import World
 
 
 def main(job: Job) -> None:
-    argument, world = parse_argument(job.config), World.join(job.device)
-    files = {name: job.input(name) for name in job.inputs}
+    files, world = {name: job.input(name) for name in job.inputs}, World.join(job.device)
+    argument = parse_argument(job.config).decided(files)
     latents = None
     if argument.latents:
         latents = expected_identity(source_settings(argument.latents), files["images"], files["autoencoder"])

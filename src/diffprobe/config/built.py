@@ -33,6 +33,23 @@ class Classifier(StoredNetwork):
     channels: Positive = 32
 
 
+class FineTuned(StoredNetwork):
+    """A model up to one of its taps, with a linear classifier."""
+
+    kind: Literal["finetuned"]
+    build: ClassVar[str] = "diffprobe.diffusion.finetuned:FineTuned"
+
+    model: dict[str, Any]  # `network` and, where the model is more than that, `task`, as in the header of a checkpoint
+    shape: dict[str, int]  # of the model
+    tap: str
+    pooling: Literal["mean", "mean_std"]
+    norm: Literal["layer", "batch"] | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return super().options | {"model": parse_model(self.model)}
+
+
 BuiltNetwork = Network | AutoencoderNetwork | StoredNetwork
 
 

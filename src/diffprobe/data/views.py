@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from diffprobe.config.names import VIEW_LABEL
-from diffprobe.runtime.keyed import Key, bits
+from diffprobe.runtime.keyed import Draws, Key, bits
 
 if TYPE_CHECKING:
     from diffprobe.config.latents import View
+    from diffprobe.config.views import Crop
 
 LABEL_DIM = VIEW_LABEL  # numbers in an image's augmentation label
 
@@ -61,6 +62,14 @@ def apply(view: StoredView, images: Tensor, rows: Tensor, seed: int) -> Tensor:
         return images.flip(2)
     table = view_table([view]).to(rows.device).expand(len(rows), -1)  # (B, 4)
     return crop(images, *draw_crops(table, rows, seed), view["fill"])
+
+
+def padded_crop(x: Tensor, draws: Draws, by: Crop) -> Tensor:
+    """Images (B, C, H, W) in [-1, 1], each flipped and cropped anew for each of its draws; black is -1."""
+    view: StoredView = {"kind": "crop", "pad": by.pad, "flip": by.flip}
+    table = view_table([view]).to(x.device).expand(len(x), -1)  # (B, 4)
+    cropped = crop((x + 1).permute(0, 2, 3, 1), *draw_crops(table, draws.rows, draws.seed), by.fill)
+    return cropped.permute(0, 3, 1, 2) - 1
 
 
 def view_table(views: Sequence[StoredView]) -> Tensor:

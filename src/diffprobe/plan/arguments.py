@@ -344,6 +344,28 @@ class EvaluateArgument(HeadsArgument):
         return EvaluatorArgument.parse(self.name, self.evaluator)
 
 
+class FinetunedArgument(Argument):
+    """The scores of runs of fine-tuning: rates are compared, or seeds repeated."""
+
+    name: str
+    row: Columns
+    about: Columns
+    read: str  # the split they are scored on
+    split: str  # as rows of results show it
+    choosing: bool  # whether the runs differ in their rate, or in their seed
+    rates: list[float]
+    average: bool
+    draws: int  # noisy copies of an image for each seed
+    noise_seed: int
+    latents_as: Literal["sample", "mean"]
+    precision: Literal["auto", "fp32", "bf16"]
+    at: JoinedCell | None = None
+
+    @property
+    def selection(self) -> CellSelection:
+        return CellSelection(combine=[], tokens=False, at=self.at)
+
+
 class Choice(Argument):
     """The chosen cell, as the grid of a checkpoint and the choice of an experiment record it."""
 

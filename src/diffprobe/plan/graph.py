@@ -1,11 +1,13 @@
 """All jobs that a config implies, for the target rule and for `status`, and queries about who uses what."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from diffprobe.config.autoencoders import PRETRAINED, Autoencoder
+from diffprobe.config.evaluators import Evaluator
+from diffprobe.config.evaluators.finetune import FineTune
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.latents import Latents
 from diffprobe.config.levels import parts
@@ -157,6 +159,7 @@ class Graph:
             yield self.stage("choice", name, layout.choice(name))
             yield self.stage("chosen", name, store, receipt_at=store_receipt(store))
             for evaluator, settings in experiment.probe.evaluators.items():
+                yield from self.trials(name, evaluator, settings, experiment.probe)
                 yield self.stage(settings.rule, name, layout.test(name, evaluator), names=(evaluator,))
             if experiment.probe.similarity:
                 yield self.stage("similarity", name, layout.similarity(name))
@@ -182,6 +185,16 @@ class Graph:
         """A job whose store is temporary, unless all are kept."""
         kept = [store] if self.config.state.keep_features == "all" else []
         return self.stage(rule, name, *kept, names=(kimg, *more), kimg=kimg, receipt_at=receipt(store))
+
+    def trials(self, name: str, evaluator: str, settings: Evaluator, probe: Probe) -> Iterator[Stage]:
+        """The training runs of an evaluator, and the choice among its settings where there are several."""
+        layout = self.layout
+        trials = settings.trials(probe.seeds)
+        for trial, kimg in trials.items():
+            training = self.training("finetuning", name, layout.finetuning(name, evaluator, trial), kimg)
+            yield replace(training, kimg=None)  # which is no checkpoint of the experiment
+        if trials and settings.only_setting is None:
+            yield self.stage("finetune_lr", name, layout.finetune_lr(name, evaluator), names=(evaluator,))
 
     def samples(self, name: str, kimg: int, sampler: str, experiment: Experiment) -> Iterator[Stage]:
         """Samples of a checkpoint and their metrics, in one job if not all images are kept."""
@@ -223,6 +236,13 @@ def stages(config: Config) -> list[Stage]:
 def autoencoder_weights(config: Config, name: str) -> str:
     """The weights file of an autoencoder."""
     return Layout(config.results).autoencoder_weights(name, config.autoencoders[name].last_checkpoint)
+
+
+def finetune_of(experiment: Experiment, evaluator: str) -> FineTune:
+    """The settings of one of its evaluators, which is fine-tuning."""
+    settings = experiment.probe.evaluators[evaluator] if experiment.probe else None
+    assert isinstance(settings, FineTune)
+    return settings
 
 
 def measured_at_once(experiment: Experiment) -> bool:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
-from diffprobe.plan.graph import Graph, autoencoder_weights, classifiers_by_level, reconstructing
+from diffprobe.plan.graph import Graph, autoencoder_weights, classifiers_by_level, finetune_of, reconstructing
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.repeats import histories, repeats
 
@@ -25,6 +25,7 @@ FIGURES = (
     "extractor_probe",
 )
 LABEL_FREE = ("monitors", "similarity")
+TUNED = ("finetune_lr",)
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,19 @@ class Inputs:
         choices: dict[str, Optional] = {f"choices.{name}": self.layout.choice(name) for name in names}
         return choices | {f"stores.{name}": self.subsets(name) for name in names}
 
+    def setting(self, experiment: str, evaluator: str, trial: str) -> Optional:
+        """The learning rate of a run of fine-tuning, where several were tried; those are tried without it."""
+        rates = finetune_of(self.experiment(experiment), evaluator).rates
+        return self.layout.finetune_lr(experiment, evaluator) if rates and trial not in rates else []
+
+    def finetuned(self, experiment: str, evaluator: str, choosing: bool) -> list[str]:
+        """The checkpoints of the runs of fine-tuning: of each learning rate, or of each seed."""
+        settings, layout = finetune_of(self.experiment(experiment), evaluator), self.layout
+        probe = self.experiment(experiment).probe
+        trials = settings.rates if choosing else settings.repeats(probe.seeds if probe else [])
+        runs = [layout.finetuning(experiment, evaluator, trial) for trial in trials]
+        return [layout.checkpoint(run, settings.kimg, "ema.safetensors") for run in runs]
+
     # --- extractors and their references
     def extractor_weights(self, extractor: str) -> Optional:
         """The checkpoint of an extractor trained by the workflow, or the local weights of another."""
@@ -184,7 +198,7 @@ class Inputs:
     def summary(self) -> dict[str, list[str]]:
         """All files of rows, and the choices."""
         evaluators = {e.rule for x in self.config.experiments.values() if x.probe for e in x.probe.evaluators.values()}
-        rules = {*FIGURES, *LABEL_FREE, *evaluators}
+        rules = {*FIGURES, *TUNED, *LABEL_FREE, *evaluators}
         stages = [stage for stage in dict.fromkeys(Graph(self.config).stages()) if stage.rule in rules]
         rows = [next(file for file in stage.outputs if file.endswith(".json")) for stage in stages]
         probed = [name for name, experiment in self.config.experiments.items() if experiment.probe]

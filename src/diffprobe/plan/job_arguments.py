@@ -19,7 +19,7 @@ from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe
 from diffprobe.config.training import HalfLife, Training
-from diffprobe.plan.graph import measured_at_once, reconstructing
+from diffprobe.plan.graph import finetune_of, measured_at_once, reconstructing
 from diffprobe.plan.repeats import histories, repeats
 from diffprobe.runtime.files import digest
 
@@ -296,10 +296,15 @@ def evaluator_argument(evaluator: Evaluator, experiment: Experiment) -> Argument
 
 
 def named_cells(evaluator: Evaluator, experiment: Experiment) -> Argument:
-    at = {"at": levels.joined(evaluator.at, experiment)} if evaluator.at else {}
     by_level = levels.by_level(evaluator, experiment)
     each = {"levels": by_level} | evaluator.at_levels(by_level, experiment.process) if by_level else {}
-    return {"combine": [levels.joined(cell, experiment) for cell in evaluator.combine]} | at | each
+    combined = {"combine": [levels.joined(cell, experiment) for cell in evaluator.combine]}
+    return combined | cell_of(evaluator, experiment) | each
+
+
+def cell_of(evaluator: Evaluator, experiment: Experiment) -> Argument:
+    """The cell that it names in place of the chosen one."""
+    return {"at": levels.joined(evaluator.at, experiment)} if evaluator.at else {}
 
 
 def monitors(experiment: Experiment, row: Identity) -> Argument:
@@ -404,6 +409,49 @@ def extractor_probe(config: Config, experiment: Experiment, extractor: str, name
 def extracted(config: Config, name: str) -> Argument:
     """Features of a dataset by an extractor."""
     return {"name": name, "extractor": extractor(config, name)}
+
+
+OF_SCORES = {"lr", "at", "average", "combine", "tokens"}  # settings of fine-tuning that are not those of a run
+
+
+def finetuning(config: Config, experiment: Experiment, name: str, trial: str) -> Argument:
+    """A training run of fine-tuning: of a learning rate, to choose among several, or of a seed, for `test`."""
+    probe, evaluator = probe_of(experiment), finetune_of(experiment, name)
+    if trial in evaluator.rates:
+        splits = selection_splits(experiment)["fit"]
+        run: Argument = {"lr": evaluator.rates[trial], "seed": probe.seeds[0], "splits": splits}
+    else:
+        # Without a rate where the input `setting` has the best of several.
+        lr: Argument = {} if evaluator.rates else {"lr": evaluator.lr[0]}
+        run = lr | {"seed": evaluator.repeats(probe.seeds)[trial], "splits": ["train", "select"]}
+    train = {key: value for key, value in plain_training(evaluator.training).items() if key != "lr"} | run
+    argument: Argument = {
+        "task": "finetuning",
+        "network": experiment.network.argument(),
+        "process": dump(experiment.process),
+    }
+    if experiment.task.model:
+        argument["model_task"] = dump(experiment.task)
+    if experiment.latents is not None:
+        argument["latents"] = latents(config, experiment.latents)
+        train["latents_as"] = probe.latents_as
+    argument |= {"weights": probe.weights, "checkpoints": experiment.train.checkpoints}
+    argument |= {"lowest": experiment.process.level_range[0], **cell_of(evaluator, experiment)}
+    argument |= probe.model_dump(mode="json", include={"pooling", "label", "code", "zeroed"})
+    settings = evaluator.model_dump(mode="json", exclude=OF_SCORES | evaluator.training.keys())
+    return argument | {"evaluator": settings, "train": train}
+
+
+def finetuned(experiment: Experiment, name: str, row: Identity, choosing: bool) -> Argument:
+    """The scores of its runs: of one for each learning rate, or of one for each seed on `test`."""
+    probe, evaluator = probe_of(experiment), finetune_of(experiment, name)
+    read = selection_splits(experiment)["read"] if choosing else "test"
+    scored = {"read": read, "split": probe.selection if choosing else "test"}
+    runs = {"choosing": choosing, "rates": evaluator.lr, "seeds": probe.seeds}
+    draws = probe.model_dump(mode="json", include={"draws", "noise_seed", "latents_as", "precision"})
+    columns: Argument = {"row": row, "about": about(experiment) | {"views": 0}}
+    head = {"name": name, "average": evaluator.average, **cell_of(evaluator, experiment)}
+    return columns | scored | runs | draws | head
 
 
 # --- figures and tables

@@ -178,6 +178,14 @@ class Layout:
         """The scores of an evaluator on an extractor's features."""
         return f"{self.run(experiment)}/probe/extractors/{extractor}/{evaluator}.json"
 
+    def finetuning(self, experiment: str, evaluator: str, trial: str) -> str:
+        """The folder of a training run of an evaluator."""
+        return f"{self.run(experiment)}/finetuning/{evaluator}/{trial}"
+
+    def finetune_lr(self, experiment: str, evaluator: str) -> str:
+        """The best of several learning rates, on `select`."""
+        return f"{self.run(experiment)}/probe/tuned/{evaluator}.json"
+
     def plot(self, experiment: str, name: str) -> str:
         return f"{self.run(experiment)}/plots/{name}.png"
 

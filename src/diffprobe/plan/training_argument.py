@@ -1,20 +1,26 @@
 """The JSON argument of a training job as a typed model; `build` names the code of its task.
 
-The task of an experiment is a kind of config/tasks/ or of a plugin. The other two tasks train autoencoders and
-classifiers that experiments use.
+The task of an experiment is a kind of config/tasks/ or of a plugin. The other tasks train autoencoders and
+classifiers that experiments use, and fine-tune their networks.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from diffprobe.config.autoencoders import Adversary, AutoencoderNetwork, Perceptual, Resize
 from diffprobe.config.base import Number, Positive, Strict
-from diffprobe.config.built import BuiltNetwork, Classifier, TaskModel, parse_network
+from diffprobe.config.built import BuiltNetwork, Classifier, FineTuned, TaskModel, parse_network
+from diffprobe.config.evaluators.finetune import FineTune
 from diffprobe.config.networks import Network
 from diffprobe.config.processes import Process
 from diffprobe.config.tasks import Task
 from diffprobe.config.training import Training
+from diffprobe.config.views import RandomView
+from diffprobe.plan.arguments import CellSelection, Choice, JoinedCell
+from diffprobe.runtime.results import read_result
 
 
 class TrainSettings(Training):
@@ -34,6 +40,10 @@ class TrainingArgument(Strict):
     def build(self) -> str:
         """The function that constructs the task (see `training.tasks.base`)."""
         raise NotImplementedError
+
+    def decided(self, files: Mapping[str, Path]) -> Self:
+        """With what earlier jobs have decided, whose files are its inputs. Raises UserError for a damaged one."""
+        return self
 
     @property
     def described(self) -> dict[str, Any]:
@@ -105,9 +115,70 @@ class ClassificationArgument(TrainingArgument):
         return "diffprobe.training.tasks.classification:make"
 
 
+class FineTuningArgument(TrainingArgument):
+    """A run of fine-tuning. The cell, the checkpoint and perhaps the learning rate are decided by earlier jobs."""
+
+    task: Literal["finetuning"]
+    network: Network
+    process: Process
+    model_task: Task | None = None  # the task of its model, where the model is more than the network
+    weights: str  # a set of weights of the checkpoint
+    checkpoints: list[int]  # in thousands of images, in the order of the inputs `weights.N`
+    at: JoinedCell | None = None
+    pooling: Literal["mean", "mean_std"]
+    label: int | None
+    code: Literal["encoded", "dropped"] = "encoded"
+    zeroed: tuple[Literal["time", "label"], ...] = ()
+    lowest: float  # sigma/alpha of the process's lowest level
+    evaluator: FineTune
+    # Decided:
+    tap: str = ""
+    sigma: float = 0.0
+    kimg: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def parsed(cls, argument: dict[str, Any]) -> dict[str, Any]:
+        return argument | {"network": parse_network(argument["network"])}
+
+    @property
+    def build(self) -> str:
+        return self.evaluator.build
+
+    @property
+    def model(self) -> Network | TaskModel:
+        """What is fine-tuned."""
+        return TaskModel(self.model_task, self.network) if self.model_task else self.network
+
+    @property
+    def clean_taps(self) -> list[str]:
+        return self.model_task.clean_taps(self.network) if self.model_task else []
+
+    @property
+    def random_view(self) -> RandomView | None:
+        """RandAugment as a view of training images."""
+        randaugment = self.evaluator.randaugment
+        return RandomView(crop=None, randaugment=randaugment) if randaugment else None
+
+    def finetuned(self, shape: dict[str, int]) -> FineTuned:
+        """The network that is trained; `shape` is that of its model."""
+        task = {"task": self.model_task.model_dump(mode="json")} if self.model_task else {}
+        model = {"network": self.network.argument(), **task}
+        parts = {"tap": self.tap, "pooling": self.pooling, "norm": self.evaluator.norm}
+        return FineTuned(kind="finetuned", model=model, shape=shape, **parts)
+
+    def decided(self, files: Mapping[str, Path]) -> Self:
+        choice = read_result(files["choice"], Choice.model_validate)
+        (columns,) = choice.columns(CellSelection(combine=[], tokens=False, at=self.at))
+        lr = {"lr": read_result(files["setting"], lambda entry: entry["setting"]["lr"])} if "setting" in files else {}
+        cell = {"tap": columns["tap"], "sigma": columns["sigma"], "kimg": choice.kimg}
+        return self.model_copy(update=cell | {"train": self.train.model_copy(update=lr)})
+
+
 BESIDE_EXPERIMENTS: dict[str, type[TrainingArgument]] = {
     "autoencoding": AutoencodingArgument,
     "classification": ClassificationArgument,
+    "finetuning": FineTuningArgument,
 }
 
 

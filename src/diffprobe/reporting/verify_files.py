@@ -84,6 +84,10 @@ def groups(config: Config) -> Iterator[FileGroup]:
     runs = [layout.run(name) for name in config.experiments]
     runs += [layout.autoencoder(name) for name in config.autoencoders]
     runs += [layout.extractor(name) for name in config.extractors]
+    for name, experiment in config.experiments.items():
+        if probe := experiment.probe:
+            named = probe.evaluators.items()
+            runs += [layout.finetuning(name, key, trial) for key, one in named for trial in one.trials(probe.seeds)]
     for run in map(Path, runs):
         for folder in sorted((run / "checkpoints").glob("*"), key=lambda path: (len(path.name), path.name)):
             yield FileGroup(str(folder), [folder / f"{name}.safetensors" for name in ("ema", "raw")])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diffprobe.config.autoencoders import Autoencoder, Trained
-from diffprobe.config.checks import experiments, generation
+from diffprobe.config.checks import experiments, generation, probes
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config
 from diffprobe.config.problems import Problem, one_of
@@ -37,6 +37,7 @@ def problems(config: Config) -> Iterator[Problem]:
     for name, experiment in config.experiments.items():
         yield from experiments.problems(f"experiments.{name}", experiment, config)
     yield from generation.shared_names(config)
+    yield from probes.shared_names(config)
 
 
 def mirrors(config: Config) -> Iterator[Problem]:

@@ -183,6 +183,7 @@ def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -
         yield from evaluator.problems(place, config.datasets[experiment.dataset])
         if channels := experiment.network.tap_channels:
             yield from evaluator.tap_problems(place, channels)
+        yield from evaluator.model_problems(place, experiment)
         yield from joined(place, evaluator, experiment, probe)
         yield from only_tap(place, evaluator, experiment)
         if evaluator.levels is not None:
@@ -257,3 +258,13 @@ def joined(place: str, evaluator: Evaluator, experiment: Experiment, probe: Prob
         if experiment.clean_taps and len(of_tap | of_level) > 1:
             allowed = "a tap and a level at which it is computed, whatever cell is chosen"
             yield key, cell.model_dump(exclude_none=True), allowed
+
+
+def shared_names(config: Config) -> Iterator[Problem]:
+    """One name for evaluators that different rules evaluate: a rule tells its jobs by the evaluator's name."""
+    rule_of: dict[str, str] = {}
+    for name, experiment in config.experiments.items():
+        for evaluator, settings in experiment.probe.evaluators.items() if experiment.probe else ():
+            if rule_of.setdefault(evaluator, settings.rule) != settings.rule:
+                place = f"experiments.{name}.probe.evaluators.{evaluator}.kind"
+                yield place, settings.kind, "another name, since another experiment has an evaluator of this one"

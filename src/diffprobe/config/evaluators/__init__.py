@@ -12,6 +12,7 @@ from diffprobe.config.problems import Problem
 
 if TYPE_CHECKING:
     from diffprobe.config.datasets import Dataset
+    from diffprobe.config.models import Experiment
     from diffprobe.config.processes import Process
 
 
@@ -139,6 +140,14 @@ class Evaluator(Kind, family=True):
     def tap_problems(self, key: str, channels: int) -> Iterator[Problem]:
         """Settings that do not go with taps of so many channels."""
         yield from ()
+
+    def model_problems(self, key: str, experiment: "Experiment") -> Iterator[Problem]:
+        """Settings that the model or its training does not allow."""
+        yield from ()
+
+    def trials(self, seeds: list[int]) -> dict[str, int]:
+        """The training runs that it needs, each a job (rules/finetuning.smk): thousands of images by name."""
+        return {}
 
 
 import_members(__name__, __path__)

@@ -176,14 +176,21 @@ def evaluate_fit(
         tables, queries, seeds = tables[:1], queries[:1], seeds[:1]
     predictor = fit(evaluator, tables, seeds, data.classes, memory, data.device)
     scores = score(predictor, queries, data.classes, evaluator.average, data.device)
+    return evaluations(scores, predictor.settings, data.classes, few.per_class if few else None)
+
+
+def evaluations(
+    scores: ProbeScores, settings: Sequence[Setting], classes: int, per_class: int | None = None
+) -> list[Evaluation]:
+    """Of each cell, in the setting that scores best over all of them; `per_class`: labels, where there are few."""
     best = best_setting(scores)
     return [
         Evaluation(
-            predictor.settings[best],
+            settings[best],
             scores.accuracy[..., cell, best].flatten().tolist(),
-            scores.top5[..., cell, best].flatten().tolist() if data.classes >= TOP5_FROM else None,
+            scores.top5[..., cell, best].flatten().tolist() if classes >= TOP5_FROM else None,
             scores.confusion[cell, best].tolist(),
-            few.per_class if few else None,
+            per_class,
         )
         for cell in range(len(scores.confusion))
     ]
