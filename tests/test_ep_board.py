@@ -7,15 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from toy_dit import write_published
 from toy_probing import EXPERIMENT
 
-from diffprobe.config.load import parse
+from diffprobe.config.levels import grid_levels
+from diffprobe.config.load import load, parse
 from diffprobe.config.models import Config
+from diffprobe.evaluation.model import load as load_model
+from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import create
+from diffprobe.interop.importing import import_weights
 from diffprobe.plan.layout import Layout
 from diffprobe.reporting.ep_board import COLUMNS, export
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.keyed import Key
 
+BOARD = Path(__file__).parents[1] / "config" / "board_dit.yaml"
 EP = {"linear": {"kind": "linear", "protocol": "ep"}, "knn": {"kind": "knn", "protocol": "ep"}}
 EP["attentive"] = {"kind": "attentive", "protocol": "ep", "queries": 128}
 FIGURES = {"linear": ("lr=1.6", 0.327), "attentive": ("lr=1.6", 0.57), "knn": ("k=50, temperature=0.07", 0.0525)}
@@ -83,3 +91,34 @@ def test_what_the_board_needs_is_asked_for_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"needs an evaluator \{kind: attentive, protocol: ep\}; add it and run again"):
         export(plain, "board", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_boards_arm_reads_published_weights_as_its_code_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights in the published form: after the last block, on clean latents, by the biases of adaLN alone."""
+    monkeypatch.setenv("IMAGENET", "/imagenet")
+    scaled = {"network": {"size": None, "width": 128, "depth": 28, "heads": 2, "patch": 2}}
+    own = {name: {"train": {"imported": str(tmp_path / "imported.safetensors")}} for name in ("board", "corrected")}
+    config = load(BOARD, each=scaled, experiments=own, autoencoders={"sd_vae": {"size": 128}})
+    theirs = write_published(tmp_path / "theirs.pt", width=128, depth=28)
+    import_weights(config, "board", "dit", str(tmp_path / "theirs.pt"))
+    model = load_model(tmp_path / "imported.safetensors", torch.device("cpu"))
+    board, corrected = (config.experiments[name] for name in ("board", "corrected"))
+    assert (board.probed_taps, grid_levels(board)) == (["block_27"], [0.0])
+    source = FeatureModel(model.network, model.process, 0, torch.device("cpu"), zeroed=tuple(board.probe.zeroed))
+    x, specs = torch.randn(3, 4, 16, 16, generator=torch.manual_seed(0)), {"b": ("block_27", "tokens")}
+    ours = source.pooled(x, torch.arange(3), model.level(0.0), specs, Key(0, "test"), 0)["b"]  # (B, T, D)
+    for name, weight in theirs.named_parameters():
+        if "adaLN_modulation" in name and name.endswith("weight"):
+            torch.nn.init.zeros_(weight)  # SiLU(0) = 0: nothing is left of them
+    with torch.no_grad():
+        expected = theirs(x, torch.full((3,), 500.0), taps=["block_27"])[1]["block_27"]
+    torch.testing.assert_close(ours, expected.flatten(2).mT, rtol=1e-4, atol=1e-4)
+    assert not corrected.probe.zeroed and min(grid_levels(corrected)) > 0 and len(corrected.probed_taps) > 1
+    normalise = [config.latents[experiment.latents].normalise for experiment in (board, corrected)]
+    assert normalise == ["imagenet", None]
+    for experiment in (board, corrected):
+        heads = experiment.probe.evaluators
+        assert [heads[name].lr for name in ("linear", "attentive", "attentive_32")] == [[1.6]] * 3
+        assert [heads[name].queries for name in ("attentive", "attentive_32")] == [128, 32]
