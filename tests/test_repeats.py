@@ -7,10 +7,12 @@ import pytest
 from diffprobe.__main__ import main
 from diffprobe.config.load import load
 from diffprobe.plan import job_arguments
+from diffprobe.plan.arguments import SummaryArgument
 from diffprobe.plan.graph import stages
 from diffprobe.plan.inputs import Inputs
 from diffprobe.plan.repeats import repeats as groups_of
 from diffprobe.reporting.repeats import loss_row, repeats
+from diffprobe.runtime.files import canonical
 
 CONFIG = Path(__file__).parents[1] / "config"
 ARMS = [f"{position}{norm}" for position in ("abs", "rope", "gta") for norm in ("", "_qk_norm")]
@@ -27,6 +29,14 @@ def test_experiments_are_grouped_by_what_they_differ_in() -> None:
     assert [stage.outputs[-1] for stage in stages(config) if stage.rule == "summary"] == [
         "results/positions/repeats.csv"
     ]
+
+
+def test_groups_are_compared_with_the_first_of_the_config() -> None:
+    """Which need not be the first by alphabet; a job's argument is JSON with sorted keys."""
+    config = load(CONFIG / "soda_forms.yaml")
+    argument = SummaryArgument.model_validate_json(canonical(job_arguments.summary(config)))
+    assert [name for name, _ in argument.repeats] == list(groups_of(config))
+    assert argument.repeats[0] == ("default", {f"default_{seed}": (seed, seed) for seed in range(3)})
 
 
 def test_a_config_without_repeats_has_no_table_of_them() -> None:

@@ -22,7 +22,7 @@ def main(job: Job) -> None:
     if argument.repeats:
         histories = zip(argument.histories, job.group("history"), strict=True)
         losses = [loss_row(about, read_lines(path)) for about, path in histories]
-        tables["repeats"] = repeats([*rows, *losses], argument.repeats)
+        tables["repeats"] = repeats([*rows, *losses], dict(argument.repeats))
     for output, table in tables.items():
         with atomic(job.output(output)) as partial:
             table.to_csv(partial, index=False)

@@ -52,7 +52,8 @@ class SummaryArgument(Argument):
 
     experiments: list[str]
     probed: list[str]  # those with a choice, in order
-    repeats: dict[str, dict[str, tuple[int, int]]] = {}  # groups that differ in seeds alone, their members' seeds
+    repeats: list[tuple[str, dict[str, tuple[int, int]]]] = []
+    """Groups that differ in seeds alone, with their members' seeds; in order, since an object's keys are sorted."""
     histories: list[Columns] = []  # of the inputs history.N
 
 

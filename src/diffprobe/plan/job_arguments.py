@@ -478,7 +478,7 @@ def summary(config: Config) -> Argument:
     probed = [name for name, experiment in config.experiments.items() if experiment.probe]
     argument: Argument = {"experiments": list(config.experiments), "probed": probed}
     if groups := repeats(config):
-        argument |= {"repeats": groups, "histories": [history(config, *one) for one in histories(config)]}
+        argument |= {"repeats": list(groups.items()), "histories": [history(config, *one) for one in histories(config)]}
     return argument
 
 
