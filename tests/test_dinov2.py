@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from diffprobe.config.extractors.dinov2 import DINOv2Extractor
+from diffprobe.data.pixels import DEVIATION, MEAN
 from diffprobe.evaluation.generation.extractors import FeatureExtractor, make
-from diffprobe.evaluation.generation.extractors.base import DEVIATION, MEAN
 from diffprobe.evaluation.generation.extractors.dinov2 import SIDE, meta_names, prepared
 from diffprobe.networks.dinov2 import HEAD, SIZES, DINOv2
 from diffprobe.runtime.errors import UserError

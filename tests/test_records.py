@@ -153,7 +153,7 @@ def test_no_flipped_bit_of_a_receipt_passes(results: Path) -> None:
 def test_no_flipped_bit_of_an_arrays_metadata_passes(tmp_path: Path) -> None:
     folder = tmp_path / "0.1.zarr" / "test" / "identity" / "mid"
     values = np.arange(2 * 5 * 4, dtype=np.float16).reshape(2, 5, 4)  # (draws, N, D)
-    create(folder, (2, 5, 4))[:] = values
+    create(folder, (2, 5, 4), channels=4)[:] = values
 
     def read() -> np.ndarray:
         return read_array(array(tmp_path, "0.1", "test", "identity", "mid"), "delete it")

@@ -23,7 +23,7 @@ TAPS = ["in_1", "in_2", "mid", "out_1", "out_2", "out_3", "out_4"]
 SIGMAS = [0.03, 0.07, 0.14, 0.3, 0.6, 1.2]
 OPTIONS = {"columns": 4, "rows": 2, "scale": 6, "dpi": 110}
 CHOICE = {"kimg": 72, "tap": "out_2", "level": "0.14", "sigma": 0.14, "accuracy": 0.97, "runner_up": None}
-CHOICE |= {"selection": "select", "scorer": "linear"}
+CHOICE |= {"dataset": "digits", "selection": "select", "scorer": "linear"}
 ABOUT = {"experiment": "digits_edm", "dataset": "digits"}
 CONFUSION = {"confusion": [[9, 1, 0], [0, 10, 0], [2, 0, 8]], "classes": ["0", "1", "2"]}
 

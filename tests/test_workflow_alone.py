@@ -20,6 +20,8 @@ from diffprobe.networks.dit import DiT
 from diffprobe.training import checkpoints
 
 PIXELS = {key: TINY[key] for key in ("results", "datasets")}  # without what serves latents and generation
+# Without comparisons with other experiments and extractors.
+PROBE = {key: TINY["experiments"]["tiny"]["probe"][key] for key in ("levels", "seeds", "evaluators")}
 
 
 def test_several_averages_processes_and_samplers(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_several_averages_processes_and_samplers(tmp_path: Path) -> None:
     }
     kinds["raw"]["steps"] = 20
     other["sample"]["samplers"] = {name: kind | {"weights": name, "clip": True} for name, kind in kinds.items()}
-    other["probe"] = TINY["experiments"]["tiny"]["probe"] | {
+    other["probe"] = PROBE | {
         "weights": "b",
         "levels": [0.05, {"t": 7}],
         "taps": ["mid"],
@@ -63,7 +65,7 @@ def test_a_diffusers_model_is_imported_drawn_from_and_probed(tmp_path: Path) -> 
         "dataset": "digits",
         "process": {"kind": "ddpm"},
         "sample": {"samplers": {"ddim5": {"kind": "ddim", "steps": 5, "clip": True}}, "images": 20},
-        "probe": TINY["experiments"]["tiny"]["probe"] | {"taps": ["out_2"], "levels": [0.1]},
+        "probe": PROBE | {"taps": ["out_2"], "levels": [0.1]},
     }
     experiments = {
         name: common | {"network": network, "train": {"checkpoints": [1], "imported": f"{name}.safetensors"}}
@@ -103,7 +105,7 @@ def test_a_published_transformer_is_imported_drawn_from_and_probed(tmp_path: Pat
         "process": {"kind": "iddpm"},
         "train": {"checkpoints": [1], "imported": "dit.safetensors"},
         "sample": {"samplers": {"dit": sampler}, "images": 20},
-        "probe": TINY["experiments"]["tiny"]["probe"] | {"taps": ["block_1"], "levels": [{"t": 121}]},
+        "probe": PROBE | {"taps": ["block_1"], "levels": [{"t": 121}]},
     }
     latents = {"views": TINY["latents"]["views"] | {"scale": 0.18215}}
     parts = {"autoencoders": TINY["autoencoders"], "latents": latents, "experiments": {"dit": experiment}}

@@ -46,7 +46,8 @@ def array(folder: Path, level: str, split: str, view: str, name: str) -> zarr.Ar
     path = folder / f"{level}.zarr" / split / view / name
     stored = open_array(path, REMEDY)
     draws = len(list((path / "c").glob("*")))  # a folder each
-    if stored.ndim != 3 or (draws, *stored.chunks) != (stored.shape[0], *chunk_shape(*stored.shape[1:])):
+    whole = stored.ndim == 3 and stored.shape[2] > 0
+    if not whole or (draws, *stored.chunks) != (stored.shape[0], *chunk_shape(*stored.shape[1:])):
         raise UserError(f"{path}: its shape {stored.shape} in chunks of {stored.chunks} is damaged; {REMEDY}")
     return stored
 
