@@ -21,7 +21,7 @@ from diffprobe.config.load import read as read_config
 from diffprobe.config.plugins import PLUGINS
 from diffprobe.config.sources import downloaded_kinds
 from diffprobe.config.training import checkpoint_steps
-from diffprobe.plan import job_arguments, memory, preflight
+from diffprobe.plan import job_arguments, memory, preflight, probe_job_arguments
 from diffprobe.plan.figures import LISTED, alike, figure_rule, figures
 from diffprobe.plan.graph import finetune_of, measured_at_once, stages, used_latents
 from diffprobe.plan.inputs import Inputs

@@ -18,7 +18,7 @@ use rule compute as features with:
     resources:
         **computing(mem_mb=probing_memory),
     params:
-        config=of_experiment(lambda e, w: job_arguments.features(e, int(w.part)), "experiment", "part"),
+        config=of_experiment(lambda e, w: probe_job_arguments.features(e, int(w.part)), "experiment", "part"),
         call=call("features", batch=lambda w: experiment(w).probe.batch),
 
 
@@ -35,7 +35,7 @@ use rule compute as chosen with:
     benchmark:
         L.benchmark("chosen", "{experiment}")
     params:
-        config=of_experiment(lambda e, _: job_arguments.chosen(e)),
+        config=of_experiment(lambda e, _: probe_job_arguments.chosen(e)),
         call=call("chosen", batch=lambda w: experiment(w).probe.batch),
 
 
@@ -68,5 +68,5 @@ use rule compute as extracted with:
     benchmark:
         L.benchmark("extracted", "{dataset}", "{extractor}")
     params:
-        config=argument(lambda w: job_arguments.extracted(CONFIG, w.extractor)),
+        config=argument(lambda w: probe_job_arguments.extracted(CONFIG, w.extractor)),
         call=call("extracted", batch=CONFIG.metrics.batch),

@@ -24,7 +24,7 @@ use rule compute as finetuning with:
         ),
     params:
         config=of_experiment(
-            lambda e, w: job_arguments.finetuning(CONFIG, e, w.evaluator, w.trial),
+            lambda e, w: probe_job_arguments.finetuning(CONFIG, e, w.evaluator, w.trial),
             "experiment",
             "evaluator",
             "trial",
@@ -60,7 +60,7 @@ use rule compute as finetune_lr with:
     resources:
         **computing(mem_mb=probing_memory, minutes=120),
     params:
-        config=of_experiment(lambda e, w: job_arguments.finetuned(e, w.evaluator, row(w), True)),
+        config=of_experiment(lambda e, w: probe_job_arguments.finetuned(e, w.evaluator, row(w), True)),
         call=call("finetuned", batch=lambda w: experiment(w).probe.batch),
 
 
@@ -81,5 +81,5 @@ use rule finetune_lr as finetune with:
     wildcard_constraints:
         evaluator=any_of(named_evaluators("finetune")),
     params:
-        config=of_experiment(lambda e, w: job_arguments.finetuned(e, w.evaluator, row(w), False)),
+        config=of_experiment(lambda e, w: probe_job_arguments.finetuned(e, w.evaluator, row(w), False)),
         call=call("finetuned", batch=lambda w: experiment(w).probe.batch),

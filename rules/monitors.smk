@@ -14,7 +14,7 @@ use rule features as subset with:
     benchmark:
         L.benchmark("subset", "{experiment}", "{kimg}")
     params:
-        config=of_experiment(lambda e, _: job_arguments.subset(e), "experiment"),
+        config=of_experiment(lambda e, _: probe_job_arguments.subset(e), "experiment"),
         call=call("features", batch=lambda w: experiment(w).probe.batch),
 
 
@@ -32,7 +32,7 @@ use rule compute as foreign with:
     resources:
         **computing(mem_mb=6000),
     params:
-        config=argument(lambda w: job_arguments.foreign(CONFIG, w.extractor, w.subset)),
+        config=argument(lambda w: probe_job_arguments.foreign(CONFIG, w.extractor, w.subset)),
         call=call("foreign", batch=CONFIG.metrics.batch),
 
 
@@ -50,7 +50,7 @@ use rule compute as monitors with:
     benchmark:
         L.benchmark("monitors", "{experiment}", "{kimg}")
     params:
-        config=of_experiment(lambda e, w: job_arguments.monitors(e, row(w))),
+        config=of_experiment(lambda e, w: probe_job_arguments.monitors(e, row(w))),
         call=call("monitors"),
 
 
@@ -69,5 +69,5 @@ use rule compute as similarity with:
     resources:
         **computing(mem_mb=probing_memory),
     params:
-        config=argument(lambda w: job_arguments.similarity(CONFIG, w.experiment)),
+        config=argument(lambda w: probe_job_arguments.similarity(CONFIG, w.experiment)),
         call=call("similarity"),

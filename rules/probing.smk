@@ -16,7 +16,7 @@ use rule compute as grid with:
     resources:
         **computing(mem_mb=probing_memory, minutes=120),
     params:
-        config=of_experiment(lambda e, w: job_arguments.grid(e, row(w))),
+        config=of_experiment(lambda e, w: probe_job_arguments.grid(e, row(w))),
         call=call("grid"),
 
 
@@ -54,7 +54,7 @@ use rule compute as evaluate with:
     resources:
         **computing(mem_mb=probing_memory, minutes=120),
     params:
-        config=of_experiment(lambda e, w: job_arguments.evaluate(e, w.evaluator, row(w))),
+        config=of_experiment(lambda e, w: probe_job_arguments.evaluate(e, w.evaluator, row(w))),
         call=call("evaluate"),
 
 
@@ -73,7 +73,7 @@ use rule evaluate as transfer with:
     benchmark:
         L.benchmark("transfer", "{experiment}", "{dataset}", "{evaluator}")
     params:
-        config=of_experiment(lambda e, w: job_arguments.transfer(e, w.dataset, w.evaluator, row(w))),
+        config=of_experiment(lambda e, w: probe_job_arguments.transfer(e, w.dataset, w.evaluator, row(w))),
         call=call("evaluate"),
 
 
@@ -89,5 +89,7 @@ use rule evaluate as extractor_probe with:
     benchmark:
         L.benchmark("extractor_probe", "{experiment}", "{extractor}", "{evaluator}")
     params:
-        config=of_experiment(lambda e, w: job_arguments.extractor_probe(CONFIG, e, w.extractor, w.evaluator, row(w))),
+        config=of_experiment(
+            lambda e, w: probe_job_arguments.extractor_probe(CONFIG, e, w.extractor, w.evaluator, row(w))
+        ),
         call=call("evaluate"),

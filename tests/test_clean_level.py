@@ -32,7 +32,7 @@ from diffprobe.evaluation.representation.chunks import array, damage, stored_lev
 from diffprobe.networks.build import build
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.networks.pooling import mean, mean_std
-from diffprobe.plan import job_arguments
+from diffprobe.plan import probe_job_arguments
 from diffprobe.reporting.plots import heatmap
 from diffprobe.reporting.tables import results
 from diffprobe.runtime.errors import UserError
@@ -202,12 +202,12 @@ def test_of_soda_the_encoder_is_clean_and_its_code_guides_the_decoder(tmp_path: 
 
 
 def test_arguments_say_what_is_clean_and_nothing_else_changes() -> None:
-    features = job_arguments.features(experiment(**MIXED), 0)
+    features = probe_job_arguments.features(experiment(**MIXED), 0)
     assert features["levels"] == [0.5, 0.0, 0.1] and features["clean_taps"] == ENCODER
     assert "code" not in features and json.dumps(features, allow_nan=False)
-    noisy = job_arguments.features(experiment(), 0)
+    noisy = probe_job_arguments.features(experiment(), 0)
     assert "clean_taps" not in noisy
-    assert job_arguments.features(experiment(code="dropped"), 0) == noisy | {"code": "dropped"}
+    assert probe_job_arguments.features(experiment(code="dropped"), 0) == noisy | {"code": "dropped"}
 
 
 def test_vectors_are_pooled_as_they_are() -> None:

@@ -29,7 +29,7 @@ from diffprobe.diffusion.process import perturb
 from diffprobe.evaluation.representation.finetuned import Classifier, joined, score
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.networks.build import build
-from diffprobe.plan import job_arguments
+from diffprobe.plan import probe_job_arguments
 from diffprobe.plan.training_argument import FineTuningArgument, parse_argument
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws, Key, normal
@@ -55,7 +55,7 @@ def raw(evaluator: dict[str, Any], **changes: Any) -> dict[str, Any]:
 def tuned(folder: Path, network: dict[str, Any], tap: str, sigma: float = 0.3, **evaluator: Any) -> FineTuning:
     """The task that fine-tunes a network of random weights up to a tap, for grey images of 8x8."""
     config = parse(raw(evaluator, network=network))
-    argument = job_arguments.finetuning(config, config.experiments["toy"], "tuned", "seed_0")
+    argument = probe_job_arguments.finetuning(config, config.experiments["toy"], "tuned", "seed_0")
     weights = folder / f"{tap}.safetensors"
     if network["kind"] == "modulated_unet":
         toy_soda.checkpoint(weights)
@@ -261,11 +261,11 @@ def test_jobs_from_a_choice_to_a_row(digits_store: Path, untrained: Path, tmp_pa
     outputs = {name: folder / f"{name}.safetensors" for name in ("ema", "raw")}
     outputs |= {"stats": folder / "stats.jsonl", "receipt": folder / "receipt.json"}
     inputs = {"images": digits_store, "choice": choice, "weights.0": untrained}
-    argument = job_arguments.finetuning(config, toy, "tuned", "seed_0")
+    argument = probe_job_arguments.finetuning(config, toy, "tuned", "seed_0")
     job("train", argument, inputs, outputs, kimg=3, start=0, stop=94, autosave=100, keep="last")
     inputs = {"images": digits_store, "choice": choice, "data": digits_store, "run.0": outputs["ema"]}
     outputs = {"rows": tmp_path / "tuned.json", "receipt": tmp_path / "tuned.receipt.json"}
-    job("finetuned", job_arguments.finetuned(toy, "tuned", row, False), inputs, outputs, batch=128)
+    job("finetuned", probe_job_arguments.finetuned(toy, "tuned", row, False), inputs, outputs, batch=128)
     (result,) = json.loads(outputs["rows"].read_text())["rows"]
     assert result["split"] == "test" and result["tap"] == "mid" and result["setting"] == "lr=0.003"
     assert result["value"] > 0.3
@@ -301,8 +301,8 @@ def test_the_argument_of_a_run_holds_its_own_rate_alone() -> None:
     """So that another rate, seed or evaluator trains none of them again."""
     config = parse(raw({"lr": [1e-3, 1e-2]}))
     toy = config.experiments["toy"]
-    rate, seed = (job_arguments.finetuning(config, toy, "tuned", name) for name in ("lr_0.01", "seed_1"))
+    rate, seed = (probe_job_arguments.finetuning(config, toy, "tuned", name) for name in ("lr_0.01", "seed_1"))
     assert rate["train"]["lr"] == 1e-2 and rate["train"]["splits"] == ["train"]
     assert "lr" not in seed["train"] and seed["train"]["splits"] == ["train", "select"] and seed["train"]["seed"] == 1
     assert json.dumps(rate).count("0.001") == 0
-    assert "tuned" not in job_arguments.grid(toy, {"experiment": "toy", "dataset": "digits"})["evaluators"]
+    assert "tuned" not in probe_job_arguments.grid(toy, {"experiment": "toy", "dataset": "digits"})["evaluators"]

@@ -22,7 +22,8 @@ from diffprobe.evaluation.representation.evaluators import fit, score
 from diffprobe.evaluation.representation.optimizers import OPTIMIZERS
 from diffprobe.evaluation.representation.standardise import MIN_STD, statistics
 from diffprobe.evaluation.representation.table import Table, table_of
-from diffprobe.plan.arguments import EvaluatorArgument, parse_extractor
+from diffprobe.plan.arguments import parse_extractor
+from diffprobe.plan.probe_arguments import EvaluatorArgument
 from diffprobe.runtime.errors import UserError
 
 CPU = torch.device("cpu")

@@ -19,6 +19,7 @@ from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.plan import job_arguments as arguments
+from diffprobe.plan import probe_job_arguments as probes
 from diffprobe.plan.graph import measured, measured_at_once, references, used_extractors, used_latents
 from diffprobe.runtime.files import canonical
 
@@ -59,11 +60,11 @@ def jobs(config: Config) -> Iterator[tuple[str, arguments.Argument]]:
         if e.generation and e.generation.decodings:
             yield f"decodings {name}", arguments.decodings(e, sampler, row)
         if e.probe:
-            yield f"features {name}", arguments.features(e, 0)
-            yield f"grid {name}", arguments.grid(e, arguments.row(e, name, kimg=kimg))
-            yield f"chosen {name}", arguments.chosen(e)
+            yield f"features {name}", probes.features(e, 0)
+            yield f"grid {name}", probes.grid(e, arguments.row(e, name, kimg=kimg))
+            yield f"chosen {name}", probes.chosen(e)
             for evaluator in e.probe.evaluators:
-                yield f"evaluate {name} {evaluator}", arguments.evaluate(e, evaluator, arguments.row(e, name))
+                yield f"evaluate {name} {evaluator}", probes.evaluate(e, evaluator, arguments.row(e, name))
 
 
 def lines() -> list[str]:

@@ -16,7 +16,7 @@ from diffprobe.config.models import Experiment
 from diffprobe.evaluation.representation.chunks import array
 from diffprobe.evaluation.representation.inputs import picked
 from diffprobe.evaluation.representation.similarity import cka, cknna
-from diffprobe.plan import job_arguments
+from diffprobe.plan import job_arguments, probe_job_arguments
 from diffprobe.runtime.errors import UserError
 
 MONITORS: list[dict[str, Any]] = [{"kind": "contrastive"}, {"kind": "effective_rank"}]
@@ -39,7 +39,7 @@ def stored(store: Path, tap: str, level: str = "0.5", split: str = "select") -> 
 def subset(folder: Path, pictures: Path, weights: Path, settings: Experiment, **argument: Any) -> Path:
     outputs = {"store": folder / "subset", "receipt": folder / "subset.receipt.json"}
     inputs = {"weights": weights, "data": pictures}
-    call("features", job_arguments.subset(settings) | argument, inputs, outputs, folder)
+    call("features", probe_job_arguments.subset(settings) | argument, inputs, outputs, folder)
     return outputs["store"]
 
 
@@ -73,7 +73,7 @@ def test_levels_of_a_search_come_from_its_grid(tmp_path: Path, digits_store: Pat
     pd.DataFrame({"tap": ["mid", "mid"], "level": ["0.25", "0.7"], "sigma": [0.25, 0.7]}).to_csv(grid)
     outputs = {"store": tmp_path / "subset", "receipt": tmp_path / "r"}
     inputs = {"weights": untrained, "data": digits_store, "grid": grid}
-    call("features", job_arguments.subset(searched), inputs, outputs, tmp_path)
+    call("features", probe_job_arguments.subset(searched), inputs, outputs, tmp_path)
     assert sorted(path.name for path in outputs["store"].glob("*.zarr")) == ["0.25.zarr", "0.7.zarr"]
 
 
@@ -85,7 +85,7 @@ def test_figures_of_every_cell_and_rows_of_the_best(stores: list[Path], tmp_path
     outputs = {name: tmp_path / name for name in ("monitors", "rows", "receipt")}
     row = job_arguments.row(settings, "toy", kimg=2)
     inputs = {"store": stores[0], "select": tmp_path / "select.json", "foreign.dino": tmp_path / "dino.npz"}
-    call("monitors", job_arguments.monitors(settings, row), inputs, outputs, tmp_path)
+    call("monitors", probe_job_arguments.monitors(settings, row), inputs, outputs, tmp_path)
     table = pd.read_csv(outputs["monitors"], dtype={"level": str})
     assert [*zip(table.level, table.tap, strict=True)] == [
         (level, tap) for level in ("0.1", "0.5") for tap in PROBE["taps"]
@@ -108,7 +108,7 @@ def test_maps_of_similarity_whatever_memory_there_is(stores: list[Path], tmp_pat
     twin = EXPERIMENT | two | {"probe": PROBE | {"subset": {"images": 100}}}
     raw = config(probe, twin=twin)
     raw["experiments"]["toy"] |= two
-    argument = job_arguments.similarity(parse(raw), "toy")
+    argument = probe_job_arguments.similarity(parse(raw), "toy")
     (tmp_path / "choice.json").write_text(json.dumps(CHOICE))
     (tmp_path / "twin.json").write_text(json.dumps(CHOICE | {"kimg": 1, "tap": "mid", "level": "0.1"}))
     inputs = {"choice": tmp_path / "choice.json", "choices.twin": tmp_path / "twin.json"}

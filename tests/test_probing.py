@@ -30,7 +30,7 @@ from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.grid import ProbeData, evaluate
 from diffprobe.evaluation.representation.search import best, search
 from diffprobe.evaluation.representation.table import StoredFeatures, Table, table_of
-from diffprobe.plan.arguments import SearchPlan
+from diffprobe.plan.probe_arguments import SearchPlan
 from diffprobe.runtime.errors import UserError
 
 

@@ -18,7 +18,7 @@ from diffprobe.config.models import Config
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.representation.inputs import fitted
-from diffprobe.plan import job_arguments
+from diffprobe.plan import probe_job_arguments
 from diffprobe.reporting.tables import results, summary
 from diffprobe.runtime.errors import UserError
 
@@ -46,9 +46,10 @@ def test_the_same_images_under_another_name_have_the_same_accuracy(
     own = chain(tmp_path, digits_store, untrained, toy)
     store = tmp_path / "features/transfer/same/features.json"
     inputs = {"choice": tmp_path / "choice.json", "data": digits_store, "weights.0": untrained}
-    call("chosen", job_arguments.chosen(toy), inputs, {"store": store, "receipt": tmp_path / "r"}, tmp_path)
+    call("chosen", probe_job_arguments.chosen(toy), inputs, {"store": store, "receipt": tmp_path / "r"}, tmp_path)
     rows = [
-        evaluated(tmp_path, job_arguments.transfer(toy, "same", name, ROW), store, digits_store) for name in EVALUATORS
+        evaluated(tmp_path, probe_job_arguments.transfer(toy, "same", name, ROW), store, digits_store)
+        for name in EVALUATORS
     ]
     for name, row in zip(EVALUATORS, rows, strict=True):
         expected = own.test[name]["rows"][0]
@@ -80,14 +81,14 @@ def test_a_baseline_is_what_scikit_learn_finds_in_the_extractor(tmp_path: Path, 
     whole = config({"flat": flat}, baselines=["flat"], augmented=2)
     store = tmp_path / "features/flat/features.json"
     inputs, outputs = {"images": digits_store}, {"store": store, "receipt": tmp_path / "r"}
-    call("extracted", job_arguments.extracted(whole, "flat"), inputs, outputs, tmp_path)
-    argument = job_arguments.extractor_probe(whole, whole.experiments["toy"], "flat", "knn", ROW)
+    call("extracted", probe_job_arguments.extracted(whole, "flat"), inputs, outputs, tmp_path)
+    argument = probe_job_arguments.extractor_probe(whole, whole.experiments["toy"], "flat", "knn", ROW)
     row = evaluated(tmp_path, argument, store, digits_store)
     parts = [images.read(digits_store, [split]) for split in SPLITS]
     x, y = [part.images.reshape(len(part.images), -1) for part in parts], [part.labels for part in parts]
     x = [vectors / np.linalg.norm(vectors, axis=1)[:, None] for vectors in x]
     neighbours = KNeighborsClassifier(1).fit(np.concatenate(x[:2]), np.concatenate(y[:2]))
-    one = job_arguments.extractor_probe(whole, whole.experiments["toy"], "flat", "knn", ROW)
+    one = probe_job_arguments.extractor_probe(whole, whole.experiments["toy"], "flat", "knn", ROW)
     one["evaluator"]["k"] = [1]
     accuracy = evaluated(tmp_path, one, store, digits_store)["value"]
     assert accuracy == pytest.approx(neighbours.score(x[2], y[2]), abs=0.006)  # features are stored in float16

@@ -20,7 +20,7 @@ from diffprobe.config.models import Experiment
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS, stratified
 from diffprobe.networks.build import build
-from diffprobe.plan import job_arguments
+from diffprobe.plan import probe_job_arguments
 from diffprobe.training import checkpoints
 
 SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"
@@ -87,7 +87,7 @@ def features(folder: Path, pictures: Path, weights: Path, settings: Experiment) 
         stores[f"store.{part}"] = folder / "features" / str(part)
         inputs = {"weights": weights, "data": pictures, "images": pictures}
         outputs = {"store": stores[f"store.{part}"], "receipt": folder / f"features.{part}.json"}
-        call("features", job_arguments.features(settings, part), inputs, outputs, folder)
+        call("features", probe_job_arguments.features(settings, part), inputs, outputs, folder)
     return stores
 
 
@@ -95,7 +95,7 @@ def select(folder: Path, pictures: Path, stores: dict[str, Path], settings: Expe
     """The grid of a checkpoint."""
     row = {"experiment": "toy", "dataset": "digits", "kimg": 1}
     outputs = {name: folder / name for name in ("grid", "select", "receipt")}
-    call("grid", job_arguments.grid(settings, row), stores | {"images": pictures}, outputs, folder)
+    call("grid", probe_job_arguments.grid(settings, row), stores | {"images": pictures}, outputs, folder)
     return json.loads(outputs["select"].read_text())
 
 
@@ -106,12 +106,12 @@ def chain(folder: Path, pictures: Path, weights: Path, settings: Experiment) -> 
     choice, store = folder / "choice.json", folder / "features/chosen/features.json"
     call("choice", {}, {"select.0": folder / "select"}, {"choice": choice, "receipt": folder / "r"}, folder)
     inputs = {"choice": choice, "data": pictures, "weights.0": weights}
-    call("chosen", job_arguments.chosen(settings), inputs, {"store": store, "receipt": folder / "r"}, folder)
+    call("chosen", probe_job_arguments.chosen(settings), inputs, {"store": store, "receipt": folder / "r"}, folder)
     test = {}
     for name in settings.probe.evaluators:
         out = {"rows": folder / f"{name}.json", "receipt": folder / "r"}
         inputs = {"choice": choice, "store": store, "images": pictures}
-        call("evaluate", job_arguments.evaluate(settings, name, row), inputs, out, folder)
+        call("evaluate", probe_job_arguments.evaluate(settings, name, row), inputs, out, folder)
         test[name] = json.loads(out["rows"].read_text())
     return ProbingRun(pd.read_csv(folder / "grid"), json.loads(choice.read_text()), grid["rows"], test)
 

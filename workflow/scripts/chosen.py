@@ -1,6 +1,6 @@
 """Features of the chosen cell and of those that evaluators join to it, of all splits, with fresh noise for each seed.
 
-Config: `plan.arguments.ChosenArgument`.
+Config: `plan.probe_arguments.ChosenArgument`.
 Inputs: choice; weights.0, weights.1, ... of the checkpoints; data (images or latents). Output: store. Option: batch.
 """
 
@@ -15,7 +15,7 @@ from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.evaluation.representation.featurestore import Copies, finish, images_in_all, without_repeats, write_level
 from diffprobe.evaluation.representation.inputs import open_inputs
-from diffprobe.plan.arguments import Cell, CellSelection, Choice, ChosenArgument
+from diffprobe.plan.probe_arguments import Cell, CellSelection, Choice, ChosenArgument
 from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.devices import peak_flops, report_slow_precision
 from diffprobe.runtime.files import clear_partials, digest, sha256

@@ -1,6 +1,6 @@
 """The final score of one evaluator on `test`: refitted on train + select at the chosen cell, with new noise per seed.
 
-Config: `plan.arguments.EvaluateArgument`. Inputs: choice; store (the chosen
+Config: `plan.probe_arguments.EvaluateArgument`. Inputs: choice; store (the chosen
 features); images. Output: rows.
 """
 
@@ -10,7 +10,7 @@ from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.representation.grid import ProbeData, evaluate, refuse_missing_classes, result_rows
 from diffprobe.evaluation.representation.table import StoredFeatures
-from diffprobe.plan.arguments import Choice, EvaluateArgument
+from diffprobe.plan.probe_arguments import Choice, EvaluateArgument
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.results import read_result
 

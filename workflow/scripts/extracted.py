@@ -1,6 +1,7 @@
 """Features of a dataset by an extractor, of every image as it is, in the form of those of a chosen cell.
 
-Config: `plan.arguments.ExtractedArgument`. Inputs: images; weights of the extractor. Output: store. Option: batch.
+Config: `plan.probe_arguments.ExtractedArgument`. Inputs: images; weights of the extractor. Output: store.
+Option: batch.
 """
 
 from diffprobe.runtime.job import Job, run
@@ -12,7 +13,7 @@ from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.representation.extracted import ExtractedFeatures
 from diffprobe.evaluation.representation.featurestore import Copies, finish, images_in_all, write_level
 from diffprobe.evaluation.representation.inputs import open_inputs
-from diffprobe.plan.arguments import ExtractedArgument
+from diffprobe.plan.probe_arguments import ExtractedArgument
 from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.files import clear_partials, digest
 

@@ -3,9 +3,8 @@
 In a search for levels, each level is scored by ridge regression once it is written, and the best are kept. Those of a
 fixed subset of images are at the levels that the search has put into the grid.
 
-Config: `plan.arguments.FeaturesArgument`. Inputs: weights; data (images or latents); images, or the grid of a search.
-Output: store.
-Option: batch.
+Config: `plan.probe_arguments.FeaturesArgument`. Inputs: weights; data (images or latents); images, or the grid of a
+search. Output: store. Option: batch.
 """
 
 from collections import Counter
@@ -29,7 +28,7 @@ from diffprobe.evaluation.representation.grid import ProbeData, score_level
 from diffprobe.evaluation.representation.inputs import open_inputs, subset
 from diffprobe.evaluation.representation.search import best, search
 from diffprobe.evaluation.representation.table import StoredFeatures
-from diffprobe.plan.arguments import FeaturesArgument, SearchPlan
+from diffprobe.plan.probe_arguments import FeaturesArgument, SearchPlan
 from diffprobe.runtime.code_hashes import code_version
 from diffprobe.runtime.devices import peak_flops, report_slow_precision
 from diffprobe.runtime.files import clear_partials, digest, sha256

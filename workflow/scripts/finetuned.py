@@ -1,7 +1,7 @@
 """Scores of fine-tuned models: of one for each learning rate, of which the best is taken; or on `test`, of one for
 each seed.
 
-Config: `plan.arguments.FinetunedArgument`. Inputs: choice; images; data (images or latents); run.0, run.1, ...
+Config: `plan.probe_arguments.FinetunedArgument`. Inputs: choice; images; data (images or latents); run.0, run.1, ...
 (checkpoints by learning rate or by seed); setting, where several learning rates were tried. Output: rows. Option:
 batch.
 """
@@ -14,7 +14,7 @@ from diffprobe.data import images
 from diffprobe.evaluation.representation.finetuned import Classifier, joined, score
 from diffprobe.evaluation.representation.grid import evaluations, refuse_missing_classes
 from diffprobe.evaluation.representation.inputs import open_inputs
-from diffprobe.plan.arguments import Choice, FinetunedArgument
+from diffprobe.plan.probe_arguments import Choice, FinetunedArgument
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.results import read_result
 

@@ -1,6 +1,7 @@
 """The features that an extractor has of a fixed subset of a dataset's images, as monitors compare with.
 
-Config: `plan.arguments.ForeignArgument`. Inputs: images; weights of the extractor. Output: features. Option: batch.
+Config: `plan.probe_arguments.ForeignArgument`. Inputs: images; weights of the extractor. Output: features.
+Option: batch.
 """
 
 from diffprobe.runtime.job import Job, run
@@ -11,7 +12,7 @@ import torch
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.representation.inputs import picked
-from diffprobe.plan.arguments import ForeignArgument
+from diffprobe.plan.probe_arguments import ForeignArgument
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
 

@@ -2,7 +2,7 @@
 
 Scores are on `select`, or on `test` as published.
 
-Config: `plan.arguments.GridArgument`. Inputs: images; store.0, store.1, ... (features of the levels).
+Config: `plan.probe_arguments.GridArgument`. Inputs: images; store.0, store.1, ... (features of the levels).
 Outputs: grid, select.
 """
 
@@ -25,7 +25,7 @@ from diffprobe.evaluation.representation.grid import (
     score_level,
 )
 from diffprobe.evaluation.representation.table import StoredFeatures
-from diffprobe.plan.arguments import Choice, EvaluatorArgument, GridArgument
+from diffprobe.plan.probe_arguments import Choice, EvaluatorArgument, GridArgument
 from diffprobe.runtime.files import atomic, write_json
 
 

@@ -1,6 +1,6 @@
 """Label-free figures of every cell of one checkpoint's grid, and rows of those of its best cell.
 
-Config: `plan.arguments.MonitorsArgument`. Inputs: store, the features of a subset; select; foreign.NAME.
+Config: `plan.probe_arguments.MonitorsArgument`. Inputs: store, the features of a subset; select; foreign.NAME.
 Outputs: monitors, rows.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from diffprobe.config.names import level_title
 from diffprobe.evaluation.representation.cells import stored_cells
 from diffprobe.evaluation.representation.monitors import CellFeatures, measure
-from diffprobe.plan.arguments import Choice, MonitorsArgument
+from diffprobe.plan.probe_arguments import Choice, MonitorsArgument
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.results import read_arrays, read_result
 

@@ -1,8 +1,8 @@
 """Maps of similarity: between the cells of a checkpoint, between checkpoints at the chosen cell, and between the cells
 of the chosen checkpoint and those of other experiments. Rows of the chosen cell.
 
-Config: `plan.arguments.SimilarityArgument`. Inputs: choice; store.0, store.1, ... of the checkpoints; of the others
-choices.NAME and stores.NAME.0, ... Output: similarity.
+Config: `plan.probe_arguments.SimilarityArgument`. Inputs: choice; store.0, store.1, ... of the checkpoints; of the
+others choices.NAME and stores.NAME.0, ... Output: similarity.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from diffprobe.runtime.job import Job, run
 
 from diffprobe.evaluation.representation.cells import StoredCell, stored_cells
 from diffprobe.evaluation.representation.similaritymaps import SimilarityMap, compare
-from diffprobe.plan.arguments import Checkpoints, Choice, SimilarityArgument
+from diffprobe.plan.probe_arguments import Checkpoints, Choice, SimilarityArgument
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.results import read_result
 

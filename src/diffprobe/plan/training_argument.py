@@ -19,7 +19,7 @@ from diffprobe.config.processes import Process
 from diffprobe.config.tasks import Task
 from diffprobe.config.training import Training
 from diffprobe.config.views import RandomView
-from diffprobe.plan.arguments import CellSelection, Choice, JoinedCell
+from diffprobe.plan.probe_arguments import CellSelection, Choice, JoinedCell
 from diffprobe.runtime.results import read_result
 
 

@@ -9,7 +9,7 @@ import zarr
 from torch import Tensor
 
 from diffprobe.evaluation.representation.chunks import REMEDY, StoredLevel, array, stored_levels
-from diffprobe.plan.arguments import GridTaps
+from diffprobe.plan.probe_arguments import GridTaps
 from diffprobe.runtime.arrays import read_array
 
 

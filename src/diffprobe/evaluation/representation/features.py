@@ -21,7 +21,7 @@ from diffprobe.networks.compiled import compiled
 from diffprobe.networks.condition import Condition
 from diffprobe.networks.flops import flops
 from diffprobe.networks.pooling import POOLINGS
-from diffprobe.plan.arguments import FeatureSettings
+from diffprobe.plan.probe_arguments import FeatureSettings
 from diffprobe.runtime.devices import is_bf16
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal

@@ -1,6 +1,6 @@
 """The grid over layer and noise, its best cell, and one evaluator at a cell.
 
-The grid is scored by one evaluator of the probe, `probe.scorer` or the first that can (`plan/job_arguments.scorer`),
+The grid is scored by one evaluator of the probe, `probe.scorer` or the first that can (`Probe.scoring`),
 with the first seed: fitted on `train`, scored on `select`; or on train + select and `test`, where the config says so.
 """
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from diffprobe.plan.arguments import SearchPlan
+from diffprobe.plan.probe_arguments import SearchPlan
 
 
 def search(plan: SearchPlan, snap: Callable[[float], float], score: Callable[[float], float]) -> dict[float, float]:
