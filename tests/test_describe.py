@@ -4,23 +4,26 @@ import io
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 from sklearn.datasets import load_digits
 from torch.utils.flop_counter import FlopCounterMode
+from toy_soda import NETWORK, TASK
 
-from diffprobe.config.built import parse_network
+from diffprobe.config.built import parse_model, parse_network
 from diffprobe.config.datasets import Dataset
 from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.data.splits import SPLITS, stratified
-from diffprobe.networks.flops import on_meta, training_flops
+from diffprobe.networks.flops import flops, on_meta, training_flops
 from diffprobe.plan.graph import stages
 from diffprobe.reporting.describe import Description, as_json, describe, show, si
-from diffprobe.reporting.network_cost import NetworkCost, cost, whole_cost
+from diffprobe.reporting.network_cost import NetworkCost, cost, counted, tap_costs, whole_cost
 from diffprobe.runtime.errors import UserError
 
 CIFAR = (3, 32, 32)
@@ -166,3 +169,16 @@ def test_decimal_prefixes(value: float, text: str) -> None:
 def test_the_command_line_starts_without_torch() -> None:
     code = "import sys, diffprobe.reporting.describe; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_tap_is_priced_in_one_pass() -> None:
+    """As if nothing after it were computed: also of two networks, and where an operator returns its input."""
+    models: list[dict[str, Any]] = [{"network": DDPMPP | {"channels": 8, "groups": 4, "blocks": 1}}]
+    models.append({"network": NETWORK, "task": {"kind": "soda", **TASK}})
+    for model in models:
+        module, inputs = on_meta(parse_model(model), CIFAR)
+        names = getattr(module, "named_taps", module.taps)
+        counts, features = counted(module, inputs, names)
+        alone = {tap: flops(partial(module, *inputs, taps=[tap], features_only=True)) for tap in names}
+        assert counts == alone
+        assert [tuple(tap["shape"]) for tap in tap_costs(module, inputs)] == [features[tap].shape[1:] for tap in names]

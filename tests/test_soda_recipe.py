@@ -9,7 +9,7 @@ import pytest
 
 from diffprobe.config.load import load
 from diffprobe.config.models import Experiment
-from diffprobe.reporting import describe, network_cost
+from diffprobe.reporting import describe
 
 ROOT = Path(__file__).parents[1]
 SODA, SMOKE = ROOT / "config" / "soda.yaml", ROOT / "config" / "smoke_soda.yaml"
@@ -26,9 +26,8 @@ DECODER = 39_595_139
 
 @pytest.fixture(scope="module", autouse=True)
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """`describe` without the price of each tap, and with a cache of its own."""
+    """`describe` with a cache of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network_cost, "tap_costs", lambda *_: [])
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

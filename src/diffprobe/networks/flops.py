@@ -43,6 +43,25 @@ class FlopCounter(TorchDispatchMode):
         return out
 
 
+class CreationCounter(FlopCounter):
+    """Remembers the FLOPs that were counted when each tensor was made, by its id; valid while the tensor lives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.created: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        # Some operators return their input as it is, which is no later for that; others write into it.
+        given = set() if func._schema.is_mutable else {id(arg) for arg in args}
+        for tensor in out if isinstance(out, list | tuple) else [out]:
+            if id(tensor) not in given:
+                self.created[id(tensor)] = self.total
+        return out
+
+
 def flops(run: Callable[[], object]) -> int:
     """The FLOPs of a call, its backward pass included where it makes one."""
     with FlopCounter() as counter:

@@ -110,21 +110,16 @@ def tap_costs(module: Any, inputs: "Inputs") -> list[TapCost]:
     counts, features = counted(module, inputs, names)
     # A pass for each tap would take minutes for a network of hundreds of blocks.
     if any(counts.get(tap) != alone(tap) for tap in {*names[:1], *names[-1:]}):
-        counts = {tap: alone(tap) for tap in names}  # of a network that looks at `taps` at other times
+        counts = {tap: alone(tap) for tap in names}  # of a network that computes more than a tap needs before it
     return [{"tap": tap, "shape": list(features[tap].shape[1:]), "flops": counts[tap]} for tap in names]
 
 
 def counted(module: Any, inputs: "Inputs", taps: list[str]) -> "tuple[dict[str, int], dict[str, Tensor]]":
-    """The FLOPs at the moment when each tap is looked for among `taps`, in one pass; and the features."""
-    from diffprobe.networks.flops import FlopCounter
+    """The FLOPs at the moment when each tap is there, in one pass; and the features."""
+    from diffprobe.networks.flops import CreationCounter
 
-    counts: dict[str, int] = {}
-
-    class Counting(list[str]):
-        def __contains__(self, name: object) -> bool:
-            counts[str(name)] = counter.total
-            return super().__contains__(name)
-
-    with FlopCounter() as counter:
-        features = module(*inputs, taps=Counting(taps))[1]
-    return counts, features
+    with CreationCounter() as counter:
+        features = module(*inputs, taps=taps)[1]
+    return {
+        tap: counter.created[id(feature)] for tap, feature in features.items() if id(feature) in counter.created
+    }, features
