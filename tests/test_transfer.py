@@ -101,7 +101,10 @@ def test_a_baseline_is_what_scikit_learn_finds_in_the_extractor(tmp_path: Path, 
     [
         ({"transfer": ["nowhere"]}, "probe.transfer: 'nowhere' is refused; allowed: same"),
         ({"transfer": ["digits"]}, "probe.transfer: 'digits' is refused; allowed: same"),
-        ({"baselines": ["nothing"]}, "probe.baselines: 'nothing' is refused; allowed: nothing (none is defined)"),
+        (
+            {"baselines": ["nothing"]},
+            "probe.baselines: 'nothing' is refused; allowed: an entry of extractors: nothing (none is defined)",
+        ),
         ({"transfer": ["same"], "evaluators": {"a": HEADS, "same_a": HEADS}}, "since same_a names rows of two"),
         ({"transfer": ["same", "same"]}, "names rows of two"),
     ],

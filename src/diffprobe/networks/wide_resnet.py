@@ -66,6 +66,7 @@ class Block(nn.Module):
         self.norm2, self.conv2 = norm(width), conv(width, width)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """(B, C, H, W) and the embedding of the noise level (B, E) to (B, width, H', W')."""
         h = F.relu(self.norm1(x))  # (B, C, H, W)
         shortcut = h if self.activates_both else x
         h = self.conv1(h) + self.emb(F.silu(emb))[:, :, None, None]  # (B, width, H', W')

@@ -16,6 +16,7 @@ from diffprobe.config.evaluators.trained import Trained
 from diffprobe.config.kinds import names_of
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import level_name
+from diffprobe.config.sources.imagenet import ImageNet
 from diffprobe.evaluation.representation.chunks import CHANNELS, array
 from diffprobe.plan.layout import Layout, receipt
 from diffprobe.runtime.errors import UserError
@@ -27,7 +28,6 @@ COLUMNS = ["family", "method", "arch", "pretrain", "eval", "image_size", "lp", "
 COLUMNS += ["ep_variant", "model", "loader", "pretrain_tag", "finetune", "lp_variant", "lp_log", "ep_log", "notes"]
 COLUMNS += ["verified", "amp", "waiting", "gap_reason", "knn", "knn_k", "knn_T", "knn_log", "extra_flags"]
 KINDS: dict[str, type[Attentive | KNN | Linear]] = {"ep": Attentive, "lp": Linear, "knn": KNN}
-IMAGENET = "IN-1K"
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def export(config: Config, name: str, folder: Path) -> list[str]:
     with atomic(folder / "row.csv") as partial:
         partial.write_text(text.getvalue())
     lines = [f"{folder}: row.csv and {', '.join(logs.values())}"]
-    if row["eval"] != IMAGENET:
-        lines.append(f"the board takes results on {IMAGENET} alone; these are on {row['eval']}")
+    if row["eval"] != ImageNet.board_name:
+        lines.append(f"the board takes results on {ImageNet.board_name} alone; these are on {row['eval']}")
     return lines
 
 
@@ -107,6 +107,7 @@ def read(layout: Layout, name: str, key: str, evaluator: Any) -> Measured:
 
 
 def board_row(config: Config, name: str, figures: Mapping[str, Measured], logs: Mapping[str, str]) -> dict[str, Any]:
+    """The row of an experiment in the board's columns; `figures` and the names of their `logs` by figure."""
     experiment, ep, lp = config.experiments[name], figures["ep"], figures["lp"]
     assert isinstance(ep.evaluator, Attentive)
     dataset = config.datasets[experiment.dataset]
@@ -126,9 +127,9 @@ def board_row(config: Config, name: str, figures: Mapping[str, Measured], logs: 
 
 
 def data_name(config: Config, name: str) -> str:
-    """The experiment's dataset, as the board calls ImageNet."""
+    """The experiment's dataset, by its name on the board if it has one."""
     dataset = config.experiments[name].dataset
-    return IMAGENET if config.datasets[dataset].source.kind == "imagenet" else dataset
+    return config.datasets[dataset].source.board_name or dataset
 
 
 def architecture(experiment: Experiment) -> str:

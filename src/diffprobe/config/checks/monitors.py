@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from diffprobe.config.checks.probes import encoder
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe, Similarity
 from diffprobe.config.problems import Problem, one_of
@@ -23,12 +24,8 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
         if monitor.pairs and not copies:
             allowed = "also a level with noise in `levels`, since two copies of a clean image are equal"
             yield place, monitor.kind, allowed
-        if monitor.encoder is None:
-            continue
-        if monitor.encoder not in config.extractors:
-            yield f"{place}.to", monitor.encoder, f"an entry of extractors: {one_of(config.extractors)}"
-        elif config.extractors[monitor.encoder].trained_on not in (None, experiment.dataset):
-            yield f"{place}.to", monitor.encoder, f"a classifier of {experiment.dataset}, or a pretrained extractor"
+        if monitor.encoder is not None:
+            yield from encoder(f"{place}.to", monitor.encoder, experiment, config)
     if probe.similarity:
         yield from similarity(f"{key}.similarity", experiment, probe, probe.similarity, config)
 

@@ -67,10 +67,15 @@ def transfer(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
 def baselines(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
     """Extractors that are not there, and classifiers of other images."""
     for name in probe.baselines:
-        if name not in config.extractors:
-            yield key, name, one_of(config.extractors)
-        elif config.extractors[name].trained_on not in (None, experiment.dataset):
-            yield key, name, f"a classifier of {experiment.dataset}, or a pretrained extractor"
+        yield from encoder(key, name, experiment, config)
+
+
+def encoder(key: str, name: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
+    """An extractor that is not there, or a classifier of other images."""
+    if name not in config.extractors:
+        yield key, name, f"an entry of extractors: {one_of(config.extractors)}"
+    elif config.extractors[name].trained_on not in (None, experiment.dataset):
+        yield key, name, f"a classifier of {experiment.dataset}, or a pretrained extractor"
 
 
 def shared_rows(key: str, probe: Probe) -> Iterator[Problem]:
@@ -168,6 +173,7 @@ def columns(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]
 
 
 def evaluators(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
+    """Evaluators that cannot be fitted on these features, and a grid that none can score."""
     scorers = [name for name, evaluator in probe.evaluators.items() if evaluator.scores]
     if probe.scorer is not None and probe.scorer not in scorers:
         allowed = f"a linear or ridge evaluator without combine, at, levels or tokens: {one_of(scorers)}"
@@ -221,10 +227,7 @@ def by_level(
     if len(set(own)) < max(len(own), 1):
         yield key, written, "at least one level with noise, each once"
     elif set(own) <= set(grid):
-        try:
-            evaluator.at_levels(sorted(own), experiment.process)
-        except ValueError as error:
-            yield key.removesuffix("levels") + "shares", getattr(evaluator, "shares", None), str(error)
+        yield from evaluator.level_problems(key.removesuffix(".levels"), own)
     tap = evaluator.at.tap if evaluator.at else None
     clean = [each for each in ([tap] if tap else experiment.probed_taps) if each in experiment.clean_taps]
     if clean:

@@ -128,10 +128,14 @@ class Evaluator(Kind, family=True):
         return {self.setting: values[0]} if len(values) == 1 else None
 
     def at_levels(self, levels: list[float], process: "Process") -> dict[str, Any]:
-        """Settings that follow from the process and sigma/alpha of `levels`, by increasing noise. Raises ValueError,
-        saying what is allowed, where none do.
+        """Settings that follow from the process and sigma/alpha of `levels`, by increasing noise, where it has no
+        `level_problems` with them.
         """
         return {}
+
+    def level_problems(self, key: str, levels: list[float]) -> Iterator[Problem]:
+        """Settings that do not go with so many levels."""
+        yield from ()
 
     def problems(self, key: str, dataset: "Dataset") -> Iterator[Problem]:
         """Settings that the dataset does not allow."""

@@ -52,15 +52,18 @@ class NoiseClassifier(Trained):
         return [level for level in self.levels if isinstance(level, float)]
 
     def at_levels(self, levels: list[float], process: "Process") -> dict[str, Any]:
+        """Shares as proportions, one of each level."""
         if self.shares == "training":
             # A level stands for those up to the geometric mean with its neighbour, which is the middle in log-SNR.
             below = [process.training_share(sqrt(low * high)) for low, high in pairwise(levels)]
             return {"shares": [float(f"{b - a:.6g}") for a, b in pairwise([0.0, *below, 1.0])]}
         if self.shares == "uniform":
             return {"shares": [1.0] * len(levels)}
-        if len(self.shares) != len(levels) or not any(self.shares):
-            raise ValueError(f"{len(levels)} shares, one of each level, not all of them 0")
         return {}
+
+    def level_problems(self, key: str, levels: list[float]) -> Iterator[Problem]:
+        if isinstance(self.shares, list) and (len(self.shares) != len(levels) or not any(self.shares)):
+            yield f"{key}.shares", self.shares, f"{len(levels)} shares, one of each level, not all of them 0"
 
     def problems(self, key: str, dataset: "Dataset") -> Iterator[Problem]:
         yield from super().problems(key, dataset)

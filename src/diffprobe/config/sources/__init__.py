@@ -42,6 +42,8 @@ class Source(Kind, family=True):
     """Files to download. A source with archives has a `mirror` key."""
     as_arrays: ClassVar[bool] = False
     """Whether its images are arrays rather than files to decode."""
+    board_name: ClassVar[str] = ""
+    """Its name on boards of results, if it has one there."""
 
     @property
     def facts(self) -> Facts:

@@ -13,6 +13,7 @@ class ImageNet(Source):
 
     kind: Literal["imagenet"]
     build: ClassVar[str] = "diffprobe.data.sources.imagenet:find"
+    board_name: ClassVar[str] = "IN-1K"
 
     path: Path = Field(description="Folder of the dataset.")
 

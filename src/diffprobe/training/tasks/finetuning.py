@@ -96,6 +96,7 @@ class FineTuning(Task):
 
 
 def make(argument: "FineTuningArgument", data: Data, device: torch.device, say: Callable[[str], object]) -> FineTuning:
+    """The pretrained network up to its tap and a new head, both trainable."""
     settings = argument.evaluator
     weights = data.files[f"weights.{argument.checkpoints.index(argument.kimg)}"]
     pretrained, header = checkpoints.load(weights, torch.device("cpu"), lambda _: argument.model, argument.weights)
