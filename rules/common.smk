@@ -1,6 +1,7 @@
 # From rules to jobs. `job CONFIG SCRIPT ...` runs workflow/scripts/SCRIPT.py with one JSON argument, which with the
 # inputs decides on a rerun, and with its named inputs, outputs and options. Nothing here imports torch.
 import gc
+import os
 import re
 import sys
 import tempfile
@@ -12,7 +13,9 @@ from snakemake.resources import Resource
 ROOT = Path(
     workflow.current_basedir.get_path_or_uri(secret_free=True)
 ).parent  # also where another workflow imports this
-sys.path.insert(0, str(ROOT / "src"))
+SOURCES_OF_CLONE = ROOT / "src"  # not there where the package is installed, which Python finds by itself
+if SOURCES_OF_CLONE.exists():
+    sys.path.insert(0, str(SOURCES_OF_CLONE))
 
 from diffprobe.config.autoencoders import PRETRAINED
 from diffprobe.config.inferred import keys_that_need_labels
@@ -38,21 +41,37 @@ from diffprobe.runtime.preload import listen
 # usual rate takes a quarter of a dry run.
 gc.set_threshold(100_000, 50, 1000)
 
+# Another workflow may import this one with `prefix:`. Snakemake then moves inputs, outputs, logs and benchmarks; what it
+# does not know of is moved here.
+MODULE = workflow.modifier.path_modifier
+
+
+def moved(path):
+    return MODULE.replace_prefix(str(path))
+
+
+def outside(path):
+    """A user's own file. Snakemake would look for a relative one below the prefix."""
+    stays = moved(path) == path or Path(path).is_relative_to(CONFIG.results)
+    return path if stays else os.path.abspath(path)
+
+
 try:
     for file in workflow.configfiles if workflow.is_main_process else ():
         read_config(str(file))  # which refuses keys that stand twice; Snakemake takes the last of them
     CONFIG = parse_config(config)
-    SOURCES = Sources(CONFIG)
+    PLACED = CONFIG.model_copy(update={"results": moved(CONFIG.results)})  # where results lie in the end
+    SOURCES = Sources(PLACED)
     if workflow.is_main_process:
-        preflight.refuse(CONFIG, SOURCES)
+        preflight.refuse(PLACED, SOURCES)
 except UserError as error:
     sys.exit(str(error))  # only the message, without Snakemake's traceback
 
 if workflow.is_main_process:
-    for line in preflight.retraining(CONFIG):
+    for line in preflight.retraining(PLACED):
         print(line, file=sys.stderr)
 
-L, FILES = Layout(CONFIG.results), Inputs(CONFIG)
+L, FILES = Layout(CONFIG.results), Inputs(CONFIG, outside)
 IMPORTED = {name for name, e in CONFIG.experiments.items() if e.train.imported}
 AT_ONCE = {name for name, e in CONFIG.experiments.items() if measured_at_once(e)}  # samples measured while drawn
 MEASURING = {"batch": CONFIG.metrics.batch, "autosave": CONFIG.state.autosave_seconds}
@@ -65,8 +84,11 @@ CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.de
 PYTHON = "python" if CONDA else quote(sys.executable)
 # Where this process itself runs the jobs, they start from one that has torch loaded (see runtime/preload.py).
 PRELOAD = listen() if workflow.is_main_process and not CONDA and not workflow.non_local_exec else ""
+if CONDA and not SOURCES_OF_CLONE.exists():
+    sys.exit("--sdm conda needs a clone of diffprobe: its environments hold no installed package; leave it out")
+PATH_OF_CLONE = f" PYTHONPATH={quote(str(SOURCES_OF_CLONE))}" if SOURCES_OF_CLONE.exists() else ""
 shell.prefix(
-    f"set -euo pipefail; export PYTHONSAFEPATH=1 PYTHONPATH={quote(str(ROOT / 'src'))}; "
+    f"set -euo pipefail; export PYTHONSAFEPATH=1{PATH_OF_CLONE}; "
     f"export {PLUGINS}={quote(':'.join(CONFIG.plugins))}; "
     f'job() {{{{ {PYTHON} {PRELOAD} {quote(str(ROOT / "workflow" / "scripts"))}/"$2".py "$1" "${{{{@:3}}}}"; }}}}; '
 )
@@ -83,7 +105,7 @@ def call(script, progress=None, **options):
     def arguments(wildcards, input, output):
         values = {name: value(wildcards) if callable(value) else value for name, value in options.items()}
         words = call_words(dict(by_name(input)), dict(by_name(output)), values)
-        where = [f"--progress {quote(progress.format(**wildcards))}"] if progress else []
+        where = [f"--progress {quote(moved(progress.format(**wildcards)))}"] if progress else []
         return " ".join([script, words, *where])
 
     return arguments

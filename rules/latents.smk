@@ -35,12 +35,12 @@ use rule compute as encode with:
         **computing(minutes=720),
     params:
         config=argument(lambda w: job_arguments.encode(CONFIG, w.latents)),
-        store=lambda w: Path(L.latents(w.latents)).parent,
+        store=lambda w: Path(moved(L.latents(w.latents))).parent,
         call=call(
             "encode",
             share=lambda w: f"{w.job}/{CONFIG.latents[w.latents].jobs}",
             batch=lambda w: CONFIG.latents[w.latents].batch,
-            store=lambda w: Path(L.latents(w.latents)).parent,
+            store=lambda w: Path(moved(L.latents(w.latents))).parent,
         ),
 
 

@@ -31,7 +31,7 @@ def clear_stale_lock() -> int:
 
 def say_what_stays() -> None:
     """Called at the end of `snakemake --delete-all-output`, which knows declared outputs alone."""
-    if line := leftover(CONFIG.results):
+    if line := leftover(PLACED.results):
         print(line, file=sys.stderr)
 
 

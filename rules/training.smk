@@ -98,7 +98,7 @@ use rule compute as pretrain with:
 
 use rule handle as imported with:
     input:
-        weights=lambda w: experiment(w).train.imported,
+        weights=lambda w: FILES.imported(w.experiment),
         images=lambda w: FILES.images(w.experiment) if experiment(w).latents else [],  # without, as before
         latents=lambda w: FILES.latents(w.experiment),
     output:

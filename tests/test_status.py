@@ -15,8 +15,9 @@ from diffprobe.config.load import parse
 from diffprobe.config.models import Config
 from diffprobe.plan.graph import Stage, stages
 from diffprobe.reporting import status
-from diffprobe.runtime.code_hashes import ROOT, module_hash
+from diffprobe.runtime.code_hashes import module_hash
 from diffprobe.runtime.files import write_json
+from diffprobe.runtime.places import project_file
 
 SOURCE = "src/diffprobe/runtime/files.py"
 
@@ -149,7 +150,7 @@ def test_a_stopped_training_is_no_failure(config: Config) -> None:
 def test_older_code_is_named_and_present_code_is_not(config: Config) -> None:
     stage, other = find(config, "grid", "first", 36), find(config, "grid", "first", 72)
     make(stage, {SOURCE: "0" * 12, "src/diffprobe/gone.py": "0" * 12})
-    make(other, {SOURCE: module_hash(str(ROOT / SOURCE))})
+    make(other, {SOURCE: module_hash(str(project_file(SOURCE)))})
     assert state_of(config, stage).older == (SOURCE, "src/diffprobe/gone.py")
     assert state_of(config, other).older == ()
     assert state_of(config, other).state == state_of(config, stage).state == "done"

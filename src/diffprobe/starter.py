@@ -22,14 +22,15 @@ from diffprobe.data.prepared import divide, prepare
 from diffprobe.reporting import dataset as seen
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
+from diffprobe.runtime.places import config_file
 
 SIZE = 32  # pixels: small enough for a CPU
 MIN_PER_CLASS = 10  # with fewer images, some split of a class would hold only one or two
-HEADER = """# yaml-language-server: $schema=schema.json
+HEADER = """# yaml-language-server: $schema={schema}
 # {summary}
 # Made by `diffprobe run` as a start that a laptop can bear: {size}x{size} pixels, a small U-Net, minutes of training.
 # To go further raise `size`, `network.channels` and `train.checkpoints` (with a GPU by a factor of a hundred), or train
-# in latents as config/config.yaml does. Every key: config/README.md.
+# in latents as {demo} does. Every key: {keys}
 
 """
 
@@ -60,7 +61,9 @@ def starter(path: Path, name: str, labels: bool = True) -> str:
     more = [("labels off", f"{why}: no probe, and no figure that needs a classifier")] if why else []
     seen.show(name, seen.facts(dataset, divide(dataset, listing)), more)
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
-    return HEADER.format(summary=summary(listing, why, path), size=SIZE) + text
+    demo, keys, schema = (config_file(f"config/{name}") for name in ("config.yaml", "README.md", "schema.json"))
+    beside = schema if schema.is_absolute() else schema.name  # as an editor looks for it, from the config on
+    return HEADER.format(summary=summary(listing, why, path), size=SIZE, demo=demo, keys=keys, schema=beside) + text
 
 
 def why_unlabelled(listing: Listing, labels: bool = True) -> str:

@@ -1,5 +1,6 @@
 """The input files of jobs. An optional input that is absent is an empty list, as Snakemake expects."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +34,7 @@ class Inputs:
     """Input files by config entry: experiment, dataset, store of latents, autoencoder, extractor."""
 
     config: Config
+    outside: Callable[[str], str] = str  # how a user's own file is named
 
     @property
     def layout(self) -> Layout:
@@ -61,7 +63,8 @@ class Inputs:
 
     def vgg(self, autoencoder: str) -> Optional:
         """Local VGG16 weights for LPIPS."""
-        return self.config.autoencoders[autoencoder].vgg or []
+        vgg = self.config.autoencoders[autoencoder].vgg
+        return self.outside(vgg) if vgg else []
 
     # --- an experiment's parts
     def images(self, experiment: str) -> str:
@@ -96,6 +99,11 @@ class Inputs:
     def before(self, experiment: str, kimg: int) -> Optional:
         earlier = self.earlier(experiment, kimg)
         return self.layout.ema(experiment, earlier) if earlier else []
+
+    def imported(self, experiment: str) -> Optional:
+        """The file that an experiment's weights are imported from."""
+        path = self.experiment(experiment).train.imported
+        return self.outside(path) if path else []
 
     def weights(self, experiment: str, kimg: int | str, weights: str) -> str:
         """The file of a checkpoint that holds these weights. All averages share a file, as do imported weights."""
@@ -157,7 +165,7 @@ class Inputs:
         entry = self.config.extractors[extractor]
         if entry.trained_on is not None:
             return self.layout.classifier(extractor, entry.last_checkpoint)
-        return entry.files[0] if entry.files else []
+        return self.outside(entry.files[0]) if entry.files else []
 
     def measuring(self, experiment: str) -> dict[str, Optional]:
         """reference.NAME and weights.NAME of the extractors that measure its samples."""
@@ -175,7 +183,8 @@ class Inputs:
 
     def foreign_reference(self, dataset: str, extractor: str) -> Optional:
         """Precomputed reference statistics, if the config names any."""
-        return self.config.datasets[dataset].references.get(extractor, [])
+        path = self.config.datasets[dataset].references.get(extractor)
+        return self.outside(path) if path else []
 
     def compared(self, dataset: str) -> int:
         """Number of `test` images to search for copies: the most that any experiment searches."""

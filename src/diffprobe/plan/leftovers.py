@@ -11,7 +11,12 @@ DRY_RUN = re.compile(r"-[A-Za-z]*n[A-Za-z]*|--dry-?run")  # alone, or among othe
 
 def deletes_outputs(arguments: list[str]) -> bool:
     """Whether a command line of Snakemake removes all outputs."""
-    return OPTION in arguments and not any(map(DRY_RUN.fullmatch, arguments))
+    return OPTION in arguments and not is_dry_run(arguments)
+
+
+def is_dry_run(arguments: list[str]) -> bool:
+    """Whether a command line of Snakemake only says what would be done."""
+    return any(map(DRY_RUN.fullmatch, arguments))
 
 
 def leftover(results: str) -> str | None:

@@ -14,22 +14,22 @@ from functools import cache
 from pathlib import Path
 
 from diffprobe.runtime.files import digest, recorded, user_cache, write_json
+from diffprobe.runtime.places import project_name
 
-ROOT = Path(__file__).parents[3]  # the workflow's folder, which holds src/ and workflow/
 MOST = 20_000  # hashes that are remembered
 
 
 def code_version() -> dict[str, str]:
-    """The hash of every file of this project that this process has loaded, by path from the root."""
+    """The hash of every file of this project that this process has loaded, by its path in a clone."""
     known = len(hashes())
-    version = {str(file.relative_to(ROOT)): module_hash(str(file)) for file in loaded()}
+    version = {name: module_hash(str(file)) for name, file in loaded().items()}
     if len(hashes()) > known:
         remember()
     return version
 
 
-def loaded() -> list[Path]:
-    """The files of this project that this process has loaded, in order."""
+def loaded() -> dict[str, Path]:
+    """The files of this project that this process has loaded, by their paths in a clone, in order."""
     # A list, since another thread may import while this one iterates.
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     folder = cache(os.path.realpath)  # resolved one by one, thousands of files take a quarter of a second
@@ -38,9 +38,8 @@ def loaded() -> list[Path]:
         above, name = os.path.split(file)
         return os.path.realpath(file) if Path(file).is_symlink() else f"{folder(above)}/{name}"
 
-    rooms = tuple(f"{ROOT / room}/" for room in ("src", "workflow"))
     paths = [resolved(file) for file in files if file and file.endswith(".py")]
-    return sorted(Path(path) for path in paths if path.startswith(rooms))
+    return dict(sorted((name, Path(path)) for path in paths if (name := project_name(path))))
 
 
 @cache

@@ -22,6 +22,7 @@ class CommandParser(argparse.ArgumentParser):
     """Says what is wrong without the usage, which for some commands takes a screen."""
 
     later: Callable[[argparse.ArgumentParser], None] | None = None
+    passes_on = False  # what stands behind `--` is for another program, and becomes `passed`
 
     def add_later(self, add: Callable[[argparse.ArgumentParser], None]) -> None:
         """Let `add` add the arguments when this command is chosen, since it imports what others need not."""
@@ -31,6 +32,10 @@ class CommandParser(argparse.ArgumentParser):
         if self.later:
             add, self.later = self.later, None
             add(self)
+        if self.passes_on:
+            end = args.index("--") if "--" in args else len(args)
+            self.set_defaults(passed=args[end + 1 :])
+            args = args[:end]
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:

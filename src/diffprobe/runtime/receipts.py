@@ -14,8 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from diffprobe.runtime.code_hashes import ROOT, code_version, module_hash
+from diffprobe.runtime.code_hashes import code_version, module_hash
 from diffprobe.runtime.files import digest, read_json, sha256, write_json
+from diffprobe.runtime.places import project_file
 
 RECEIPT = "receipt.json"  # how the name of each ends
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "zarr", "safetensors", "pytorch-fid")
@@ -24,7 +25,7 @@ OWN_CHECKSUMS = (".h5", ".safetensors")  # files that need no hash in the receip
 
 def changed_code(recorded: dict[str, str]) -> list[str]:
     """The recorded files that are gone or behave differently now."""
-    return [name for name, value in recorded.items() if present_hash(ROOT / name) != value]
+    return [name for name, value in recorded.items() if present_hash(project_file(name)) != value]
 
 
 def present_hash(path: Path) -> str | None:

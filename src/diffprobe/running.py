@@ -1,0 +1,95 @@
+"""The command `run`: a config, or a folder or zip of images, to a report and the table of results."""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from diffprobe.config.load import load, read
+from diffprobe.config.models import Config
+from diffprobe.plan.layout import Layout
+from diffprobe.plan.leftovers import is_dry_run
+from diffprobe.plan.repeats import repeats
+from diffprobe.reporting import tables
+from diffprobe.runtime.command import call, positive_integer
+from diffprobe.runtime.places import WORKFLOW, config_file, snakefile
+from diffprobe.starter import config_for, show_own
+
+CORES = 2
+# Options of Snakemake that say themselves how much runs at once.
+SIZED = re.compile(r"(-[cj]\d*|-e|--(cores|jobs|executor|profile))(=.*)?")
+
+
+def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "what",
+        type=Path,
+        nargs="*",
+        default=[Path(default)],
+        help=f"configs, the later merged over the earlier, or images (default: {default})",
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run only these experiments (default: all)")
+    parser.add_argument("--cores", type=positive_integer, help=f"CPU cores to use (default: {CORES})")
+    parser.add_argument("--name", help="for images: name of the dataset and its config (default: the folder's name)")
+    parser.add_argument("--no-labels", action="store_true", help="for images: ignore class folders and files of labels")
+    parser.add_argument("--profile", help=f"Snakemake profile: a folder, or one of ours ({', '.join(profiles())})")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="show the images and the jobs, and run nothing")
+
+
+def profiles() -> list[str]:
+    """The profiles that come with diffprobe, but for the default, which is always read."""
+    return sorted(
+        path.parent.name for path in WORKFLOW.glob("profiles/*/profile.yaml") if path.parent.name != "default"
+    )
+
+
+def run(arguments: argparse.Namespace, default: str) -> None:
+    """Raises UserError for what is wrong with the config or the images; exits with Snakemake's status if it fails."""
+    folder = Path(default).parent
+    earlier = {*folder.glob("*.yaml"), *arguments.what}
+    named = map(config_file, arguments.what)
+    paths = [config_for(what, arguments.name, folder, not arguments.no_labels) for what in named]
+    configfiles = list(map(str, paths))
+    only = {"only": arguments.only} if arguments.only else {}
+    config = load(*configfiles, **only)  # before Snakemake starts, so that a mistake is one line
+    show_own(config, but={path.stem for path in paths if path not in earlier})  # of a new config it was shown
+    layout = Layout(config.results)
+    # Snakemake refuses a config file that holds nothing, without naming it.
+    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
+    snakemake += ["--configfile", *filter(read, configfiles)]
+    if only:
+        snakemake += ["--config", f"only={json.dumps(arguments.only)}"]
+    passed = ["--dry-run"] * arguments.dry_run + arguments.passed
+    if status := call([*snakemake, *sizes(arguments), *passed]):
+        sys.exit(status)
+    if is_dry_run(passed):
+        return
+    # Another call, since Snakemake writes a report only from finished results. Options may have left some of them out.
+    if Path(layout.results_table()).exists() or not passed:
+        if status := call([*snakemake, "--report", layout.report(), "--quiet"]):
+            sys.exit(status)
+        show_results(config)
+
+
+def sizes(arguments: argparse.Namespace) -> list[str]:
+    """The options that say where jobs run and how many at once."""
+    options = []
+    if arguments.profile:
+        ours = WORKFLOW / "profiles" / arguments.profile
+        own = Path(arguments.profile).exists() or arguments.profile not in profiles()
+        options = ["--profile", arguments.profile if own else str(ours)]
+    if arguments.cores or not any(map(SIZED.fullmatch, [*options, *arguments.passed])):
+        options += ["--cores", str(arguments.cores or CORES)]
+    return options
+
+
+def show_results(config: Config) -> None:
+    """Print the tables of results, and where the report is."""
+    layout = Layout(config.results)
+    tables.show(layout.results_table())
+    # Of a config of which only some experiments have been run it may be missing.
+    if repeats(config) and Path(layout.repeats_table()).exists():
+        tables.show(layout.repeats_table())
+    if Path(layout.report()).exists():
+        print(f"report: {layout.report()}")
