@@ -55,7 +55,7 @@ use rule compute as nearest with:
     benchmark:
         L.benchmark("nearest", "{experiment}", "{kimg}", "{sampler}")
     params:
-        config=of_experiment(lambda e, w: job_arguments.nearest(e.generation.nearest, row(w), e.train.splits)),
+        config=of_experiment(lambda e, w: job_arguments.nearest(e.generation.nearest, row(w), e.train)),
         call=call("nearest"),
 
 

@@ -156,6 +156,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {f"{RUN}.generation.extractors": ["dino"]},
         [f"{RUN}.generation.extractors: 'dino'", "digits_classifier"],
     ),
+    "more images than there are": (
+        {f"{RUN}.train.images": 5000},
+        [f"{RUN}.train.images: 5000", "at most 1,437, the images of train and select", "null, for all"],
+    ),
+    "few latents": ({f"{LATENT}.train.images": 256}, [f"{LATENT}.train.images: 256", "null", "limit the dataset"]),
     "unknown split": ({f"{RUN}.train.splits": ["test"]}, [f"{RUN}.train.splits.0: 'test'", "`select`"]),
     "unknown extractor kind": (
         {"extractors.digits_classifier.kind": "resnet"},

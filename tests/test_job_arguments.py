@@ -56,7 +56,7 @@ def jobs(config: Config) -> Iterator[tuple[str, arguments.Argument]]:
             if measured(e):
                 yield f"generation {name}", arguments.generation(config, e, row)
         if e.generation and e.generation.nearest:
-            yield f"nearest {name}", arguments.nearest(e.generation.nearest, row, e.train.splits)
+            yield f"nearest {name}", arguments.nearest(e.generation.nearest, row, e.train)
         if e.generation and e.generation.decodings:
             yield f"decodings {name}", arguments.decodings(e, sampler, row)
         if e.probe:

@@ -153,6 +153,20 @@ def test_script_finds_the_planted_copies_among_samples(tmp_path: Path) -> None:
     assert (progress["done"], progress["total"]) == (240, 240)
 
 
+def test_script_compares_with_the_few_images_that_were_trained_on(tmp_path: Path) -> None:
+    """Samples that copy all images of train and select: only those of the few count as memorised."""
+    path = store(tmp_path / "images.h5")
+    copies = load()[0][:240]
+    samples.fill(tmp_path / "s.zarr", 240, (8, 8, 1), {}, lambda start, stop: copies[start:stop], lambda done: None)
+    done = call(tmp_path, {"images": path, "samples": tmp_path / "s.zarr" / samples.ROOT}, images=240, few=[60, 5])
+    assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "receipt.json")["training_images"] == 60
+    few = images.Few(60, 5).picked(240)
+    expected = ratios(nearest(torch.from_numpy(copies), [copies[few]], 2)[0]).numpy()
+    assert (expected[few] == 0).all()
+    assert read_json(tmp_path / "rows.json")["rows"][1]["value"] == np.mean(expected < MEMORISED) < 0.5
+
+
 def test_script_without_samples_takes_the_datasets_own_test_images(tmp_path: Path) -> None:
     path = store(tmp_path / "images.h5")
     done = call(tmp_path, {"images": path}, images=1000)

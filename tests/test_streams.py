@@ -162,6 +162,22 @@ def test_images_stay_in_memory_up_to_the_limit(store):
     assert np.array_equal(*map(np.sort, both)) and not np.array_equal(*both)
 
 
+def test_few_images_are_the_same_however_they_are_held_and_more_contain_fewer(store):
+    """An epoch is of them alone, in as random an order as all are; another seed has others."""
+
+    def trained_on(n: int, seed: int, limit: float = 1e9) -> list[int]:
+        stream = open_stream(store, ["train", "select"], 7, CPU, limit, images.Few(n, seed))
+        first, second = rows(stream.read(0, n)), rows(stream.read(n, 2 * n))
+        assert sorted(first) == sorted(second) and list(first) != sorted(first)
+        return sorted(first)
+
+    few = trained_on(64, 3)
+    assert len(set(few)) == 64 and few == trained_on(64, 3, limit=64 * 48 - 1) and few[-1] > N - N // 4
+    assert set(few) < set(trained_on(200, 3)) and few != trained_on(64, 4)
+    with pytest.raises(UserError, match="asked for 1,421 images of train and select, which have 1,420; lower train.im"):
+        open_stream(store, ["train", "select"], 0, CPU, 1e9, images.Few(1421, 0))
+
+
 def test_a_window_is_of_as_many_chunks_as_its_bytes_hold(store, monkeypatch):
     """Chunks are of 256 x 48 bytes; the last one is shorter."""
     for limit, chunks in ((3 * 256 * 48, 3), (3 * 256 * 48 - 1, 2), (1, 1), (1e9, 6)):

@@ -14,7 +14,7 @@ import torch
 
 from diffprobe.config.names import figure_name
 from diffprobe.data.hdf5 import CHUNK
-from diffprobe.data.images import describe
+from diffprobe.data.images import Few, describe
 from diffprobe.data.imagesets import ImageSet, batches, open_images
 from diffprobe.evaluation.generation.nearest import MEMORISED, nearest, ratios
 from diffprobe.plan.arguments import NearestArgument
@@ -66,7 +66,8 @@ def open_sets(job: Job, argument: NearestArgument) -> tuple[ImageSet, ImageSet]:
     """The training images and the queries. Raises UserError if there is no second neighbour."""
     store = job.input("images")
     channels = describe(store)["channels"]
-    training = open_images(store, splits=argument.splits, channels=channels)
+    few = Few(*argument.few) if argument.few else None
+    training = open_images(store, splits=argument.splits, few=few, channels=channels)
     if training.n < 2:
         raise UserError(
             f"{training.origin}: expected at least 2 images to compare with, but there is {training.n}; add images"

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import LATER, Batch, Integer, Name, Number, Path, Positive, Repeats, Strict
+from diffprobe.config.base import LATER, Batch, Images, Integer, Name, Number, Path, Positive, Repeats, Strict
 from diffprobe.config.kinds import Kind
 
 
@@ -92,6 +92,11 @@ class Training(Strict):
     seed: Integer = Field(0, description="Seed for weight initialisation, image order and noise.")
     splits: list[Literal["train", "select"]] = Field(
         ["train", "select"], min_length=1, description="Splits the generator is trained on."
+    )
+    images: Annotated[Images | None, LATER] = Field(
+        None,
+        description="Number of their images that it is trained on, the first in a random order by `seed`, so that more "
+        "contain fewer; samples are then compared with these alone (`nearest`). Only in pixels. null: all.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",

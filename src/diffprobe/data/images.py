@@ -15,10 +15,12 @@ from diffprobe.data.hdf5 import CHUNK, Columns, ImageStore, content_hash, open_s
 from diffprobe.data.links import decoding_of, survey
 from diffprobe.data.listing import Files
 from diffprobe.data.splits import SPLITS
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, disk_errors, recorded, sync, write_json
+from diffprobe.runtime.keyed import Key, permutation
 
-__all__ = ["CHUNK", "Images", "StoreSummary", "batches", "check", "content_hash", "describe", "fill", "gather"]
-__all__ += ["labels", "open_store", "read", "write"]
+__all__ = ["CHUNK", "Few", "Images", "StoreSummary", "batches", "check", "content_hash", "describe", "fill", "gather"]
+__all__ += ["labels", "open_store", "read", "rows_of", "write"]
 
 
 class Images(NamedTuple):
@@ -27,6 +29,21 @@ class Images(NamedTuple):
     images: np.ndarray
     labels: np.ndarray
     rows: np.ndarray
+
+
+class Few(NamedTuple):
+    """Part of the images of some splits: the first `images` in a random order, so that more contain fewer."""
+
+    images: int
+    seed: int  # of the order
+
+    @classmethod
+    def of(cls, images: int | None, seed: int) -> "Few | None":
+        return None if images is None else cls(images, seed)
+
+    def picked(self, n: int) -> np.ndarray:
+        """Those of n images: int64 (images,), rising."""
+        return np.sort(permutation(Key(self.seed, "few images"), n)[: self.images].numpy())
 
 
 class StoreSummary(TypedDict):
@@ -42,10 +59,26 @@ class StoreSummary(TypedDict):
     test: int
 
 
-def read(path: Path, splits: Sequence[str]) -> Images:
-    """The rows of the named splits, in the order of the store."""
+def rows_of(file: ImageStore, splits: Sequence[str], few: Few | None = None) -> np.ndarray:
+    """The rows of the named splits, or few of them, in the order of the store: int64 (N,).
+
+    Raises UserError where there are fewer than asked for.
+    """
+    rows = np.flatnonzero(np.isin(file["split"][:], [SPLITS.index(split) for split in splits]))
+    if few is None:
+        return rows
+    if few.images > len(rows):
+        raise UserError(
+            f"{file.filename}: asked for {few.images:,} images of {' and '.join(splits)}, which have {len(rows):,}; lower "
+            "train.images"
+        )
+    return rows[few.picked(len(rows))]
+
+
+def read(path: Path, splits: Sequence[str], few: Few | None = None) -> Images:
+    """The rows of the named splits, or few of them, in the order of the store."""
     with open_store(path) as file:
-        rows = np.flatnonzero(np.isin(file["split"][:], [SPLITS.index(split) for split in splits]))
+        rows = rows_of(file, splits, few)
         return Images(gather(file, rows), file["labels"][:][rows], rows)
 
 

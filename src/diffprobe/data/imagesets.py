@@ -19,7 +19,7 @@ from diffprobe.data.archives import Archives
 from diffprobe.data.decode import THREADS
 from diffprobe.data.filenames import display
 from diffprobe.data.fingerprint import fingerprint
-from diffprobe.data.images import gather, open_store
+from diffprobe.data.images import Few, gather, open_store, rows_of
 from diffprobe.data.listing import Files
 from diffprobe.data.npy import open_npy
 from diffprobe.data.samples import open_samples
@@ -55,11 +55,13 @@ def open_images(
     path: Path,
     *,
     splits: Sequence[str] | None = None,
+    few: Few | None = None,
     size: int | None = None,
     resize: str = "crop",
     channels: int | None = None,
 ) -> ImageSet:
-    """The images at `path`, whatever they are kept in; of an image store the named splits, in its order, None for all.
+    """The images at `path`, whatever they are kept in; of an image store the named splits, or few of their images, in
+    its order, None for all.
 
     Without `channels` files are read in colour, and arrays stay grey or in colour. Raises UserError for what cannot be
     read, and where `size` is not given for images of different sizes.
@@ -71,7 +73,7 @@ def open_images(
     if kind in ("zip", "folder"):
         return open_files(path, kind, size, resize, channels or 3)
     if kind == "store":
-        return resized(open_splits(path, splits), size, resize, channels)
+        return resized(open_splits(path, splits, few), size, resize, channels)
     return resized(open_sample_store(path) if kind == "samples" else open_array(path), size, resize, channels)
 
 
@@ -86,17 +88,20 @@ def kind_of(path: Path) -> str:
     return kind
 
 
-def open_splits(path: Path, splits: Sequence[str] | None) -> ImageSet:
-    """The rows of the named splits of an image store, in its order."""
+def open_splits(path: Path, splits: Sequence[str] | None, few: Few | None = None) -> ImageSet:
+    """The rows of the named splits of an image store, or few of them, in its order."""
     named = [split for split in SPLITS if splits is None or split in splits]
     if invalid := set(splits or ()) - set(SPLITS):
         raise UserError(f"{display(path)}: no split {display(min(invalid))}; choose from {', '.join(SPLITS)}")
     file = open_store(path)
-    rows = np.flatnonzero(np.isin(file["split"][:], [SPLITS.index(split) for split in named]))
+    rows = rows_of(file, named, few)
     origin = f"{display(path)} ({', '.join(named)})"
     if not len(rows):
         raise UserError(f"{origin}: holds no image; choose other splits")
-    identity, shape = {"content": file.header.content, "splits": named}, file.shape[1:]
+    shape = file.shape[1:]
+    identity: dict[str, Any] = {"content": file.header.content, "splits": named} | (
+        {"few": few._asdict()} if few else {}
+    )
     return ImageSet(origin, len(rows), shape, lambda start, stop: gather(file, rows[start:stop]), lambda: identity)
 
 

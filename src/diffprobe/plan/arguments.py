@@ -113,6 +113,7 @@ class NearestArgument(Argument):
     shown: int  # queries in the picture
     neighbours: int  # beside each query in the picture
     splits: list[str]  # compared with
+    few: tuple[int, int] | None = None  # or with so many of their images, by a seed: those that were trained on
 
 
 class DecodingsArgument(Argument):

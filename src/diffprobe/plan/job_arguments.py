@@ -7,7 +7,7 @@ it has its default (`config.base.LATER`). `tests/data/job_arguments.txt` holds t
 when a line changes, docs/LOG.md must say what is made anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from pydantic import BaseModel
@@ -201,9 +201,11 @@ def generate(config: Config, experiment: Experiment, sampler: str, row: Identity
     return {"sample": sample(experiment, sampler), "generation": generation(config, experiment, row)}
 
 
-def nearest(count: int, row: Identity, splits: Sequence[str] = REFERENCE) -> Argument:
-    """Check `count` images for memorisation: samples, or `test` if the row is a dataset's, against `splits`."""
-    return {"row": row, "images": count, "shown": SHOWN, "neighbours": BESIDE, "splits": list(splits)}
+def nearest(count: int, row: Identity, train: Training | None = None) -> Argument:
+    """Check `count` images for memorisation: samples against what their model was trained on, or a dataset's `test`."""
+    few = {"few": [train.images, train.seed]} if train and train.images else {}
+    splits = list(train.splits if train else REFERENCE)
+    return {"row": row, "images": count, "shown": SHOWN, "neighbours": BESIDE, "splits": splits, **few}
 
 
 def decodings(experiment: Experiment, sampler: str, row: Identity) -> Argument:

@@ -52,7 +52,8 @@ class Data:
         """The endless stream of training images or latents; `log` is given a line on how latents are held."""
         if self.latents is None:
             resident = train.resident_gib * 2**30
-            return open_stream(self.files["images"], train.splits, train.seed, device, resident)
+            few = images.Few.of(train.images, train.seed)
+            return open_stream(self.files["images"], train.splits, train.seed, device, resident, few)
         window = train.window_mib * 2**20
         source, held = open_source(self.latents, train.splits, train.seed, device, window, budget, train.batch, world)
         log(held)

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from diffprobe.data.batch import Batch
-from diffprobe.data.images import CHUNK, gather, open_store
+from diffprobe.data.images import CHUNK, Few, gather, open_store, rows_of
 from diffprobe.data.pixels import to_float
 from diffprobe.data.rows import Rows
-from diffprobe.data.splits import SPLITS
 from diffprobe.data.window_stream import WindowStream
 
 WINDOW = 2**31  # bytes of images in a window, two of which are in memory; it decides the order
@@ -24,9 +23,15 @@ class ImageStream:
     """
 
     def __init__(
-        self, path: Path, splits: Sequence[str], seed: int, device: torch.device, window: int | None = None
+        self,
+        path: Path,
+        splits: Sequence[str],
+        seed: int,
+        device: torch.device,
+        window: int | None = None,
+        few: Few | None = None,
     ) -> None:
-        chunks = ImageChunks(path, splits)
+        chunks = ImageChunks(path, splits, few)
         self.windows = WindowStream(chunks, seed, window or max(1, WINDOW // chunks.bytes), device)
 
     def read(self, start: int, stop: int) -> Batch:
@@ -36,16 +41,17 @@ class ImageStream:
 
 
 class ImageChunks:
-    """Rows of the named splits by the chunk of the store that holds them: images uint8 (n, H, W, C), labels int64 (n,).
+    """Rows of the named splits, or few of them, by the chunk of the store that holds them: images uint8 (n, H, W, C),
+    labels int64 (n,).
 
     The store stays open as long as the stream lives, so that every window is of the same file.
     """
 
-    def __init__(self, path: Path, splits: Sequence[str]) -> None:
+    def __init__(self, path: Path, splits: Sequence[str], few: Few | None = None) -> None:
         self.file = open_store(path)  # h5py serialises access to HDF5 by itself
         self.labels = torch.from_numpy(self.file["labels"][:])
-        rows = np.flatnonzero(np.isin(self.file["split"][:], [SPLITS.index(split) for split in splits]))
-        # Cut where the number of the chunk changes: only rows of these splits, never a chunk twice.
+        rows = rows_of(self.file, splits, few)
+        # Cut where the number of the chunk changes: only rows that are asked for, never a chunk twice.
         self.rows = np.split(rows, np.flatnonzero(np.diff(rows // CHUNK)) + 1)
         self.sizes = [len(rows) for rows in self.rows]
         self.bytes = CHUNK * math.prod(self.file.shape[1:])  # of a whole chunk

@@ -39,15 +39,24 @@ class Stream:
         return self.orders[epoch]
 
 
-def open_stream(path: Path, splits: Sequence[str], seed: int, device: torch.device, resident_bytes: float) -> Feed:
-    """The images of the named splits of a store: on the device where they take at most `resident_bytes`, else windows.
+def open_stream(
+    path: Path,
+    splits: Sequence[str],
+    seed: int,
+    device: torch.device,
+    resident_bytes: float,
+    few: images.Few | None = None,
+) -> Feed:
+    """The images of the named splits of a store, or few of them: on the device where they take at most
+    `resident_bytes`, else windows.
 
     The two have different orders. Raises UserError for a store that is damaged, now or when it is read.
     """
     store = images.describe(path)
     counts = {"train": store["train"], "select": store["select"], "test": store["test"]}
     image_bytes = math.prod((store["channels"], store["size"], store["size"]))
-    if sum(counts[split] for split in splits) * image_bytes > resident_bytes:
-        return ImageStream(path, splits, seed, device)
-    pixels = images.read(path, splits)
+    n = few.images if few else sum(counts[split] for split in splits)
+    if n * image_bytes > resident_bytes:
+        return ImageStream(path, splits, seed, device, few=few)
+    pixels = images.read(path, splits, few)
     return Stream(torch.from_numpy(pixels.images), torch.from_numpy(pixels.labels), seed, device)

@@ -39,6 +39,7 @@ def problems(key: str, experiment: Experiment, config: Config) -> Iterator[Probl
     facts = config.datasets[experiment.dataset].facts
     yield from experiment.task.image_problems(f"{key}.task", facts.channels, facts.size)
     yield from training(f"{key}.train", experiment)
+    yield from few_images(f"{key}.train.images", experiment, config)
     yield from sampling(f"{key}.sample.samplers", experiment, config)
     if experiment.probe:
         yield from probes.problems(f"{key}.probe", experiment, experiment.probe, config)
@@ -88,6 +89,17 @@ def labels(key: str, labels: str | list[int], experiment: Experiment, config: Co
     classes = config.datasets[experiment.dataset].facts.classes
     if isinstance(labels, list) and classes is not None and max(labels, default=0) >= classes:
         yield key, max(labels), f"labels from 0 to {classes - 1}, the classes of {experiment.dataset}"
+
+
+def few_images(key: str, experiment: Experiment, config: Config) -> Iterator[Problem]:
+    """More images to be trained on than there are, or some of those that are read as latents."""
+    train, rows = experiment.train, config.datasets[experiment.dataset].split_rows
+    if train.images is None:
+        return
+    if experiment.latents is not None:
+        yield key, train.images, "null, since latents are trained on whole; limit the dataset by per_class"
+    elif rows and train.images > (most := sum(rows[split] for split in train.splits)):
+        yield key, train.images, f"at most {most:,}, the images of {' and '.join(train.splits)}; or null, for all"
 
 
 def training(key: str, experiment: Experiment) -> Iterator[Problem]:
