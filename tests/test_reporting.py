@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from diffprobe.data import samples
-from diffprobe.reporting import images, mosaics, plots, tables
+from diffprobe.reporting import images, mosaics, noise_plots, plots, tables
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json, write_jsonl
 
@@ -205,6 +205,18 @@ def test_losses_count_thousands_of_images_and_are_smoothed() -> None:
     assert np.allclose(bold.get_ydata()[5:-5], 0.5, rtol=0.03)
 
 
+def test_a_curve_over_noise_has_each_levels_best_layer_and_checkpoints_are_told_apart() -> None:
+    grids = pd.concat([grid_rows().assign(kimg=kimg) for kimg in (36, 72)])
+    grids.loc[grids["kimg"] == 36, "accuracy"] -= 0.1
+    clean = pd.DataFrame([{"kimg": 36, "tap": "features", "level": "clean", "sigma": 0.0, "accuracy": 1.0}])
+    axes = noise_plots.over_noise_and_training(pd.concat([grids, clean])).axes[0]
+    early, late = axes.lines
+    best = grid_rows().groupby("sigma")["accuracy"].max()
+    assert list(late.get_xdata()) == SIGMAS and np.allclose(late.get_ydata(), 100 * best[SIGMAS])
+    assert np.allclose(early.get_ydata(), late.get_ydata() - 10)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["36", "72"]
+
+
 # --- tables -------------------------------------------------------------------------------------------------
 
 
@@ -349,6 +361,7 @@ DRAWN = {
     "losses": {"stats/36": "stats0.jsonl", "stats/72": "stats1.jsonl"},
     "curves": {"generation/72.heun": "results0.json", "select/108": "results1.json", "choice": "choice.json"},
     "grid/72": {"grid/72": "grid.csv", "select/72": "select.json"},
+    "noise": {"grid/72": "grid.csv", "select/72": "select.json"},
     "confusion": {"test": "test.json"},
     "reconstruction": {"pairs": "reconstruction.npz"},
 }

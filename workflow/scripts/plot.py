@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from diffprobe.data.samples import open_samples
-from diffprobe.reporting import images, label_plots, mosaics, plots, similarity
+from diffprobe.reporting import images, label_plots, mosaics, noise_plots, plots, similarity
 from diffprobe.reporting import monitors as label_free
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.results import read_arrays, read_lines, read_result, read_rows, refuse_changed
@@ -96,6 +96,16 @@ def monitor_curves(job: Job, at: str, options: FigureOptions) -> Figure:
     return label_free.curves(*frames, choice, options.experiment, options.dpi)
 
 
+def noise(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Accuracy at the best layer over noise level, at every checkpoint."""
+    kimgs = [name.partition("/")[2] for name in job.inputs if name.startswith("grid/")]
+    grids = pd.concat([read_cells(job, "grid", kimg).assign(kimg=int(kimg)) for kimg in kimgs])
+    choice = read_result(job.input(f"select/{kimgs[0]}"), lambda select: select["choice"])
+    split = "test, as published" if choice["selection"] == "published" else "select"
+    title = f"{options.experiment}, {choice['scorer']} at the best layer"
+    return noise_plots.over_noise_and_training(grids, title, split, options.dpi)
+
+
 def read_cells(job: Job, kind: str, at: str) -> pd.DataFrame:
     """A table with a line for each cell of a checkpoint's grid, and perhaps for each setting."""
     refuse_changed(job.input(f"{kind}/{at}"))
@@ -171,6 +181,7 @@ FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
     "decodings": decodings,
     "reconstruction": reconstruction,
     "grid": grid,
+    "noise": noise,
     "monitors": monitors,
     "monitor_curves": monitor_curves,
     "similarity": layers,

@@ -68,10 +68,8 @@ def rows_of(file: ImageStore, splits: Sequence[str], few: Few | None = None) -> 
     if few is None:
         return rows
     if few.images > len(rows):
-        raise UserError(
-            f"{file.filename}: asked for {few.images:,} images of {' and '.join(splits)}, which have {len(rows):,}; lower "
-            "train.images"
-        )
+        asked = f"asked for {few.images:,} images of {' and '.join(splits)}, which have {len(rows):,}"
+        raise UserError(f"{file.filename}: {asked}; lower train.images")
     return rows[few.picked(len(rows))]
 
 

@@ -17,6 +17,7 @@ LISTED = {
     "nearest": ("samples", "nearest training images"),
     "decodings": ("samples", "decodings of codes"),
     "grid": ("layer x noise", "layer x noise"),
+    "noise": ("layer x noise", "noise over training"),
     "monitors": ("without labels", "label-free figures"),
     "monitor_curves": ("without labels", "label-free figures over training"),
     "similarity": ("similarity", "between layers and noise levels"),
@@ -27,7 +28,9 @@ LISTED = {
     "losses": ("training", "loss"),
     "curves": ("generation and representation", "distance and accuracy"),
 }
-WHOLE = ("losses", "curves", "monitor_curves", "similarity_training", "similarity_experiments")  # over all checkpoints
+WHOLE = (  # over all checkpoints
+    "losses", "curves", "noise", "monitor_curves", "similarity_training", "similarity_experiments",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,9 @@ def figures(layout: Layout, name: str, experiment: Experiment) -> Iterator[Plann
             yield PlannedFigure("grid", ((f"grid/{kimg}", layout.grid(name, kimg)), selected[-1]), kimg)
     if experiment.probe:
         yield from label_free(layout, name, checkpoints, experiment.probe)
+        if experiment.probe.noisy and len(checkpoints) > 1:
+            grids = [(f"grid/{kimg}", layout.grid(name, kimg)) for kimg in checkpoints]
+            yield PlannedFigure("noise", (*grids, *selected))
     last = checkpoints[-1]
     for sampler in samplers:
         yield PlannedFigure("strip", ((f"strip/{last}.{sampler}", layout.strip(name, last, sampler)),), last, sampler)
