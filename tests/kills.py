@@ -21,6 +21,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "rules", "workflow", "src", "config", "profiles", "envs")
+BUILT_FROM = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")  # a wheel, besides these
 KINDS = ("job", "group", "snakemake", "terminal")
 COMPARED = ("results.csv", "summary.csv", "**/ema.safetensors", "**/checkpoints/*/stats.jsonl", "**/samples/**/*.npz")
 COMPARED += ("**/samples/**/images/c/**/0", "**/runs/*/generation/**/*[!t].json", "**/runs/*/nearest/**/*.npz")

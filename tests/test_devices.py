@@ -1,13 +1,74 @@
 """What follows from the device: the order of activations in memory, and the precision that pays."""
 
+import os
+
+from diffprobe.runtime.job import Job, parse
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from toy_training import run_once, slice_of, stream
 
+from diffprobe.config.training import HalfLife
+from diffprobe.diffusion.edm import EDM
+from diffprobe.networks import positions
+from diffprobe.networks.dit import DiT
 from diffprobe.runtime import devices, progress
 from diffprobe.runtime.devices import has_bf16, is_bf16, memory_format, report_slow_precision
+from diffprobe.runtime.leases import local_gpus
+from diffprobe.training import state
+from diffprobe.training.optimizers import Options
+from diffprobe.training.tasks.diffusion import Diffusion
 
 CPU = torch.device("cpu")
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses tensors of float64, as Apple's GPUs do."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        assert all(x.dtype != torch.float64 for x in tree_leaves(result) if isinstance(x, torch.Tensor)), func
+        return result
+
+
+@pytest.mark.parametrize("position", ["abs", "rope", "gta"])
+def test_training_needs_no_float64_where_there_is_none(monkeypatch, tmp_path, position):
+    for module in (state, positions):
+        monkeypatch.setattr(module, "widest_float", lambda device: torch.float32)
+    options = Options(batch=16, lr=1e-3, averages={"ema": HalfLife(kind="half_life", kimg=1)}, warmup=10)
+    with NoFloat64():
+        network = DiT(1, width=32, depth=1, heads=2, patch=4, position=position)
+        trained, _, _ = run_once(slice_of(tmp_path, 1, 0, 3), Diffusion(network, EDM()), stream(8, 1), options)
+    assert trained.step == 3
+
+
+def test_apples_gpu_is_taken_only_when_asked_for_and_by_what_needs_no_float64(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setenv("DIFFPROBE_LEASES", str(tmp_path / "leases"))
+
+    def device(wanted: str, needs_float64: bool) -> str:
+        monkeypatch.setenv("DIFFPROBE_DEVICE", wanted)
+        log = tmp_path / "logs" / "rule" / "x.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as file:
+            job = Job(parse(["{}", "--log", str(log)]), file)
+            job.needs_float64 = needs_float64
+            kind = job.device.type
+        if kind == "mps":
+            os.close(job.lease)
+        return kind
+
+    assert [device("mps", False), device("mps", True), device("", False)] == ["mps", "cpu", "cpu"]
+
+
+@pytest.mark.parametrize(("files", "count"), [((), 0), (("nvidia0", "nvidia1", "nvidiactl"), 2), (("kfd",), 0)])
+def test_gpus_are_counted_by_device_files_or_by_torch(tmp_path, files, count):
+    for name in files:
+        (tmp_path / name).touch()
+    assert local_gpus(tmp_path) == count  # with ROCm's file torch is asked, which sees none here
 
 
 @pytest.mark.parametrize(("capability", "format"), [("AVX512", torch.channels_last), ("AVX2", torch.contiguous_format)])

@@ -256,6 +256,17 @@ def full(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_a_system_without_linuxs_calls_reads_the_same(latents, monkeypatch):
+    source, _ = open_source(latents, SPLITS, 3, CPU, 2 * CHUNK * 8, STREAMED, batch=64)
+    expected, world = source.read(*World(0, 2).share(0, 64)), World(0, 2)
+    for name in ("posix_fadvise", "posix_fallocate", "memfd_create", "RWF_NOWAIT", "sched_getaffinity"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(World, "broadcast", lambda self, value: value)
+    source, how = open_source(latents, SPLITS, 3, CPU, 2 * CHUNK * 8, HELD, batch=64, world=world)
+    assert "streamed" in how  # nothing can be shared between two processes
+    assert all(torch.equal(a, b) for a, b in zip(source.read(*world.share(0, 64)), expected, strict=True))
+
+
 def test_what_does_not_fit_into_shared_memory_is_streamed(latents, monkeypatch):
     monkeypatch.setattr(resident.os, "posix_fallocate", full)
     world = World(0, 2)

@@ -29,6 +29,7 @@ from diffprobe.training.world import World
 
 
 def main(job: Job) -> None:
+    job.needs_float64 = False
     files, world = {name: job.input(name) for name in job.inputs}, World.join(job.device)
     argument = parse_argument(job.config).decided(files)
     latents = None

@@ -25,10 +25,11 @@ from diffprobe.data.convert import pixels
 from diffprobe.data.listing import Entry, Files
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import digest
+from diffprobe.runtime.system import usable_cores
 from diffprobe.runtime.workers import end_with_parent
 
 BLOCK = 1 << 24  # bytes read at once to hash a chunk on disk
-THREADS = min(8, len(os.sched_getaffinity(0)))  # that decode in one process: decoders release the GIL
+THREADS = min(8, usable_cores())  # that decode in one process: decoders release the GIL
 
 
 class Chunk(NamedTuple):

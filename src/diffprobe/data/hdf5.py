@@ -36,6 +36,7 @@ from diffprobe.data.listing import CHUNK as CHUNK
 from diffprobe.data.listing import Files
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import AccessError, UserError, access_error, one_line, unreadable
+from diffprobe.runtime.system import reserve_space
 
 REMEDY = "delete the file and run again"
 LABELS_DAMAGED = f"labels, split or hashes are damaged; {REMEDY}"
@@ -97,7 +98,7 @@ def allocate(path: Path, shape: Sequence[int], columns: Columns) -> None:
         h5d.create(file.id, b"images", h5t.STD_U8LE, h5s.create_simple(tuple(shape)), creation)
         write_columns(file, columns)
     with path.open("r+b") as opened:  # HDF5 leaves a sparse file, which takes no space until it is written
-        os.posix_fallocate(opened.fileno(), 0, path.stat().st_size)
+        reserve_space(opened.fileno(), 0, path.stat().st_size)
 
 
 def write_links(

@@ -34,8 +34,8 @@ class MappedReader:
         """As `ShardReader.read`, safe in any thread. Raises UserError as that does."""
         source = self.cached(view, chunk) if (view, chunk) in self.seen else None
         if source is None:
-            # Sequential: the kernel also reads ahead beyond the chunk, into larger pages, which all will be used.
-            self.reader.read(view, chunk, rows, positions, self.check, os.POSIX_FADV_SEQUENTIAL)
+            # Ahead: into larger pages, which all will be used.
+            self.reader.read(view, chunk, rows, positions, self.check, True)
             self.seen.add((view, chunk))
         else:
             scatter(rows, positions, source[: len(positions)])  # the last chunk of a view is padded

@@ -14,6 +14,7 @@ import numpy as np
 
 from diffprobe.data.rows import scatter
 from diffprobe.runtime.errors import UserError, refused_access
+from diffprobe.runtime.system import will_read
 
 CHUNK = 256  # rows per inner chunk
 CHECKSUM = 4  # bytes
@@ -51,19 +52,19 @@ class ShardReader:
         rows: np.ndarray,
         positions: np.ndarray,
         check: bool = True,
-        advice: int = os.POSIX_FADV_WILLNEED,
+        ahead: bool = False,
     ) -> None:
         """Copy the rows of a chunk of a view to `positions` int64 (n,) of `rows` uint8 (any, row_bytes); rows with
         position -1 are skipped. Safe in any thread.
 
-        `advice` is to the kernel, on reading ahead; by default just this chunk. Raises UserError where the file or the
+        With `ahead` the kernel also reads on beyond the chunk. Raises UserError where the file or the
         chunk is not as it was written; with `check`, its checksum is compared.
         """
         path, number = self.locate(view, chunk)
         try:
             file = os.open(path, os.O_RDONLY)
             try:
-                self.read_open(file, path, number, rows, positions, check, advice)
+                self.read_open(file, path, number, rows, positions, check, ahead)
             finally:
                 os.close(file)
         except (OSError, ValueError) as error:
@@ -74,7 +75,7 @@ class ShardReader:
             ) from None
 
     def read_open(
-        self, file: int, path: str, number: int, rows: np.ndarray, positions: np.ndarray, check: bool, advice: int
+        self, file: int, path: str, number: int, rows: np.ndarray, positions: np.ndarray, check: bool, ahead: bool
     ) -> None:
         """The same from an open file; ValueError where it is damaged."""
         if path not in self.indices:
@@ -82,7 +83,7 @@ class ShardReader:
         offset, length = self.indices[path][number].tolist()
         if length != CHUNK * self.row_bytes + CHECKSUM:
             raise ValueError("the chunk is missing" if length == ABSENT else f"the chunk has {length} bytes")
-        os.posix_fadvise(file, offset, length, advice)
+        will_read(file, offset, length, ahead)
         # Rows go through one small buffer, not straight to their positions: 256 reads and checksums a chunk would take
         # twice as long. The last chunk of a view is padded to 256 rows, which have no positions.
         at_once, crc = min(CHUNK, max(1, PIECE // self.row_bytes)), 0

@@ -14,13 +14,15 @@ Both have no parameters.
 import torch
 from torch import Tensor
 
+from diffprobe.runtime.devices import widest_float
+
 
 def grid_positions(h: int, w: int, dim: int, device: torch.device, rows_first: bool = False) -> Tensor:
     """The fixed position embeddings (h*w, dim), row by row: the first half of the channels encodes the column, the
     second the row (or the reverse), each as sines and cosines of frequencies 10000^(-k / (dim/4)).
     """
     # In float64 as in the official code, whose table comes from NumPy.
-    frequencies = 10000 ** (-torch.arange(dim // 4, device=device, dtype=torch.float64) / (dim // 4))  # (dim/4,)
+    frequencies = 10000 ** (-torch.arange(dim // 4, device=device, dtype=widest_float(device)) / (dim // 4))  # (dim/4,)
 
     def encoded(n: int) -> Tensor:
         angles = torch.arange(n, device=device)[:, None] * frequencies  # (n, dim/4)
@@ -37,7 +39,7 @@ def grid_rotations(h: int, w: int, dim: int, device: torch.device) -> Tensor:
     As in GTA's code for DiT: pair 2k turns with the row and pair 2k + 1 with the column, at frequency
     10000^(-k / (dim/4)), by integer positions.
     """
-    frequencies = 10000 ** (-torch.arange(dim // 4, device=device, dtype=torch.float64) / (dim // 4))  # (dim/4,)
+    frequencies = 10000 ** (-torch.arange(dim // 4, device=device, dtype=widest_float(device)) / (dim // 4))  # (dim/4,)
     rows, columns = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
     places = torch.stack([rows, columns], dim=2).flatten(0, 1)  # (T, 2)
     angles = (places[:, None] * frequencies[:, None]).flatten(1)  # (T, dim/4, 2) to (T, dim/2): pairs 2k, 2k + 1

@@ -35,7 +35,7 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
     if device.type != "cpu":
-        return True
+        return device.type != "mps"  # nobody has measured it there
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     intel = "Intel" in capabilities.get("cpu_name", "")
     return bool(capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and not intel))
@@ -73,6 +73,11 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, in which sums of thousands of numbers lose nothing; float32 on Apple's GPUs, which have no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @cache

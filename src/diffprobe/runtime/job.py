@@ -51,6 +51,7 @@ class Job:
         self.outputs: dict[str, str] = dict(pair.split("=", 1) for pair in arguments.outputs)
         self.options: dict[str, str] = dict(pair.split("=", 1) for pair in arguments.options)
         self.threads: int = arguments.threads
+        self.needs_float64 = True  # which MPS, Apple's GPUs, lacks
         self.log = log
         self.started = time.time()
         self.console = Console(Path(log.name).parents[1] / ".console")  # one slot for all jobs: logs/RULE/NAME.log
@@ -85,14 +86,21 @@ class Job:
 
     @cached_property
     def device(self) -> "torch.device":
-        """The torch device of this job, its number of threads set: a GPU leased for the job's life, else the CPU."""
+        """The torch device of this job, its number of threads set: a GPU leased for the job's life, else the CPU.
+
+        Apple's GPU is taken only where DIFFPROBE_DEVICE is mps, by jobs that need no float64.
+        """
         import torch
 
         # The processes of one job share its threads.
         torch.set_num_threads(max(1, self.threads // int(os.environ.get("WORLD_SIZE", 1))))
+        if os.environ.get("DIFFPROBE_DEVICE") == "mps" and torch.backends.mps.is_available() and not self.needs_float64:
+            _, self.lease = lease(["mps"], lambda: self.say("waits for a free GPU"))
+            return torch.device("mps")
         if not torch.cuda.is_available():
             return torch.device("cpu")
-        names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
+        devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+        names = [str(getattr(device, "uuid", i)) for i, device in enumerate(devices)]  # ROCm's may have none
         index, self.lease = lease(names, lambda: self.say("waits for a free GPU"))
         torch.cuda.set_device(index)  # calls without a device, such as synchronize, would otherwise use the first
         return torch.device("cuda", index)

@@ -5,6 +5,8 @@ A lease is a lock, so it ends with its process, however that dies.
 
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,9 +16,15 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.locks import try_lock
 
 
-def local_gpus() -> int:
-    """How many GPUs this machine has, by its device files: no torch is loaded for this."""
-    return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
+def local_gpus(devices: Path = Path("/dev")) -> int:
+    """How many GPUs torch would see on this machine: NVIDIA's by their device files, without loading torch, and AMD's
+    by torch itself, in a process of its own.
+    """
+    nvidia = [path for path in devices.glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]
+    if nvidia or not (devices / "kfd").exists():  # ROCm's, one for all devices, and integrated ones have it too
+        return len(nvidia)
+    count = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    return int(subprocess.run(count, capture_output=True, text=True, check=True).stdout)
 
 
 def folder() -> Path:

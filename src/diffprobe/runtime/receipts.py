@@ -6,7 +6,6 @@ result back compares it with the hash in its receipt (`runtime/results.py`).
 
 import json
 import platform
-import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 from diffprobe.runtime.code_hashes import code_version, module_hash
 from diffprobe.runtime.files import digest, read_json, sha256, write_json
 from diffprobe.runtime.places import project_file
+from diffprobe.runtime.system import peak_memory_mib
 
 RECEIPT = "receipt.json"  # how the name of each ends
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "zarr", "safetensors", "pytorch-fid")
@@ -73,7 +73,7 @@ def write_receipt(
         "device": device_name(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - started, 2),
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # Linux counts in KiB
+        "peak_memory_mib": peak_memory_mib(),
         **more,
     }
     write_json(path, sealed(receipt))

@@ -14,6 +14,7 @@ from diffprobe.data.rows import Rows, allocate
 from diffprobe.data.window import window_order
 from diffprobe.data.window_stream import plan_epoch
 from diffprobe.latents.chunks import LatentChunks
+from diffprobe.runtime.system import shares_descriptors
 from diffprobe.training.world import World
 
 
@@ -128,6 +129,8 @@ def shared_rows(chunks: LatentChunks, world: World) -> Rows | None:
 
 def reserve(size: int) -> int | None:
     """The descriptor of a nameless file of so many bytes in memory; None where the memory is not available."""
+    if not shares_descriptors():
+        return None
     try:
         file = nameless_file()
     except OSError:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffprobe.runtime import tensors as files
+from diffprobe.runtime.devices import widest_float
 from diffprobe.runtime.tensors import STATE
 from diffprobe.training import optimizers
 from diffprobe.training.ema import EMA
@@ -48,7 +49,7 @@ class State:
         """Add the losses of the step just taken to the sums. Nothing waits for the device."""
         self.lr, self.summed = lr, self.summed + 1
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0) + value.double()  # float64: sums of thousands of steps
+            self.sums[name] = self.sums.get(name, 0) + value.to(widest_float(value.device))
         # torch.where and not an `if`, which would stall the GPU's queue at every step.
         bad = torch.zeros_like(losses["loss"], dtype=torch.int64) if self.bad is None else self.bad
         self.bad = torch.where((bad == 0) & ~losses["loss"].isfinite(), self.step, bad)

@@ -15,6 +15,7 @@ from diffprobe.latents.parts import CHUNK
 from diffprobe.latents.store import LatentStore
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
+from diffprobe.runtime.system import reserve_space
 
 FILES = {"train": ("train", "select"), "test": ("test",)}  # the splits in each of their files
 
@@ -85,4 +86,4 @@ def allocate(path: Path, shape: tuple[int, ...]) -> None:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
         file.flush()
-        os.posix_fallocate(file.fileno(), file.tell(), 4 * math.prod(shape))
+        reserve_space(file.fileno(), file.tell(), 4 * math.prod(shape))
