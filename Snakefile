@@ -6,8 +6,9 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 if not workflow.overwrite_configfiles:  # another --configfile takes the default's place
+    HERE = workflow.current_basedir.get_path_or_uri(secret_free=True)
 
-    configfile: next(filter(os.path.exists, ["config/config.yaml"]), f"{workflow.basedir}/config/config.yaml")
+    configfile: next(filter(os.path.exists, ["config/config.yaml"]), f"{HERE}/config/config.yaml")
 
 
 include: "rules/common.smk"

@@ -1,5 +1,6 @@
 """The same versions are pinned in requirements.lock and envs/*.yaml, allowed by pyproject.toml, and installed here."""
 
+import re
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from kills import BUILT_FROM, PARTS
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -15,6 +17,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]
 DEVELOPMENT = [Requirement(text) for text in PROJECT["optional-dependencies"]["dev"]]
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
+    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_an_image_is_built_from_all_that_the_wheel_is_built_from() -> None:
+    copied = {name for line in (ROOT / "Dockerfile").read_text().splitlines() for name in line.split()[1:-1]}
+    kept = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert {*PARTS, *BUILT_FROM, "requirements.lock"} == set(kept) <= copied
 
 
 def pins(lines: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,12 @@ def test_it_runs_to_a_report_and_all_that_jobs_write_lies_below_the_prefix(tmp_p
     for made in ("summary.csv", "runs/t/states/*", "latents/small/latents.zarr/*/*/c/*", "logs/pretrain/t.1.lock"):
         assert list(results.glob(made)), made
     assert "Nothing to be done" in snakemake(tmp_path, "-n")
+
+
+def test_the_catalogs_snakefile_makes_the_same(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / ".test" / "config", tmp_path / "config")
+    planned = snakemake(tmp_path, "-n", "--snakefile", str(ROOT / "workflow" / "Snakefile"))
+    assert {"pretrain", "generation", "evaluate", "summary"} <= set(planned.split())
 
 
 @pytest.mark.parametrize("prefix", ["", 'prefix: "below"'], ids=["in place", "below a prefix"])
