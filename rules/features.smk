@@ -45,7 +45,8 @@ use rule compute as chosen with:
 use rule chosen as transferred with:
     input:
         choice=L.choice("{experiment}"),
-        data=L.images("{dataset}"),
+        data=lambda w: FILES.transferred_data(w.experiment, w.dataset),
+        latents=lambda w: FILES.latents(w.experiment),
         weights=lambda w: FILES.of_checkpoints("probed_weights", w.experiment),
     output:
         store=L.transferred("{experiment}", "{dataset}"),

@@ -11,16 +11,22 @@ import torch
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
+from toy_latents import IDENTITY, complete, planned, write_images
 from toy_probing import EXPERIMENT, HEADS, PROBE, call, chain, experiment
 
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
 from diffprobe.data import images
 from diffprobe.data.splits import SPLITS
-from diffprobe.evaluation.representation.inputs import fitted
+from diffprobe.evaluation.representation.inputs import fitted, open_inputs
+from diffprobe.latents.store import open_store
 from diffprobe.plan import probe_job_arguments
+from diffprobe.plan.graph import used_latents
+from diffprobe.plan.inputs import Inputs
+from diffprobe.plan.layout import Layout
 from diffprobe.reporting.tables import results, summary
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.keyed import Key
 
 EVALUATORS = {"ridge": {"kind": "ridge"}, "knn": {"kind": "knn", "k": [3]}}
 ROW = {"experiment": "toy", "dataset": "digits"}
@@ -58,6 +64,47 @@ def test_the_same_images_under_another_name_have_the_same_accuracy(
     assert len(summary(every)) == len(every)
     table = results(every, {"toy": own.choice})
     assert table["same_knn test"].item() == table["knn test"].item()
+
+
+def test_latents_of_another_dataset_are_scaled_as_the_models_own(tmp_path: Path) -> None:
+    pictures = write_images(tmp_path / "images.h5")
+    complete(planned(tmp_path / "own"), pictures)
+    complete(planned(tmp_path / "other"), pictures, 0.5)
+    strange = planned(tmp_path / "strange", identity=IDENTITY | {"autoencoder": "another"})
+    complete(strange, pictures)
+    own, other, strangers = (tmp_path / name / "latents.zarr/zarr.json" for name in ("own", "other", "strange"))
+    content, part = open_store(own.parent).content, (slice(0, 256), Key(0, "noise"), 1, True)
+    views: tuple[Any, ...] = (["train"], torch.device("cpu"), content)
+    expected = open_inputs(own, *views)["train"].read(*part)
+    assert torch.equal(open_inputs(other, *views, own=own)["train"].read(*part), expected)
+    with pytest.raises(UserError, match="not the latents that this model was trained on"):
+        open_inputs(other, *views[:2], "0" * 64, own=own)
+    with pytest.raises(UserError, match="not by the autoencoder that made"):
+        open_inputs(strangers, *views, own=own)
+
+
+NETWORK = {"kind": "conv_autoencoder", "channels": 8}
+VAE = {"kind": "trained", "dataset": "digits", "size": 8, "network": NETWORK, "train": {"kimg": 1}}
+
+
+def test_latents_of_another_dataset_are_made_by_the_models_autoencoder() -> None:
+    entry = {"dataset": "digits", "autoencoder": "vae"}
+    latents = {"own": entry, "other": {"dataset": "same", "autoencoder": "vae"}, "third": entry | {"dataset": "same"}}
+    raw = {
+        "datasets": {"digits": {"source": {"kind": "digits"}}, "same": {"source": {"kind": "digits"}}},
+        "autoencoders": {"vae": VAE, "another": VAE},
+        "latents": latents | {"third": {"dataset": "same", "autoencoder": "another"}},
+        "experiments": {"toy": EXPERIMENT | {"latents": "own", "probe": PROBE | {"transfer": ["same"]}}},
+        "only": ["toy"],
+    }
+    whole = parse(raw)
+    assert list(whole.datasets) == ["digits", "same"] and list(used_latents(whole)) == ["own", "other"]
+    assert Inputs(whole).transferred_data("toy", "same") == Layout(whole.results).latents("other")
+    del raw["latents"]["other"]
+    with pytest.raises(UserError) as error:
+        parse(raw)
+    line = "probe.transfer: 'same' is refused; allowed: a dataset that an entry of latents has with the autoencoder vae"
+    assert line in str(error.value) and "\n" not in str(error.value)
 
 
 def test_images_of_another_shape() -> None:

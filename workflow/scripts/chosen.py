@@ -1,7 +1,8 @@
 """Features of the chosen cell and of those that evaluators join to it, of all splits, with fresh noise for each seed.
 
 Config: `plan.probe_arguments.ChosenArgument`.
-Inputs: choice; weights.0, weights.1, ... of the checkpoints; data (images or latents). Output: store. Option: batch.
+Inputs: choice; weights.0, weights.1, ... of the checkpoints; data (images or latents); latents, those that the model
+was trained on, if the data are another dataset's. Output: store. Option: batch.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,9 @@ def main(job: Job) -> None:
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
     report_slow_precision(settings.precision, device, job.say)
     views = settings.augmentation, settings.latents_as
-    data = open_inputs(job.input("data"), SPLITS, device, trained.latents, *views, trained.image)
+    data = open_inputs(
+        job.input("data"), SPLITS, device, trained.latents, *views, trained.image, job.optional("latents")
+    )
     specs_of = specs_by_level(settings.evaluators, choice.cell, settings.pooling)
     levels = {level.name: level for level in map(trained.level, [choice.sigma, *settings.sigmas])}
     # Every seed gets its own noisy copies. `test` is never augmented.

@@ -40,6 +40,16 @@ def augment_label(config: Config, experiment: Experiment) -> int:
     return VIEW_LABEL if not latents.imported and latents.versions > 1 else 0
 
 
+def transferred_latents(config: Config, experiment: Experiment, dataset: str) -> str | None:
+    """The store of another dataset's latents by the autoencoder of the experiment's own; None where there is none."""
+    if experiment.latents is None:
+        return None
+    own = config.latents[experiment.latents]
+    stores = config.latents.items()
+    alike = [name for name, store in stores if store.dataset == dataset and store.same_space(own)]
+    return alike[0] if alike else None
+
+
 def conditional(config: Config, experiment: Experiment) -> bool:
     """Whether the network is conditioned on class labels; True if only reading shows whether there are any."""
     return experiment.network.conditional_on_labels and config.datasets[experiment.dataset].facts.classes != 0

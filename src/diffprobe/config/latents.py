@@ -180,6 +180,16 @@ class Latents(Strict):
             return max(1, self.imported.versions)
         return sum(view.number for view in self.views)
 
+    @property
+    def several_views(self) -> bool:
+        """Whether train may have more than one view. Those of imported latents are unknown until their files exist."""
+        countable = self.imported is None or self.imported.versions > 0
+        return not countable or self.versions > 1
+
+    def same_space(self, other: "Latents") -> bool:
+        """Whether both are by one autoencoder of equal inputs, so that a model of one can see the other."""
+        return (self.autoencoder, self.normalise) == (other.autoencoder, other.normalise)
+
     def problems(self, key: str) -> Iterator[Problem]:
         """Invalid views, scales and batch sizes."""
         if self.imported:

@@ -208,6 +208,7 @@ def used(config: Config) -> Config:
     experiments = config.experiments.values()
     stores = [config.latents[experiment.latents] for experiment in experiments if experiment.latents]
     names = {experiment.dataset for experiment in experiments}
+    names = names.union(*(experiment.probe.transfer for experiment in experiments if experiment.probe))
     trained_on = [config.autoencoders[store.autoencoder].trained_on for store in stores]
     names |= {name for name in trained_on if name is not None}
     return config.model_copy(

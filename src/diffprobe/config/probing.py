@@ -158,7 +158,8 @@ class Probe(Strict):
         description="Other datasets on whose features, by this model at the chosen layer, level and checkpoint, the "
         "evaluators are fitted and scored too: rows `DATASET_EVALUATOR`. Their images are brought to this dataset's "
         "size (`crop`: halved by a box filter, then bicubic) and channels (grey is repeated, colour becomes ITU-R 601 "
-        "luma).",
+        "luma). A model of latents sees the other dataset's by the same autoencoder, which need an entry of `latents`, "
+        "in the scale of its own.",
     )
     baselines: Annotated[list[Name], LATER] = Field(
         [],

@@ -9,6 +9,7 @@ from diffprobe.config.autoencoders import PRETRAINED, Autoencoder
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.evaluators.finetune import FineTune
 from diffprobe.config.extractors import Extractor
+from diffprobe.config.inferred import transferred_latents
 from diffprobe.config.latents import Latents
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
@@ -289,7 +290,9 @@ def foreign_features(config: Config) -> list[tuple[str, str, str]]:
 
 def used_latents(config: Config) -> dict[str, Latents]:
     """Stores of latents used by any experiment."""
-    names = {experiment.latents for experiment in config.experiments.values()}
+    experiments = config.experiments.values()
+    names = {experiment.latents for experiment in experiments}
+    names |= {transferred_latents(config, e, dataset) for e in experiments if e.probe for dataset in e.probe.transfer}
     return {name: latents for name, latents in config.latents.items() if name in names}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from diffprobe.config.inferred import transferred_latents
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
 from diffprobe.plan.graph import Graph, autoencoder_weights, classifiers_by_level, finetune_of, reconstructing
@@ -87,6 +88,11 @@ class Inputs:
         """The data that features are computed from: latents or images."""
         latents = self.latents(experiment)
         return latents if isinstance(latents, str) else self.images(experiment)
+
+    def transferred_data(self, experiment: str, dataset: str) -> str:
+        """The data that features of another dataset are computed from: latents or images."""
+        latents = transferred_latents(self.config, self.experiment(experiment), dataset)
+        return self.layout.images(dataset) if latents is None else self.layout.latents(latents)
 
     def experiment(self, name: str) -> Experiment:
         return self.config.experiments[name]

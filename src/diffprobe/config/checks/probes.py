@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from diffprobe.config import levels
 from diffprobe.config.evaluators import Evaluator
-from diffprobe.config.inferred import conditional
+from diffprobe.config.inferred import conditional, transferred_latents
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.names import figure_of, level_name
 from diffprobe.config.noise import CLEAN, At, GridLevel, Level
@@ -35,12 +35,8 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
             yield f"{key}.zeroed", embedding, "without label, since this network is not conditioned on labels"
         elif embedding == "label" and probe.label is not None:
             yield f"{key}.label", probe.label, "null, since zeroed has the label"
-    if probe.augmented and experiment.latents:
-        latents = config.latents[experiment.latents]
-        # Views of imported latents are unknown until their files exist.
-        countable = latents.imported is None or latents.imported.versions > 0
-        if countable and latents.versions < 2:
-            yield f"{key}.augmented", probe.augmented, f"0, or more views of latents.{experiment.latents}"
+    if probe.augmented and experiment.latents and not config.latents[experiment.latents].several_views:
+        yield f"{key}.augmented", probe.augmented, f"0, or more views of latents.{experiment.latents}"
     yield from view(f"{key}.view", experiment, probe, config)
     yield from evaluators(key, experiment, probe, config)
     yield from transfer(f"{key}.transfer", experiment, probe, config)
@@ -56,12 +52,24 @@ def transfer(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
             yield key, name, one_of(others)
             continue
         if experiment.latents:
-            yield key, name, "nothing, since this model sees latents of its own dataset"
+            yield from transferred(key, name, experiment, probe, config)
         if config.datasets[name].facts.classes == 0:
             yield key, name, "datasets with labels"
         for evaluator, settings in probe.heads.items():
             for place, value, allowed in settings.problems(f"evaluators.{evaluator}", config.datasets[name]):
                 yield key, name, f"a dataset that {place} = {value} allows: {allowed}"
+
+
+def transferred(key: str, name: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
+    """Another dataset without latents by the autoencoder of the model's own, or with too few views of them."""
+    assert experiment.latents is not None
+    autoencoder = config.latents[experiment.latents].autoencoder
+    store = transferred_latents(config, experiment, name)
+    if store is None:
+        like = "" if config.latents[experiment.latents].normalise is None else " and the same normalise"
+        yield key, name, f"a dataset that an entry of latents has with the autoencoder {autoencoder}{like}"
+    elif probe.augmented and not config.latents[store].several_views:
+        yield key, name, f"a dataset with more views in latents.{store}, since augmented copies are its views"
 
 
 def baselines(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """One split as a model sees it, for its features: pixels, or latents; as they are, or augmented."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,22 +39,36 @@ def open_inputs(
     augmentation: Crop | RandomView | None = None,
     latents_as: str = "sample",
     image: tuple[int, int, int] | None = None,
+    own: Path | None = None,
 ) -> dict[str, ModelInputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
 
     The augmented copy number `draw` of pixels is keyed by the key's seed, image and draw; that of latents is one of the
     store's views after the first, where the split has any. A latent is a sample of its posterior, keyed in the same
     way, or with `latents_as` of `mean` its mean. `content` is that of the latents which the model was trained on;
-    raises UserError where the store holds others. Images of another dataset than the model's are brought to its shape
-    `image` (H, W, C) before anything else.
+    raises UserError where the store holds others.
+
+    Images of another dataset than the model's are brought to its shape `image` (H, W, C) before anything else. Latents
+    of another dataset are scaled as those in the store `own`, which the model was trained on.
     """
     if store.suffix == ".h5":
         by = augmentation or Crop()
         return {split: pixel_inputs(images.read(store, [split]), device, by, image) for split in splits}
     latents = open_store(store.parent)
-    if latents.content != content:
-        raise UserError(f"{store.parent}: not the latents that this model was trained on; run the workflow again")
+    trained_on = latents if own is None else open_store(own.parent)
+    if trained_on.content != content:
+        raise UserError(f"{trained_on.path}: not the latents that this model was trained on; run the workflow again")
+    latents = scaled_as(trained_on, latents)
     return {split: latent_inputs(latents, split, device, latents_as == "sample") for split in splits}
+
+
+def scaled_as(own: LatentStore, other: LatentStore) -> LatentStore:
+    """Latents in the scale of others by the same autoencoder. Raises UserError where another one made them."""
+    # Imported latents do not say who made them.
+    makers = [store.identity.get("autoencoder") for store in (own, other)]
+    if makers[0] != makers[1] and None not in makers:
+        raise UserError(f"{other.path}: not by the autoencoder that made {own.path}; run the workflow again")
+    return replace(other, scale=own.scale, shift=own.shift)
 
 
 def pixel_inputs(
