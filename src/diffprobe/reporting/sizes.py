@@ -35,12 +35,16 @@ def store_bytes(
         "states": (checkpoints if config.state.keep == "all" else 1) * states * weights,
         "samples": checkpoints * len(experiment.sample.samplers) * kept(experiment) * pixels,
     }
+    probe = experiment.probe
+    if probe and (runs := sum(len(evaluator.trials(probe.seeds)) for evaluator in probe.evaluators.values())):
+        # Each has an average, raw weights and its last state; at most of the whole network.
+        sizes["fine_tuned"] = runs * (2 + 1 + RAW_AND_MOMENTS) * weights
     if rows:
         images = image_bytes(config.datasets[experiment.dataset], sum(rows.values()) * pixels)
         latents = {"latents": latent_bytes(config, experiment.latents, rows) or 0} if experiment.latents else {}
         sizes = {"images": images} | latents | sizes
-        if experiment.probe:
-            sizes |= feature_bytes(config, experiment, experiment.probe, rows, network)
+        if probe:
+            sizes |= feature_bytes(config, experiment, probe, rows, network)
     peak = sizes.pop("features_peak", 0)  # not in the total: removed again when the grid is scored
     return {**sizes, "total": sum(sizes.values())} | ({"features_peak": peak} if peak else {})
 
