@@ -40,6 +40,7 @@ def main(job: Job) -> None:
         resize=dataset.resize,
         scratch=path.parent / "scratch",
         order=rows,
+        masks=listing.masks,
         pixels=dataset.decode == "once",
         workers=job.threads,
         report=job.progress.update,

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from diffprobe.config.base import LATER, Integer, Name, Number, Path, Pixels, Positive, Strict
 from diffprobe.config.kinds import Kind
+from diffprobe.config.masks import Masks
 from diffprobe.config.problems import Problem
 from diffprobe.config.sources import Facts, Source
 
@@ -108,6 +109,11 @@ class Dataset(Strict):
         "copy of large sets, such as ImageNet encoded to latents. The files must not change: a job that reads a "
         "missing or modified file stops and names it.",
     )
+    masks: Annotated[Masks | None, LATER] = Field(
+        None,
+        description="Masks of the images, for evaluators of kind `dense`; cropped and resized like the images, by "
+        "nearest neighbour; null: none.",
+    )
     per_class: Positive | None = Field(None, description="Keep only the first N images of each class; null: all.")
     split: Split | None = Field(
         None, description="Split rule; null: `official` if the dataset has a test split, else `stratified`."
@@ -117,6 +123,11 @@ class Dataset(Strict):
         description="Precomputed reference statistics by extractor: .npz files with `mu` and `sigma`, as written by "
         "pytorch-fid, EDM and ADM. They replace those computed here.",
     )
+
+    @property
+    def local_paths(self) -> list[str]:
+        """Local files and folders that images and masks are read from, which may change."""
+        return [*self.source.local_paths, *(self.masks.local_paths if self.masks else [])]
 
     @property
     def facts(self) -> Facts:
@@ -150,6 +161,8 @@ class Dataset(Strict):
             yield f"{key}.decode", self.decode, f"once ({source} consists of arrays, not image files)"
         if self.split is not None:
             yield from self.split.problems(f"{key}.split", facts, source)
+        if self.masks is not None:
+            yield from self.masks.problems(f"{key}.masks", self)
 
 
 def limited(facts: Facts, per_class: int) -> Facts:

@@ -196,11 +196,45 @@ def centre_crop(image: Image.Image, name: str, size: int) -> Image.Image:
     # Box filtering first, since bicubic alone needs many taps for strong reductions; ADM's published statistics and
     # models depend on exactly this order.
     while min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    width, height = round(image.width * scale), round(image.height * scale)
+        image = image.resize(half(*image.size), Image.Resampling.BOX)
+    width, height = shrunk(*image.size, size)
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:  # a sliver grows beyond memory
         raise UserError(f"{name} is too narrow to be cropped ({image.width} x {image.height}); remove it")
     image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
+    return middle(image, size)
+
+
+def half(width: int, height: int) -> tuple[int, int]:
+    return width // 2, height // 2
+
+
+def shrunk(width: int, height: int, size: int) -> tuple[int, int]:
+    """The width and height at which the shorter side has `size` pixels, after halving while it has twice as many."""
+    while min(width, height) >= 2 * size:
+        width, height = half(width, height)
+    scale = size / min(width, height)
+    return round(width * scale), round(height * scale)
+
+
+def middle(image: Image.Image, size: int) -> Image.Image:
+    """The square of `size` pixels in the middle."""
+    left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+def fit_mask(mask: np.ndarray, image: tuple[int, int], size: int, resize: str) -> np.ndarray:
+    """A mask uint8 (h, w) as uint8 (size, size), by the crop and resizing of its image of `image` (H, W) pixels, with
+    nearest neighbours in place of filters.
+    """
+    wide = (size, size) if resize == "plain" or mask.shape == (size, size) else shrunk(image[1], image[0], size)
+    return np.asarray(middle(Image.fromarray(mask).resize(wide, Image.Resampling.NEAREST), size))
+
+
+def upright_size(data: bytes, name: str) -> tuple[int, int]:
+    """Height and width of an image file, upright. Raises UserError for what is no image."""
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            turned = _orientation(image) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception as error:
+        raise UserError(f"{name} cannot be decoded ({one_line(error)}); {REMEDY}") from None

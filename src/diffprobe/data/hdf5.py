@@ -6,8 +6,10 @@ labels  int64 (N,), -1 for none
 split   uint8 (N,), an index into data.splits.SPLITS
 hashes  uint8 (chunks, 32), the sha256 of each chunk's images, or of what identifies their files
 order   int64 (N,), only where rows are not in the order of the source's listing: row i is its image order[i]
+masks   and mask_hashes, only where images have masks: see `data.masks`
 
-attributes: source, classes (names), split_rule (JSON); content, a sha256 over shape, hashes, labels, split and order
+attributes: source, classes (names), split_rule (JSON); content, a sha256 over shape, hashes, labels, split, order
+and mask_hashes
 
 HDF5's locks are not used: a store is written under a name of its own and renamed when it is whole, and never changes
 after that. Network file systems often have no locks, and HDF5 then refuses to open a file.
@@ -23,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import h5py
 import numpy as np
@@ -37,6 +39,9 @@ from diffprobe.data.listing import Files
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import AccessError, UserError, access_error, one_line, unreadable
 from diffprobe.runtime.system import reserve_space
+
+if TYPE_CHECKING:
+    from diffprobe.data.masks import MaskWriter
 
 REMEDY = "delete the file and run again"
 LABELS_DAMAGED = f"labels, split or hashes are damaged; {REMEDY}"
@@ -52,6 +57,7 @@ class Columns(NamedTuple):
     split: np.ndarray  # indices into splits.SPLITS
     order: np.ndarray | None  # indices in the source's listing; None where the order is the same
     attributes: Attributes
+    masks: "MaskWriter | None" = None
 
 
 class ImageStore(h5py.File):
@@ -88,7 +94,7 @@ def allocate(path: Path, shape: Sequence[int], columns: Columns) -> None:
 
     Raises OSError (ENOSPC) where the disk cannot hold it.
     """
-    require_space(path, shape, columns.attributes)
+    require_space(path, shape, columns)
     creation = h5p.create(h5p.DATASET_CREATE)
     creation.set_chunk((min(CHUNK, shape[0]), *shape[1:]))
     creation.set_alloc_time(h5d.ALLOC_TIME_EARLY)  # gives every chunk its offset now, so that processes can write it
@@ -109,7 +115,7 @@ def write_links(
         links.write(file, tuple(shape), files, stamps, rule)
         write_columns(file, columns)
         hashes = links.chunk_hashes(file)
-    finish(path, hashes)
+    finish(path, hashes, columns.masks)
 
 
 def write_columns(file: h5py.File, columns: Columns) -> None:
@@ -120,16 +126,20 @@ def write_columns(file: h5py.File, columns: Columns) -> None:
     file.attrs.update(as_attributes(columns.attributes))
     if columns.order is not None:
         file["order"] = columns.order.astype(np.int64)
+    if columns.masks is not None:
+        file.create_dataset("masks", shape_of(file)[:3], np.uint8)
+        file["mask_hashes"] = np.zeros(file["hashes"].shape, np.uint8)
+        file.attrs["mask_classes"] = json.dumps(columns.masks.masks.names)
 
 
-def require_space(path: Path, shape: Sequence[int], attributes: Attributes) -> None:
+def require_space(path: Path, shape: Sequence[int], columns: Columns) -> None:
     """Raise ENOSPC where a store cannot fit; HDF5 itself does not fail cleanly on a full disk."""
     chunks = -(-shape[0] // CHUNK)  # the last one takes the space of a full one
     pixels = chunks * min(CHUNK, shape[0]) * math.prod(shape[1:])
     # Upper bounds: 1 MiB for HDF5's own structures, 256 bytes of index a chunk, 17 of labels, split and order a row.
-    rest = (
-        (1 << 20) + 256 * chunks + 17 * shape[0] + sum(len(str(value)) for value in as_attributes(attributes).values())
-    )
+    attributes = sum(len(str(value)) for value in as_attributes(columns.attributes).values())
+    masks = shape[0] * shape[1] * shape[2] if columns.masks else 0
+    rest = (1 << 20) + 256 * chunks + 17 * shape[0] + attributes + masks
     if shutil.disk_usage(path.parent).free < pixels + rest:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -142,8 +152,10 @@ def chunk_offsets(path: Path) -> list[int]:
     return [offsets[number] for number in sorted(offsets)]
 
 
-def finish(path: Path, hashes: Sequence[bytes]) -> None:
-    """Write the sha256 of each chunk and the content that follows; may be repeated after a kill."""
+def finish(path: Path, hashes: Sequence[bytes], masks: "MaskWriter | None" = None) -> None:
+    """Write masks, the sha256 of each chunk, and the content that follows; may be repeated after a kill."""
+    if masks is not None:
+        masks.write(path)
     # Both are overwritten in place and of fixed length, so equal stores have equal bytes however often this runs.
     with h5py.File(path, "r+", locking=False) as file:
         file["hashes"][:] = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
@@ -236,7 +248,7 @@ def content_hash(images: np.ndarray, labels: np.ndarray, split: np.ndarray) -> s
 def content_of(file: h5py.File) -> str:
     """The content of an open store, computed from its shape and all arrays but pixels."""
     # Hashes stand for the pixels, so that opening a store does not mean reading all of it.
-    names = [name for name in ("hashes", "labels", "split", "order") if name in file]
+    names = [name for name in ("hashes", "labels", "split", "order", "mask_hashes") if name in file]
     return sha256(np.array(shape_of(file), np.int64), *(file[name][:] for name in names))
 
 

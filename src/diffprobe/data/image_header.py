@@ -29,6 +29,7 @@ class ImageHeader:
     content: str  # a sha256
     classes: list[str]
     links: LinkHeader | None  # None where pixels are stored
+    mask_classes: list[str]  # [] without masks
 
 
 def read_header(file: h5py.File) -> ImageHeader:
@@ -48,7 +49,12 @@ def read_header(file: h5py.File) -> ImageHeader:
     refuse_other(file, "hashes", np.uint8, (-(-n // CHUNK), 32))
     if "order" in file:
         refuse_other(file, "order", np.int64, (n,))
-    return ImageHeader((n, height, width, channels), content(file), classes(file), links(file, n) if linked else None)
+    if "masks" in file:
+        refuse_other(file, "masks", np.uint8, (n, height, width))
+        refuse_other(file, "mask_hashes", np.uint8, (-(-n // CHUNK), 32))
+    parts = names(file, "mask_classes") if "masks" in file else []
+    linked_files = links(file, n) if linked else None
+    return ImageHeader((n, height, width, channels), content(file), names(file, "classes"), linked_files, parts)
 
 
 def own_array(file: h5py.File, name: str) -> h5py.Dataset:
@@ -81,11 +87,12 @@ def content(file: h5py.File) -> str:
     return stored.decode("ascii")
 
 
-def classes(file: h5py.File) -> list[str]:
-    names = json_of(file, "classes", list) if "classes" in file.attrs else []
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError("classes are not names")
-    return names
+def names(file: h5py.File, key: str) -> list[str]:
+    """An attribute that holds names; [] where there is none."""
+    listed = json_of(file, key, list) if key in file.attrs else []
+    if not all(isinstance(name, str) for name in listed):
+        raise ValueError(f"{key} are not names")
+    return listed
 
 
 def links(file: h5py.File, n: int) -> LinkHeader:

@@ -10,10 +10,12 @@ import numpy as np
 import PIL
 
 from diffprobe.data import convert, hdf5
+from diffprobe.data import masks as stored_masks
 from diffprobe.data.decode import Chunk, Target, decode_chunks, first_shape
 from diffprobe.data.hdf5 import CHUNK, Columns, ImageStore, content_hash, open_store
 from diffprobe.data.links import decoding_of, survey
-from diffprobe.data.listing import Files
+from diffprobe.data.listing import Files, Masks
+from diffprobe.data.masks import MaskWriter
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, disk_errors, recorded, sync, write_json
@@ -123,7 +125,7 @@ def describe(path: Path) -> StoreSummary:
 def check(path: Path) -> list[str]:
     """Everything that is damaged in a store, one line each. Raises UserError where it cannot be opened."""
     with open_store(path, verified=False) as file:
-        return list(hdf5.damage(file))
+        return [*hdf5.damage(file), *stored_masks.damage(file)]
 
 
 def write(
@@ -132,15 +134,16 @@ def write(
     labels: np.ndarray,
     split: np.ndarray,
     order: np.ndarray | None = None,
+    masks: MaskWriter | None = None,
     **attributes: object,
 ) -> None:
     """Write images uint8 (N, H, W, C) as a store, whole or not at all; attributes are kept as text or JSON."""
     with disk_errors(path, images.nbytes), atomic(path) as partial:
         # The whole file is allocated before a pixel is written, so that a full disk is noticed at once.
-        hdf5.allocate(partial, images.shape, Columns(labels, split, order, attributes))
+        hdf5.allocate(partial, images.shape, Columns(labels, split, order, attributes, masks))
         with h5py.File(partial, "r+", locking=False) as file:
             file["images"][:] = images
-        hdf5.finish(partial, hdf5.chunk_hashes(images))
+        hdf5.finish(partial, hdf5.chunk_hashes(images), masks)
 
 
 def fill(
@@ -154,6 +157,7 @@ def fill(
     resize: str,
     scratch: Path,
     order: np.ndarray | None = None,
+    masks: Masks | None = None,
     pixels: bool = True,
     workers: int = 1,
     report: Callable[[int], object] = lambda done: None,
@@ -163,17 +167,18 @@ def fill(
 
     Without `size` all images must be squares of one size. `order`, int64 (N,), gives each row's index in the source's
     listing. Without `pixels` only the locations of the files are stored: they are decoded, and their damage is noticed,
-    on every read. `report` is called with the number of finished images.
+    on every read. Masks are stored in any case. `report` is called with the number of finished images.
 
     `scratch` is a folder for this store alone, on the file system of `path`. A killed run is resumed from there if
     files, labels, split, order, attributes and settings are the same. Neither `workers` nor kills change a byte of the
     store. Raises UserError for an unusable image and for a full disk.
     """
+    writer = MaskWriter(masks, images, resize, workers) if masks else None
     if isinstance(images, np.ndarray):
-        write(path, resized(images, size, channels, resize), labels, split, order, **attributes)
+        write(path, resized(images, size, channels, resize), labels, split, order, writer, **attributes)
         report(len(images))
         return
-    columns = Columns(labels, split, order, attributes)
+    columns = Columns(labels, split, order, attributes, writer)
     shape = first_shape(images, size, channels, resize)
     if pixels:
         target = Target(images.archives, scratch / "images.h5", shape, size, resize)
@@ -197,7 +202,8 @@ def decode_files(
     # Everything that the bytes of the store follow from: a killed run's work is of use to an equal one only.
     rule = [convert.VERSION, PIL.__version__, target.shape, target.size, target.resize]
     arrays = [array for array in (columns.labels, columns.split, columns.order) if array is not None]
-    rest = [hdf5.sha256(*arrays), hdf5.as_attributes(columns.attributes)]
+    masks = columns.masks.masks.names if columns.masks else None  # which are read anew, unlike pixels
+    rest = [hdf5.sha256(*arrays), hdf5.as_attributes(columns.attributes), *([masks] if masks else [])]
     identity = digest([rule, [str(archive) for archive in files.archives], entries, rest])
     with disk_errors(target.path, len(entries) * int(np.prod(target.shape))):
         if not can_resume(scratch, identity):
@@ -206,7 +212,7 @@ def decode_files(
         offsets = hdf5.chunk_offsets(target.path)
         chunks = [Chunk(i, offset, entries[i * CHUNK : (i + 1) * CHUNK]) for i, offset in enumerate(offsets)]
         records = decode_chunks(chunks, target, scratch / "journal.jsonl", workers, report)
-        hdf5.finish(target.path, [bytes.fromhex(record.sha256) for record in records])
+        hdf5.finish(target.path, [bytes.fromhex(record.sha256) for record in records], columns.masks)
 
 
 def resized(images: np.ndarray, size: int | None, channels: int, resize: str) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A dataset as its config wants it, before any image is decoded: which images, with which labels, in which splits."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from diffprobe.config.datasets import Dataset, Official, Split, Stratified
 from diffprobe.data import sources, splits
 from diffprobe.data.listing import Listing
+from diffprobe.runtime.located import located
 
 
 class Prepared(NamedTuple):
@@ -34,8 +36,10 @@ def divide(dataset: Dataset, listing: Listing) -> Prepared:
 
 
 def list_images(dataset: Dataset, archives: Mapping[str, Path]) -> Listing:
-    """The images of a dataset, no more than `per_class` of each class."""
+    """The images of a dataset and their masks, no more than `per_class` of each class."""
     listing = sources.find(dataset.source, archives)
+    if dataset.masks:
+        listing = replace(listing, masks=located(dataset.masks.build)(dataset.masks, listing))
     return listing.take(splits.limit(listing, dataset.per_class)) if dataset.per_class else listing
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from diffprobe.config.inferred import keys_that_need_labels
 from diffprobe.config.models import Config
@@ -31,10 +32,9 @@ def refuse_lost_sources(config: Config, sources: Sources) -> None:
     """
     layout, gone = Layout(config.results), "no such file or folder; previously imported"
     for name, dataset in config.datasets.items():
-        before = sources.images_receipt(name).get("config", {}).get("source", {})
-        paths = dataset.source.local_paths
-        # Receipts of zips have `paths`, those of folders `path`.
-        moved = before and paths != ([before["path"]] if "path" in before else before.get("paths", []))
+        before = sources.images_receipt(name).get("config", {})
+        paths = dataset.local_paths
+        moved = before and paths != [*paths_of(before.get("source")), *paths_of(before.get("masks"))]
         unsure = not before and Path(layout.images(name)).exists()
         for path in paths:
             if (moved or unsure) and not Path(path).exists():
@@ -44,6 +44,12 @@ def refuse_lost_sources(config: Config, sources: Sources) -> None:
             for path in filter(None, (latents.imported.path, latents.imported.test)):
                 if not Path(path).exists():
                     raise UserError(f"latents.{name}.imported: {path}: {gone} latents are kept{NO_RECEIPT}")
+
+
+def paths_of(recorded: dict[str, Any] | None) -> list[str]:
+    """The paths of a source or of masks in a receipt: zips have `paths`, others `path` or none."""
+    recorded = recorded or {}
+    return [recorded["path"]] if "path" in recorded else recorded.get("paths", [])
 
 
 def refuse_missing_packages(config: Config) -> None:

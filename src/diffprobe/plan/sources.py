@@ -28,7 +28,7 @@ class Sources:
 
     def _images(self, dataset: str) -> str | None:
         """The state of a dataset's local files; None if it has none."""
-        paths = self.config.datasets[dataset].source.local_paths
+        paths = self.config.datasets[dataset].local_paths
         if all(Path(path).exists() for path in paths) or not self.images_receipt(dataset):
             return fingerprint(paths)
         return self.images_receipt(dataset).get("config", {}).get("state")

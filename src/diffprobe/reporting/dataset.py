@@ -31,6 +31,7 @@ class DatasetFacts(BaseModel):
     splits: dict[str, int]
     split_rule: str = ""
     size: str = ""
+    masks: tuple[str, ...] = ()  # their classes; empty without masks
     survey: Survey | None
 
 
@@ -45,6 +46,7 @@ def facts(dataset: Dataset, prepared: Prepared) -> DatasetFacts:
         splits=dict(zip(SPLITS, splits, strict=True)),
         split_rule=rule_of(prepared),
         size=side,
+        masks=listing.masks.names if listing.masks else (),
         survey=listing.survey,
     )
 
@@ -99,6 +101,8 @@ def rows(seen: DatasetFacts, shown: int | None = None) -> Iterator[tuple[str, st
     yield "splits", ", ".join(f"{name} {count:,}" for name, count in seen.splits.items()) + rule
     if seen.size:
         yield "size", seen.size
+    if seen.masks:
+        yield "masks", f"{len(seen.masks):,} classes: {', '.join(first(list(map(display, seen.masks)), shown))}"
     left_out = [item.text for item in survey.left_out]
     for text in first(left_out, shown) or (["nothing"] if seen.survey else []):
         yield "left out", text

@@ -40,7 +40,7 @@ def store_bytes(
         # Each has an average, raw weights and its last state; at most of the whole network.
         sizes["fine_tuned"] = runs * (2 + 1 + RAW_AND_MOMENTS) * weights
     if rows:
-        images = image_bytes(config.datasets[experiment.dataset], sum(rows.values()) * pixels)
+        images = image_bytes(config.datasets[experiment.dataset], sum(rows.values()))
         latents = {"latents": latent_bytes(config, experiment.latents, rows) or 0} if experiment.latents else {}
         sizes = {"images": images} | latents | sizes
         if probe:
@@ -49,9 +49,11 @@ def store_bytes(
     return {**sizes, "total": sum(sizes.values())} | ({"features_peak": peak} if peak else {})
 
 
-def image_bytes(dataset: Dataset, pixels: int) -> int:
-    """Of an image store: hardly anything where files are decoded when they are read."""
-    return 0 if dataset.decode == "when_read" else pixels
+def image_bytes(dataset: Dataset, rows: int) -> int:
+    """Of an image store: hardly anything but masks where files are decoded when they are read."""
+    image = dataset.facts
+    planes = (0 if dataset.decode == "when_read" else image.channels) + (1 if dataset.masks else 0)
+    return rows * planes * (image.size or 0) ** 2 * UINT8
 
 
 def feature_bytes(
