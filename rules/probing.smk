@@ -58,6 +58,32 @@ use rule compute as evaluate with:
         call=call("evaluate"),
 
 
+# Segmentation from a few labelled images, on features that are computed here.
+
+
+use rule compute as dense with:
+    input:
+        choice=L.choice("{experiment}"),
+        images=lambda w: FILES.images(w.experiment),
+        data=lambda w: FILES.data(w.experiment),
+        weights=lambda w: FILES.of_checkpoints("probed_weights", w.experiment),
+    output:
+        rows=L.test("{experiment}", "{evaluator}"),
+        pictures=L.pictures("{experiment}", "{evaluator}"),
+        receipt=receipt(L.test("{experiment}", "{evaluator}")),
+    log:
+        L.log("dense", "{experiment}", "{evaluator}"),
+    benchmark:
+        L.benchmark("dense", "{experiment}", "{evaluator}")
+    wildcard_constraints:
+        evaluator=any_of(named_evaluators("dense")),
+    resources:
+        **computing(mem_mb=probing_memory),
+    params:
+        config=of_experiment(lambda e, w: probe_job_arguments.dense(e, w.evaluator, row(w))),
+        call=call("dense", batch=lambda w: experiment(w).probe.batch),
+
+
 # The same evaluators on another dataset's features, and on those of an extractor.
 
 

@@ -40,7 +40,7 @@ def config() -> dict[str, Any]:
     whole = copy.deepcopy(TINY)
     tiny, dit = whole["experiments"]["tiny"], whole["experiments"]["tiny_dit"]
     whole["datasets"] = {
-        "digits": {"source": {"kind": "digits"}, "per_class": 24},
+        "digits": {"source": {"kind": "digits"}, "per_class": 24, "masks": {"kind": "threshold", "levels": [100]}},
         "photos": {"source": {"kind": "folder", "path": "photos"}, "size": 8},
         "links": {"source": {"kind": "folder", "path": "photos"}, "size": 8, "decode": "when_read"},
     }
@@ -50,6 +50,7 @@ def config() -> dict[str, Any]:
     dit["train"]["checkpoints"] = [1]
     dit["sample"]["keep_samples"] = 8
     dit["probe"] |= {"augmented": 1}
+    dit["probe"]["evaluators"]["dense"] = {"kind": "dense", "images": 4, "repeats": 2, "networks": 2, "steps": 5}
     whole["state"] = {"keep": "all", "keep_features": "all", "autosave_seconds": 1000}
     return whole
 

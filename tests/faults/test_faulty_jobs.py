@@ -18,9 +18,10 @@ from harness import Sandbox, changes, complaints, restore, run_job, tree
 from mini import Command
 
 RULES = [
-    "autoencoder", "baseline", "choice", "chosen", "classifier", "dataset_table", "encode", "evaluate", "features",
-    "foreign", "generate", "generation", "grid", "latents", "monitors", "nearest", "nearest_real",
-    "plot_reconstruction", "plots", "pretrain", "reconstruct", "reference", "sample", "similarity", "subset", "summary",
+    "autoencoder", "baseline", "choice", "chosen", "classifier", "dataset_table", "dense", "encode", "evaluate",
+    "features", "foreign", "generate", "generation", "grid", "latents", "monitors", "nearest", "nearest_real",
+    "plot_reconstruction", "plots", "pretrain", "reconstruct", "reference", "sample", "similarity", "subset",
+    "summary",
 ]  # fmt: skip
 LOGS = ("*.partial", "*/parts/.*", "*logs/*", "*/progress.json", "*.lock", "*/scratch", "*/scratch/lock", "*/.console")
 RECEIPTS = ("*receipt.json", "*/tensorboard/*")

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from diffprobe.data.samples import open_samples
-from diffprobe.reporting import images, label_plots, mosaics, noise_plots, plots, similarity
+from diffprobe.reporting import images, label_plots, mask_pictures, mosaics, noise_plots, plots, similarity
 from diffprobe.reporting import monitors as label_free
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.results import read_arrays, read_lines, read_result, read_rows, refuse_changed
@@ -150,6 +150,13 @@ def fewshot(job: Job, at: str, options: FigureOptions) -> Figure:
     return label_plots.over_labels(few, read_rows(job.input("test"))[0], options.experiment, options.dpi)
 
 
+def masks(job: Job, at: str, options: FigureOptions) -> Figure:
+    """Test images, their masks, and those that each evaluator predicts."""
+    # images uint8 (n, H, W, C), truth and predicted_NAME int64 (n, H, W), classes: names
+    pictures = {Path(path).stem: read_arrays(Path(path)) for path in inputs(job, "masks")}
+    return mask_pictures.masks(pictures, options.scale, options.dpi)
+
+
 def losses(job: Job, at: str, options: FigureOptions) -> Figure:
     """The loss over a whole training run."""
     rows = [row for path in inputs(job, "stats") for row in read_lines(path)]
@@ -189,6 +196,7 @@ FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
     "similarity_experiments": experiments,
     "confusion": confusion,
     "fewshot": fewshot,
+    "masks": masks,
     "losses": losses,
     "curves": curves,
     "levels": levels,

@@ -1,4 +1,4 @@
-"""From the activation of a tap to one vector per image, or to one per position."""
+"""From the activation of a tap to one vector per image, to one per position, or to a map of these."""
 
 import torch
 from torch import Tensor
@@ -22,4 +22,9 @@ def tokens(h: Tensor) -> Tensor:
     return h.flatten(2).mT if h.ndim == 4 else h[:, None]
 
 
-POOLINGS = {"mean": mean, "mean_std": mean_std, "tokens": tokens}
+def whole(h: Tensor) -> Tensor:
+    """(B, C, H, W) as it is, and so is a vector (B, D)."""
+    return h
+
+
+POOLINGS = {"mean": mean, "mean_std": mean_std, "tokens": tokens, "map": whole}

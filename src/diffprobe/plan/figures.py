@@ -25,6 +25,7 @@ LISTED = {
     "similarity_experiments": ("similarity", "to other experiments"),
     "confusion": ("layer x noise", "confusion on test"),
     "fewshot": ("few labels", "accuracy over labels"),
+    "masks": ("segmentation", "masks on test"),
     "losses": ("training", "loss"),
     "curves": ("generation and representation", "distance and accuracy"),
 }
@@ -88,6 +89,9 @@ def figures(layout: Layout, name: str, experiment: Experiment) -> Iterator[Plann
         few = [one for one, evaluator in experiment.probe.evaluators.items() if any(evaluator.few_labels)]
         if few:
             yield PlannedFigure("fewshot", (test, *((f"few/{one}", layout.test(name, one)) for one in few)))
+        drawn = [one for one, evaluator in experiment.probe.evaluators.items() if evaluator.pictures]
+        if drawn:
+            yield PlannedFigure("masks", tuple((f"masks/{one}", layout.pictures(name, one)) for one in drawn))
     if not experiment.train.imported:
         run = layout.run(name)
         stats = [(f"stats/{kimg}", layout.checkpoint(run, kimg, "stats.jsonl")) for kimg in checkpoints]

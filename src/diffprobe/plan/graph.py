@@ -161,7 +161,8 @@ class Graph:
             yield self.stage("chosen", name, store, receipt_at=store_receipt(store))
             for evaluator, settings in experiment.probe.evaluators.items():
                 yield from self.trials(name, evaluator, settings, experiment.probe)
-                yield self.stage(settings.rule, name, layout.test(name, evaluator), names=(evaluator,))
+                pictures = [layout.pictures(name, evaluator)] if settings.pictures else []
+                yield self.stage(settings.rule, name, layout.test(name, evaluator), *pictures, names=(evaluator,))
             if experiment.probe.similarity:
                 yield self.stage("similarity", name, layout.similarity(name))
             yield from self.elsewhere(name, experiment.probe)

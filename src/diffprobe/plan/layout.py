@@ -164,6 +164,10 @@ class Layout:
     def test(self, experiment: str, evaluator: str) -> str:
         return f"{self.run(experiment)}/probe/test/{evaluator}.json"
 
+    def pictures(self, experiment: str, evaluator: str) -> str:
+        """Images with their masks and those that an evaluator predicts, for the plot."""
+        return f"{self.run(experiment)}/probe/test/{evaluator}.npz"
+
     def similarity(self, experiment: str) -> str:
         return f"{self.run(experiment)}/probe/similarity.json"
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, JsonValue
 
 from diffprobe.config.evaluators import Evaluator
+from diffprobe.config.evaluators.dense import Dense
 from diffprobe.config.monitors import Monitor
 from diffprobe.config.names import level_name
 from diffprobe.config.noise import CLEAN
@@ -132,6 +133,12 @@ class CellSelection(Argument):
     at: JoinedCell | None = None
     levels: list[float] = Field([])  # sigma/alpha, where it is scored at each of several levels
 
+    @property
+    def sigmas(self) -> list[float]:
+        """sigma/alpha of the cells that it names, besides the chosen one's."""
+        named = [*self.combine, *([self.at] if self.at else [])]
+        return [cell.sigma for cell in named if cell.sigma is not None]
+
     def cells(self, chosen: Cell) -> list[Cell]:
         """The chosen cell, or that in its place, and those joined to it, without repeats; or the layer's cells at
         `levels`, each of which is scored by itself.
@@ -234,6 +241,25 @@ class FinetunedArgument(Argument):
     @property
     def selection(self) -> CellSelection:
         return CellSelection(combine=[], tokens=False, at=self.at)
+
+
+class DenseArgument(FeatureSettings):
+    """Segmentation from a few labelled images."""
+
+    name: str
+    row: Columns
+    about: Columns
+    evaluator: dict[str, Any]
+    checkpoints: list[int]  # in thousands of images, in the order of the inputs
+    memory: int  # bytes of maps of labelled images
+
+    @property
+    def settings(self) -> Dense:
+        return Dense.model_validate({**self.evaluator, "combine": [], "at": None})
+
+    @property
+    def selection(self) -> CellSelection:
+        return CellSelection.model_validate(self.evaluator)
 
 
 class Choice(Argument):

@@ -242,3 +242,13 @@ def finetuned(experiment: Experiment, name: str, row: Identity, choosing: bool) 
     columns: Argument = {"row": row, "about": about(experiment) | {"views": 0}}
     head = {"name": name, "average": evaluator.average, **cell_of(evaluator, experiment)}
     return columns | scored | runs | draws | head
+
+
+def dense(experiment: Experiment, name: str, row: Identity) -> Argument:
+    """Segmentation by features of the chosen cell, or of those that the evaluator names."""
+    probe = probe_of(experiment)
+    copies = {"augmented": 0, "draws": 1, "crop": dump(probe.crop)}
+    columns = {key: value for key, value in about(experiment).items() if key != "pooling"}
+    head = {"name": name, "row": row, "about": columns, "memory": memory_bytes(experiment)}
+    evaluator = {"evaluator": evaluator_argument(probe.evaluators[name], experiment)}
+    return unaugmented(experiment) | copies | head | evaluator | {"checkpoints": experiment.train.checkpoints}

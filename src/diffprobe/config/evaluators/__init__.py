@@ -77,6 +77,8 @@ class Evaluator(Kind, family=True):
     """Whether one fit serves all `levels`; otherwise there is one for each."""
     fit_splits: ClassVar[tuple[str, ...]] = ()
     """The splits that it is fitted on, whatever is chosen on what; empty: `train`, and before `test` train + select."""
+    pictures: ClassVar[bool] = False
+    """Whether its rule writes pictures beside the rows, which the report shows."""
     plain: ClassVar[bool] = False
     """Whether this kind is fitted on unaugmented training images, so that their features are stored too."""
 

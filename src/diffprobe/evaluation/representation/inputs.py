@@ -94,8 +94,17 @@ def augmented_copy(pixels: Tensor, rows: Tensor, seed: int, draw: int, by: Crop 
     """Copy number `draw` of images uint8 (B, H, W, C) with the indices `rows` (B,): floats (B, C, H, W) in [-1, 1]."""
     if isinstance(by, RandomView):
         return random_view(to_float(pixels), Draws(seed, rows, f"augmented copy {draw}/"), by)
-    view: StoredView = {"kind": "crop", "pad": by.pad, "fill": by.fill, "flip": by.flip, "draw": draw}
-    return to_float(views.apply(view, pixels, rows, seed))
+    return to_float(views.apply(crop_view(by, draw), pixels, rows, seed))
+
+
+def crop_view(by: Crop, draw: int) -> StoredView:
+    return {"kind": "crop", "pad": by.pad, "fill": by.fill, "flip": by.flip, "draw": draw}
+
+
+def mask_copy(masks: Tensor, rows: Tensor, seed: int, draw: int, by: Crop) -> Tensor:
+    """The masks int64 (B, H, W) of the same copies: of no known class, -1, where `by` pads with zeros."""
+    # A view moves whole pixels, so there is nothing between classes; zeros stand for black.
+    return views.apply(crop_view(by, draw), (masks + 1)[..., None], rows, seed)[..., 0] - 1
 
 
 def picked(n: int, images: int) -> np.ndarray:
