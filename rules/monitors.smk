@@ -1,4 +1,5 @@
-# What needs no labels: features of a fixed subset of images at every checkpoint, figures of them, maps of similarity.
+# What needs no labels: features of a fixed subset of images at every checkpoint, figures of them, maps of similarity;
+# pictures of the chosen features.
 
 
 use rule features as subset with:
@@ -71,3 +72,21 @@ use rule compute as similarity with:
     params:
         config=argument(lambda w: probe_job_arguments.similarity(CONFIG, w.experiment)),
         call=call("similarity"),
+
+
+use rule compute as pictures with:
+    input:
+        store=L.chosen("{experiment}"),
+        data=lambda w: FILES.data(w.experiment),
+        images=lambda w: FILES.images(w.experiment),
+        weights=lambda w: FILES.of_checkpoints("probed_weights", w.experiment),
+    output:
+        pictures=L.feature_pictures("{experiment}"),
+        receipt=receipt(L.feature_pictures("{experiment}")),
+    log:
+        L.log("pictures", "{experiment}"),
+    benchmark:
+        L.benchmark("pictures", "{experiment}")
+    params:
+        config=of_experiment(lambda e, _: probe_job_arguments.pictures(e)),
+        call=call("pictures", batch=lambda w: experiment(w).probe.batch),

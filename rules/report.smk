@@ -30,6 +30,7 @@ for number, names in enumerate(alike(CONFIG)):
             **{name: file for figure in FIGURES for name, file in figure.inputs},
         output:
             **{figure.name: listed(figure) for figure in FIGURES},
+            **{f"data/{figure.name}": L.plot_data("{experiment}", figure.name) for figure in FIGURES if figure.has_data},
         log:
             L.log("plots", "{experiment}"),
         benchmark:
@@ -71,6 +72,7 @@ use rule handle as plot_levels with:
     input:
         rows=lambda w: FILES.by_level(w.dataset),
     output:
+        **{"data/levels": L.levels_data("{dataset}")},
         levels=report(
             L.levels_plot("{dataset}"),
             caption="../workflow/report/levels.rst",
@@ -130,3 +132,33 @@ use rule handle as summary with:
     params:
         config=canonical(job_arguments.summary(CONFIG)),
         call=call("summary"),
+
+
+# What is compared of the experiments on a dataset: all files but the data of the plot are in the report.
+COMPARED = {"plot": "experiments compared", "experiments": "preferences", "evaluators": "best of each evaluator"}
+
+
+use rule handle as comparison with:
+    input:
+        unpack(lambda w: FILES.comparison(w.dataset)),
+    output:
+        **{
+            name: (
+                report(
+                    file,
+                    caption=f"../workflow/report/comparison_{name}.rst",
+                    category="results",
+                    labels={"table": f"{{dataset}}: {COMPARED[name]}"},
+                )
+                if name in COMPARED
+                else file
+            )
+            for name, file in comparison(L, "{dataset}").items()
+        },
+    log:
+        L.log("comparison", "{dataset}"),
+    benchmark:
+        L.benchmark("comparison", "{dataset}")
+    params:
+        config=argument(lambda w: job_arguments.comparison(CONFIG, w.dataset)),
+        call=call("comparison"),

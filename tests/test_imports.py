@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-READERS = ("plot", "summary", "dataset_table", "choice", "download")  # they plot, tabulate or fetch
+READERS = ("plot", "comparison", "summary", "dataset_table", "choice", "download")  # they plot, tabulate or fetch
 
 
 def loaded(code: str, *arguments: str) -> set[str]:

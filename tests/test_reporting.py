@@ -14,6 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from diffprobe.data import samples
+from diffprobe.plan.figures import WITH_DATA
 from diffprobe.reporting import images, mosaics, noise_plots, plots, tables
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json, write_jsonl
@@ -370,16 +371,21 @@ DRAWN = {
 def test_one_job_draws_all_figures(made: Path, tmp_path: Path) -> None:
     config = OPTIONS | {"experiment": "digits_edm", "taps": TAPS, "evaluator": "linear"}
     outputs = {name: tmp_path / f"{name}.png" for name in DRAWN}
+    tables = {f"data/{name}": tmp_path / f"{name}.csv" for name in DRAWN if name in WITH_DATA}
     for path in outputs.values():
         path.parent.mkdir(exist_ok=True)  # as Snakemake does
     inputs = {name: made / file for files in DRAWN.values() for name, file in files.items()}
-    call("plot.py", "plots", config, inputs, outputs, tmp_path)
+    call("plot.py", "plots", config, inputs, outputs | tables, tmp_path)
     for path in outputs.values():
         picture = Image.open(path)
         picture.load()
         assert min(picture.size) >= 90 and max(picture.size) <= 1500
         assert np.asarray(picture.convert("L")).std() > 5  # not an empty sheet
     assert set(tmp_path.rglob("*.png")) == set(outputs.values())
+    shown = {name: pd.read_csv(path) for name, path in tables.items()}
+    assert shown["data/losses"]["loss"].tolist() == [1 / i for i in (*range(1, 37), *range(36, 72))]
+    assert shown["data/curves"]["value"].sum() == pytest.approx(sum(row["value"] for row in result_rows()))
+    assert shown["data/confusion"].iloc[:, 1:].to_numpy().tolist() == CONFUSION["confusion"]
 
 
 def test_summary_script_writes_all_tables(made: Path, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ TINY = {
                 "subset": {"images": 40},
                 "monitors": [{"kind": "contrastive"}, {"kind": "similarity", "to": "small"}],
                 "similarity": {"experiments": ["tiny_dit"]},
+                "pictures": {"images": 4, "points": 40, "perplexity": 10},
             },
         },
         "tiny_dit": {

@@ -1,7 +1,7 @@
 """Figures of the report: of an experiment all, of a store of latents its reconstructions.
 
-Config: `FigureOptions`. Outputs: one figure each, by the names of `plan.figures`, as in `grid/28`. Inputs by the
-names there.
+Config: `FigureOptions`. Outputs: one figure each, by the names of `plan.figures`, as in `grid/28`, and of some, as
+`data/curves`, a table of what it shows. Inputs by the names there.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,16 @@ from matplotlib.figure import Figure
 from PIL.Image import Image
 
 from diffprobe.data.samples import open_samples
-from diffprobe.reporting import images, label_plots, mask_pictures, mosaics, noise_plots, plots, similarity
+from diffprobe.reporting import (
+    feature_plots,
+    images,
+    label_plots,
+    mask_pictures,
+    mosaics,
+    noise_plots,
+    plots,
+    similarity,
+)
 from diffprobe.reporting import monitors as label_free
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.results import read_arrays, read_lines, read_result, read_rows, refuse_changed
@@ -33,6 +42,14 @@ class FigureOptions:
     experiment: str = ""
     taps: tuple[str, ...] = ()  # in the order of computation
     evaluator: str = ""  # that scored the grid
+
+
+@dataclass(frozen=True)
+class WithData:
+    """A figure and a table of what it shows."""
+
+    figure: Figure
+    data: pd.DataFrame
 
 
 def samples(job: Job, at: str, options: FigureOptions) -> Image:
@@ -85,7 +102,7 @@ def monitors(job: Job, at: str, options: FigureOptions) -> Figure:
     return label_free.heatmaps(read_cells(job, "monitors", at), title, options.taps, options.dpi)
 
 
-def monitor_curves(job: Job, at: str, options: FigureOptions) -> Figure:
+def monitor_curves(job: Job, at: str, options: FigureOptions) -> WithData:
     """Label-free figures of the chosen cell over training, beside its accuracy."""
     choice = read_result(job.input("choice"), dict)
     kimgs = [name.partition("/")[2] for name in job.inputs if name.startswith("monitors/")]
@@ -93,17 +110,19 @@ def monitor_curves(job: Job, at: str, options: FigureOptions) -> Figure:
         pd.concat([read_cells(job, kind, kimg).assign(kimg=int(kimg)) for kimg in kimgs])
         for kind in ("monitors", "grid")
     ]
-    return label_free.curves(*frames, choice, options.experiment, options.dpi)
+    figure = label_free.curves(*frames, choice, options.experiment, options.dpi)
+    return WithData(figure, label_free.curve_table(*frames, choice))
 
 
-def noise(job: Job, at: str, options: FigureOptions) -> Figure:
+def noise(job: Job, at: str, options: FigureOptions) -> WithData:
     """Accuracy at the best layer over noise level, at every checkpoint."""
     kimgs = [name.partition("/")[2] for name in job.inputs if name.startswith("grid/")]
     grids = pd.concat([read_cells(job, "grid", kimg).assign(kimg=int(kimg)) for kimg in kimgs])
     choice = read_result(job.input(f"select/{kimgs[0]}"), lambda select: select["choice"])
     split = "test, as published" if choice["selection"] == "published" else "select"
     title = f"{options.experiment}, {choice['scorer']} at the best layer"
-    return noise_plots.over_noise_and_training(grids, title, split, options.dpi)
+    figure = noise_plots.over_noise_and_training(grids, title, split, options.dpi)
+    return WithData(figure, noise_plots.best_layers(grids))
 
 
 def read_cells(job: Job, kind: str, at: str) -> pd.DataFrame:
@@ -133,21 +152,41 @@ def experiments(job: Job, at: str, options: FigureOptions) -> Figure:
     return similarity.maps(drawn, neighbours, title, options.dpi)
 
 
-def confusion(job: Job, at: str, options: FigureOptions) -> Figure:
+def maps(job: Job, at: str, options: FigureOptions) -> WithData:
+    """Principal components of features at every position, beside their images."""
+    arrays = read_arrays(job.input("pictures"))
+    title = f"{feature_plots.place(arrays, options.experiment)}:\nprincipal components (PC) of features"
+    return WithData(feature_plots.maps(arrays, title, options.dpi), feature_plots.map_table(arrays))
+
+
+def plane(job: Job, at: str, options: FigureOptions) -> WithData:
+    """Images beside those with similar features."""
+    arrays = read_arrays(job.input("pictures"))
+    count, where = len(arrays["plane"]), feature_plots.place(arrays, options.experiment)
+    title = f"{where}:\n{arrays['chosen']}, the chosen layer, of {count} test images"
+    return WithData(feature_plots.plane(arrays, title, options.dpi), feature_plots.plane_table(arrays))
+
+
+def confusion(job: Job, at: str, options: FigureOptions) -> WithData:
     """The confusion matrix on `test` of the evaluator that scored the grid."""
     test = read_result(job.input("test"), dict)
     row = test["rows"][0]
     selection = ", chosen on test, as published" if row["selection"] == "published" else ""
     heading = f"{options.experiment}, {options.evaluator} on test{selection}:"
     title = f"{heading}\n{row['value']:.1%} correct; % of each class"
-    return plots.confusion(np.array(test["confusion"]), test["classes"], title, options.dpi)
+    counts, classes = np.array(test["confusion"]), test["classes"]
+    table = pd.DataFrame(counts, columns=classes)
+    table.insert(0, "class", classes, allow_duplicates=True)
+    return WithData(plots.confusion(counts, classes, title, options.dpi), table)
 
 
-def fewshot(job: Job, at: str, options: FigureOptions) -> Figure:
+def fewshot(job: Job, at: str, options: FigureOptions) -> WithData:
     """Accuracy on `test` over the number of labels."""
     few = {path.stem: read_rows(path) for path in inputs(job, "few")}
     few = {name: [row for row in rows if not row["evaluator"].endswith("_top5")] for name, rows in few.items()}
-    return label_plots.over_labels(few, read_rows(job.input("test"))[0], options.experiment, options.dpi)
+    whole = read_rows(job.input("test"))[0]
+    figure = label_plots.over_labels(few, whole, options.experiment, options.dpi)
+    return WithData(figure, pd.DataFrame([whole, *(row for rows in few.values() for row in rows)]))
 
 
 def masks(job: Job, at: str, options: FigureOptions) -> Figure:
@@ -157,17 +196,17 @@ def masks(job: Job, at: str, options: FigureOptions) -> Figure:
     return mask_pictures.masks(pictures, options.scale, options.dpi)
 
 
-def losses(job: Job, at: str, options: FigureOptions) -> Figure:
+def losses(job: Job, at: str, options: FigureOptions) -> WithData:
     """The loss over a whole training run."""
     rows = [row for path in inputs(job, "stats") for row in read_lines(path)]
-    return plots.losses(options.experiment, rows, options.dpi)
+    return WithData(plots.losses(options.experiment, rows, options.dpi), pd.DataFrame(rows))
 
 
-def curves(job: Job, at: str, options: FigureOptions) -> Figure:
+def curves(job: Job, at: str, options: FigureOptions) -> WithData:
     """Metrics and accuracy over training, with the chosen checkpoint marked."""
     rows = [row for path in inputs(job, "generation") + inputs(job, "select") for row in read_rows(path)]
     choice = read_result(job.input("choice"), dict) if "choice" in job.inputs else None
-    return plots.curves(rows, choice, options.dpi)
+    return WithData(plots.curves(rows, choice, options.dpi), pd.DataFrame(rows))
 
 
 def inputs(job: Job, kind: str) -> list[Path]:
@@ -175,13 +214,14 @@ def inputs(job: Job, kind: str) -> list[Path]:
     return [Path(path) for name, path in job.inputs.items() if name.startswith(f"{kind}/")]
 
 
-def levels(job: Job, at: str, options: FigureOptions) -> Figure:
+def levels(job: Job, at: str, options: FigureOptions) -> WithData:
     """Accuracy on `test` over noise level, of all classifiers of a dataset."""
-    return plots.accuracy_over_noise([row for path in job.group("rows") for row in read_rows(path)], options.dpi)
+    rows = [row for path in job.group("rows") for row in read_rows(path)]
+    return WithData(plots.accuracy_over_noise(rows, options.dpi), pd.DataFrame(rows))
 
 
 # Each draws the figure KIND/AT: `at` is a checkpoint and, of samples, a sampler.
-FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
+FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image | WithData]] = {
     "samples": samples,
     "strip": strip,
     "nearest": nearest,
@@ -194,6 +234,8 @@ FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
     "similarity": layers,
     "similarity_training": training,
     "similarity_experiments": experiments,
+    "maps": maps,
+    "plane": plane,
     "confusion": confusion,
     "fewshot": fewshot,
     "masks": masks,
@@ -205,10 +247,15 @@ FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image]] = {
 
 def main(job: Job) -> None:
     options = FigureOptions(**job.config)
-    job.progress.start(len(job.outputs), "figures")
-    for done, name in enumerate(job.outputs, start=1):
+    names = [name for name in job.outputs if not name.startswith("data/")]
+    job.progress.start(len(names), "figures")
+    for done, name in enumerate(names, start=1):
         kind, _, at = name.partition("/")
         drawn = FIGURES[kind](job, at, options)
+        if isinstance(drawn, WithData):
+            with atomic(job.output(f"data/{name}")) as partial:
+                drawn.data.to_csv(partial, index=False, errors="replace")  # of names that are no text
+            drawn = drawn.figure
         with atomic(job.output(name)) as partial:
             if isinstance(drawn, Figure):
                 drawn.savefig(partial)

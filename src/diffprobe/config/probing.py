@@ -22,6 +22,7 @@ from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.monitors import Monitor
 from diffprobe.config.monitors.similarity import Neighbours
 from diffprobe.config.noise import GridLevel, Level
+from diffprobe.config.pictures import Pictures
 from diffprobe.config.views import Crop, RandomView
 
 Embedding = Literal["time", "label"]
@@ -152,6 +153,9 @@ class Probe(Strict):
     )
     similarity: Annotated[Similarity | None, LATER] = Field(
         None, description="Maps of similarity between layers, noise levels, checkpoints, experiments; null: none."
+    )
+    pictures: Annotated[Pictures | None, LATER] = Field(
+        None, description="Maps of principal components and a plane of images by t-SNE, at the choice; null: none."
     )
     transfer: Annotated[list[Name], LATER] = Field(
         [],

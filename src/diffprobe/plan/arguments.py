@@ -50,6 +50,22 @@ class SummaryArgument(Argument):
     histories: list[Columns] = []  # of the inputs history.N
 
 
+class Compared(Argument):
+    """An experiment that is compared with others."""
+
+    name: str
+    checkpoints: list[int]  # in the order of the inputs
+    taps: list[str]  # in the order of computation
+
+
+class ComparisonArgument(Argument):
+    """A comparison of the experiments on a dataset."""
+
+    dataset: str
+    experiments: list[Compared]
+    dpi: int
+
+
 # --- samples and their metrics
 
 

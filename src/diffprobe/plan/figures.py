@@ -23,12 +23,16 @@ LISTED = {
     "similarity": ("similarity", "between layers and noise levels"),
     "similarity_training": ("similarity", "between checkpoints"),
     "similarity_experiments": ("similarity", "to other experiments"),
+    "maps": ("features", "principal components"),
+    "plane": ("features", "plane of images"),
     "confusion": ("layer x noise", "confusion on test"),
     "fewshot": ("few labels", "accuracy over labels"),
     "masks": ("segmentation", "masks on test"),
     "losses": ("training", "loss"),
     "curves": ("generation and representation", "distance and accuracy"),
 }
+# Those whose data are written beside them as a table; those of the others are tables or pictures themselves.
+WITH_DATA = ("maps", "plane", "confusion", "fewshot", "losses", "curves", "noise", "monitor_curves")
 WHOLE = (  # over all checkpoints
     "losses", "curves", "noise", "monitor_curves", "similarity_training", "similarity_experiments",
 )  # fmt: skip
@@ -48,6 +52,11 @@ class PlannedFigure:
         """Its path among the plots, without the suffix: grid/28, samples/28.heun."""
         names = [str(name) for name in (self.kimg, self.sampler) if name]
         return f"{self.kind}/{'.'.join(names)}" if names else self.kind
+
+    @property
+    def has_data(self) -> bool:
+        """Whether a table of what it shows is written beside it."""
+        return self.kind in WITH_DATA
 
     @property
     def labels(self) -> dict[str, str]:
@@ -86,6 +95,9 @@ def figures(layout: Layout, name: str, experiment: Experiment) -> Iterator[Plann
     if experiment.probe:
         test = ("test", layout.test(name, experiment.probe.scoring))
         yield PlannedFigure("confusion", (test,))
+        if experiment.probe.pictures:
+            features = ("pictures", layout.feature_pictures(name))
+            yield from (PlannedFigure(kind, (features,)) for kind in ("maps", "plane"))
         few = [one for one, evaluator in experiment.probe.evaluators.items() if any(evaluator.few_labels)]
         if few:
             yield PlannedFigure("fewshot", (test, *((f"few/{one}", layout.test(name, one)) for one in few)))

@@ -103,11 +103,15 @@ class Graph:
             yield from self.experiment(name, experiment)
         for name in config.datasets:
             if classifiers_by_level(config, name):
-                yield self.stage("plot_levels", name, layout.levels_plot(name), receipt_at="")
+                drawn = layout.levels_plot(name), layout.levels_data(name)
+                yield self.stage("plot_levels", name, *drawn, receipt_at="")
         tables = [layout.summary(), layout.results_table(), layout.best_table()]
         if repeats(config):
             tables.append(layout.repeats_table())
         yield self.stage("summary", "", *tables, receipt_at="")
+        for name in config.datasets:
+            if len(probed_on(config, name)) > 1:
+                yield self.stage("comparison", name, *comparison(layout, name).values(), receipt_at="")
 
     def autoencoder(self, name: str, autoencoder: Autoencoder) -> Stage:
         run = self.layout.autoencoder(name)
@@ -165,9 +169,13 @@ class Graph:
                 yield self.stage(settings.rule, name, layout.test(name, evaluator), *pictures, names=(evaluator,))
             if experiment.probe.similarity:
                 yield self.stage("similarity", name, layout.similarity(name))
+            if experiment.probe.pictures:
+                yield self.stage("pictures", name, layout.feature_pictures(name))
             yield from self.elsewhere(name, experiment.probe)
-        files = [layout.plot(name, figure.name) for figure in figures(layout, name, experiment)]
-        yield self.stage(self.figure_rules[name], name, *files, receipt_at="")
+        drawn = list(figures(layout, name, experiment))
+        files = [layout.plot(name, figure.name) for figure in drawn]
+        shown = [layout.plot_data(name, figure.name) for figure in drawn if figure.has_data]
+        yield self.stage(self.figure_rules[name], name, *files, *shown, receipt_at="")
 
     def elsewhere(self, name: str, probe: Probe) -> Iterator[Stage]:
         """The evaluators on other datasets' features, and on those of other networks."""
@@ -269,6 +277,18 @@ def classifiers_by_level(config: Config, dataset: str) -> list[tuple[str, str]]:
         for evaluator, settings in (experiment.probe.evaluators.items() if experiment.probe else ())
         if experiment.dataset == dataset and settings.levels is not None
     ]
+
+
+def probed_on(config: Config, dataset: str) -> list[str]:
+    """The experiments on a dataset that have a probe. Several are compared with each other."""
+    return [name for name, e in config.experiments.items() if e.dataset == dataset and e.probe]
+
+
+def comparison(layout: Layout, dataset: str) -> dict[str, str]:
+    """The outputs of that comparison, by name."""
+    files = {"plot": "comparison.png", "data": "comparison.csv"}
+    files |= {"experiments": "experiments.csv", "evaluators": "evaluators.csv"}
+    return {name: layout.comparison(dataset, file) for name, file in files.items()}
 
 
 def compared_datasets(config: Config) -> set[str]:

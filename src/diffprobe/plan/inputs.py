@@ -1,13 +1,20 @@
 """The input files of jobs. An optional input that is absent is an empty list, as Snakemake expects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from diffprobe.config.inferred import transferred_latents
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
-from diffprobe.plan.graph import Graph, autoencoder_weights, classifiers_by_level, finetune_of, reconstructing
+from diffprobe.plan.graph import (
+    Graph,
+    autoencoder_weights,
+    classifiers_by_level,
+    finetune_of,
+    probed_on,
+    reconstructing,
+)
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.repeats import histories, repeats
 
@@ -212,15 +219,28 @@ class Inputs:
     @property
     def summary(self) -> dict[str, list[str]]:
         """All files of rows, and the choices."""
-        evaluators = {e.rule for x in self.config.experiments.values() if x.probe for e in x.probe.evaluators.values()}
-        rules = {*FIGURES, *TUNED, *LABEL_FREE, *evaluators}
-        stages = [stage for stage in dict.fromkeys(Graph(self.config).stages()) if stage.rule in rules]
-        rows = [next(file for file in stage.outputs if file.endswith(".json")) for stage in stages]
         probed = [name for name, experiment in self.config.experiments.items() if experiment.probe]
-        found = {"results": rows, "choice": [self.layout.choice(name) for name in probed]}
+        found = {"results": self.rows(), "choice": [self.layout.choice(name) for name in probed]}
         if repeats(self.config):
             found["history"] = [self.stats(name, kimg) for name, kimg in histories(self.config)]
         return found
+
+    def rows(self, subjects: Sequence[str] | None = None) -> list[str]:
+        """The files of rows, all or those about some experiments and datasets."""
+        evaluators = {e.rule for x in self.config.experiments.values() if x.probe for e in x.probe.evaluators.values()}
+        rules = {*FIGURES, *TUNED, *LABEL_FREE, *evaluators}
+        stages = [stage for stage in dict.fromkeys(Graph(self.config).stages()) if stage.rule in rules]
+        wanted = [stage for stage in stages if subjects is None or stage.subject in subjects]
+        return [next(file for file in stage.outputs if file.endswith(".json")) for stage in wanted]
+
+    def comparison(self, dataset: str) -> dict[str, list[str]]:
+        """Of the experiments on a dataset, which are compared, the files of rows, the choices, and the grids of all
+        checkpoints; rows of the dataset itself too.
+        """
+        names, layout = probed_on(self.config, dataset), self.layout
+        grids = [layout.grid(name, kimg) for name in names for kimg in self.experiment(name).train.checkpoints]
+        choices = [layout.choice(name) for name in names]
+        return {"results": self.rows([dataset, *names]), "choice": choices, "grid": grids}
 
     def stats(self, experiment: str, kimg: int) -> str:
         """The part of the history of training that ends at a checkpoint."""

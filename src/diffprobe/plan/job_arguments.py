@@ -18,7 +18,7 @@ from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.training import HalfLife, Training
-from diffprobe.plan.graph import measured_at_once, reconstructing
+from diffprobe.plan.graph import measured_at_once, probed_on, reconstructing
 from diffprobe.plan.repeats import histories, repeats
 
 Argument = dict[str, Any]  # plain data
@@ -242,6 +242,16 @@ def summary(config: Config) -> Argument:
     if groups := repeats(config):
         argument |= {"repeats": list(groups.items()), "histories": [history(config, *one) for one in histories(config)]}
     return argument
+
+
+def comparison(config: Config, dataset: str) -> Argument:
+    """The experiments on a dataset in order, which a JSON object would not keep."""
+    experiments = [
+        {"name": name, "checkpoints": config.experiments[name].train.checkpoints}
+        | {"taps": config.experiments[name].probed_taps}
+        for name in probed_on(config, dataset)
+    ]
+    return {"dataset": dataset, "experiments": experiments, "dpi": config.report.dpi}
 
 
 def history(config: Config, name: str, kimg: int) -> Argument:

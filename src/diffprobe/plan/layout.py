@@ -42,6 +42,10 @@ class Layout:
         """Accuracy over noise level of all classifiers of a dataset."""
         return f"{self.root}/data/{dataset}/levels.png"
 
+    def levels_data(self, dataset: str) -> str:
+        """What that plot shows, as a table."""
+        return f"{self.root}/data/{dataset}/levels.csv"
+
     def extracted(self, dataset: str, extractor: str) -> str:
         """Features of a dataset by an extractor, complete with this mark."""
         return f"{self.root}/data/{dataset}/features/{extractor}/features.json"
@@ -171,6 +175,10 @@ class Layout:
     def similarity(self, experiment: str) -> str:
         return f"{self.run(experiment)}/probe/similarity.json"
 
+    def feature_pictures(self, experiment: str) -> str:
+        """Principal components of the chosen features, and their plane, for the plots."""
+        return f"{self.run(experiment)}/probe/pictures.npz"
+
     def transferred(self, experiment: str, dataset: str) -> str:
         """Features of another dataset by the chosen model, complete with this mark."""
         return f"{self.run(experiment)}/features/transfer/{dataset}/features.json"
@@ -192,6 +200,16 @@ class Layout:
 
     def plot(self, experiment: str, name: str) -> str:
         return f"{self.run(experiment)}/plots/{name}.png"
+
+    def plot_data(self, experiment: str, name: str) -> str:
+        """What a plot shows, as a table."""
+        return f"{self.run(experiment)}/plots/{name}.csv"
+
+    def comparison(self, dataset: str, file: str) -> str:
+        """Of the experiments on a dataset; `file`: experiments.csv, evaluators.csv, comparison.png or comparison.csv,
+        which holds what the plot shows.
+        """
+        return f"{self.root}/data/{dataset}/comparison/{file}"
 
     def latents_plot(self, latents: str) -> str:
         return f"{self.root}/latents/{latents}/reconstruction.png"

@@ -114,6 +114,14 @@ class SimilarityArgument(SubsetArgument, Checkpoints):
     others: dict[str, Checkpoints]
 
 
+class PicturesArgument(FeatureSettings, Checkpoints):
+    """Pictures of the chosen features."""
+
+    images: int  # in maps
+    points: int  # images in the plane
+    perplexity: float
+
+
 class JoinedCell(Argument):
     """Features joined to the chosen ones, or in their place: tap and sigma/alpha; null: the chosen one's."""
 

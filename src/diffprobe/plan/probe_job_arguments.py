@@ -134,6 +134,14 @@ def similarity(config: Config, name: str) -> Argument:
     }
 
 
+def pictures(experiment: Experiment) -> Argument:
+    """Pictures of the chosen features, and of others at the same level."""
+    settings = probe_of(experiment).pictures
+    assert settings is not None
+    computed = unaugmented(experiment) | {"augmented": 0, "draws": 1}
+    return computed | grid_taps(experiment) | {"checkpoints": experiment.train.checkpoints} | dump(settings)
+
+
 def about(experiment: Experiment) -> Argument:
     """Columns of results that describe the features."""
     probe = probe_of(experiment)

@@ -79,6 +79,14 @@ def curves(frame: pd.DataFrame, accuracies: pd.DataFrame, choice: Choice, title:
     return figure
 
 
+def curve_table(frame: pd.DataFrame, accuracies: pd.DataFrame, choice: Choice) -> pd.DataFrame:
+    """What `curves` shows of the chosen cell: a line for each checkpoint."""
+    own, probed = (of_cell(each, choice) for each in (frame, accuracies))
+    accuracy = probed.groupby("kimg")["accuracy"].max().rename(f"{choice['scorer']} accuracy")
+    columns = ["kimg", *(name for name in own if name != "kimg")]
+    return own[columns].merge(accuracy, left_on="kimg", right_index=True)
+
+
 def of_cell(frame: pd.DataFrame, choice: Choice) -> pd.DataFrame:
     return frame[(frame["tap"] == choice["tap"]) & (frame["level"] == choice["level"])].sort_values("kimg")
 

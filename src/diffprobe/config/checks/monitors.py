@@ -1,4 +1,4 @@
-"""Checks of label-free figures and maps of similarity."""
+"""Checks of label-free figures, maps of similarity and pictures of features."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +26,9 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
             yield place, monitor.kind, allowed
         if monitor.encoder is not None:
             yield from encoder(f"{place}.to", monitor.encoder, experiment, config)
+    if probe.pictures and 3 * probe.pictures.perplexity > probe.pictures.points:
+        allowed = f"at most {probe.pictures.points / 3:.4g}, a third of pictures.points = {probe.pictures.points}"
+        yield f"{key}.pictures.perplexity", probe.pictures.perplexity, allowed
     if probe.similarity:
         yield from similarity(f"{key}.similarity", experiment, probe, probe.similarity, config)
 

@@ -117,12 +117,16 @@ def picked(n: int, images: int) -> np.ndarray:
 
 def subset(inputs: ModelInputs, images: int) -> ModelInputs:
     """Only the images of the fixed subset."""
-    chosen = picked(len(inputs.rows), images)
+    return only(inputs, picked(len(inputs.rows), images))
+
+
+def only(inputs: ModelInputs, places: np.ndarray) -> ModelInputs:
+    """Only some of the images, by their places in the split, int64 (M,) in any order."""
 
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
-        return torch.cat([inputs.read(slice(i, i + 1), key, draw, augmented) for i in chosen[part].tolist()])
+        return torch.cat([inputs.read(slice(i, i + 1), key, draw, augmented) for i in places[part].tolist()])
 
-    return inputs._replace(rows=inputs.rows[chosen], read=read)
+    return inputs._replace(rows=inputs.rows[places], read=read)
 
 
 def latent_inputs(latents: LatentStore, split: str, device: torch.device, sampled: bool) -> ModelInputs:
