@@ -243,6 +243,13 @@ def test_results_take_the_choice_for_test_and_the_best_checkpoint_for_the_distan
     assert (row["precision"], row["recall"]) == (0.808, 0.708)
 
 
+def test_results_have_the_evaluators_of_another_networks_features() -> None:
+    """Rows of a baseline, which belong to no checkpoint."""
+    other = ABOUT | {"evaluator": "imagenet_linear", "tap": "imagenet", "sigma": 0.0, "split": "test", "value": 0.61}
+    (row,) = tables.results([*result_rows(), other], {"digits_edm": CHOICE}).to_dict("records")
+    assert (row["imagenet_linear test"], row["linear test"]) == ("61.0 %", "97.5 ± 0.3 %")
+
+
 def test_results_keep_experiments_with_different_distances_apart() -> None:
     rows, choices = result_rows(), {"digits_edm": CHOICE, "second": CHOICE}
     second = [row | {"experiment": "second"} for row in rows if row.get("kimg")]

@@ -94,8 +94,11 @@ def distances(frame: pd.DataFrame) -> list[str]:
 
 
 def test_accuracies(frame: pd.DataFrame, mine: pd.DataFrame, choice: Choice) -> Cells:
-    """Test accuracies of one experiment's choice by every evaluator, beside that of its dataset's raw pixels."""
-    chosen = mine[(mine["kimg"] == choice["kimg"]) & (mine["split"] == "test") & ~by_level(mine)]
+    """Test accuracies of one experiment's choice by every evaluator, beside those of other networks' features and of
+    its dataset's raw pixels.
+    """
+    of_checkpoint = mine["kimg"].isna() | (mine["kimg"] == choice["kimg"])  # other networks have no checkpoints
+    chosen = mine[of_checkpoint & (mine["split"] == "test") & ~by_level(mine)]
     probes = {name: accuracy(chosen[chosen["evaluator"] == name]) for name in chosen["evaluator"].unique()}
     first = choice["scorer"]
     pixels = frame[(frame["evaluator"] == "pixels_logistic") & (frame["dataset"] == choice["dataset"])]
