@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from diffprobe.evaluation.representation.features import FeatureModel
 from diffprobe.latents.encoding import split_arrays
 from diffprobe.networks.build import build
 from diffprobe.networks.condition import Condition
-from diffprobe.plan import job_arguments
+from diffprobe.plan import job_arguments, probe_job_arguments
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key
 from diffprobe.training import checkpoints
@@ -65,6 +66,40 @@ def test_images_without_noise_are_scaled_as_the_process_scales() -> None:
         pooled = source.pooled(x, torch.arange(5), CLEAN, {"a": ("block_1", "mean")}, Key(0, "p"), 3)["a"]
         seen = network(factor * x, torch.zeros(5), Condition(zeroed=("time", "label")), ["block_1"])[1]["block_1"]
         torch.testing.assert_close(pooled, seen.mean((2, 3)))
+
+
+@torch.no_grad()
+def test_a_network_that_is_shown_no_noise_is_told_the_level_nevertheless() -> None:
+    """EDM's inputs at sigma 0.5: x / sqrt(sigma^2 + sigma_data^2) and ln(sigma) / 4, whatever the draw."""
+    network, x, specs = small(), torch.randn(5, 4, 8, 8), {"a": ("block_1", "mean")}
+    process = EDM()
+    shown = FeatureModel(network, process, 0, CPU, noisy=False)
+    copies = [shown.pooled(x, torch.arange(5), process.level(0.5), specs, Key(0, "p"), draw)["a"] for draw in (0, 1)]
+    seen = network(2**0.5 * x, torch.full((5,), math.log(0.5) / 4), taps=["block_1"])[1]["block_1"].mean((2, 3))
+    for copy_ in copies:
+        torch.testing.assert_close(copy_, seen)
+
+
+def test_results_say_where_no_noise_was_shown() -> None:
+    """All but those of fine-tuning, which has an input of its own."""
+    finetuned = {"kind": "finetune", "kimg": 1}
+    for shown in ({}, {"input": "clean"}):
+        experiment = toy(levels=[0.1], evaluators={"ridge": {"kind": "ridge"}, "ft": finetuned}, **shown)
+        row = job_arguments.row(experiment, "toy")
+        about = probe_job_arguments.grid(experiment, row)["about"]
+        assert {key: about[key] for key in about if key == "input"} == shown
+        assert "input" not in probe_job_arguments.finetuned(experiment, "ft", row, choosing=False)["about"]
+        assert probe_job_arguments.features(experiment, 0).get("input", "noisy") == shown.get("input", "noisy")
+
+
+def test_equal_copies_and_encoders_of_images_without_noise_are_refused() -> None:
+    with pytest.raises(UserError, match=r"contrastive.*`input: noisy`, since two copies of a clean image are equal"):
+        toy(levels=[0.1], input="clean", monitors=[{"kind": "contrastive"}])
+    raw = yaml.safe_load((Path(__file__).parents[1] / "config" / "soda_forms.yaml").read_text())
+    raw["experiments"] = {"soda": raw["experiments"]["default_0"]}
+    raw["experiments"]["soda"]["probe"]["input"] = "clean"
+    with pytest.raises(UserError, match=r"probe\.input: 'clean' is refused; allowed: noisy, since stage_1"):
+        parse(raw)
 
 
 def toy(**probe: Any) -> Experiment:

@@ -98,6 +98,12 @@ class Probe(Strict):
         description="What a decoder that is guided by a code of the image, such as SODA's, gets at noise levels: the "
         "code of the clean image, or none (the unconditional model).",
     )
+    input: Annotated[Literal["noisy", "clean"], LATER] = Field(
+        "noisy",
+        description="What the network is shown at a noise level: the image with that noise, or the image without "
+        "noise, which it is told has that noise. `clean` separates what the network makes of a level from what noise "
+        "hides.",
+    )
     zeroed: Annotated[list[Embedding], LATER] = Field(
         [],
         description="Embeddings that are replaced by zeros: `time`, of the noise level, which opens the level `clean` "

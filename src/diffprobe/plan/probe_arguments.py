@@ -34,6 +34,7 @@ class FeatureSettings(Argument):
     view: RandomView | None = None
     latents_as: Literal["sample", "mean"]
     code: Literal["encoded", "dropped"] = "encoded"
+    input: Literal["noisy", "clean"] = "noisy"
     zeroed: list[Literal["time", "label"]] = Field([])
     draws: int
     precision: Literal["auto", "fp32", "bf16"]

@@ -31,7 +31,7 @@ def extraction(experiment: Experiment) -> Argument:
 
 def unaugmented(experiment: Experiment) -> Argument:
     """How features of images as they are are computed."""
-    names = {"pooling", "label", "code", "zeroed", "precision", "noise_seed", "latents_as"}
+    names = {"pooling", "label", "code", "input", "zeroed", "precision", "noise_seed", "latents_as"}
     probe = probe_of(experiment)
     weights = {"weights": averaged(experiment, probe.weights)}
     return probe.model_dump(mode="json", include=names) | weights
@@ -147,7 +147,15 @@ def about(experiment: Experiment) -> Argument:
     probe = probe_of(experiment)
     label = "" if probe.label is None else str(probe.label)
     zeroed = {"zeroed": "+".join(probe.zeroed)} if probe.zeroed else {}
-    return {"selection": probe.selection, "pooling": probe.pooling, "views": probe.augmented, "label": label} | zeroed
+    shown = {"input": probe.input} if probe.input != "noisy" else {}
+    return {
+        "selection": probe.selection,
+        "pooling": probe.pooling,
+        "views": probe.augmented,
+        "label": label,
+        **shown,
+        **zeroed,
+    }
 
 
 def probing(experiment: Experiment, row: Identity) -> Argument:
@@ -247,7 +255,8 @@ def finetuned(experiment: Experiment, name: str, row: Identity, choosing: bool) 
     scored = {"read": read, "split": probe.selection if choosing else "test"}
     runs = {"choosing": choosing, "rates": evaluator.lr, "seeds": probe.seeds}
     draws = probe.model_dump(mode="json", include={"draws", "noise_seed", "latents_as", "precision"})
-    columns: Argument = {"row": row, "about": about(experiment) | {"views": 0}}
+    shown = {key: value for key, value in about(experiment).items() if key != "input"}  # it has an input of its own
+    columns: Argument = {"row": row, "about": shown | {"views": 0}}
     head = {"name": name, "average": evaluator.average, **cell_of(evaluator, experiment)}
     return columns | scored | runs | draws | head
 

@@ -22,6 +22,7 @@ class ResultRow(TypedDict, total=False):
     pooling: str
     views: int
     label: str
+    input: str  # clean where the network was shown no noise; absent where it was
     zeroed: str  # embeddings that were zeros; absent where none was
     selection: str
     labels_per_class: int  # that the evaluator was fitted with; absent: all

@@ -13,7 +13,7 @@ from diffprobe.reporting.rows import Choice, ResultRow
 from diffprobe.runtime.errors import UserError, one_line
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
-COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "label", "zeroed", "selection"]  # of features
+COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "label", "input", "zeroed", "selection"]  # of features
 COLUMNS += ["labels_per_class"]
 COLUMNS += ["sampler", "extractor", "images", "dataset", "latents"]
 FIGURE = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]

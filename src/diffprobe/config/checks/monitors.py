@@ -12,7 +12,8 @@ from diffprobe.config.problems import Problem, one_of
 def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> Iterator[Problem]:
     """Figures that the grid, the subset or the extractors do not allow, or that have the name of another."""
     # Without noise the copies of an image are equal, except where each is a sample of a posterior.
-    copies = probe.noisy or (experiment.latents is not None and probe.latents_as == "sample")
+    sampled = experiment.latents is not None and probe.latents_as == "sample"
+    copies = (probe.noisy and probe.input == "noisy") or sampled
     figures = [figure for monitor in probe.monitors for figure in monitor.figures]
     taken = Counter([*probe.evaluators, *figures, *(probe.similarity.figures if probe.similarity else [])])
     for i, monitor in enumerate(probe.monitors):
@@ -22,7 +23,7 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
             if taken[figure] > 1:
                 yield place, figure, "each figure once, and no evaluator or experiment of its name"
         if monitor.pairs and not copies:
-            allowed = "also a level with noise in `levels`, since two copies of a clean image are equal"
+            allowed = "also a level with noise, and `input: noisy`, since two copies of a clean image are equal"
             yield place, monitor.kind, allowed
         if monitor.encoder is not None:
             yield from encoder(f"{place}.to", monitor.encoder, experiment, config)

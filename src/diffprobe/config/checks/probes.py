@@ -165,6 +165,8 @@ def taps(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
 def columns(key: str, experiment: Experiment, probe: Probe) -> Iterator[Problem]:
     """Taps that none of the levels has, and levels at which no tap is computed."""
     clean = experiment.clean_taps
+    if clean and probe.input == "clean":
+        yield f"{key}.input", probe.input, f"noisy, since {clean[0]} of this model sees images without noise anyway"
     if not clean:  # every tap has every level
         if probe.code != "encoded":
             yield f"{key}.code", probe.code, "encoded, since this model makes no code of an image"

@@ -38,6 +38,7 @@ class FeatureModel:
 
     A conditional network is given `label` for every image, or no label. With `encoded` a network that makes a code of
     the clean image is given that image at levels with noise too. The embeddings in `zeroed` are zeros (`Condition`).
+    Without `noisy` it is shown images without noise, and told the level nevertheless.
     """
 
     network: Network
@@ -49,6 +50,7 @@ class FeatureModel:
     bf16: bool = False
     encoded: bool = False
     zeroed: tuple[str, ...] = ()
+    noisy: bool = True
 
     @classmethod
     def of(cls, model: Model, settings: FeatureSettings, batch: int, device: torch.device) -> "FeatureModel":
@@ -58,7 +60,10 @@ class FeatureModel:
         bf16 = is_bf16(settings.precision, device, model.network)
         encoded = bool(model.clean_taps) and settings.code == "encoded"
         label, zeroed = settings.label, tuple(settings.zeroed)
-        return cls(model.network, model.process, settings.noise_seed, device, batch, label, bf16, encoded, zeroed)
+        noisy = settings.input == "noisy"
+        return cls(
+            model.network, model.process, settings.noise_seed, device, batch, label, bf16, encoded, zeroed, noisy
+        )
 
     @torch.inference_mode()
     def pooled(
@@ -70,7 +75,7 @@ class FeatureModel:
         with `key` and `draw`, so an image's features do not depend on the batch that it is in.
         """
         taps = list(dict.fromkeys(tap for tap, _ in specs.values()))  # each once, though pooled in two ways
-        noise = normal(key, rows, tuple(x.shape[1:]), draw) if level.sigma else None
+        noise = normal(key, rows, tuple(x.shape[1:]), draw) if self.noisy and level.sigma else None
         label = None if self.label is None else torch.full_like(rows, self.label)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             cond = Condition(label, zeroed=self.zeroed)
