@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from diffprobe.config.names import level_name
 from diffprobe.reporting.rows import Choice
 from diffprobe.reporting.tables import (
     FD,
@@ -59,14 +58,14 @@ def experiments(frame: pd.DataFrame, probed: Sequence[Probed]) -> pd.DataFrame:
     checkpoint with the best features beside that with the best samples as in best.csv; `apart kimg` is the second less
     the first.
 
-    `frame` is a summary. `depth` is the layer's place among the probed ones, from 0 to 1.
+    `frame` is a summary. `depth` is the layer's place among the probed ones, from 0 to 1; empty where there is one.
     """
     lines: list[Cells] = []
     for one in probed:
         mine = frame[frame["experiment"] == one.name]
         both = best_of_both(mine, one.choice)
         line = {"experiment": one.name, **tested(frame, mine, one.choice), **both}
-        line["depth"] = round(one.depths[one.choice["tap"]], 3)
+        line["depth"] = round(one.depths[one.choice["tap"]], 3) if len(one.taps) > 1 else None
         line["log-SNR"] = log_snr(one.choice["sigma"])
         if f"{FD} kimg" in both:
             line["apart kimg"] = int(str(both[f"{FD} kimg"])) - one.choice["kimg"]
@@ -124,6 +123,8 @@ def points(frame: pd.DataFrame, probed: Sequence[Probed]) -> pd.DataFrame:
     for one in probed:
         cells, choice = one.cells, one.choice
         for panel, by, x in (("level", "level", "log_snr"), ("layer", "tap", "depth")):
+            if panel == "layer" and len(one.taps) == 1:
+                continue  # which is neither the first nor the last
             best = cells.sort_values("accuracy", ascending=False, kind="stable").drop_duplicates(by).sort_values(x)
             for cell in best.to_dict("records"):
                 chosen = (cell["tap"], cell["level"]) == (choice["tap"], choice["level"])
@@ -170,4 +171,4 @@ def split_words(choices: Mapping[str, Choice] | Sequence[Choice]) -> str:
 
 def place_words(choice: Choice) -> str:
     """The chosen cell in a legend."""
-    return f"{choice['tap']}, " + (f"σ {level_name(choice['sigma'])}" if choice["sigma"] else "clean")
+    return f"{choice['tap']}, " + (f"σ {choice['sigma']:.3g}" if choice["sigma"] else "clean")

@@ -31,7 +31,7 @@ COLOURS = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, 
 RING: Mapping[str, Any] = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": ""}
 BOX: Mapping[str, Any] = {"marker": "s", "markersize": 12, "markerfacecolor": "none", "linestyle": ""}
 CLEAN = 1.5  # units of log-SNR that images without noise stand before the lowest level
-PANELS = ("level", "layer", "parting", "evaluators")
+LETTERS = {"level": "a", "layer": "b", "parting": "c", "evaluators": "d"}  # of panels, as the caption names them
 
 
 class Look(NamedTuple):
@@ -47,7 +47,7 @@ def comparison(points: pd.DataFrame, names: Mapping[str, str], split: str, datas
 
     names: of the experiments, with what the legend says of each; split: that on which cells were chosen.
     """
-    shown = [panel for panel in PANELS if (points["panel"] == panel).any()]
+    shown = [panel for panel in LETTERS if (points["panel"] == panel).any()]
     looks = {
         name: Look(*COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, name in enumerate(names)
     }
@@ -56,10 +56,10 @@ def comparison(points: pd.DataFrame, names: Mapping[str, str], split: str, datas
     figure = Figure(figsize=(10.4, 3.6 + tall), dpi=dpi, layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08))
     panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": [3.1, tall]}).flatten()
     draw = {"level": over_noise, "layer": over_depth, "parting": parting, "evaluators": by_evaluator}
-    for letter, panel, axes in zip("abcd", shown, panels, strict=False):
+    for panel, axes in zip(shown, panels, strict=False):
         style(axes)
         draw[panel](axes, points[points["panel"] == panel], looks, split)
-        axes.set_title(f"{letter}  {axes.get_title(loc='left')}", loc="left", fontsize=10, color=INK, pad=8)
+        axes.set_title(f"{LETTERS[panel]}  {axes.get_title(loc='left')}", loc="left", fontsize=10, color=INK, pad=8)
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     lines: list[Line2D] = []
