@@ -5,7 +5,7 @@ CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-faults bench env lint lock clean
+.PHONY: demo test test-faults test-slurm bench env lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -17,6 +17,12 @@ test: env
 # Hostile inputs: at every entrance, each refused in one clear line (tests/faults/).
 test-faults: env
 	$(BIN)/python -m pytest tests/faults --dist worksteal
+
+# A Slurm of two nodes on this machine, for a small chain; as root, with Debian's packages.
+test-slurm: env
+	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock "snakemake-executor-plugin-slurm>=2.8"
+	$(BIN)/python -m pytest -n 0 tests/slurm
 
 # On an idle machine; the whole of it writes docs/BENCHMARKS.md.
 comma := ,

@@ -79,11 +79,13 @@ FOREIGN = {name for name, latents in CONFIG.latents.items() if latents.imported}
 
 # --- the shell of every rule
 
+# Whether jobs go elsewhere: only then are there `--jobs` beside `--cores`. Which executor it is Snakemake says too late.
+CLUSTER = workflow.nodes is not None
 # This interpreter, or with conda the one of the activated environment.
 CONDA = any(method.name == "CONDA" for method in workflow.deployment_settings.deployment_method)
 PYTHON = "python" if CONDA else quote(sys.executable)
 # Where this process itself runs the jobs, they start from one that has torch loaded (see runtime/preload.py).
-PRELOAD = listen() if workflow.is_main_process and not CONDA and not workflow.non_local_exec else ""
+PRELOAD = listen() if workflow.is_main_process and not CONDA and not CLUSTER else ""
 if CONDA and not SOURCES_OF_CLONE.exists():
     sys.exit("--sdm conda needs a clone of diffprobe: its environments hold no installed package; leave it out")
 PATH_OF_CLONE = f" PYTHONPATH={quote(str(SOURCES_OF_CLONE))}" if SOURCES_OF_CLONE.exists() else ""
@@ -240,9 +242,8 @@ wildcard_constraints:
 
 LOCAL_GPUS = local_gpus()
 
-# Run at most as many GPU jobs as there are GPUs, unless --resources gpu=N is set. With --jobs (`nodes`) jobs go to a
-# cluster, whose scheduler limits them.
-if LOCAL_GPUS and workflow.nodes is None and "gpu" not in workflow.global_resources:
+# Run at most as many GPU jobs as there are GPUs, unless --resources gpu=N is set. A cluster's scheduler limits its own.
+if LOCAL_GPUS and not CLUSTER and "gpu" not in workflow.global_resources:
     workflow.global_resources["gpu"] = Resource("gpu", LOCAL_GPUS)
 
 # Snakemake evaluates this default as an expression for every job, a twentieth of a dry run. It is the same for all jobs
@@ -253,17 +254,22 @@ if "tmpdir" in DEFAULTS and DEFAULTS["tmpdir"].raw == "system_tmpdir":
 
 
 # One GPU per computing job; none if jobs run on this machine and it has no GPU.
-GPU = 1 if LOCAL_GPUS or workflow.non_local_exec else 0
+GPU = 1 if LOCAL_GPUS or CLUSTER else 0
 
 
 def computing(mem_mb=4000, minutes=240, gpu=GPU):
     """Resources of a job that uses a device."""
-    return {"gpu": gpu, "mem_mb": mem_mb, "runtime": minutes}
+    return {"gpu": gpu, **handling(mem_mb, minutes)}
 
 
 def handling(mem_mb=1000, minutes=10):
-    """Resources of a job that uses no device."""
-    return {"mem_mb": mem_mb, "runtime": minutes}
+    """Resources of a job that uses no device. On a cluster an attempt after a failure gets more of both."""
+    amounts = {"mem_mb": mem_mb, "runtime": minutes}
+    return {name: growing(amount) for name, amount in amounts.items()} if CLUSTER else amounts
+
+
+def growing(amount):
+    return lambda wildcards, attempt: attempt * (amount(wildcards) if callable(amount) else amount)
 
 
 def probing_memory(wildcards) -> int:

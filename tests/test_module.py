@@ -76,8 +76,9 @@ def test_it_runs_to_a_report_and_all_that_jobs_write_lies_below_the_prefix(tmp_p
 
 def test_the_catalogs_snakefile_makes_the_same(tmp_path: Path) -> None:
     shutil.copytree(ROOT / ".test" / "config", tmp_path / "config")
-    planned = snakemake(tmp_path, "-n", "--snakefile", str(ROOT / "workflow" / "Snakefile"))
+    planned = snakemake(tmp_path, "-n", "--snakefile", str(ROOT / "workflow" / "Snakefile"), "--jobs", "2")
     assert {"pretrain", "generation", "evaluate", "summary"} <= set(planned.split())
+    assert "gpu=1" in planned  # --jobs: on a cluster, whatever this machine has
 
 
 @pytest.mark.parametrize("prefix", ["", 'prefix: "below"'], ids=["in place", "below a prefix"])
