@@ -53,8 +53,10 @@ def comparison(points: pd.DataFrame, names: Mapping[str, str], split: str, datas
     }
     evaluators = points.loc[points["panel"] == "evaluators", "series"].nunique()
     tall = max(3.1, 0.5 + evaluators * (0.18 + 0.07 * len(names)))
-    figure = Figure(figsize=(10.4, 3.6 + tall), dpi=dpi, layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08))
-    panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": [3.1, tall]}).flatten()
+    heights = [3.1, tall] if len(shown) > 2 else [max(3.1, tall)]  # inches, the last with the evaluators
+    layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08)
+    figure = Figure(figsize=(10.4, 0.5 + sum(heights)), dpi=dpi, layout=layout)
+    panels = figure.subplots(len(heights), 2, gridspec_kw={"height_ratios": heights}, squeeze=False).flatten()
     draw = {"level": over_noise, "layer": over_depth, "parting": parting, "evaluators": by_evaluator}
     for panel, axes in zip(shown, panels, strict=False):
         style(axes)

@@ -18,7 +18,7 @@ CELL = 0.62  # inches of an image in the maps
 CLIPPED = 1  # per cent of a component's values at either end that have the first or last colour
 # Okabe and Ito (2008) and three of Tol's muted colours, with shapes, so that a class is known without its colour.
 CLASSES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#882255", "#999933", "#332288")
-SHAPES = ("o", "^", "s", "D", "v", "P", "X", "<", ">")  # of another number, so that a class 10 later differs
+SHAPES = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p")
 NAMED = 20  # classes with a colour of their own; the others are grey
 
 
@@ -99,7 +99,9 @@ def plane(arrays: Arrays, title: str, dpi: int = 110) -> Figure:
     named = np.sort(present[np.argsort(-counts, kind="stable")[:NAMED]])
     others = points[~np.isin(labels, named)]
     axes.plot(*others.T, linestyle="", marker=".", markersize=3, color="#BBBBBB", zorder=1)
-    colours, shapes = (np.resize(np.array(each), len(arrays["classes"])) for each in (CLASSES, SHAPES))
+    several = np.arange(len(arrays["classes"]))
+    colours = np.array(CLASSES)[several % len(CLASSES)]
+    shapes = np.array(SHAPES)[(several + several // len(CLASSES)) % len(SHAPES)]  # another with a colour's next class
     lines: list[Line2D] = []
     medians = {label: np.median(points[labels == label], 0) for label in named}
     for label in named:
