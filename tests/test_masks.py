@@ -167,6 +167,11 @@ def test_a_store_with_masks_has_the_same_bytes_each_time(tmp_path: Path) -> None
     assert images.check(first) == [f"{first}: masks of rows 0 to 11 are damaged; delete the file and run again"]
     with pytest.raises(UserError, match="masks of rows 0 to 11 are damaged"):
         read(first)
+    for text in (b'"class 0"', b'"a", "b"', b"masks\0"):  # names of classes and of the array
+        place = content.index(text) + 1
+        first.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(UserError, match=r"first\.h5: .*; "):
+            masks.names(first)
     bare = stored(tmp_path, of_folder(tmp_path, masks=None), "bare")
     with pytest.raises(UserError, match="has no masks"):
         masks.names(bare)

@@ -9,7 +9,7 @@ order   int64 (N,), only where rows are not in the order of the source's listing
 masks   and mask_hashes, only where images have masks: see `data.masks`
 
 attributes: source, classes (names), split_rule (JSON); content, a sha256 over shape, hashes, labels, split, order
-and mask_hashes
+and, where there are masks, mask_hashes and the names of classes
 
 HDF5's locks are not used: a store is written under a name of its own and renamed when it is whole, and never changes
 after that. Network file systems often have no locks, and HDF5 then refuses to open a file.
@@ -249,7 +249,10 @@ def content_of(file: h5py.File) -> str:
     """The content of an open store, computed from its shape and all arrays but pixels."""
     # Hashes stand for the pixels, so that opening a store does not mean reading all of it.
     names = [name for name in ("hashes", "labels", "split", "order", "mask_hashes") if name in file]
-    return sha256(np.array(shape_of(file), np.int64), *(file[name][:] for name in names))
+    # Stores without masks are older than this rule, and keep their content.
+    parts = [str(file.attrs.get(name)) for name in ("classes", "mask_classes")] if "mask_hashes" in file else []
+    texts = (np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8) for text in parts)
+    return sha256(np.array(shape_of(file), np.int64), *(file[name][:] for name in names), *texts)
 
 
 def sha256(*arrays: np.ndarray) -> str:

@@ -49,10 +49,10 @@ def read_header(file: h5py.File) -> ImageHeader:
     refuse_other(file, "hashes", np.uint8, (-(-n // CHUNK), 32))
     if "order" in file:
         refuse_other(file, "order", np.int64, (n,))
-    if "masks" in file:
+    if "mask_hashes" in file:
         refuse_other(file, "masks", np.uint8, (n, height, width))
         refuse_other(file, "mask_hashes", np.uint8, (-(-n // CHUNK), 32))
-    parts = names(file, "mask_classes") if "masks" in file else []
+    parts = names(file, "mask_classes") if "mask_hashes" in file else []
     linked_files = links(file, n) if linked else None
     return ImageHeader((n, height, width, channels), content(file), names(file, "classes"), linked_files, parts)
 

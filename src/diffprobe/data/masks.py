@@ -118,7 +118,7 @@ def read_chunk(file: ImageStore, number: int) -> np.ndarray:
 
 def damage(file: ImageStore) -> Iterator[str]:
     """What is damaged in the masks of a store, one line each."""
-    for number in range(len(file["mask_hashes"]) if "masks" in file else 0):
+    for number in range(len(file["mask_hashes"]) if "mask_hashes" in file else 0):
         try:
             read_chunk(file, number)
         except AccessError:
