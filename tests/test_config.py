@@ -85,6 +85,7 @@ CONFIGS = sorted(set(FOLDER.glob("*.yaml")) - OVERLAYS)
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_shipped_configs_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR10_ZIP", "~/cifar10.zip")
+    monkeypatch.setenv("LITE0", "~/lite0.pth")
     monkeypatch.setenv("CELEBAHQ", "~/CelebAMask-HQ")
     monkeypatch.setenv("IMAGENET", "~/imagenet")
     assert load(path).experiments
