@@ -325,6 +325,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     # booleans, which pydantic takes for numbers
     "true for an integer": ({f"{RUN}.train.batch": True}, [f"{RUN}.train.batch: true", "positive integer"]),
     "true in a list": ({f"{RUN}.probe.levels": [0.1, True]}, [f"{RUN}.probe.levels.1: true", "number"]),
+    "nothing in a list beside a number": (
+        {f"{RUN}.probe.evaluators.knn": {"kind": "knn", "temperature": [None]}},
+        [f"{RUN}.probe.evaluators.knn.temperature.0: null", "positive number"],
+    ),
     "false for a bound": ({f"{RUN}.train.clip": False}, [f"{RUN}.train.clip: false", "positive number"]),
 }
 

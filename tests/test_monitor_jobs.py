@@ -178,6 +178,6 @@ def test_alignment_needs_copies_that_differ() -> None:
         "probe": probe,
         "sample": {"samplers": {"ddim": {"kind": "ddim"}}},
     }
-    with pytest.raises(UserError, match=r"monitors.0: 'contrastive' .* a level with noise .* copies of a clean image"):
+    with pytest.raises(UserError, match=r"monitors.0: 'contrastive' .* a level with noise, .* copies of a clean image"):
         parse(config({}, soda=soda))
     parse(config({}, soda=soda | {"probe": probe | {"levels": ["clean", 0.5], "taps": "all"}}))

@@ -157,7 +157,8 @@ def below(kind: object, part: str | int) -> object:
         return next(reversed(get_args(kind)), None)  # the values of a list or dictionary; None below an unknown key
     members = get_args(kind)
     if isinstance(part, int):  # an item, so of the union's list member
-        return get_args(next(member for member in members if get_origin(member) is list))[0]
+        plain = (parted(member)[0] for member in members)  # without a least length
+        return get_args(next(member for member in plain if get_origin(member) is list))[0]
     # The name of a scalar member adds no information.
     return next((member for member in members if is_model(member) and part == member.__name__), kind)
 
