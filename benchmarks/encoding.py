@@ -20,14 +20,15 @@ from diffprobe.data import images, views
 from diffprobe.data.pixels import to_float
 from diffprobe.latents.encoding import encode
 from diffprobe.latents.parts import StorePlan
-from diffprobe.networks.autoencoder import Codec, autoencoder_kl
+from diffprobe.networks.autoencoder import Codec
+from diffprobe.networks.autoencoder_kl import AutoencoderKL
 
 
 def encoding(folder: Path, rows: int, size: int, batch: int = 64) -> dict[str, Any]:
     """All of `encode` (reading images, views, writing parts) against the forward pass alone."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     wide = [128, 256, 512, 512] if device.type == "cuda" else [32, 64, 64]
-    network = autoencoder_kl(3, 4, wide, 2 if len(wide) == 4 else 1, 8, False).eval().requires_grad_(False)
+    network = AutoencoderKL(3, 4, wide, 2 if len(wide) == 4 else 1, 8, False).eval().requires_grad_(False)
     codec = Codec(network.to(device, memory_format=torch.channels_last), size, 3, (3, 32, 32))
     pixels = np.random.default_rng(0).integers(0, 256, (rows, 32, 32, 3), np.uint8)
     images.write(folder / "images.h5", pixels, np.zeros(rows, int), np.zeros(rows, int), classes=["all"])

@@ -2,15 +2,16 @@
 
 import math
 
+import diffusers
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor
 
 from diffprobe.data.batch import Batch
 from diffprobe.diffusion.guidance import guided
 from diffprobe.diffusion.process import Denoised
-from diffprobe.networks.autoencoder import Codec, autoencoder_kl, posterior, psnr, resized
+from diffprobe.networks.autoencoder import Codec, posterior, psnr, resized
+from diffprobe.networks.autoencoder_kl import AutoencoderKL
 from diffprobe.plan.training_argument import Losses
 from diffprobe.runtime.keyed import Draws
 from diffprobe.training.tasks.autoencoding import Autoencoding, divergence
@@ -20,14 +21,54 @@ IMAGE = (1, 8, 8)
 
 def small(size: int = 16, resize: str = "repeat") -> Codec:
     torch.manual_seed(0)
-    network = autoencoder_kl(channels=3, latent_channels=4, widths=[8, 16], blocks=1, groups=4, attention=True)
+    network = AutoencoderKL(channels=3, latent_channels=4, widths=[8, 16], blocks=1, groups=4, attention=True)
     return Codec(network.eval(), size, 3, IMAGE, resize)
+
+
+def theirs(channels: int, widths: list[int], blocks: int, groups: int, attention: bool) -> diffusers.AutoencoderKL:
+    """diffusers' autoencoder of these settings."""
+    return diffusers.AutoencoderKL(
+        in_channels=channels,
+        out_channels=channels,
+        latent_channels=4,
+        block_out_channels=tuple(widths),
+        layers_per_block=blocks,
+        norm_num_groups=groups,
+        mid_block_add_attention=attention,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "widths", "blocks", "groups", "attention"),
+    [(3, [8, 16], 1, 4, True), (1, [16, 32, 32], 2, 8, True), (3, [4, 8, 8], 2, 4, False), (3, [16], 2, 4, True)],
+)
+def test_weights_and_gradients_are_diffusers_to_the_last_bit(
+    channels: int, widths: list[int], blocks: int, groups: int, attention: bool
+) -> None:
+    """At the start of a training and in it, so that runs begun with diffusers' go on as they were."""
+    settings, models = (widths, blocks, groups, attention), []
+    for build in (lambda: AutoencoderKL(channels, 4, *settings), lambda: theirs(channels, *settings)):
+        torch.manual_seed(0)
+        models.append((build(), torch.rand(1)))
+    (ours, after), (own, after_own) = models
+    assert after == after_own  # as many numbers were drawn
+    assert list(ours.state_dict()) == list(own.state_dict())
+    assert all(map(torch.equal, ours.state_dict().values(), own.state_dict().values()))
+    x = torch.randn(3, channels, 16, 16)
+    z = torch.randn(3, 4, *(16 // 2 ** (len(widths) - 1),) * 2)
+    for network in (ours, own):
+        outputs = network.quant_conv(network.encoder(x)), network.decoder(network.post_quant_conv(z))
+        sum(output.square().mean() for output in outputs).backward()
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(ours.parameters(), own.parameters(), strict=True))
 
 
 @torch.no_grad()
 def test_moments_and_decoding_are_diffusers_own() -> None:
     codec, x = small(), torch.rand(2, 1, 8, 8) * 2 - 1
-    network: AutoencoderKL = codec.network
+    network = theirs(3, [8, 16], 1, 4, True).eval()
+    network.load_state_dict(codec.network.state_dict())
     own = network.encode(codec.preprocess(x)).latent_dist
     mean, logvar = codec.moments(x).chunk(2, dim=1)
     assert mean.shape == (2, 4, 8, 8)

@@ -47,10 +47,10 @@ class LevelledNetwork(AutoencoderNetwork):
 
 
 class AutoencoderKL(LevelledNetwork):
-    """diffusers' AutoencoderKL: a Gaussian posterior for each latent pixel (Rombach et al. 2022)."""
+    """AutoencoderKL: a Gaussian posterior for each latent pixel (Rombach et al. 2022)."""
 
     kind: Literal["autoencoder_kl"]
-    build: ClassVar[str] = "diffprobe.networks.autoencoder:autoencoder_kl"
+    build: ClassVar[str] = "diffprobe.networks.autoencoder_kl:AutoencoderKL"
 
     widths: list[Width] = Field(
         [128, 256, 512, 512],

@@ -20,7 +20,6 @@ from diffprobe.config.processes.ddpm import Discrete
 from diffprobe.interop import diffusers_dit
 from diffprobe.interop.diffusers_unet import CURVES, plain
 from diffprobe.interop.names import State, to_theirs
-from diffprobe.networks.build import build
 from diffprobe.runtime.errors import UserError
 from diffprobe.training import checkpoints
 
@@ -87,8 +86,7 @@ def vae(path: Path | None, header: Mapping[str, Any]) -> Model:
     if isinstance(network, DiffusersAutoencoder):
         config = network.config
     elif isinstance(network, AutoencoderSettings):
-        model: Any = build(network)
-        config = {**model.config, "_class_name": "AutoencoderKL"}
+        config = {**kl_config(network), "_class_name": "AutoencoderKL"}
     else:
         raise UserError(f"{path}: is of the kind {head['network']['kind']}; {remedy}")
     if config["_class_name"] != "AutoencoderKL":
@@ -98,6 +96,22 @@ def vae(path: Path | None, header: Mapping[str, Any]) -> Model:
     # The pipeline divides latents by the factor and subtracts no shift.
     whole = public | {"scaling_factor": scale, "shift_factor": None, "latents_mean": None, "latents_std": None}
     return Model(whole, checkpoints.state_dict(path, head["weights"], None))
+
+
+def kl_config(network: AutoencoderSettings) -> dict[str, Any]:
+    """The config.json of diffusers' class for an autoencoder of ours, but for what it has by default."""
+    levels = len(network.widths)
+    return {
+        "in_channels": network.channels,
+        "out_channels": network.channels,
+        "latent_channels": network.latent_channels,
+        "block_out_channels": network.widths,
+        "layers_per_block": network.blocks,
+        "norm_num_groups": network.groups,
+        "mid_block_add_attention": network.attention,
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+    }
 
 
 def note(network: Transformer) -> list[str]:

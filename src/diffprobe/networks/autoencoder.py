@@ -1,6 +1,4 @@
-"""Autoencoders between images and latents: diffusers' AutoencoderKL (Rombach et al., High-resolution image synthesis
-with latent diffusion models, 2022), and the codec that fits one to a dataset's images.
-"""
+"""The codec that fits an autoencoder to a dataset's images."""
 
 import math
 from dataclasses import dataclass
@@ -11,25 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LOGVAR = (-30.0, 20.0)  # log-variances are clamped to this, as AutoencoderKL does
-
-
-def autoencoder_kl(
-    channels: int, latent_channels: int, widths: list[int], blocks: int, groups: int, attention: bool
-) -> nn.Module:
-    """An AutoencoderKL of one level per width, each but the first halving the resolution."""
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(  # type: ignore[return-value]  # diffusers' stubs hide that it is a Module
-        in_channels=channels,
-        out_channels=channels,
-        latent_channels=latent_channels,
-        block_out_channels=tuple(widths),
-        layers_per_block=blocks,
-        norm_num_groups=groups,
-        mid_block_add_attention=attention,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-    )
 
 
 def posterior(moments: Tensor, noise: Tensor | None) -> Tensor:
