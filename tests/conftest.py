@@ -24,10 +24,13 @@ for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-LONG = ("test_workflow.py", "test_reruns.py", "test_workflow_alone.py", "test_probing.py", "test_world.py")
+LONG = ("test_workflow.py", "test_workflow_alone.py", "test_reruns.py", "test_probing.py", "test_world.py")
 LONG += ("test_plugins.py", "test_preload.py", "test_module.py", "test_latents.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """By file, whose tests stay together: with `--no-loadscope-reorder` workers take them in this order."""
+    """By file, whose tests stay together: with `--no-loadscope-reorder` workers take them in this order.
+
+    While one makes the finished project, the other has a file that does not wait for it.
+    """
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
