@@ -153,7 +153,7 @@ use rule handle as comparison with:
                 if name in COMPARED
                 else file
             )
-            for name, file in comparison(L, "{dataset}").items()
+            for name, file in L.comparison("{dataset}").items()
         },
     log:
         L.log("comparison", "{dataset}"),

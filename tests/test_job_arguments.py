@@ -20,7 +20,7 @@ from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.plan import job_arguments as arguments
 from diffprobe.plan import probe_job_arguments as probes
-from diffprobe.plan.graph import measured, measured_at_once, references, used_extractors, used_latents
+from diffprobe.plan.uses import measured, measured_at_once, references, used_extractors, used_latents
 from diffprobe.runtime.files import canonical
 
 ROOT = Path(__file__).parents[1]

@@ -21,9 +21,9 @@ from diffprobe.data.splits import SPLITS
 from diffprobe.evaluation.representation.inputs import fitted, open_inputs
 from diffprobe.latents.store import open_store
 from diffprobe.plan import probe_job_arguments
-from diffprobe.plan.graph import used_latents
 from diffprobe.plan.inputs import Inputs
 from diffprobe.plan.layout import Layout
+from diffprobe.plan.uses import used_latents
 from diffprobe.reporting.tables import results, summary
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key

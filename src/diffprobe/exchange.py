@@ -12,8 +12,8 @@ from diffprobe.config.load import load
 from diffprobe.config.models import Config
 from diffprobe.config.problems import one_of
 from diffprobe.data.filenames import display
-from diffprobe.plan.graph import autoencoder_weights
 from diffprobe.plan.layout import Layout
+from diffprobe.plan.uses import autoencoder_weights
 from diffprobe.runtime.command import natural_number, positive_number
 from diffprobe.runtime.errors import UserError
 

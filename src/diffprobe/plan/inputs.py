@@ -7,16 +7,10 @@ from typing import Literal
 from diffprobe.config.inferred import transferred_latents
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
-from diffprobe.plan.graph import (
-    Graph,
-    autoencoder_weights,
-    classifiers_by_level,
-    finetune_of,
-    probed_on,
-    reconstructing,
-)
+from diffprobe.plan.graph import Graph
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.repeats import histories, repeats
+from diffprobe.plan.uses import autoencoder_weights, classifiers_by_level, finetune_of, probed_on, reconstructing
 
 Optional = str | list[str]
 

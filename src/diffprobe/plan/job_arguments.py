@@ -18,8 +18,8 @@ from diffprobe.config.extractors.classifier import ClassifierExtractor
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.training import HalfLife, Training
-from diffprobe.plan.graph import measured_at_once, probed_on, reconstructing
 from diffprobe.plan.repeats import histories, repeats
+from diffprobe.plan.uses import measured_at_once, probed_on, reconstructing
 
 Argument = dict[str, Any]  # plain data
 

@@ -205,11 +205,11 @@ class Layout:
         """What a plot shows, as a table."""
         return f"{self.run(experiment)}/plots/{name}.csv"
 
-    def comparison(self, dataset: str, file: str) -> str:
-        """Of the experiments on a dataset; `file`: experiments.csv, evaluators.csv, comparison.png or comparison.csv,
-        which holds what the plot shows.
-        """
-        return f"{self.root}/data/{dataset}/comparison/{file}"
+    def comparison(self, dataset: str) -> dict[str, str]:
+        """The files that compare the experiments on a dataset, by name; `data` is what the plot shows."""
+        files = {"plot": "comparison.png", "data": "comparison.csv"}
+        files |= {"experiments": "experiments.csv", "evaluators": "evaluators.csv"}
+        return {name: f"{self.root}/data/{dataset}/comparison/{file}" for name, file in files.items()}
 
     def latents_plot(self, latents: str) -> str:
         return f"{self.root}/latents/{latents}/reconstruction.png"

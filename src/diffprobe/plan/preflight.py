@@ -9,9 +9,9 @@ from diffprobe.config.inferred import keys_that_need_labels
 from diffprobe.config.models import Config
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.plan import job_arguments
-from diffprobe.plan.graph import references, used_extractors, used_latents
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.sources import Sources
+from diffprobe.plan.uses import references, used_extractors, used_latents
 from diffprobe.runtime.errors import UserError
 
 NO_RECEIPT = ", but their receipt is missing or damaged: put the source back for one run"

@@ -4,8 +4,8 @@ from diffprobe.config import levels
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe
-from diffprobe.plan.graph import finetune_of
 from diffprobe.plan.job_arguments import Argument, Identity, averaged, dump, extractor, latents, plain_training, row
+from diffprobe.plan.uses import finetune_of
 from diffprobe.runtime.files import digest
 
 

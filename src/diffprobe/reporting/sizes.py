@@ -7,9 +7,9 @@ from diffprobe.config.inferred import latent_bytes
 from diffprobe.config.levels import by_level, grid_levels
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe
-from diffprobe.plan.graph import compared_features
 from diffprobe.plan.job_arguments import kept
 from diffprobe.plan.probe_job_arguments import features as part_features
+from diffprobe.plan.uses import compared_features
 from diffprobe.reporting.network_cost import NetworkCost
 
 FLOAT32, FLOAT16, UINT8 = 4, 2, 1  # bytes

@@ -16,8 +16,8 @@ from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
 from diffprobe.latents.store import open_store
 from diffprobe.plan import job_arguments
-from diffprobe.plan.graph import autoencoder_weights, compared_features, used_latents
 from diffprobe.plan.layout import Layout
+from diffprobe.plan.uses import autoencoder_weights, compared_features, used_latents
 from diffprobe.reporting.damage import INTACT, Damage, report
 from diffprobe.reporting.repair import remove_features, remove_images, remove_samples
 from diffprobe.reporting.verify_files import SUFFIXES, FileGroup, check_groups, groups
