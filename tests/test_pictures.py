@@ -101,6 +101,16 @@ def test_the_plane_is_of_the_chosen_features(made: Path) -> None:
     assert (arrays["plane"] == plane(mean, 10)).all()
 
 
+def test_a_model_that_is_shown_clean_images_saw_no_noise(made: Path, digits_store: Path, untrained: Path) -> None:
+    assert "noisy" in np.load(made / "pictures.npz")
+    inputs = {"store": made / "features/chosen/features.json", "weights.0": untrained}
+    inputs |= {"data": digits_store, "images": digits_store}
+    outputs = {"pictures": made / "clean.npz", "receipt": made / "clean.receipt.json"}
+    clean = experiment(pictures=PICTURES, input="clean")
+    call("pictures", probe_job_arguments.pictures(clean), inputs, outputs, made)
+    assert "noisy" not in np.load(made / "clean.npz")
+
+
 def test_plots_have_their_data_beside_them(made: Path) -> None:
     arrays = np.load(made / "pictures.npz")
     maps, points = pd.read_csv(made / "maps.csv"), pd.read_csv(made / "plane.csv")

@@ -27,7 +27,7 @@ def main(job: Job) -> None:
     device, settings = job.device, ChosenArgument.model_validate(job.config)
     choice = read_result(job.input("choice"), Choice.model_validate)
     recorded = read_result(job.input("choice"), dict)  # with what only people read
-    weights = dict(zip(settings.checkpoints, job.group("weights"), strict=True))[choice.kimg]
+    weights = choice.of(settings.checkpoints, job.group("weights"))
     trained = model.load(weights, device, weights=settings.weights.name)
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
     report_slow_precision(settings.precision, device, job.say)

@@ -29,9 +29,8 @@ def main(job: Job) -> None:
         "evaluators": comparison.evaluators(frame, probed),
         "data": points,
     }
-    choices = {one.name: one.choice for one in probed}
-    names = {name: f"{name}: {comparison.place_words(choice)}" for name, choice in choices.items()}
-    split = comparison.split_words(choices)
+    names = {one.name: f"{one.name}: {comparison.place_words(one.choice)}" for one in probed}
+    split = comparison.split_words([one.choice for one in probed])
     figure: Figure = comparison_plot.comparison(points, names, split, argument.dataset, argument.dpi)
     for name, table in tables.items():
         with atomic(job.output(name)) as partial:

@@ -69,7 +69,7 @@ def open_sights(
     job: Job, argument: DenseArgument, choice: Choice, images: Mapping[str, ModelInputs], size: int
 ) -> dict[str, Sight]:
     """What the networks see, by the part of a row's name: features, and raw pixels if asked for."""
-    weights = dict(zip(argument.checkpoints, job.group("weights"), strict=True))[choice.kimg]
+    weights = choice.of(argument.checkpoints, job.group("weights"))
     trained = model.load(weights, job.device, weights=argument.weights.name)
     source = FeatureModel.of(trained, argument, int(job.options["batch"]), job.device)
     report_slow_precision(argument.precision, job.device, job.say)

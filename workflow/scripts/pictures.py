@@ -61,7 +61,7 @@ def main(job: Job) -> None:
 
 def component_maps(job: Job, argument: PicturesArgument, choice: Choice, labels: np.ndarray) -> dict[str, np.ndarray]:
     """Images, with noise too where the model sees pixels, and of each layer the components: `map/TAP` (n, h, w, 3)."""
-    weights = dict(zip(argument.checkpoints, job.group("weights"), strict=True))[choice.kimg]
+    weights = choice.of(argument.checkpoints, job.group("weights"))
     trained = model.load(weights, job.device, weights=argument.weights.name)
     source = FeatureModel.of(trained, argument, int(job.options["batch"]), job.device)
     level = trained.level(choice.sigma)
@@ -75,14 +75,14 @@ def component_maps(job: Job, argument: PicturesArgument, choice: Choice, labels:
     with open_store(job.input("images")) as file:
         pixels = images.gather(file, data.rows)  # uint8 (n, H, W, C)
     maps = {"taps": np.array(taps), "images": pixels, "labels": labels[places], "rows": data.rows}
-    if trained.latents is None and level.sigma:
+    if trained.latents is None and level.sigma and source.noisy:
         maps["noisy"] = with_noise(pixels, data.rows, level, argument.noise_seed)
     for tap in taps:
         tapped = torch.cat([block[tap] for block in blocks])  # (n, D, h, w), or vectors (n, D) of one position
         features = tapped.reshape(*tapped.shape[:2], *(tapped.shape[2:] or (1, 1))).permute(0, 2, 3, 1).cpu().numpy()
-        found = components(features.reshape(-1, features.shape[-1]), 3)
-        maps[f"map/{tap}"] = found.values.reshape(*features.shape[:3], 3).astype(np.float32)
-        maps[f"shares/{tap}"] = found.shares
+        principal = components(features.reshape(-1, features.shape[-1]), 3)
+        maps[f"map/{tap}"] = principal.values.reshape(*features.shape[:3], 3).astype(np.float32)
+        maps[f"shares/{tap}"] = principal.shares
     return maps
 
 

@@ -209,13 +209,10 @@ def damage(file: ImageStore) -> Iterator[str]:
     """What is damaged in a store, one line each; without pixels, also which of its files have changed."""
     if file.links:
         yield from file.links.damage()
-    for number in range(0 if file.links else len(file["hashes"])):  # all chunks, to report all damage at once
-        try:
-            read_chunk(file, number)
-        except AccessError:
-            raise  # no damage
-        except UserError as error:
-            yield str(error)
+    else:
+        yield from chunk_damage(file, "images", "hashes")
+    if "mask_hashes" in file:
+        yield from chunk_damage(file, "masks", "mask_hashes")
     if labels_damaged(file, file.header.content):
         yield f"{file.filename}: {LABELS_DAMAGED}"
 
@@ -225,16 +222,33 @@ def read_chunk(file: ImageStore, number: int) -> np.ndarray:
     start = number * CHUNK
     if file.links:
         return file.links.gather(np.arange(start, min(start + CHUNK, file.shape[0])))
-    what = f"{file.filename}: images of rows {start} to {min(start + CHUNK, file.shape[0]) - 1}"
+    return verified_chunk(file, "images", "hashes", number)
+
+
+def verified_chunk(file: ImageStore, name: str, hashes: str, number: int) -> np.ndarray:
+    """Up to 256 rows of an array, compared with their hash. Raises UserError where they are damaged."""
+    start = number * CHUNK
+    what = f"{file.filename}: {name} of rows {start} to {min(start + CHUNK, file.shape[0]) - 1}"
     with reading(what):
-        images, expected = file["images"][start : start + CHUNK], file["hashes"][number].tobytes()
-    if chunk_hashes(images) != [expected]:
+        rows, expected = file[name][start : start + CHUNK], file[hashes][number].tobytes()
+    if chunk_hashes(rows) != [expected]:
         raise UserError(f"{what} are damaged; {REMEDY}")
-    return images
+    return rows
+
+
+def chunk_damage(file: ImageStore, name: str, hashes: str) -> Iterator[str]:
+    """What is damaged in an array, a line for each chunk."""
+    for number in range(len(file[hashes])):  # all, to report all damage at once
+        try:
+            verified_chunk(file, name, hashes, number)
+        except AccessError:
+            raise  # no damage
+        except UserError as error:
+            yield str(error)
 
 
 def chunk_hashes(images: np.ndarray) -> list[bytes]:
-    """The sha256 of each chunk of images uint8 (N, H, W, C)."""
+    """The sha256 of each chunk of rows of bytes, as images uint8 (N, H, W, C)."""
     starts = range(0, len(images), CHUNK)
     return [hashlib.sha256(np.ascontiguousarray(images[i : i + CHUNK]).data).digest() for i in starts]
 

@@ -10,7 +10,6 @@ import numpy as np
 import PIL
 
 from diffprobe.data import convert, hdf5
-from diffprobe.data import masks as stored_masks
 from diffprobe.data.decode import Chunk, Target, decode_chunks, first_shape
 from diffprobe.data.hdf5 import CHUNK, Columns, ImageStore, content_hash, open_store
 from diffprobe.data.links import decoding_of, survey
@@ -19,7 +18,7 @@ from diffprobe.data.masks import MaskWriter
 from diffprobe.data.splits import SPLITS
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, digest, disk_errors, recorded, sync, write_json
-from diffprobe.runtime.keyed import Key, permutation
+from diffprobe.runtime.keyed import Key, some_of
 
 __all__ = ["CHUNK", "Few", "Images", "StoreSummary", "batches", "check", "content_hash", "describe", "fill", "gather"]
 __all__ += ["labels", "open_store", "read", "rows_of", "write"]
@@ -45,7 +44,7 @@ class Few(NamedTuple):
 
     def picked(self, n: int) -> np.ndarray:
         """Those of n images: int64 (images,), rising."""
-        return np.sort(permutation(Key(self.seed, "few images"), n)[: self.images].numpy())
+        return some_of(Key(self.seed, "few images"), n, self.images).numpy()
 
 
 class StoreSummary(TypedDict):
@@ -125,7 +124,7 @@ def describe(path: Path) -> StoreSummary:
 def check(path: Path) -> list[str]:
     """Everything that is damaged in a store, one line each. Raises UserError where it cannot be opened."""
     with open_store(path, verified=False) as file:
-        return [*hdf5.damage(file), *stored_masks.damage(file)]
+        return list(hdf5.damage(file))
 
 
 def write(

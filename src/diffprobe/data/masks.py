@@ -6,8 +6,6 @@ mask_hashes  uint8 (chunks, 32), the sha256 of each chunk of 256 masks
 attribute: mask_classes (JSON: names). A store without masks has none of these.
 """
 
-import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,9 +16,9 @@ import numpy as np
 
 from diffprobe.data.archives import Archives, entry_name
 from diffprobe.data.convert import fit_mask, upright_size
-from diffprobe.data.hdf5 import REMEDY, ImageStore, open_store, reading
+from diffprobe.data.hdf5 import ImageStore, chunk_hashes, open_store, verified_chunk
 from diffprobe.data.listing import CHUNK, Files, Masks
-from diffprobe.runtime.errors import AccessError, UserError
+from diffprobe.runtime.errors import UserError
 
 UNKNOWN = 255  # of a pixel of no known class
 
@@ -53,7 +51,7 @@ class MaskWriter(NamedTuple):
             for number, start in enumerate(range(0, n, CHUNK)):
                 chunk = np.stack(list(pool.map(fitted, range(start, min(start + CHUNK, n)))))
                 file["masks"][start : start + len(chunk)] = chunk
-                file["mask_hashes"][number] = np.frombuffer(sha256(chunk), np.uint8)
+                file["mask_hashes"][number] = np.frombuffer(chunk_hashes(chunk)[0], np.uint8)
 
 
 class _Images(ExitStack):
@@ -101,31 +99,5 @@ def gather(file: ImageStore, rows: np.ndarray) -> np.ndarray:
     gathered = np.empty((len(rows), *file.shape[1:3]), np.uint8)
     for chunk in np.unique(rows // CHUNK).tolist():
         here = rows // CHUNK == chunk
-        gathered[here] = read_chunk(file, chunk)[rows[here] - chunk * CHUNK]
+        gathered[here] = verified_chunk(file, "masks", "mask_hashes", chunk)[rows[here] - chunk * CHUNK]
     return gathered
-
-
-def read_chunk(file: ImageStore, number: int) -> np.ndarray:
-    """A chunk of masks uint8 (up to 256, H, W), verified."""
-    start = number * CHUNK
-    what = f"{file.filename}: masks of rows {start} to {min(start + CHUNK, file.shape[0]) - 1}"
-    with reading(what):
-        masks, expected = file["masks"][start : start + CHUNK], file["mask_hashes"][number].tobytes()
-    if sha256(masks) != expected:
-        raise UserError(f"{what} are damaged; {REMEDY}")
-    return masks
-
-
-def damage(file: ImageStore) -> Iterator[str]:
-    """What is damaged in the masks of a store, one line each."""
-    for number in range(len(file["mask_hashes"]) if "mask_hashes" in file else 0):
-        try:
-            read_chunk(file, number)
-        except AccessError:
-            raise  # no damage
-        except UserError as error:
-            yield str(error)
-
-
-def sha256(chunk: np.ndarray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(chunk).data).digest()

@@ -123,6 +123,9 @@ class WideResNet(nn.Module):
         taps: Sequence[str] = (),
         features_only: bool = False,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Logits (B, classes) of noisy images x (B, C, H, W) at c_noise (B,), and the tapped activations by name; with
+        `features_only` none after the last tap. `cond` is not seen.
+        """
         activations: dict[str, Tensor] = {}
         h = x
         for name, h in self.activations(x, c_noise):

@@ -1,7 +1,8 @@
 """The JSON arguments of jobs that compute features or fit something on them, as typed models (see `arguments`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue
@@ -292,3 +293,7 @@ class Choice(Argument):
     @property
     def cell(self) -> Cell:
         return self.level, self.tap
+
+    def of(self, checkpoints: Sequence[int], files: Sequence[Path]) -> Path:
+        """The file of the chosen checkpoint, of one for each."""
+        return dict(zip(checkpoints, files, strict=True))[self.kimg or 0]

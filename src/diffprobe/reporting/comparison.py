@@ -2,7 +2,7 @@
 representation part ways, and the best of each evaluator.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,10 +162,9 @@ def parting(mine: pd.DataFrame, one: Probed, distance: str) -> list[dict[str, ob
     return lines
 
 
-def split_words(choices: Mapping[str, Choice] | Sequence[Choice]) -> str:
+def split_words(choices: Sequence[Choice]) -> str:
     """The split that accuracies before the choice are on, as an axis names it."""
-    each = list(choices.values()) if isinstance(choices, Mapping) else list(choices)
-    published = {choice["selection"] == "published" for choice in each}
+    published = {choice["selection"] == "published" for choice in choices}
     return PUBLISHED if published == {True} else "select" if published == {False} else "select, or test as published"
 
 

@@ -100,7 +100,7 @@ def over_noise(axes: Axes, points: pd.DataFrame, looks: Mapping[str, Look], spli
         lowest = min(finite, default=clean) - 1
         ticks = [tick for tick in axes.get_xticks() if lowest < tick < clean - CLEAN / 2]
         axes.set_xticks([*ticks, clean], [*(f"{tick:g}".replace("-", "−") for tick in ticks), "clean"])
-    axes.set(xlabel="log-SNR of the input (noise grows to the right)", ylabel=f"accuracy on {split} (%)")
+    axes.set(xlabel="log-SNR of the noise level (noise grows to the right)", ylabel=f"accuracy on {split} (%)")
     heading(axes, "best layer at each noise level")
 
 

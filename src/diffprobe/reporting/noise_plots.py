@@ -26,7 +26,7 @@ def over_noise_and_training(grids: pd.DataFrame, title: str = "", split: str = "
     axes.set_xscale("log")
     axes.set_xticks(sigmas, [level_name(sigma) for sigma in sigmas])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="noise σ of the input", ylabel=f"accuracy on {split} (%)")
+    axes.set(xlabel="noise level σ", ylabel=f"accuracy on {split} (%)")
     axes.spines["right"].set_visible(False)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     heading(axes, title)

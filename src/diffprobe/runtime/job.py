@@ -114,6 +114,7 @@ class Job:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments of a job. Exits with argparse's status for those that are no job's."""
     parser = argparse.ArgumentParser(description="One job of the workflow; the rules call it.")
     parser.add_argument("config", help="the config subtree of this job, as JSON")
     parser.add_argument("--in", dest="inputs", nargs="*", default=[], metavar="name=path")

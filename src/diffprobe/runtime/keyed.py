@@ -228,6 +228,13 @@ def permutation(key: Key, n: int, draw: int = 0) -> Tensor:
     return torch.argsort((high >> 1) << 32 | low, stable=True)
 
 
+def some_of(key: Key, n: int, count: int) -> Tensor:
+    """At most `count` of 0..n-1, int64 (min(count, n),), rising: the first of a random order, so that more contain
+    fewer.
+    """
+    return permutation(key, n)[:count].sort().values
+
+
 def torch_seed(key: Key, counter: int) -> int:
     """A seed for torch's own generator, for code that takes no explicit draws (dropout, initialisation)."""
     # On plain numbers, since a step of training asks for one: arrays would take thirty times as long.

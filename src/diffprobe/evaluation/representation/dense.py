@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from diffprobe.config.evaluators.dense import Dense
 from diffprobe.evaluation.representation.pixels import Pixels, Sight
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.keyed import Key, permutation, uniform
+from diffprobe.runtime.keyed import Key, some_of, uniform
 
 UNKNOWN = -1  # of a pixel of no known class
 MOMENTS = 2**13  # pixels that mean and deviation are taken of
@@ -119,7 +119,7 @@ def labelled(rows: int, images: int, repeat: int) -> Tensor:
         raise UserError(
             f"dense: {images} labelled images asked for, but train has {rows}; set `images` to at most that"
         )
-    return permutation(Key(repeat, "few masks"), rows)[:images].sort().values
+    return some_of(Key(repeat, "few masks"), rows, images)
 
 
 def few_pixels(sight: Sight, places: Tensor, augmented: int, memory: float) -> Pixels:

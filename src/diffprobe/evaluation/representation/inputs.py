@@ -17,7 +17,7 @@ from diffprobe.data.random_view import random_view
 from diffprobe.data.views import StoredView
 from diffprobe.latents.store import LatentStore, open_store
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.keyed import Draws, Key, normal, permutation
+from diffprobe.runtime.keyed import Draws, Key, normal, some_of
 
 SUBSET = Key(0, "subset of features")
 
@@ -112,7 +112,7 @@ def picked(n: int, images: int) -> np.ndarray:
 
     The first in a random order, since the first images of a sorted split would all be of one class.
     """
-    return np.sort(permutation(SUBSET, n)[:images].numpy())
+    return some_of(SUBSET, n, images).numpy()
 
 
 def subset(inputs: ModelInputs, images: int) -> ModelInputs:
