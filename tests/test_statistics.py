@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES
-from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.autosave import SavedStatistics
 from diffprobe.evaluation.generation.extractors import FeatureExtractor, Features
 from diffprobe.evaluation.generation.figures import Subject
 from diffprobe.evaluation.generation.inception_score import InceptionScore, splits_of
@@ -117,10 +117,10 @@ def test_batches_and_processes_change_nothing(batch: int) -> None:
 def test_a_stop_changes_no_bit(tmp_path: Path) -> None:
     undisturbed = taken(10)
     for stop in (0, 40, 230):
-        saved = Autosave(tmp_path / "state.safetensors", "of this", seconds=0)
-        saved.offer([taken(10, 0, stop), taken(10, 0, stop)])
+        saved = SavedStatistics(tmp_path / "state.safetensors", "of this", seconds=0)
+        saved.offer_statistics([taken(10, 0, stop), taken(10, 0, stop)])
         after = [Statistics(SubsetPlan(N, 50), EXTRACTOR, FIGURES) for _ in range(2)]
-        assert Autosave(saved.path, "of something else", 0).restore(after) == 0
+        assert SavedStatistics(saved.path, "of something else", 0).restore(after) == 0
         assert saved.restore(after) == stop
         for at in range(stop, N, 10):
             after[1].update(at, some(at, at + 10))
@@ -152,12 +152,12 @@ def test_only_what_the_figures_need_is_collected() -> None:
 def test_statistics_saved_under_other_weights_are_ignored(tmp_path: Path) -> None:
     """A classifier that is trained again has the same config, but other features."""
 
-    def saved(extractor: FeatureExtractor, of: str = "these") -> Autosave:
+    def saved(extractor: FeatureExtractor, of: str = "these") -> SavedStatistics:
         subjects = [Subject("toy", extractor, None)]
         measurement = Measurement("all", Metrics(subset=50), subjects, torch.device("cpu"))
         return measurement.autosave(tmp_path / "state.safetensors", of, 0)
 
-    saved(EXTRACTOR).offer([taken(10, 0, 40)])
+    saved(EXTRACTOR).offer_statistics([taken(10, 0, 40)])
     empty = [Statistics(SubsetPlan(N, 50), EXTRACTOR, FIGURES)]
     assert saved(replace(EXTRACTOR, weights="others")).restore(empty) == 0
     assert saved(EXTRACTOR, "other images").restore(empty) == 0

@@ -10,7 +10,7 @@ from diffprobe.runtime.job import Job, run
 import torch
 
 from diffprobe.data import samples
-from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.autosave import SavedStatistics
 from diffprobe.evaluation.generation.collect import update
 from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.statistics import Statistics
@@ -27,7 +27,7 @@ def collect(
     measurement: Measurement,
     drawing: Drawing,
     kept: samples.SampleStore,
-    saved: Autosave,
+    saved: SavedStatistics,
 ) -> list[Statistics]:
     """Statistics of all images: kept ones are read back from the store, the others measured as they are drawn."""
     n, step, batch = argument.images, int(job.options["draw"]), int(job.options["batch"])
@@ -40,7 +40,7 @@ def collect(
         images = torch.from_numpy(kept.read(start, stop)) if is_kept else drawing.images(start, stop)
         update(statistics, start, images, job.device, batch)
         start = stop
-        saved.offer(statistics)
+        saved.offer_statistics(statistics)
         job.progress.update(start)
     return statistics
 

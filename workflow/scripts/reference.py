@@ -10,7 +10,7 @@ from diffprobe.runtime.job import Job, run
 
 from diffprobe.data.imagesets import open_images
 from diffprobe.evaluation.generation import extractors
-from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.autosave import SavedStatistics
 from diffprobe.evaluation.generation.extractors import FeatureExtractor
 from diffprobe.evaluation.generation.reference import (
     Reference,
@@ -32,7 +32,7 @@ def shared_reference(job: Job, argument: ReferenceArgument, extractor: FeatureEx
     if kept.exists():
         job.say(f"uses {kept}, computed before")
         return read(kept, extractor)
-    saved = Autosave(kept.with_suffix(".part.safetensors"), kept.name, float(job.options["autosave"]))
+    saved = SavedStatistics(kept.with_suffix(".part.safetensors"), kept.name, float(job.options["autosave"]))
     job.progress.start(images.n, "images")
     waits = f"waits: another process ({{}}) computes {kept}"
     with exclusive(kept.with_suffix(".lock"), lambda owner: job.say(waits.format(owner))):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffprobe.data.imagesets import ImageSet, batches
-from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.autosave import SavedStatistics
 from diffprobe.evaluation.generation.statistics import Statistics
 
 BATCH = 64
@@ -32,7 +32,7 @@ def collect(
     start: int = 0,
     stop: int | None = None,
     report: Callable[[int], object] = lambda done: None,
-    saved: Autosave | None = None,
+    saved: SavedStatistics | None = None,
 ) -> None:
     """Fill empty statistics with images start .. stop, each read once; `batch` changes no figure.
 
@@ -45,4 +45,4 @@ def collect(
         row += len(part)
         report(row - start)
         if saved:
-            saved.offer(statistics)
+            saved.offer_statistics(statistics)

@@ -10,7 +10,7 @@ import torch
 
 from diffprobe.config.models import Metrics
 from diffprobe.evaluation.generation import extractors, figures, reference
-from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.autosave import SavedStatistics
 from diffprobe.evaluation.generation.figures import FigureRow, Request, Subject
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.networks.flops import flops
@@ -55,12 +55,12 @@ class Measurement:
         image = torch.zeros(1, *shape, dtype=torch.uint8, device=self.device)
         return sum(flops(partial(subject.extractor.apply, image)) for subject in self.subjects)
 
-    def autosave(self, path: Path, samples: object, seconds: float) -> Autosave:
+    def autosave(self, path: Path, samples: object, seconds: float) -> SavedStatistics:
         """A file for statistics of `samples` (anything that JSON can hold), void for other extractors or other code."""
         identities = [[subject.name, subject.extractor.identity] for subject in self.subjects]
         options = self.metrics.model_dump(include={"subset", "neighbours", "wide_neighbours"})
         request = figures.figure_names(self.request)
-        return Autosave(path, digest([samples, identities, request, options, code_version()]), seconds)
+        return SavedStatistics(path, digest([samples, identities, request, options, code_version()]), seconds)
 
     def rows(self, statistics: Sequence[Statistics]) -> list[FigureRow]:
         """Rows of results. Raises UserError as `figures.compute_figures`."""

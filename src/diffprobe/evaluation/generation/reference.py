@@ -16,7 +16,7 @@ from torch import Tensor
 from diffprobe.config.names import FIGURES
 from diffprobe.data.imagesets import ImageSet, open_images
 from diffprobe.data.npy import npz_keys
-from diffprobe.evaluation.generation.autosave import Autosave
+from diffprobe.evaluation.generation.autosave import SavedStatistics
 from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.extractors import FeatureExtractor
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
@@ -110,7 +110,7 @@ def compute_reference(
     batch: int,
     report: Callable[[int], object] = lambda done: None,
     origin: str | None = None,
-    saved: Autosave | None = None,
+    saved: SavedStatistics | None = None,
 ) -> Reference:
     """The statistics of images for every figure; `most` of them are in the subset."""
     statistics = Statistics(SubsetPlan(images.n, most), extractor, FIGURES)

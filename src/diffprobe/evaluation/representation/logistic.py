@@ -1,16 +1,19 @@
 """Logistic regression to convergence, by L-BFGS over all rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from diffprobe.config.evaluators.logistic import Logistic
+from diffprobe.evaluation.representation.lbfgs import Descent
 from diffprobe.evaluation.representation.predictors import PerSeed, Setting, fit_each
 from diffprobe.evaluation.representation.standardise import standardised, statistics
 from diffprobe.evaluation.representation.table import Table
+from diffprobe.runtime.autosave import Autosave
 
 
 @dataclass(frozen=True)
@@ -37,40 +40,66 @@ def fit(
     return fit_each(lambda table: fit_table(settings, table.joined(), classes, device), tables, memory)
 
 
-def fit_table(settings: Logistic, table: Table, classes: int, device: torch.device) -> LogisticClassifier:
+def fit_table(
+    settings: Logistic,
+    table: Table,
+    classes: int,
+    device: torch.device,
+    saved: Autosave | None = None,
+    report: Callable[[int, int], object] = lambda iterations, most: None,
+) -> LogisticClassifier:
     """Minimise the mean cross-entropy plus strength |W|^2 / 2 over standardised features, without penalty on the bias.
 
-    Every copy of every image is a row.
+    Every copy of every image is a row. `report` is called at first and after each iteration, with the number of
+    iterations, those of a killed job that left its state in `saved` included, and with how many there will be at most.
     """
     mean, std = statistics(table, device)
     weight = torch.zeros(sum(table.widths), classes, device=device, requires_grad=True)  # (D, K)
     bias = torch.zeros(1, classes, device=device, requires_grad=True)  # (1, K)
-    solutions: dict[float, tuple[Tensor, Tensor]] = {}
+    solutions: list[tuple[Tensor, Tensor]] = []
     # The strongest penalty converges fastest, and its solution is a good start for the next weaker one.
-    for strength in sorted(settings.strength, reverse=True):
-        minimise(table, weight, bias, mean, std, strength, settings.iterations)
-        solutions[strength] = weight.detach().clone(), bias.detach().clone()
-    weights, biases = (torch.stack([solutions[strength][i] for strength in settings.strength]) for i in (0, 1))
+    order = sorted(settings.strength, reverse=True)
+    before = saved.read() if saved else {}
+    while f"solution.{len(solutions)}.weight" in before:
+        solutions.append((before[f"solution.{len(solutions)}.weight"], before[f"solution.{len(solutions)}.bias"]))
+    solutions = [(of_weight.to(device), of_bias.to(device)) for of_weight, of_bias in solutions]
+    iterations = int(before.get("iterations", 0))
+    report(iterations, iterations + (len(order) - len(solutions)) * settings.iterations)
+
+    def state(descent: Descent | None = None) -> dict[str, Tensor]:
+        weights = {f"solution.{i}.weight": of_weight for i, (of_weight, _) in enumerate(solutions)}
+        biases = {f"solution.{i}.bias": of_bias for i, (_, of_bias) in enumerate(solutions)}
+        return weights | biases | (descent.saved() if descent else {}) | {"iterations": torch.tensor(iterations)}
+
+    for strength in order[len(solutions) :]:
+        descent = Descent([weight, bias], objective(table, weight, bias, mean, std, strength), settings.iterations)
+        goes_on = True
+        if before:
+            descent.restore(before)
+            before = {}
+        while goes_on:
+            goes_on = descent.step()
+            iterations += 1
+            own = settings.iterations - descent.iteration if goes_on else 0
+            report(iterations, iterations + own + (len(order) - len(solutions) - 1) * settings.iterations)
+            if saved and goes_on:
+                saved.offer(partial(state, descent))
+        solutions.append((weight.detach().clone(), bias.detach().clone()))
+    if saved:
+        saved.save(state())
+    by_strength = dict(zip(order, solutions, strict=True))
+    weights, biases = (torch.stack([by_strength[strength][i] for strength in settings.strength]) for i in (0, 1))
     return LogisticClassifier(weights, biases, mean, std, [{"strength": strength} for strength in settings.strength])
 
 
-def minimise(
-    table: Table, weight: Tensor, bias: Tensor, mean: Tensor, std: Tensor, strength: float, iterations: int
-) -> None:
-    """L-BFGS under the strong Wolfe conditions (Nocedal and Wright 2006, algorithms 7.5 and 3.5), in place."""
-    optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=iterations,
-        max_eval=2 * iterations,  # a line search seldom needs a second evaluation
-        tolerance_grad=1e-6,
-        tolerance_change=1e-9,
-        history_size=20,  # pairs of steps and gradients in place of the Hessian
-        line_search_fn="strong_wolfe",
-    )
+def objective(
+    table: Table, weight: Tensor, bias: Tensor, mean: Tensor, std: Tensor, strength: float
+) -> Callable[[], Tensor]:
+    """A function that returns the loss at the present weight and bias, and sets their gradients."""
     n = len(table.labels) * table.copies
 
     def loss() -> Tensor:
-        optimizer.zero_grad()
+        weight.grad = bias.grad = None
         penalty = strength / 2 * weight.square().sum()
         penalty.backward()
         total = penalty.detach()
@@ -84,4 +113,4 @@ def minimise(
                 total = total + chunk_loss.detach()
         return total
 
-    optimizer.step(loss)  # a single step runs all iterations
+    return loss
