@@ -2,10 +2,13 @@
 
 import gzip
 import hashlib
+import io
 import json
 import math
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections import Counter
@@ -16,6 +19,7 @@ import pytest
 import torchvision.datasets as reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from diffprobe.config.datasets import Dataset, Last
 from diffprobe.config.sources import Source, downloaded_kinds
@@ -23,6 +27,7 @@ from diffprobe.config.sources.celebahq import CelebAHQ
 from diffprobe.config.sources.folder import Folder
 from diffprobe.config.sources.imagenet import ImageNet
 from diffprobe.config.sources.zip import Zip
+from diffprobe.data import images as store
 from diffprobe.data import sources
 from diffprobe.data.downloads import downloaded, fetch
 from diffprobe.data.filenames import is_hidden
@@ -32,6 +37,7 @@ from diffprobe.data.sources.cifar import LAYOUTS
 from diffprobe.data.splits import assign
 from diffprobe.runtime.errors import UserError
 
+ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(0)
 TRAIN, SELECT, TEST = range(3)
 
@@ -216,6 +222,53 @@ def test_cifar_as_torchvision_reads_it(kind: str, reader: type, tmp_path: Path) 
         assert np.array_equal(listing.labels[here], expected.targets)
         assert list(listing.classes) == expected.classes
     assert listing.images.shape[1:] == (32, 32, 3)
+
+
+def test_the_same_images_have_the_same_content_whatever_they_came_in(tmp_path: Path) -> None:
+    """CIFAR-10's own training file, and a zip of its images in EDM's form: what makes results comparable."""
+    archive = write_cifar(tmp_path, "cifar10")
+    listing = sources.find(Source.member({"kind": "cifar10"}), {archive.name: archive})
+    train = np.flatnonzero(listing.official == TRAIN)
+    packed = tmp_path / "packed.zip"
+    with zipfile.ZipFile(packed, "w") as images:
+        for row in train.tolist():
+            images.writestr(f"{row:05}.png", png(listing.images[row]))
+        labels = [[f"{row:05}.png", int(listing.labels[row])] for row in train.tolist()]
+        images.writestr("dataset.json", json.dumps({"labels": labels, "classes": list(listing.classes)}))
+
+    def content(source: dict, **keys: object) -> str:
+        dataset = Dataset(source=source, split={"kind": "last", "select": 3, "test": 4}, **keys)
+        listing, _, split = prepare(dataset, {archive.name: archive})
+        path, shape = tmp_path / "images.h5", {"size": 32, "channels": 3, "resize": "crop"}
+        attributes = {"scratch": tmp_path / "scratch", "classes": list(listing.classes)}
+        store.fill(path, listing.images, listing.labels, split, **shape, **attributes)
+        return store.describe(path)["content"]
+
+    theirs = content({"kind": "zip", "paths": [str(packed)]}, size=32)
+    assert content({"kind": "cifar10"}, only="train") == theirs != content({"kind": "cifar10"})
+    tested = prepare(
+        Dataset(source={"kind": "cifar10"}, only="test", split={"kind": "last", "select": 1, "test": 1}),
+        {archive.name: archive},
+    )
+    assert np.array_equal(tested.listing.images, listing.images[listing.official == TEST])
+    refused("no such split", prepare, Dataset(source={"kind": "zip", "paths": [str(packed)]}, size=32, only="test"), {})
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_images_of_another_content_are_refused(tmp_path: Path) -> None:
+    config = {"source": {"kind": "digits"}, "content": "0" * 64}
+    command = [sys.executable, ROOT / "workflow/scripts/images.py", json.dumps(config), "--with", "dataset=digits"]
+    out = tmp_path / "images.h5"
+    command += ["--out", f"images={out}", f"receipt={out}.json", "--log", tmp_path / "a.log"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode != 0 and not list(tmp_path.glob("images*"))
+    line = ended.stderr.strip().splitlines()[-1]
+    assert "datasets.digits.content" in line and "use the same source" in line
 
 
 class Harmful:

@@ -12,6 +12,7 @@ from diffprobe.data.downloads import downloaded
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.data.prepared import default_channels, divide, list_images
 from diffprobe.reporting.dataset import facts
+from diffprobe.runtime.errors import UserError
 
 
 def main(job: Job) -> None:
@@ -48,7 +49,14 @@ def main(job: Job) -> None:
         classes=list(listing.classes),
         split_rule=prepared.rule.model_dump(mode="json"),
     )
-    job.write_receipt(store=images.describe(path), seen=seen, images_per_second=round(job.progress.rate, 1))
+    store = images.describe(path)
+    if dataset.content not in (None, store["content"]):
+        path.unlink()
+        raise UserError(
+            f"datasets.{job.options.get('dataset', '')}.content: these images, labels and splits have the hash "
+            f"{store['content']}, not {dataset.content}; use the same source, size, resize, only, per_class and split"
+        )
+    job.write_receipt(store=store, seen=seen, images_per_second=round(job.progress.rate, 1))
 
 
 if __name__ == "__main__":

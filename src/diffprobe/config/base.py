@@ -68,6 +68,7 @@ Path = Annotated[str, AfterValidator(expanded), AfterValidator(possible), Field(
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 Folder = Annotated[Path, AfterValidator(plain)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+ContentHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # a sha256
 
 LATER: Final = "later"
 """Marks a key added after projects had results without it: `decode: Annotated[..., LATER] = Field("once", ...)`.

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import LATER, Integer, Name, Number, Path, Pixels, Positive, Strict
+from diffprobe.config.base import LATER, ContentHash, Integer, Name, Number, Path, Pixels, Positive, Strict
 from diffprobe.config.kinds import Kind
 from diffprobe.config.masks import Masks
 from diffprobe.config.problems import Problem
@@ -114,9 +114,17 @@ class Dataset(Strict):
         description="Masks of the images, for evaluators of kind `dense`; cropped and resized like the images, by "
         "nearest neighbour; null: none.",
     )
+    only: Annotated[Literal["train", "test"] | None, LATER] = Field(
+        None, description="Keep only the images of the source's own train or test split; null: all."
+    )
     per_class: Positive | None = Field(None, description="Keep only the first N images of each class; null: all.")
     split: Split | None = Field(
         None, description="Split rule; null: `official` if the dataset has a test split, else `stratified`."
+    )
+    content: Annotated[ContentHash | None, LATER] = Field(
+        None,
+        description="Hash of the pixels, labels and splits that must come out, as in the receipt of `images`; others "
+        "are refused. It proves that two people have the same images, whatever they came in; null: not compared.",
     )
     references: dict[Name, Path] = Field(
         {},
@@ -134,6 +142,8 @@ class Dataset(Strict):
         """What is certain about the images before any is read, with this config applied."""
         facts = self.source.facts
         facts = facts._replace(size=self.size or facts.size, channels=self.channels or facts.channels)
+        if self.only:
+            facts = one_split(facts, self.only)
         return limited(facts, self.per_class) if self.per_class else facts
 
     @property
@@ -159,10 +169,20 @@ class Dataset(Strict):
             yield f"{key}.size", self.size, f"a height and width in pixels (required for a {source})"
         if self.decode == "when_read" and self.source.as_arrays:
             yield f"{key}.decode", self.decode, f"once ({source} consists of arrays, not image files)"
+        if self.only and self.source.facts.official == 0:
+            yield f"{key}.only", self.only, f"null ({source} has no official test split)"
         if self.split is not None:
             yield from self.split.problems(f"{key}.split", facts, source)
         if self.masks is not None:
             yield from self.masks.problems(f"{key}.masks", self)
+
+
+def one_split(facts: Facts, only: str) -> Facts:
+    """The facts when only the images of the source's own train or test split are kept, which have no split then."""
+    if facts.images is None or facts.official is None:
+        return facts._replace(images=None, smallest=None, official=0)
+    images = facts.official if only == "test" else facts.images - facts.official
+    return facts._replace(images=images, smallest=None, official=0)
 
 
 def limited(facts: Facts, per_class: int) -> Facts:

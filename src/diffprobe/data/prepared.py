@@ -36,8 +36,13 @@ def divide(dataset: Dataset, listing: Listing) -> Prepared:
 
 
 def list_images(dataset: Dataset, archives: Mapping[str, Path]) -> Listing:
-    """The images of a dataset and their masks, no more than `per_class` of each class."""
+    """The images of a dataset and their masks, of one split and no more than `per_class` of each class if so asked.
+
+    Raises UserError where the source has no such split.
+    """
     listing = sources.find(dataset.source, archives)
+    if dataset.only:
+        listing = splits.only(listing, dataset.only)
     if dataset.masks:
         listing = replace(listing, masks=located(dataset.masks.build)(dataset.masks, listing))
     return listing.take(splits.limit(listing, dataset.per_class)) if dataset.per_class else listing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +88,16 @@ def by_position(rule: Last, labels: np.ndarray, official: np.ndarray | None, cla
     split[max(count - rule.test - rule.select, 0) :] = SELECT  # max: a negative start would count from the end
     split[max(count - rule.test, 0) :] = TEST
     return split
+
+
+def only(listing: Listing, name: str) -> Listing:
+    """The images of one of the source's own splits, which have no split any more.
+
+    Raises UserError where the source has no such split.
+    """
+    if listing.official is None or not (here := listing.official == SPLITS.index(name)).any():
+        raise UserError(f"only: {name}, but this source has no such split of its own; leave it out")
+    return replace(listing.take(np.flatnonzero(here)), official=None)
 
 
 def limit(listing: Listing, per_class: int) -> np.ndarray:

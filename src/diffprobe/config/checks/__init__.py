@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diffprobe.config.autoencoders import Autoencoder, Trained
 from diffprobe.config.checks import experiments, generation, probes
+from diffprobe.config.datasets import Dataset
 from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config
 from diffprobe.config.problems import Problem, one_of
@@ -90,10 +91,15 @@ def latents_problems(key: str, latents: Latents, config: Config) -> Iterator[Pro
     yield from latents.problems(key)
 
 
+def division(dataset: Dataset) -> tuple[object, ...]:
+    """What decides which of a source's images are in which split."""
+    return dataset.split, dataset.only, dataset.per_class
+
+
 def leaks(key: str, latents: Latents, trained_on: str, config: Config) -> Iterator[Problem]:
     """An autoencoder trained on other kinds of images, or on some of this dataset's test images."""
     dataset, other = config.datasets[latents.dataset], config.datasets[trained_on]
-    if other.source == dataset.source and (other.split, other.per_class) != (dataset.split, dataset.per_class):
+    if other.source == dataset.source and division(other) != division(dataset):
         allowed = f"an autoencoder of {latents.dataset}: {trained_on} splits the same images differently"
         yield f"{key}.autoencoder", latents.autoencoder, f"{allowed}, so it has seen some test images"
     if other.facts.channels != dataset.facts.channels:
