@@ -26,7 +26,7 @@ from diffprobe.evaluation.representation.heads import fit
 from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.evaluation.representation.table import StoredFeatures, table_of
 from diffprobe.networks.build import build
-from diffprobe.networks.pooling import POOLINGS, mean_std
+from diffprobe.networks.pooling import POOLINGS, mean_std, quadrants
 from diffprobe.runtime.keyed import Key, normal
 
 CPU = torch.device("cpu")
@@ -61,7 +61,10 @@ def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, 
         for name, (tap, pooling) in WANTED.items():
             expected = POOLINGS[pooling](taps[tap])
             torch.testing.assert_close(pooled[name][i], expected[0], rtol=1e-4, atol=1e-5)
-    both = mean_std(taps["mid"])
+    both, mid = mean_std(taps["mid"]), taps["mid"]
+    half = mid.shape[2] // 2
+    corner = quadrants(mid).view(len(mid), -1, 2, 2)[:, :, 1, 0]  # below, to the left
+    torch.testing.assert_close(corner, mid[:, :, half:, :half].mean((2, 3)))
     torch.testing.assert_close(both[:, 16:], taps["mid"].flatten(2).std(2, correction=0))
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from diffprobe.config.autoencoders import AutoencoderNetwork
 from diffprobe.config.base import Positive
 from diffprobe.config.kinds import Kind
+from diffprobe.config.names import Pooling
 from diffprobe.config.networks import Network
 from diffprobe.config.tasks import Task
 
@@ -42,7 +43,7 @@ class FineTuned(StoredNetwork):
     model: dict[str, Any]  # `network` and, where the model is more than that, `task`, as in the header of a checkpoint
     shape: dict[str, int]  # of the model
     tap: str
-    pooling: Literal["mean", "mean_std"]
+    pooling: Pooling
     norm: Literal["layer", "batch"] | None
 
     @property

@@ -1,8 +1,10 @@
 """Names used in files, plots and configs, as functions of plain data: taps, noise levels, metrics."""
 
 import re
-from typing import Any
+from typing import Any, Literal
 
+Pooling = Literal["mean", "mean_std", "quadrants"]  # of positions (`networks.pooling`)
+PARTS: dict[Pooling, int] = {"mean": 1, "mean_std": 2, "quadrants": 4}  # numbers that it makes of a channel
 VIEW_LABEL, AUGMENT_LABEL = 3, 9  # lengths of augmentation labels: of a view, of EDM's augmentation
 # Version of EDM's augmentation, part of the identity of runs that use it. 1, without an entry: turned images about a
 # point 0.25 pixels right of and below the paper's.

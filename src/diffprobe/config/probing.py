@@ -21,6 +21,7 @@ from diffprobe.config.evaluators.knn import KNN
 from diffprobe.config.evaluators.linear import Linear
 from diffprobe.config.monitors import Monitor
 from diffprobe.config.monitors.similarity import Neighbours
+from diffprobe.config.names import Pooling
 from diffprobe.config.noise import GridLevel, Level
 from diffprobe.config.pictures import Pictures
 from diffprobe.config.views import Crop, RandomView
@@ -86,8 +87,10 @@ class Probe(Strict):
     taps: list[str] | Literal["all"] = Field(
         "all", description="Layers of the grid: tap names of the network, or `all` that the levels have."
     )
-    pooling: Literal["mean", "mean_std"] = Field(
-        "mean", description="Pooling over positions: the mean, or mean and standard deviation concatenated."
+    pooling: Pooling = Field(
+        "mean",
+        description="Pooling over positions: the mean; mean and standard deviation, concatenated; or the means of the "
+        "four quadrants, which keep where something is.",
     )
     label: NotNegative | None = Field(
         None,

@@ -1,6 +1,7 @@
 """From the activation of a tap to one vector per image, to one per position, or to a map of these."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -17,6 +18,13 @@ def mean_std(h: Tensor) -> Tensor:
     return torch.cat([average, std], dim=1)
 
 
+def quadrants(h: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, 4C): of each channel the means of its four quadrants (Coates et al. 2011, section 3.2), row
+    by row; of an odd height or width both halves have the middle. A vector (B, D), which has none, stays as it is.
+    """
+    return F.adaptive_avg_pool2d(h, 2).flatten(1) if h.ndim == 4 else h
+
+
 def tokens(h: Tensor) -> Tensor:
     """(B, C, H, W) to (B, HW, C): the features of every position; a vector (B, D) is one token."""
     return h.flatten(2).mT if h.ndim == 4 else h[:, None]
@@ -27,4 +35,4 @@ def whole(h: Tensor) -> Tensor:
     return h
 
 
-POOLINGS = {"mean": mean, "mean_std": mean_std, "tokens": tokens, "map": whole}
+POOLINGS = {"mean": mean, "mean_std": mean_std, "quadrants": quadrants, "tokens": tokens, "map": whole}

@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue
 from diffprobe.config.evaluators import Evaluator
 from diffprobe.config.evaluators.dense import Dense
 from diffprobe.config.monitors import Monitor
-from diffprobe.config.names import level_name
+from diffprobe.config.names import Pooling, level_name
 from diffprobe.config.noise import CLEAN
 from diffprobe.config.views import Crop, RandomView
 from diffprobe.plan.arguments import Argument, Columns, ExtractorEntry
@@ -28,7 +28,7 @@ class FeatureSettings(Argument):
     """How features are computed."""
 
     weights: Weights
-    pooling: Literal["mean", "mean_std"]
+    pooling: Pooling
     label: int | None
     augmented: int
     crop: Crop = Crop()

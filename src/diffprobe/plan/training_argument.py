@@ -14,6 +14,7 @@ from diffprobe.config.autoencoders import Adversary, AutoencoderNetwork, Percept
 from diffprobe.config.base import Number, Positive, Strict
 from diffprobe.config.built import BuiltNetwork, Classifier, FineTuned, TaskModel, parse_network
 from diffprobe.config.evaluators.finetune import FineTune
+from diffprobe.config.names import Pooling
 from diffprobe.config.networks import Network
 from diffprobe.config.processes import Process
 from diffprobe.config.tasks import Task
@@ -125,7 +126,7 @@ class FineTuningArgument(TrainingArgument):
     weights: str  # a set of weights of the checkpoint
     checkpoints: list[int]  # in thousands of images, in the order of the inputs `weights.N`
     at: JoinedCell | None = None
-    pooling: Literal["mean", "mean_std"]
+    pooling: Pooling
     label: int | None
     code: Literal["encoded", "dropped"] = "encoded"
     zeroed: tuple[Literal["time", "label"], ...] = ()

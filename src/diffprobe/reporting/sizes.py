@@ -6,6 +6,7 @@ from diffprobe.config.datasets import Dataset
 from diffprobe.config.inferred import latent_bytes
 from diffprobe.config.levels import by_level, grid_levels
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.names import PARTS
 from diffprobe.config.probing import Probe
 from diffprobe.plan.job_arguments import kept
 from diffprobe.plan.probe_job_arguments import features as part_features
@@ -64,7 +65,7 @@ def feature_bytes(
     The choice is taken to fall on the widest tap.
     """
     probed = experiment.probed_taps
-    factor = FLOAT16 * (2 if probe.pooling == "mean_std" else 1)
+    factor = FLOAT16 * PARTS[probe.pooling]
     shapes = {tap["tap"]: tap["shape"] for tap in network["taps"] if tap["tap"] in probed}
     one = part_features(experiment, 0)
     # Augmented copies of the images that heads are fitted on; plain draws of these only where an evaluator needs them.
