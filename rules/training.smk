@@ -64,6 +64,7 @@ use rule compute as pretrain with:
         latents=lambda w: FILES.latents(w.experiment),
         autoencoder=lambda w: FILES.autoencoder(w.experiment),
         before=lambda w: FILES.before(w.experiment, int(w.kimg)),
+        initial=lambda w: FILES.initial(w.experiment),
     output:
         **outputs(L.run("{experiment}")),
     log:

@@ -1,7 +1,8 @@
 """One slice of a training run: from the checkpoint before (or nothing) to the next, whatever the task.
 
 The argument is one of plan/training_argument.py. Inputs: images; latents and autoencoder where the network sees
-latents; before, the checkpoint before; and files of the task's own, such as vgg, weights for LPIPS.
+latents; before, the checkpoint before; initial, the weights to begin with, if not fresh ones; and files of the task's
+own, such as vgg, weights for LPIPS.
 """
 
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from diffprobe.runtime.locks import exclusive
 from diffprobe.training import checkpoints
 from diffprobe.training.data import Data, open_data
 from diffprobe.training.events import Events
+from diffprobe.training.initial import begin_with
 from diffprobe.training.latentstream import Budget
 from diffprobe.training.loop import fresh, prepare
 from diffprobe.training.optimizers import Options
@@ -39,6 +41,8 @@ def main(job: Job) -> None:
     device_batch = int(job.options.get("device_batch", 0)) or None
     report_slow_precision(argument.train.precision, job.device, job.say)
     task: Task = located(argument.build)(argument, data, job.device, job.say)  # networks with fresh weights
+    if "initial" in job.inputs:
+        begin_with(job.input("initial"), task.module, {"network": job.config["network"], **argument.described})
     options = Options.of(argument.train, job.device, task.module, device_batch)
     part = make_slice(job, data, task)
     prepare(task, job.device, options, world)
@@ -87,6 +91,8 @@ def make_slice(job: Job, data: Data, task: Task) -> Slice:
     before = job.optional("before")
     # Without kimg, devices and the like: what changes no result must not retrain.
     facts = {"config": job.config, "content": data.content, **data.header}
+    if initial := job.optional("initial"):
+        facts["initial"] = sha256(initial)
     return Slice(
         run=job.output("ema").parents[2],
         kimg=int(job.options["kimg"]),

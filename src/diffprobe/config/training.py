@@ -60,6 +60,12 @@ class Training(Strict):
         description="Weights written by `diffprobe import`, used as the only checkpoint instead of training; null: "
         "train.",
     )
+    initial: Annotated[Path | None, LATER] = Field(
+        None,
+        description="Weights to begin with: a checkpoint of a run, also of one that this config trains, or a file "
+        "written by `diffprobe import`. The network's settings must be the same, the size of its images may differ. "
+        "null: fresh weights.",
+    )
     batch: Batch = Field(128, description="Images per step, summed over all devices.")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         "adamw", description="`adam` and `adamw` differ only in `weight_decay`; `sgd` uses `momentum`."

@@ -112,6 +112,11 @@ class Inputs:
         path = self.experiment(experiment).train.imported
         return self.outside(path) if path else []
 
+    def initial(self, experiment: str) -> Optional:
+        """The file of the weights that an experiment's training begins with."""
+        path = self.experiment(experiment).train.initial
+        return self.outside(path) if path else []
+
     def weights(self, experiment: str, kimg: int | str, weights: str) -> str:
         """The file of a checkpoint that holds these weights. All averages share a file, as do imported weights."""
         # Imported weights are a single file, whatever they are called.

@@ -22,6 +22,7 @@ def refuse(config: Config, sources: Sources) -> None:
     refuse_lost_sources(config, sources)
     refuse_missing_packages(config)
     refuse_missing_files(config)
+    refuse_own_weights(config)
     refuse_missing_autoencoders(config, sources)
     refuse_missing_labels(config, sources)
 
@@ -62,7 +63,7 @@ def refuse_missing_packages(config: Config) -> None:
 def refuse_missing_files(config: Config) -> None:
     for key, path in named_files(config):
         if not Path(path).exists():
-            remedy = "; diffprobe import writes it" if key.endswith(".imported") else ""
+            remedy = "; diffprobe import writes it" if key.endswith((".imported", ".initial")) else ""
             raise UserError(f"{key}: {path}: no such file{remedy}")
 
 
@@ -76,14 +77,34 @@ def named_files(config: Config) -> Iterator[tuple[str, str]]:
             yield f"datasets.{dataset}.references.{name}", path
     layout = Layout(config.results)
     trained = [(name, e.train) for name, e in config.experiments.items() if not e.train.imported]
-    # Checkpoints of this config's own experiments may be imported too, to be probed in another way.
+    # Checkpoints of this config's own experiments may be named too: to be probed in another way, or trained further.
     written = {layout.ema(name, kimg) for name, train in trained for kimg in train.checkpoints}
     for name, experiment in config.experiments.items():
-        if experiment.train.imported and experiment.train.imported not in written:
-            yield f"experiments.{name}.train.imported", experiment.train.imported
+        for key in ("imported", "initial"):
+            path = getattr(experiment.train, key)
+            if path and path not in written:
+                yield f"experiments.{name}.train.{key}", path
     for latents in used_latents(config).values():
         if vgg := config.autoencoders[latents.autoencoder].vgg:
             yield f"autoencoders.{latents.autoencoder}.train.perceptual.vgg", vgg
+
+
+def refuse_own_weights(config: Config) -> None:
+    """Refuse a training that would begin with weights of its own, perhaps by way of others."""
+    layout, before = Layout(config.results), {}
+    for name, experiment in config.experiments.items():
+        for kimg in experiment.train.checkpoints:
+            before[layout.ema(name, kimg)] = experiment.train.initial
+    for name, experiment in config.experiments.items():
+        path, passed = experiment.train.initial, {layout.ema(name, kimg) for kimg in experiment.train.checkpoints}
+        while path:
+            if path in passed:
+                raise UserError(
+                    f"experiments.{name}.train.initial: {experiment.train.initial}: made from weights that this run "
+                    "would make; name another checkpoint"
+                )
+            passed.add(path)
+            path = before.get(path)
 
 
 def refuse_missing_autoencoders(config: Config, sources: Sources) -> None:

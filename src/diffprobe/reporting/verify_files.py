@@ -93,8 +93,8 @@ def groups(config: Config) -> Iterator[FileGroup]:
             yield FileGroup(str(folder), [folder / f"{name}.safetensors" for name in ("ema", "raw")])
         states = sorted((run / "states").glob("[0-9]*.safetensors"))
         yield FileGroup(f"{run}/states", [*states, run / "scratch" / "autosave.safetensors"])
-    imported = {e.train.imported for e in config.experiments.values() if e.train.imported}
-    yield from (FileGroup(path, [Path(path)]) for path in sorted(imported))
+    weights = {path for e in config.experiments.values() for path in (e.train.imported, e.train.initial) if path}
+    yield from (FileGroup(path, [Path(path)]) for path in sorted(weights))
     kept = config.metrics.references
     yield FileGroup(kept, sorted(Path(kept).glob("*.npz")))
     results: dict[str, dict[Path, None]] = {}  # an ordered set for each subject

@@ -109,6 +109,8 @@ def training(key: str, experiment: Experiment) -> Iterator[Problem]:
         yield f"{key}.checkpoints", train.checkpoints, "increasing numbers"
     if train.imported and len(train.checkpoints) > 1:
         yield f"{key}.checkpoints", train.checkpoints, "a single checkpoint, since weights are imported"
+    if train.imported and train.initial:
+        yield f"{key}.initial", train.initial, "null, since weights are imported and not trained"
     steps = [checkpoint_steps(kimg, train.batch) for kimg in (0, *train.checkpoints)]
     if len(set(steps)) < len(steps):  # two checkpoints within one step
         yield f"{key}.batch", train.batch, "a batch small enough that every checkpoint has its own step"
