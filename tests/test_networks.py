@@ -212,3 +212,18 @@ def test_norms_take_their_options():
     norms = [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
     assert {(norm.num_groups, norm.eps) for norm in norms[:-1]} == {(8, 1e-3)}
     assert (network.head[0].num_groups, network.head[0].eps) == (4, 1e-3)
+
+
+def test_squares_of_pixels_are_channels_of_one_position():
+    """The network within is the plain one, on images of a quarter of the positions and four times the channels."""
+    whole = options_network(patch=2)
+    torch.manual_seed(0)
+    within = UNet(12, 16, (1, 2), blocks=1, attention=(1,), groups=8).eval()
+    within.load_state_dict(whole.state_dict())
+    x, c_noise = torch.randn(2, 3, 8, 8), torch.tensor([0.3, -0.5])
+    squares = x.view(2, 3, 4, 2, 4, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 12, 4, 4)
+    expected, taps = within(squares, c_noise, taps=["out_2"])
+    output, seen = whole(x, c_noise, taps=["out_2"])
+    torch.testing.assert_close(seen["out_2"], taps["out_2"])
+    restored = expected.view(2, 3, 2, 2, 4, 4).permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 8, 8)
+    torch.testing.assert_close(output, restored)

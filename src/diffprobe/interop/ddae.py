@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
-from diffprobe.interop.names import EDM_OPTIONS, NameMap, Place, Scheme, State, unet_map
+from diffprobe.interop.names import OUR_OPTIONS, NameMap, Place, Scheme, State, unet_map
 from diffprobe.interop.wrappers import unwrapped, weights_of
 from diffprobe.networks.unet import UNet
 from diffprobe.runtime.errors import UserError
@@ -22,7 +22,7 @@ NETWORK = {
     "down_padding": "both",
     "skip_scale": 1.0,
     "time_scale": 1.0,
-    **EDM_OPTIONS,
+    **OUR_OPTIONS,
 }
 WRAPPERS = ("ema_model.", "module.", "nn_model.")  # of ema-pytorch, DDP, the diffusion model; from the outside in
 FILTERS = "augpipe."  # buffers of the augmentation, not weights

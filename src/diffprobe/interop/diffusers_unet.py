@@ -10,7 +10,7 @@ from typing import Any
 from diffprobe.config.networks.unet import UNet as UNetSettings
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes.ddpm import DDPM
-from diffprobe.interop.names import EDM_OPTIONS, NameMap, Place, Scheme, State, unet_map
+from diffprobe.interop.names import OUR_OPTIONS, NameMap, Place, Scheme, State, unet_map
 from diffprobe.networks.diffusers_autoencoder import with_defaults
 from diffprobe.networks.unet import UNet
 
@@ -121,7 +121,7 @@ def our_network(config: Mapping[str, Any]) -> dict[str, Any]:
         "norm_eps": config["norm_eps"],
         "skip_scale": 1.0,
         "time_scale": 1.0,
-        **EDM_OPTIONS,
+        **OUR_OPTIONS,
     }
 
 
@@ -164,7 +164,7 @@ def refused_config(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 def refused_network(network: UNetSettings) -> Iterator[Problem]:
     """What of a network of ours UNet2DModel does not have."""
-    yield from differing(EDM_OPTIONS | network.model_dump(), our_network(their_config(network, channels=3)))
+    yield from differing(OUR_OPTIONS | network.model_dump(), our_network(their_config(network, channels=3)))
 
 
 def our_process(scheduler: Mapping[str, Any]) -> dict[str, Any]:

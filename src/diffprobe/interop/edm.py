@@ -19,6 +19,7 @@ NETWORK = {
     "time_scale": 1.0,
     "shortcut_conv": True,
     "decoder_attention": "last",
+    "patch": 1,
 }
 LEAST_CHANNELS = 128  # below, their norms have fewer than 32 groups
 BUFFER = ".resample_filter"  # constants, not weights

@@ -16,7 +16,7 @@ from diffprobe.networks.unet_blocks import ResBlock
 from diffprobe.runtime.errors import UserError
 
 # Options of our U-Net that neither DDAE's nor diffusers' has: their values there.
-EDM_OPTIONS = {"shortcut_conv": False, "decoder_attention": "all", "label_layer": "plain"}
+OUR_OPTIONS = {"shortcut_conv": False, "decoder_attention": "all", "label_layer": "plain", "patch": 1}
 
 MOST_ROWS = 60  # of a table of tensors: a network of another depth has thousands
 

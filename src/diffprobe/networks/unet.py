@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprobe.config.names import unet_taps
@@ -27,7 +28,8 @@ ResBlocks = Callable[[int], Callable[..., ResBlock]]
 
 
 class UNet(nn.Module):
-    """`forward(x, c_noise, cond)`: x (B, image_channels, H, W), H and W divisible by 2^(levels-1); c_noise (B,).
+    """`forward(x, c_noise, cond)`: x (B, image_channels, H, W), H and W divisible by patch * 2^(levels-1);
+    c_noise (B,).
 
     Label and augmentation label enter through linear embeddings, to which zeros add nothing (EDM, appendix F.2).
 
@@ -53,6 +55,7 @@ class UNet(nn.Module):
         shortcut_conv: bool = False,  # a 1x1 convolution in the shortcut of resampling blocks (EDM)
         decoder_attention: str = "all",  # blocks of the decoder's levels that have attention; EDM: the `last` of each
         label_layer: str = "plain",  # or `scaled`: one-hot labels times sqrt(classes), and a bias (EDM)
+        patch: int = 1,  # side of the squares of pixels that it sees as channels (Luhman & Luhman 2022, section 3)
         classes: int = 0,  # labels it is conditioned on, 0 for none
         augment: int = 0,  # length of the augmentation label, 0 for none
         residual: ResBlocks = lambda level: ResBlock,  # for subclasses, whose blocks are conditioned otherwise
@@ -69,7 +72,8 @@ class UNet(nn.Module):
         # A one-hot vector of variance 1 / classes; the factor makes its mean square 1, as that of the other inputs.
         self.label_scale = math.sqrt(classes) if label_layer == "scaled" else 1.0
         self.augment = nn.Linear(augment, channels, bias=False) if augment else None
-        self.stem = nn.Conv2d(image_channels, channels, 3, padding=1)
+        self.patch, pixels = patch, image_channels * patch**2
+        self.stem = nn.Conv2d(pixels, channels, 3, padding=1)
 
         def block(width_in: int, width_out: int, level: int, attends: bool = True) -> UNetBlock:
             return UNetBlock(width_in, width_out, options, attends and level in attention, residual(level))
@@ -111,7 +115,7 @@ class UNet(nn.Module):
                 self.ups.append(up(width, level - 1))
         # Norm and activation before the output convolution, as the blocks are pre-activation throughout.
         norm = nn.GroupNorm(head_groups, width, eps=norm_eps)
-        self.head = nn.Sequential(norm, nn.SiLU(), nn.Conv2d(width, image_channels, 3, padding=1))
+        self.head = nn.Sequential(norm, nn.SiLU(), nn.Conv2d(width, pixels, 3, padding=1))
         if init != "torch":
             INITS[init](self)
 
@@ -135,7 +139,9 @@ class UNet(nn.Module):
                 tapped[name] = h  # (B, C, H', W')
                 if features_only and len(tapped) == len(taps):
                     return None, tapped
-        return self.head(h), tapped  # (B, image_channels, H, W)
+        # Without squares of pixels there is nothing to copy.
+        output = self.head(h) if self.patch == 1 else F.pixel_shuffle(self.head(h), self.patch)
+        return output, tapped  # (B, image_channels, H, W)
 
     def embedding(self, c_noise: Tensor, cond: Condition) -> Tensor:
         """The embedding (B, 4 channels) that every block adds: noise level, label, augmentation label."""
@@ -153,7 +159,7 @@ class UNet(nn.Module):
     def activations(self, x: Tensor, emb: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Each block's name and output, in the order of computation; emb (B, 4 channels)."""
         names = iter(self.taps)
-        h = self.stem(x)  # (B, channels, H, W)
+        h = self.stem(x if self.patch == 1 else F.pixel_unshuffle(x, self.patch))  # (B, channels, H / patch, W / patch)
         skips = [h]  # in the order in which the decoder pops them from the end
         for i, block in enumerate(self.encoder, start=1):
             h = block(h, emb)  # (B, C, H', W')
