@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -24,6 +25,8 @@ from diffprobe.diffusion.levels import CLEAN
 from diffprobe.evaluation.model import load_codec
 from diffprobe.evaluation.representation.chunks import array
 from diffprobe.evaluation.representation.features import FeatureModel
+from diffprobe.evaluation.representation.featurestore import Copies, without_repeats
+from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.latents.encoding import split_arrays
 from diffprobe.networks.build import build
 from diffprobe.networks.condition import Condition
@@ -78,6 +81,12 @@ def test_a_network_that_is_shown_no_noise_is_told_the_level_nevertheless() -> No
     seen = network(2**0.5 * x, torch.full((5,), math.log(0.5) / 4), taps=["block_1"])[1]["block_1"].mean((2, 3))
     for copy_ in copies:
         torch.testing.assert_close(copy_, seen)
+    # So one copy of an image is all that is stored of it.
+    several = [Copies("train", "identity", 2), Copies("train", "augmented", 3)]
+    data = {"train": ModelInputs(np.arange(5), lambda *at: x)}
+    (one, augmented) = without_repeats(several, shown, process.level(0.5), data)
+    assert (one.draws, augmented.draws) == (1, 3)
+    assert without_repeats(several, FeatureModel(network, process, 0, CPU), process.level(0.5), data) == several
 
 
 def test_results_say_where_no_noise_was_shown() -> None:

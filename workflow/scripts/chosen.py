@@ -40,7 +40,7 @@ def main(job: Job) -> None:
     # Every seed gets its own noisy copies. `test` is never augmented.
     copies = [Copies(split, "identity", settings.draws * len(settings.seeds)) for split in SPLITS]
     copies += [Copies(split, "augmented", settings.augmented) for split in SPLITS[:2] if settings.augmented]
-    copies_of = {name: without_repeats(copies, levels[name], data) for name in specs_of}
+    copies_of = {name: without_repeats(copies, source, levels[name], data) for name in specs_of}
     origin = {"config": job.config, "weights": sha256(weights), "choice": recorded, "code": code_version()}
     identity = digest(origin | {"data": fingerprint([job.inputs["data"]])})
     folder = job.output("store").parent

@@ -71,7 +71,7 @@ def main(job: Job) -> None:
     counts: Counter[Level] = Counter()
     for ratio in planned_ratios(planned):
         level = trained.level(1.0 if ratio else CLEAN)
-        counts[level] += images_in_all(without_repeats(copies, level, data), data)
+        counts[level] += images_in_all(without_repeats(copies, source, level, data), data)
     costs = {level: source.image_flops(trained.shape, level, specs_of(level)) for level in counts}
     flops = sum(count * costs[level] for level, count in counts.items())
     source = source.bounded(max(costs.values(), default=0)).compiled(flops)
@@ -83,7 +83,7 @@ def main(job: Job) -> None:
             job.progress.update(job.progress.done + done, level.title)
 
         path = unfinished / f"{level.name}.zarr"
-        at = level, specs_of(level), without_repeats(copies, level, data)
+        at = level, specs_of(level), without_repeats(copies, source, level, data)
         contents[level.name] = write_level(path, source, data, *at, identity, report)
 
     if isinstance(planned, SearchPlan):

@@ -76,7 +76,7 @@ def feature_bytes(
         return sum(shapes[tap][0] for tap in experiment.probed_at(ratio) if tap in shapes) * factor  # pooled
 
     def level_bytes(ratio: float) -> int:
-        draws = probe.draws if ratio else 1
+        draws = probe.draws if ratio and probe.input == "noisy" else 1
         return (probe.augmented * fitted + draws * (plain + rows[one["read"]])) * wide(ratio)
 
     # A search keeps its coarse levels and two more per round; otherwise each level is there once.

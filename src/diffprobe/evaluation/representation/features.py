@@ -75,12 +75,16 @@ class FeatureModel:
         with `key` and `draw`, so an image's features do not depend on the batch that it is in.
         """
         taps = list(dict.fromkeys(tap for tap, _ in specs.values()))  # each once, though pooled in two ways
-        noise = normal(key, rows, tuple(x.shape[1:]), draw) if self.noisy and level.sigma else None
+        noise = normal(key, rows, tuple(x.shape[1:]), draw) if self.is_shown_noise(level) else None
         label = None if self.label is None else torch.full_like(rows, self.label)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             cond = Condition(label, zeroed=self.zeroed)
             tapped = activations(self.network, self.process, x, level.of(x), noise, cond, taps, self.encoded)
         return {name: POOLINGS[pooling](tapped[tap].float()) for name, (tap, pooling) in specs.items()}
+
+    def is_shown_noise(self, level: Level) -> bool:
+        """Whether images have noise at this level, so that each copy of one has other features."""
+        return self.noisy and bool(level.sigma)
 
     def bounded(self, image_flops: int) -> "FeatureModel":
         """With fewer images at once where those of an image make passes on a CPU too large. It changes no feature."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation.representation.chunks import CHANNELS, MANIFEST, chunk_shape
-from diffprobe.evaluation.representation.features import ArraySpecs, refuse_non_finite
+from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel, refuse_non_finite
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.files import atomic, recorded, write_json
@@ -38,11 +38,13 @@ class Copies(NamedTuple):
     draws: int
 
 
-def without_repeats(copies: Sequence[Copies], level: Level, data: Mapping[str, ModelInputs]) -> list[Copies]:
-    """One unaugmented copy of an image at the level without noise, where another would be the same."""
+def without_repeats(
+    copies: Sequence[Copies], model: FeatureModel, level: Level, data: Mapping[str, ModelInputs]
+) -> list[Copies]:
+    """One unaugmented copy of an image where the model is shown no noise, since another would be the same."""
 
     def draws(copy: Copies) -> int:
-        repeats = copy.view == "identity" and not level.sigma and not data[copy.split].sampled
+        repeats = copy.view == "identity" and not model.is_shown_noise(level) and not data[copy.split].sampled
         return 1 if repeats else copy.draws
 
     return [copy._replace(draws=draws(copy)) for copy in copies]
