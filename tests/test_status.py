@@ -1,7 +1,9 @@
 """`status` reports the state that each stage's files record."""
 
 import io
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,12 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
 from diffprobe.plan.graph import Stage, stages
 from diffprobe.reporting import status
+from diffprobe.reporting import watch as watching
+from diffprobe.reporting.status_json import PROGRESS, as_json
 from diffprobe.runtime.code_hashes import module_hash
 from diffprobe.runtime.files import write_json
 from diffprobe.runtime.places import project_file
@@ -176,6 +181,72 @@ def test_the_plots_of_an_experiment_are_one_job(config: Config) -> None:
     make(stage)
     (line,) = [line for line in shown(config).splitlines() if "plots" in line and "done" in line]
     assert line.split() == ["plots", "done"]
+
+
+def test_json_has_the_same_keys_whatever_the_state(config: Config, dead: int) -> None:
+    running, killed, made = (find(config, rule, "first", 36) for rule in ("pretrain", "features", "grid"))
+    report(running, "running", os.getpid())
+    report(killed, "running", dead)
+    make(made, {SOURCE: "0" * 12})
+    told = json.loads(as_json(config))
+    assert told["version"] == 1 and told["results"] == config.results and abs(told["time"] - time.time()) < 60
+    expected = {"done": 1, "running": 1, "waiting": len(stages(config)) - 3, "stopped": 0, "failed": 0, "killed": 1}
+    assert told["counts"] == expected
+    keys = {"rule", "subject", "kimg", "outputs", "state", "progress", "log_tail", "older_code", "older_augmentation"}
+    assert all(entry.keys() == keys for entry in told["stages"])
+    entries = {tuple(entry["outputs"]): entry for entry in told["stages"]}
+    assert len(entries) == len(stages(config))  # the outputs tell stages apart
+    progress = entries[running.files]["progress"]
+    assert (progress["done"], progress["total"], progress["unit"], progress["rate"]) == (25, 100, "images", 1234.5)
+    assert progress["seconds_left"] == 65 and progress["pid"] == os.getpid()
+    assert entries[killed.files]["log_tail"][-1] == "error: no [red] disk left"
+    assert entries[made.files]["older_code"] == [SOURCE] and entries[made.files]["progress"] is None
+
+
+def test_the_documented_keys_are_those_of_the_json(config: Config) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "running.md").read_text()
+    told = json.loads(as_json(config))
+    for key in (*told, *told["counts"], *told["stages"][0], *PROGRESS):
+        assert f"`{key}`" in page, key
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_watching_ends_when_all_is_made(config: Config, terminal: bool) -> None:
+    """Outside a terminal a line says what has changed, and only that."""
+    out, every = io.StringIO(), stages(config)
+    make(every[0])
+    report(find(config, "pretrain", "first", 36), "running", os.getpid(), after=-100)
+    looks = []
+
+    def later(seconds: float) -> None:
+        looks.append(seconds)
+        assert len(looks) < 5
+        if len(looks) == 2:
+            for stage in every:
+                make(stage)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching.time, "sleep", later)
+        watching.watch(config, Console(file=out, width=120, force_terminal=terminal))
+    assert len(looks) == 2
+    lines = out.getvalue().splitlines()
+    if not terminal:
+        assert len(lines) == len(every) + 1  # each stage is done once, and one was seen to run
+        assert lines[0].endswith(f"{status.name_of(every[0])}  done")
+        assert "pretrain first 36  running 25%  1,234 images/s  left 1m05s" in lines[1] or "1,235" in lines[1]
+
+
+def test_a_stop_ends_watching_with_its_status(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
+    command = [sys.executable, "-m", "diffprobe", "status", "--watch", "--configfile", str(tmp_path / "c.yaml")]
+    make(stages(config)[0])
+    watcher = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert watcher.stdout and "done" in watcher.stdout.readline()
+    watcher.send_signal(signal.SIGINT)
+    said = watcher.communicate()[1]
+    assert watcher.returncode == 130 and said.startswith("stopped by SIGINT") and said.count("\n") == 1
 
 
 def test_status_needs_none_of_the_heavy_packages() -> None:

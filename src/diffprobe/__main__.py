@@ -48,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     for command, function in functions.items():
         command.set_defaults(function=function)
         command.add_argument("--configfile", nargs="+", default=[DEFAULT], help=f"default: {DEFAULT}")
-    status.add_argument("--watch", action="store_true", help="refresh every second")
+    shown = status.add_mutually_exclusive_group()
+    shown.add_argument("--watch", action="store_true", help="refresh every second, until all is made")
+    shown.add_argument("--json", action="store_true", help="print JSON")
     describe.add_argument("experiment", nargs="?", help="name of one experiment (default: all)")
     describe.add_argument("--json", action="store_true", help="print JSON")
     verify.add_argument(
@@ -115,9 +117,21 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from diffprobe.reporting import status
+    config = load(*arguments.configfile)
+    if arguments.json:
+        from diffprobe.reporting.status_json import as_json
 
-    status.show(load(*arguments.configfile), arguments.watch)
+        print(as_json(config))
+    elif arguments.watch:
+        from rich.console import Console
+
+        from diffprobe.reporting.watch import watch
+
+        watch(config, Console())
+    else:
+        from diffprobe.reporting import status
+
+        status.show(config)
 
 
 def _describe(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,5 @@
 """The status of a run: every stage done, running, failed or waiting, from the files that jobs leave."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -10,7 +9,6 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -117,17 +115,9 @@ def last_lines(path: Path) -> tuple[str, ...]:
 # --- printing -----------------------------------------------------------------------------------------------
 
 
-def show(config: Config, watch: bool = False, console: Console | None = None) -> None:
-    """Print the status; with `watch`, again every second until interrupted."""
-    console = console or Console()
-    if not watch:
-        console.print(render(collect(config)))
-        return
-    # Refreshed by hand, so that a table is never drawn half-collected.
-    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
-        while True:
-            live.update(render(collect(config)), refresh=True)
-            time.sleep(1)
+def show(config: Config, console: Console | None = None) -> None:
+    """Print the status."""
+    (console or Console()).print(render(collect(config)))
 
 
 def render(states: list[StageState]) -> Group:
@@ -185,13 +175,15 @@ def cell(state: StageState) -> Text:
     return Text(text, STYLES.get(state.state, BAD))
 
 
+def name_of(stage: Stage) -> str:
+    return " ".join(str(part) for part in (stage.rule, stage.subject, stage.kimg) if part)
+
+
 def failures(states: Iterable[StageState]) -> Iterable[Text]:
     """Each job that did not end well, with the end of its log."""
     for state in states:
         if state.progress and state.state != "running":
-            stage = state.stage
-            name = " ".join(str(part) for part in (stage.rule, stage.subject, stage.kimg) if part)
-            yield Text(f"{state.state}: {name} ({state.progress['log']})", STYLES.get(state.state, BAD))
+            yield Text(f"{state.state}: {name_of(state.stage)} ({state.progress['log']})", STYLES.get(state.state, BAD))
             yield from (Text(f"    {line}") for line in state.tail)
 
 
