@@ -35,7 +35,7 @@ from diffprobe.plan.sources import Sources
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import canonical
 from diffprobe.runtime.job_call import call_words, pairs
-from diffprobe.runtime.leases import local_gpus
+from diffprobe.runtime.gpus import local_gpus
 from diffprobe.runtime.preload import listen
 
 # Of a large config Snakemake keeps millions of small objects until it ends. Looking for cycles among them at Python's

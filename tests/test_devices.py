@@ -15,9 +15,9 @@ from diffprobe.config.training import HalfLife
 from diffprobe.diffusion.edm import EDM
 from diffprobe.networks import positions
 from diffprobe.networks.dit import DiT
-from diffprobe.runtime import devices, progress
+from diffprobe.runtime import devices, gpus, leases, progress
 from diffprobe.runtime.devices import has_bf16, is_bf16, memory_format, report_slow_precision
-from diffprobe.runtime.leases import local_gpus
+from diffprobe.runtime.gpus import local_gpus
 from diffprobe.training import state
 from diffprobe.training.optimizers import Options
 from diffprobe.training.tasks.diffusion import Diffusion
@@ -58,10 +58,35 @@ def test_apples_gpu_is_taken_only_when_asked_for_and_by_what_needs_no_float64(mo
             job.needs_float64 = needs_float64
             kind = job.device.type
         if kind == "mps":
-            os.close(job.lease)
+            os.close(*job.lease)
         return kind
 
     assert [device("mps", False), device("mps", True), device("", False)] == ["mps", "cpu", "cpu"]
+
+
+def test_a_job_sees_its_leased_gpu_alone(monkeypatch, tmp_path):
+    """Two GPUs, of which another job has the first: this one's only device is the second."""
+    monkeypatch.setenv("DIFFPROBE_LEASES", str(tmp_path / "leases"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.delenv("DIFFPROBE_GPUS", raising=False)
+    monkeypatch.setattr(gpus, "asked_of_torch", lambda: ["UUID-0", "UUID-1"])
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    (descriptor,) = leases.lease(["UUID-0"], 1, "another", print).descriptors
+    seen: list[str] = []
+    # Only once the variable is set may this process ask torch, which looks a single time.
+    monkeypatch.setattr(
+        torch.cuda, "is_available", lambda: bool(seen.append(os.environ["CUDA_VISIBLE_DEVICES"])) or True
+    )
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    log = tmp_path / "logs" / "rule" / "x.log"
+    log.parent.mkdir(parents=True)
+    with log.open("w") as file:
+        job = Job(parse(["{}", "--log", str(log)]), file)
+        assert job.device == torch.device("cuda", 0)
+    assert seen == ["1"] and log.read_text() == "computes on UUID-1\n"
+    for each in (descriptor, *job.lease):
+        os.close(each)
+    os.environ.pop(leases.MEMBERS)
 
 
 @pytest.mark.parametrize(("files", "count"), [((), 0), (("nvidia0", "nvidia1", "nvidiactl"), 2), (("kfd",), 0)])

@@ -340,15 +340,18 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def take() -> None:
-    index, descriptor = leases.lease(["GPU-a"], lambda: None)
+    places, (descriptor,) = leases.lease(["GPU-a"], 1, "job", print)
     os.close(descriptor)
-    assert index == 0
+    assert places == [0]
 
 
 def test_leases_lie_in_a_private_folder(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take()
     folder = machine / f"diffprobe-{os.getuid()}"
-    assert folder.stat().st_mode & 0o777 == 0o700 and [path.name for path in folder.iterdir()] == ["GPU-a.lock"]
+    assert folder.stat().st_mode & 0o777 == 0o700 and {path.name for path in folder.iterdir()} == {
+        "GPU-a.lock",
+        "turn.lock",
+    }
     runtime = machine / "run"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))

@@ -254,26 +254,6 @@ def test_a_job_without_a_lock_ends_in_one_line(tmp_path: Path) -> None:
     assert (tmp_path / "dear").read_text() == "dear"
 
 
-def test_jobs_lease_different_devices(tmp_path: Path) -> None:
-    """Two devices, three jobs: no device is had twice at a time, and a killed job's is free again."""
-    code = """
-        import time
-        from diffprobe.runtime.leases import lease
-        index, held = lease(["GPU-a", "GPU-b"], lambda: None, poll=0.05)
-        print(index, flush=True)
-        time.sleep(60)
-        """
-    jobs = [python(code, DIFFPROBE_LEASES=str(tmp_path)) for _ in range(2)]
-    had = [job.stdout.readline() for job in jobs]
-    assert sorted(had) == ["0\n", "1\n"]
-    third = python(code, DIFFPROBE_LEASES=str(tmp_path))
-    jobs[1].kill()
-    assert third.stdout.readline() == had[1]
-    for job in (*jobs, third):
-        job.kill()
-        job.wait()
-
-
 def test_code_hashes_see_what_code_does_and_nothing_else(tmp_path: Path) -> None:
     versions = {
         "plain": "def f(x):\n    return x + 1\n",

@@ -15,9 +15,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -26,8 +26,9 @@ from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.command import STOPS, Interrupted, interruptible
 from diffprobe.runtime.errors import UserError, for_terminal, one_line
 from diffprobe.runtime.files import clear_partials, disk_errors
+from diffprobe.runtime.gpus import visible_gpus
 from diffprobe.runtime.job_call import unpacked
-from diffprobe.runtime.leases import lease
+from diffprobe.runtime.leases import MEMBERS, join, lease, lease_gpus
 from diffprobe.runtime.locks import exclusive, try_lock
 from diffprobe.runtime.progress import Console, Progress
 from diffprobe.runtime.receipts import RECEIPT, write_receipt
@@ -95,13 +96,15 @@ class Job:
         # The processes of one job share its threads.
         torch.set_num_threads(max(1, self.threads // int(os.environ.get("WORLD_SIZE", 1))))
         if os.environ.get("DIFFPROBE_DEVICE") == "mps" and torch.backends.mps.is_available() and not self.needs_float64:
-            _, self.lease = lease(["mps"], lambda: self.say("waits for a free GPU"))
+            self.lease = lease(["mps"], 1, self.progress.name, self.say).descriptors
             return torch.device("mps")
+        if STARTED_BY_TORCHRUN in os.environ:
+            self.lease = join(os.environ[MEMBERS]) if MEMBERS in os.environ else []
+        elif gpus := visible_gpus():
+            self.lease = lease_gpus(gpus, 1, self.progress.name, self.say)
         if not torch.cuda.is_available():
             return torch.device("cpu")
-        devices = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-        names = [str(getattr(device, "uuid", i)) for i, device in enumerate(devices)]  # ROCm's may have none
-        index, self.lease = lease(names, lambda: self.say("waits for a free GPU"))
+        index = int(os.environ.get("LOCAL_RANK", 0)) if STARTED_BY_TORCHRUN in os.environ else 0
         torch.cuda.set_device(index)  # calls without a device, such as synchronize, would otherwise use the first
         return torch.device("cuda", index)
 
@@ -135,14 +138,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def start_processes(options: Sequence[str]) -> None:
-    """Replace this process by torchrun where the option `processes` is above 1; it finds a free port for them."""
+def start_processes(arguments: argparse.Namespace) -> None:
+    """Replace this process by torchrun where the option `processes` is above 1; it finds a free port for them.
+
+    It has leased a GPU for each, and they share the lease: a killed one of them frees no device of the others.
+    """
     if STARTED_BY_TORCHRUN in os.environ:
         return
-    for name in WORLD:
+    for name in (*WORLD, MEMBERS):
         os.environ.pop(name, None)
-    count = int(dict(pair.split("=", 1) for pair in options).get("processes", 1))
+    count = int(dict(pair.split("=", 1) for pair in arguments.options).get("processes", 1))
     if count > 1:
+        if gpus := visible_gpus():
+            say = partial(print, f"{arguments.name}:", file=sys.stderr, flush=True)
+            for descriptor in lease_gpus(gpus, count, arguments.name, say):
+                os.set_inheritable(descriptor, True)
         os.environ[STARTED_BY_TORCHRUN] = "1"
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "--"]
         os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
@@ -174,8 +184,10 @@ def run(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     try:
         with interruptible():
-            start_processes(arguments.options)
+            start_processes(arguments)
             attempt(main, arguments)
+    except UserError as error:  # there are no devices, no log or no lock
+        sys.exit(f"{arguments.name}: error: {error}")
     except KeyboardInterrupt as stop:  # while it waited for an orphan, whose state stands
         sys.exit(status_of(stop))
 
@@ -185,15 +197,12 @@ def attempt(main: Callable[[Job], None], arguments: argparse.Namespace) -> None:
     waits = f"{arguments.name}: waits for process {{}}, which a killed run left at this same job"
     # The log is opened under the lock, since an orphan still writes to it.
     orphan = exclusive(lock_of(arguments), lambda owner: print(waits.format(owner), file=sys.stderr))
-    try:
-        with disk_errors(log_path), orphan, open_log(log_path) as log:
-            job = Job(arguments, log)
-            for path in map(Path, [] if rank else job.outputs.values()):
-                clear_partials(path)
-                clear_partials(path.parent)  # for an output that marks its folder as complete
-            perform(main, job)
-    except UserError as error:  # there is no log or no lock
-        sys.exit(f"{arguments.name}: error: {error}")
+    with disk_errors(log_path), orphan, open_log(log_path) as log:
+        job = Job(arguments, log)
+        for path in map(Path, [] if rank else job.outputs.values()):
+            clear_partials(path)
+            clear_partials(path.parent)  # for an output that marks its folder as complete
+        perform(main, job)
 
 
 class ForgivingFile(io.FileIO):

@@ -1,30 +1,33 @@
-"""GPU leases: Snakemake's local executor limits how many GPU jobs run but assigns no devices, so each job leases one.
+"""GPU leases: Snakemake's local executor limits how many GPU jobs run but assigns no devices, so each job leases some.
 
-A lease is a lock, so it ends with its process, however that dies.
+A lease is a lock on a file of the device's name, so it ends with its last process, however that dies. It is shared by
+the processes of one job, none of which a killed one leaves without.
 """
 
+import fcntl
 import os
+import socket
 import stat
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.locks import try_lock
+from diffprobe.runtime.gpus import GPU, variable
+from diffprobe.runtime.locks import exclusive, open_lock, owner_of
+
+MEMBERS = "DIFFPROBE_LEASED"  # for the processes of one job: the devices, and who leased them
+TURN = "turn.lock"  # held for the moment in which a job takes all its devices or none
 
 
-def local_gpus(devices: Path = Path("/dev")) -> int:
-    """How many GPUs torch would see on this machine: NVIDIA's by their device files, without loading torch, and AMD's
-    by torch itself, in a process of its own.
-    """
-    nvidia = [path for path in devices.glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]
-    if nvidia or not (devices / "kfd").exists():  # ROCm's, one for all devices, and integrated ones have it too
-        return len(nvidia)
-    count = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
-    return int(subprocess.run(count, capture_output=True, text=True, check=True).stdout)
+class Lease(NamedTuple):
+    """Devices, by their places in a list, and the descriptors that are kept open while they are used."""
+
+    places: list[int]
+    descriptors: list[int]
 
 
 def folder() -> Path:
@@ -64,20 +67,92 @@ def is_private(path: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
-def lease(devices: Sequence[str], waiting: Callable[[], None], poll: float = 0.5) -> tuple[int, int]:
-    """Wait for a free one of `devices`; return its index and the lock's descriptor, to be kept open while it is used.
+def lease_gpus(gpus: Sequence[GPU], count: int, job: str, say: Callable[[str], object]) -> list[int]:
+    """Wait for `count` of the devices, and show this process and its children no others. Returns the lease's
+    descriptors. Raises UserError where there are fewer, and as `lease`.
+    """
+    names = [gpu.name for gpu in gpus]
+    if count > len(gpus):
+        raise UserError(f"needs {count} GPUs, here are {len(gpus)} ({', '.join(names)}); lower train.devices")
+    places, descriptors = lease(names, count, job, say)
+    os.environ[variable()] = ",".join(gpus[place].token for place in places)
+    leased = ",".join(names[place] for place in places)
+    os.environ[MEMBERS] = f"{leased} {owner_of(folder() / f'{names[places[0]]}.lock')}"
+    say(f"computes on {leased}")
+    return descriptors
 
-    Devices are named by UUID, not by index: two jobs of a cluster may both see theirs as 0. `waiting` is called once
-    where none is free at first. Raises UserError as `folder` and `try_lock` do.
+
+def lease(names: Sequence[str], count: int, job: str, say: Callable[[str], object], poll: float = 0.5) -> Lease:
+    """Wait until `count` of these devices are free at once, and take them.
+
+    Devices are named by UUID, not by index: two jobs of a cluster may both see theirs as 0. Of a job that has to wait,
+    `say` is told once what for, and which processes have the devices. Raises UserError as `folder` and `open_lock` do.
     """
     announced, leases = False, folder()
     while True:
-        # The first free one. flock wakes nobody up for "any of these", so the jobs that wait ask again and again.
-        for index, name in enumerate(devices):
-            descriptor = try_lock(leases / f"{name}.lock")
-            if descriptor is not None:
-                return index, descriptor
+        # flock wakes nobody up for "any of these", so the jobs that wait ask again and again. They hold nothing
+        # meanwhile: two jobs with one device each would wait for each other's for ever.
+        with turn(leases):
+            if (taken := take(leases, names, count, job)) is not None:
+                return taken
+            owners = [f"{name}: process {owner_of(leases / f'{name}.lock')}" for name in names if in_use(leases, name)]
         if not announced:
-            waiting()
+            say(f"waits for {count} free GPU{'s' * (count > 1)} ({'; '.join(owners)})")
             announced = True
         time.sleep(poll)
+
+
+def turn(leases: Path) -> AbstractContextManager[None]:
+    return exclusive(leases / TURN, lambda owner: None, poll=0.01)
+
+
+def take(leases: Path, names: Sequence[str], count: int, job: str) -> Lease | None:
+    """The first `count` free devices, or none of them. The caller holds `turn`."""
+    lease = Lease([], [])
+    for place, name in enumerate(names):
+        descriptor = open_lock(leases / f"{name}.lock")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        lease.places.append(place)
+        lease.descriptors.append(descriptor)
+        if len(lease.places) == count:
+            for each in lease.descriptors:
+                # Not at once one and then the other: without `turn` somebody might come between.
+                fcntl.flock(each, fcntl.LOCK_SH)
+                os.ftruncate(each, 0)
+                os.pwrite(each, f"{os.getpid()}@{socket.gethostname()} {job}".encode(), 0)
+            return lease
+    for each in lease.descriptors:
+        os.close(each)
+    return None
+
+
+def in_use(leases: Path, name: str) -> bool:
+    """Whether a job has the device. The caller holds `turn`, so that nobody takes this look for a lease."""
+    descriptor = open_lock(leases / f"{name}.lock")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def join(leased: str) -> list[int]:
+    """Share the lease of this process's job, named as in MEMBERS. Returns its descriptors.
+
+    Raises UserError where the process that leased the devices has ended and another job has them.
+    """
+    names, _, owner = leased.partition(" ")
+    leases, descriptors = folder(), list[int]()
+    with turn(leases):
+        for path in (leases / f"{name}.lock" for name in names.split(",")):
+            if owner_of(path) != owner:
+                raise UserError(f"{path}: the device has passed to process {owner_of(path)}; run again")
+            descriptors.append(open_lock(path))
+            fcntl.flock(descriptors[-1], fcntl.LOCK_SH)
+    return descriptors

@@ -13,11 +13,10 @@ from pathlib import Path
 from diffprobe.runtime.errors import UserError
 
 
-def try_lock(path: str | Path) -> int | None:
-    """Take the lock and return its descriptor, to be kept open as long as the lock is needed; None where it is held.
+def open_lock(path: str | Path) -> int:
+    """Open the file of a lock, made if it is not there, and return its descriptor.
 
-    The file then names the owner as `pid@host`. Raises UserError where the path is a link or no regular file: writing
-    the owner would truncate whatever lies there.
+    Raises UserError where the path is a link or no regular file: writing the owner would truncate whatever lies there.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +31,15 @@ def try_lock(path: str | Path) -> int | None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # of the open file: the name may point elsewhere by now
         os.close(descriptor)
         raise UserError(f"{path}: is no regular file where a lock file belongs; remove it and run again")
+    return descriptor
+
+
+def try_lock(path: str | Path) -> int | None:
+    """Take the lock and return its descriptor, to be kept open as long as the lock is needed; None where it is held.
+
+    The file then names the owner as `pid@host`. Raises UserError as `open_lock`.
+    """
+    descriptor = open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -41,6 +49,11 @@ def try_lock(path: str | Path) -> int | None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}@{socket.gethostname()}".encode(), 0)
     return descriptor
+
+
+def owner_of(path: Path) -> str:
+    """Who took the lock last, as its file says."""
+    return path.read_text() or "unknown"
 
 
 def held(path: str | Path) -> bool:
@@ -62,7 +75,7 @@ def exclusive(path: str | Path, waiting: Callable[[str], None], poll: float = 0.
     path = Path(path)
     descriptor = try_lock(path)
     if descriptor is None:
-        waiting(path.read_text() or "unknown")
+        waiting(owner_of(path))
     while descriptor is None:
         time.sleep(poll)
         descriptor = try_lock(path)
