@@ -5,7 +5,7 @@ CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-faults test-slurm bench env lint lock clean
+.PHONY: demo test test-faults test-slurm test-remote bench env lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -23,6 +23,14 @@ test-slurm: env
 	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock "snakemake-executor-plugin-slurm>=2.8"
 	$(BIN)/python -m pytest -n 0 tests/slurm
+
+# Remote files from an object store and a web server on loopback. Their packages lie beside the others, since botocore
+# needs an older python-dateutil than the one that is locked.
+REMOTE := $(CURDIR)/$(VENV)/remote
+test-remote: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(REMOTE) \
+	  "moto[s3]>=5" flask flask-cors snakemake-storage-plugin-s3 snakemake-storage-plugin-http
+	PYTHONPATH=$(REMOTE) $(BIN)/python -m pytest -n 0 tests/test_remote_files.py
 
 # On an idle machine; the whole of it writes docs/BENCHMARKS.md.
 comma := ,

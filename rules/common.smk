@@ -30,6 +30,7 @@ from diffprobe.plan.graph import stages
 from diffprobe.plan.uses import finetune_of, measured_at_once, used_latents
 from diffprobe.plan.inputs import Inputs
 from diffprobe.plan.layout import Layout, receipt, store_receipt
+from diffprobe.plan.own_files import remote_files
 from diffprobe.plan.repeats import repeats
 from diffprobe.plan.sources import Sources
 from diffprobe.runtime.errors import UserError
@@ -52,7 +53,11 @@ def moved(path):
 
 
 def outside(path):
-    """A user's own file. Snakemake would look for a relative one below the prefix."""
+    """A user's own file. Snakemake would look for a relative one below the prefix. The time of a fetched one says
+    nothing: its folder names its content.
+    """
+    if path in REMOTE:
+        return ancient(path)
     stays = moved(path) == path or Path(path).is_relative_to(CONFIG.results)
     return path if stays else os.path.abspath(path)
 
@@ -72,6 +77,8 @@ if workflow.is_main_process:
     for line in preflight.retraining(PLACED):
         print(line, file=sys.stderr)
 
+REMOTE = remote_files(CONFIG)
+AWAITED = [remote for path, remote in REMOTE.items() if not all(map(os.path.exists, (moved(path), moved(receipt(path)))))]
 L, FILES = Layout(CONFIG.results), Inputs(CONFIG, outside)
 IMPORTED = {name for name, e in CONFIG.experiments.items() if e.train.imported}
 AT_ONCE = {name for name, e in CONFIG.experiments.items() if measured_at_once(e)}  # samples measured while drawn
@@ -121,6 +128,11 @@ def by_name(files):
             yield name, files[first]
         else:
             yield from ((f"{name}.{i}", file) for i, file in enumerate(files[first:last]))
+
+
+def arriving(remote):
+    """A remote file as an input, which Snakemake's storage plugin brings; its time says nothing about its content."""
+    return ancient(getattr(storage, remote.plugin)(remote.url))
 
 
 def reference_files(wildcards):

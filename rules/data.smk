@@ -1,4 +1,25 @@
-# Downloads, and one store of images and splits per dataset.
+# Remote files and downloads, and one store of images and splits per dataset.
+
+
+# Only for files that are not there: those that are there need nobody to be asked, on any network, whether they are right.
+use rule handle as fetch with:
+    input:
+        arrived=lambda w: arriving(REMOTE[L.fetched(w.sha256, w.name)]),
+    output:
+        file=L.fetched("{sha256}", "{name}"),
+        receipt=receipt(L.fetched("{sha256}", "{name}")),
+    log:
+        L.log("fetch", "{sha256}", "{name}"),
+    benchmark:
+        L.benchmark("fetch", "{sha256}", "{name}")
+    wildcard_constraints:
+        sha256=any_of({remote.sha256 for remote in AWAITED}),
+        name=any_of({remote.name for remote in AWAITED}),
+    resources:
+        **handling(mem_mb=500, minutes=720),
+    params:
+        config=argument(lambda w: {"sha256": w.sha256}),
+        call=call("fetch", address=lambda w: REMOTE[L.fetched(w.sha256, w.name)].shown),
 
 
 use rule handle as download with:
@@ -19,6 +40,7 @@ use rule handle as download with:
 use rule handle as images with:
     input:
         archives=lambda w: FILES.archives(w.dataset),
+        fetched=lambda w: FILES.fetched(w.dataset),
     output:
         images=L.images("{dataset}"),
         receipt=receipt(L.images("{dataset}")),

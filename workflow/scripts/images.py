@@ -1,12 +1,14 @@
 """Write a dataset's images, labels and splits to one HDF5 store.
 
-Config: `config.datasets.Dataset`, and state, a fingerprint of local files. Input: archives, the mark beside downloaded
-files. A resumed job keeps images that are decoded. Splits follow the source's listing, whatever the order of rows.
+Config: `config.datasets.Dataset`, and state, a fingerprint of local files. Inputs: archives, the mark beside downloaded
+files; fetched, remote files. A resumed job keeps images that are decoded. Splits follow the source's listing, whatever
+the order of rows.
 """
 
 from diffprobe.runtime.job import Job, run
 
 from diffprobe.config.datasets import Dataset
+from diffprobe.config.remote import content_name
 from diffprobe.data import images, order
 from diffprobe.data.downloads import downloaded
 from diffprobe.data.labels import refuse_unlabelled
@@ -22,6 +24,7 @@ def main(job: Job) -> None:
     if "archives" in job.inputs:
         folder = job.input("archives").parent
         archives = {archive.name: downloaded(archive, folder) for archive in dataset.source.archives}
+    archives |= {content_name(path.name, path.parent.name): path for path in job.group("fetched")}
     listing = list_images(dataset, archives)
     keys = job.options.get("needing_labels", "")
     refuse_unlabelled(job.options.get("dataset", ""), listing.classes, keys.split(",") if keys else [])

@@ -6,7 +6,20 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from diffprobe.config import published
-from diffprobe.config.base import LEVELS, Batch, Blocks, Integer, Name, Number, Path, Pixels, Positive, Strict, Width
+from diffprobe.config.base import (
+    LEVELS,
+    Batch,
+    Blocks,
+    File,
+    Integer,
+    Name,
+    Number,
+    Path,
+    Pixels,
+    Positive,
+    Strict,
+    Width,
+)
 from diffprobe.config.kinds import Kind
 from diffprobe.config.problems import Problem, listed
 from diffprobe.config.sources import Facts
@@ -81,7 +94,7 @@ class Perceptual(Strict):
     """LPIPS (Zhang et al. 2018) with VGG16, from the `lpips` package."""
 
     weight: Number = Field(1.0, gt=0, description="Weight in the loss.")
-    vgg: Path | None = Field(
+    vgg: File | None = Field(
         None,
         description="Local copy of torchvision's VGG16 weights (vgg16-397923af.pth); null: torchvision's download. If "
         "neither is available, training continues without LPIPS and says so in its log and receipt.",

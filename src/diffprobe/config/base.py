@@ -10,10 +10,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     SerializerFunctionWrapHandler,
     model_serializer,
 )
 from pydantic_core import PydanticCustomError
+
+from diffprobe.config import remote
 
 
 def no_switch(value: object) -> object:
@@ -64,7 +67,10 @@ Steps = Annotated[Integer, Field(le=100_000)]
 Repeats = Annotated[Positive, Field(le=10_000)]
 LEVELS: Final = 12  # of a network that halves the resolution from each to the next
 Above0 = Annotated[Number, Field(gt=0)]
-Path = Annotated[str, AfterValidator(expanded), AfterValidator(possible), Field(min_length=1)]
+Place = Annotated[str, AfterValidator(expanded), AfterValidator(possible), Field(min_length=1)]  # or a name, or address
+Path = Annotated[Place, AfterValidator(remote.local)]
+# One file, here or elsewhere (see `remote`).
+File = Annotated[Place, AfterValidator(remote.checked), PlainSerializer(remote.argument, return_type=str)]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 Folder = Annotated[Path, AfterValidator(plain)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]

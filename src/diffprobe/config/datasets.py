@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import LATER, ContentHash, Integer, Name, Number, Path, Pixels, Positive, Strict
+from diffprobe.config.base import LATER, ContentHash, File, Integer, Name, Number, Pixels, Positive, Strict
 from diffprobe.config.kinds import Kind
 from diffprobe.config.masks import Masks
 from diffprobe.config.problems import Problem
@@ -126,7 +126,7 @@ class Dataset(Strict):
         description="Hash of the pixels, labels and splits that must come out, as in the receipt of `images`; others "
         "are refused. It proves that two people have the same images, whatever they came in; null: not compared.",
     )
-    references: dict[Name, Path] = Field(
+    references: dict[Name, File] = Field(
         {},
         description="Precomputed reference statistics by extractor: .npz files with `mu` and `sigma`, as written by "
         "pytorch-fid, EDM and ADM. They replace those computed here.",

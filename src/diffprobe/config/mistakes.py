@@ -80,6 +80,8 @@ def reworded(key: Key, kind: object, detail: ErrorDetails, raw: object) -> tuple
             return key, f"{shown(value)} is refused: {detail['msg']}; allowed: a path without braces"
         case "characters":
             return key, f"{shown(value)} is refused: {detail['msg']}; allowed: a path"
+        case "remote":
+            return key, f"{shown(value)} is refused; allowed: {detail['msg']}"
         case "invalid_key":
             return key, "this key is refused; allowed: text"
         case "union_tag_not_found":

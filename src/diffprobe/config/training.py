@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import LATER, Batch, Images, Integer, Name, Number, Path, Positive, Repeats, Strict
+from diffprobe.config.base import LATER, Batch, File, Images, Integer, Name, Number, Positive, Repeats, Strict
 from diffprobe.config.kinds import Kind
 
 
@@ -55,12 +55,12 @@ class Training(Strict):
         description="Checkpoints, in thousands of images seen; each continues from the one before. Extending the list "
         "trains only the new ones.",
     )
-    imported: Path | None = Field(
+    imported: File | None = Field(
         None,
         description="Weights written by `diffprobe import`, used as the only checkpoint instead of training; null: "
         "train.",
     )
-    initial: Annotated[Path | None, LATER] = Field(
+    initial: Annotated[File | None, LATER] = Field(
         None,
         description="Weights to begin with: a checkpoint of a run, also of one that this config trains, or a file "
         "written by `diffprobe import`. The network's settings must be the same, the size of its images may differ. "

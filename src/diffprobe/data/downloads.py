@@ -50,6 +50,21 @@ def link_or_copy(archive: Archive, source: Path, target: Path) -> None:
     if not source.is_file():
         raise UserError(f"{source}: no such file; put {archive.name} there, or leave `mirror` out to download it")
     verify(archive, source, str(source))  # before anything is replaced
+    linked_or_copied(source, target)
+
+
+def keep(arrived: Path, target: Path, expected: str, address: str) -> None:
+    """Put a file that has come from an address at `target`. Raises UserError where its SHA-256 is not the expected."""
+    actual = sha256(arrived)
+    if actual != expected:
+        raise UserError(
+            f"{address}: its SHA-256 is {actual}, not {expected} as in the config; put the right file there, or state "
+            "its SHA-256 in the config"
+        )
+    linked_or_copied(arrived, target)
+
+
+def linked_or_copied(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:

@@ -34,6 +34,12 @@ class DownloadArgument(Argument):
     kind: str  # of source
 
 
+class FetchArgument(Argument):
+    """Of a remote file."""
+
+    sha256: str
+
+
 class ScaleArgument(Argument):
     """Of the job that completes a store of latents."""
 

@@ -13,6 +13,7 @@ from diffprobe.config.models import Config, Experiment
 from diffprobe.config.probing import Probe
 from diffprobe.plan.figures import alike, figure_rule, figures
 from diffprobe.plan.layout import Layout, receipt, store_receipt
+from diffprobe.plan.own_files import remote_files
 from diffprobe.plan.repeats import repeats
 from diffprobe.plan.uses import (
     classifiers_by_level,
@@ -86,6 +87,9 @@ class Graph:
     def stages(self) -> Iterator[Stage]:
         """All jobs that the config asks for, whether their outputs exist or not."""
         config, layout = self.config, self.layout
+        for path, remote in remote_files(config).items():
+            # Only the receipt is asked for: whoever deletes the file, once all is made of it, need not fetch it again.
+            yield self.stage("fetch", remote.sha256, names=(remote.name,), receipt_at=receipt(path))
         for name, dataset in config.datasets.items():
             if dataset.source.archives:
                 yield self.stage("download", dataset.source.kind, layout.archives(dataset.source.kind))

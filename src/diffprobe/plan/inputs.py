@@ -7,6 +7,7 @@ from typing import Literal
 from diffprobe.config.inferred import transferred_latents
 from diffprobe.config.levels import parts
 from diffprobe.config.models import Config, Experiment
+from diffprobe.config.remote import is_remote, parse
 from diffprobe.plan.graph import Graph
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.repeats import histories, repeats
@@ -54,6 +55,17 @@ class Inputs:
         mirrors = [getattr(source, "mirror", None) for source in sources if source.kind == kind]
         return next(filter(None, mirrors), None)
 
+    def fetched(self, dataset: str) -> list[str]:
+        """The remote files that a dataset is read from, where they are fetched to."""
+        return [self.own(path) for path in self.config.datasets[dataset].source.remote_files]
+
+    def own(self, path: str) -> str:
+        """A user's own file, or where a remote one is fetched to."""
+        if not is_remote(path):
+            return self.outside(path)
+        remote = parse(path)
+        return self.outside(self.layout.fetched(remote.sha256, remote.name))
+
     def latents_images(self, latents: str) -> str:
         return self.layout.images(self.config.latents[latents].dataset)
 
@@ -66,7 +78,7 @@ class Inputs:
     def vgg(self, autoencoder: str) -> Optional:
         """Local VGG16 weights for LPIPS."""
         vgg = self.config.autoencoders[autoencoder].vgg
-        return self.outside(vgg) if vgg else []
+        return self.own(vgg) if vgg else []
 
     # --- an experiment's parts
     def images(self, experiment: str) -> str:
@@ -110,12 +122,12 @@ class Inputs:
     def imported(self, experiment: str) -> Optional:
         """The file that an experiment's weights are imported from."""
         path = self.experiment(experiment).train.imported
-        return self.outside(path) if path else []
+        return self.own(path) if path else []
 
     def initial(self, experiment: str) -> Optional:
         """The file of the weights that an experiment's training begins with."""
         path = self.experiment(experiment).train.initial
-        return self.outside(path) if path else []
+        return self.own(path) if path else []
 
     def weights(self, experiment: str, kimg: int | str, weights: str) -> str:
         """The file of a checkpoint that holds these weights. All averages share a file, as do imported weights."""
@@ -177,7 +189,7 @@ class Inputs:
         entry = self.config.extractors[extractor]
         if entry.trained_on is not None:
             return self.layout.classifier(extractor, entry.last_checkpoint)
-        return self.outside(entry.files[0]) if entry.files else []
+        return self.own(entry.files[0]) if entry.files else []
 
     def measuring(self, experiment: str) -> dict[str, Optional]:
         """reference.NAME and weights.NAME of the extractors that measure its samples."""
@@ -196,7 +208,7 @@ class Inputs:
     def foreign_reference(self, dataset: str, extractor: str) -> Optional:
         """Precomputed reference statistics, if the config names any."""
         path = self.config.datasets[dataset].references.get(extractor)
-        return self.outside(path) if path else []
+        return self.own(path) if path else []
 
     def compared(self, dataset: str) -> int:
         """Number of `test` images to search for copies: the most that any experiment searches."""

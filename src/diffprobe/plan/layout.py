@@ -28,6 +28,10 @@ class Layout:
         """Written last, beside a public dataset's verified archives."""
         return f"{self.root}/archives/{kind}/archives.json"
 
+    def fetched(self, sha256: str, name: str) -> str:
+        """A remote file, in a folder named by its content."""
+        return f"{self.root}/fetched/{sha256}/{name}"
+
     def images(self, dataset: str) -> str:
         return f"{self.root}/data/{dataset}/images.h5"
 

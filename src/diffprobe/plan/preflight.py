@@ -7,11 +7,13 @@ from typing import Any
 
 from diffprobe.config.inferred import keys_that_need_labels
 from diffprobe.config.models import Config
+from diffprobe.config.remote import is_remote, names_remote
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.plan import job_arguments
 from diffprobe.plan.layout import Layout
+from diffprobe.plan.own_files import named_files, remote_files
 from diffprobe.plan.sources import Sources
-from diffprobe.plan.uses import references, used_extractors, used_latents
+from diffprobe.plan.uses import used_extractors, used_latents
 from diffprobe.runtime.errors import UserError
 
 NO_RECEIPT = ", but their receipt is missing or damaged: put the source back for one run"
@@ -48,9 +50,10 @@ def refuse_lost_sources(config: Config, sources: Sources) -> None:
 
 
 def paths_of(recorded: dict[str, Any] | None) -> list[str]:
-    """The paths of a source or of masks in a receipt: zips have `paths`, others `path` or none."""
+    """The local paths of a source or of masks in a receipt: zips have `paths`, others `path` or none."""
     recorded = recorded or {}
-    return [recorded["path"]] if "path" in recorded else recorded.get("paths", [])
+    paths = [recorded["path"]] if "path" in recorded else recorded.get("paths", [])
+    return [path for path in paths if not names_remote(path)]
 
 
 def refuse_missing_packages(config: Config) -> None:
@@ -58,35 +61,17 @@ def refuse_missing_packages(config: Config) -> None:
         if extractor.package and find_spec(extractor.package) is None:
             remedy = f"pip install 'diffprobe[{extractor.package}]'"
             raise UserError(f"extractors.{name}: the package {extractor.package} is not installed: {remedy}")
+    for path, remote in remote_files(config).items():
+        if not Path(path).exists() and find_spec(f"snakemake_storage_plugin_{remote.plugin}") is None:
+            remedy = f"pip install 'diffprobe[{remote.plugin}]'"
+            raise UserError(f"{remote.shown}: Snakemake's storage plugin {remote.plugin} is not installed: {remedy}")
 
 
 def refuse_missing_files(config: Config) -> None:
     for key, path in named_files(config):
-        if not Path(path).exists():
+        if not is_remote(path) and not Path(path).exists():
             remedy = "; diffprobe import writes it" if key.endswith((".imported", ".initial")) else ""
             raise UserError(f"{key}: {path}: no such file{remedy}")
-
-
-def named_files(config: Config) -> Iterator[tuple[str, str]]:
-    """Local files that jobs read, with the config key that names each."""
-    for name, extractor in used_extractors(config).items():
-        for path in extractor.files:
-            yield f"extractors.{name}.weights", path
-    for dataset in dict.fromkeys(dataset for dataset, _ in references(config)):
-        for name, path in config.datasets[dataset].references.items():
-            yield f"datasets.{dataset}.references.{name}", path
-    layout = Layout(config.results)
-    trained = [(name, e.train) for name, e in config.experiments.items() if not e.train.imported]
-    # Checkpoints of this config's own experiments may be named too: to be probed in another way, or trained further.
-    written = {layout.ema(name, kimg) for name, train in trained for kimg in train.checkpoints}
-    for name, experiment in config.experiments.items():
-        for key in ("imported", "initial"):
-            path = getattr(experiment.train, key)
-            if path and path not in written:
-                yield f"experiments.{name}.train.{key}", path
-    for latents in used_latents(config).values():
-        if vgg := config.autoencoders[latents.autoencoder].vgg:
-            yield f"autoencoders.{latents.autoencoder}.train.perceptual.vgg", vgg
 
 
 def refuse_own_weights(config: Config) -> None:

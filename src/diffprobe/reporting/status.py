@@ -20,6 +20,7 @@ from diffprobe.runtime.progress import Snapshot, clock, read
 from diffprobe.runtime.receipts import changed_code, read_receipt
 
 SHARED = (  # rules that serve several experiments
+    "fetch",
     "download",
     "images",
     "baseline",

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.command import STOPS, Interrupted, interruptible
 from diffprobe.runtime.errors import UserError, for_terminal, one_line
+from diffprobe.runtime.fetched import refuse_changed
 from diffprobe.runtime.files import clear_partials, disk_errors
 from diffprobe.runtime.gpus import visible_gpus
 from diffprobe.runtime.job_call import unpacked
@@ -229,6 +230,7 @@ def perform(main: Callable[[Job], None], job: Job) -> None:
     """Call `main` and record how it ended."""
     try:
         with disk_errors(Path(next(iter(job.outputs.values()), job.log.name))):
+            refuse_changed(job.inputs.values())
             main(job)
     except UserError as error:
         fail(job, f"error: {error}")

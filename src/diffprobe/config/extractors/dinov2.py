@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Path
+from diffprobe.config.base import File
 from diffprobe.config.extractors import Extractor
 
 
@@ -17,7 +17,7 @@ class DINOv2Extractor(Extractor):
     size: Literal["s", "b", "l"] = Field(
         "l", description="ViT-S, B or L with patch size 14; published results use `l`."
     )
-    weights: Path | None = Field(
+    weights: File | None = Field(
         None,
         description="Local checkpoint in Meta's or the Hugging Face hub's format (file or folder); null: download "
         "Meta's.",

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Path
+from diffprobe.config.base import File
 from diffprobe.config.extractors import Extractor
 
 
@@ -17,7 +17,7 @@ class InceptionExtractor(Extractor):
     dims: Literal[64, 192, 768, 2048] = Field(
         2048, description="Feature layer, by width. FID requires 2048, sFID at least 768."
     )
-    weights: Path | None = Field(
+    weights: File | None = Field(
         None,
         description="Local weights file (.pth or .safetensors); null: download pytorch-fid's.",
     )

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Above0, Number, Path, Pixels
+from diffprobe.config.base import Above0, File, Number, Pixels
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.names import plain_name
 
@@ -27,7 +27,7 @@ class TimmExtractor(Extractor):
         pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_]+)?$",
         description="Name of the network, with or without the tag of its weights, such as `tf_efficientnet_lite0`.",
     )
-    weights: Path = Field(
+    weights: File = Field(
         description="A .safetensors or .pth file with timm's names of the tensors, classifier included; or `hub`: "
         "those that timm publishes for the model, from the Hugging Face hub or its cache.",
     )

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Path, Pixels
+from diffprobe.config.base import File, Pixels
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.names import script_name
 from diffprobe.config.problems import Problem
@@ -21,7 +21,7 @@ class TorchScriptExtractor(Extractor):
     kind: Literal["torchscript"]
     build: ClassVar[str] = "diffprobe.evaluation.generation.extractors.torchscript:make"
 
-    weights: Path = Field(description="TorchScript file.")
+    weights: File = Field(description="TorchScript file.")
     size: Pixels | None = Field(None, description="Height and width that images are resized to; null: not resized.")
     input: Literal["uint8", "unit", "signed", "imagenet"] = Field(
         "unit",

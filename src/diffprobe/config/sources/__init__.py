@@ -51,6 +51,13 @@ class Source(Kind, family=True):
         return Facts()
 
     @property
+    def remote_files(self) -> list[str]:
+        """Files elsewhere that it is read from, as in the config; `build` finds them among its downloaded files, under
+        the names that a job's argument has for them (`config.remote`).
+        """
+        return []
+
+    @property
     def local_paths(self) -> list[str]:
         """Local files and folders it is read from, which may change."""
         path = getattr(self, "path", None)

@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from diffprobe.config.base import Path
+from diffprobe.config.base import File
+from diffprobe.config.remote import names_remote
 from diffprobe.config.sources import Facts, Source
 
 
@@ -14,7 +15,11 @@ class Zip(Source):
     kind: Literal["zip"]
     build: ClassVar[str] = "diffprobe.data.sources.zips:find"
 
-    paths: list[Path] = Field(min_length=1, description="Zip file, or several that form one dataset, in order.")
+    paths: list[File] = Field(
+        min_length=1,
+        description="Zip file, or several that form one dataset, in order. A remote one is an address with the SHA-256 "
+        "behind it, `s3://bucket/faces.zip#sha256=...`.",
+    )
     labels: bool = Field(True, description="Whether to read labels; `false`: no labels.")
 
     @property
@@ -23,4 +28,8 @@ class Zip(Source):
 
     @property
     def local_paths(self) -> list[str]:
-        return self.paths
+        return [path for path in self.paths if not names_remote(path)]
+
+    @property
+    def remote_files(self) -> list[str]:
+        return [path for path in self.paths if names_remote(path)]

@@ -47,7 +47,7 @@ def find(source: Zip, archives: Mapping[str, Path]) -> Listing:
         UserError: a zip is missing, damaged, encrypted, unsafe or empty; labels are contradictory (see `manifests` and
             `tree`); or not all zips are labelled in the same way.
     """
-    zips = [read_zip(Path(path).expanduser(), source.labels) for path in source.paths]
+    zips = [read_zip(archives.get(path, Path(path).expanduser()), source.labels) for path in source.paths]
     where, survey = ", ".join(display(part.path) for part in zips), SurveyNotes()
     for part in zips:
         survey.add(part.contents.survey)
