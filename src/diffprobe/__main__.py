@@ -26,6 +26,8 @@ def parser() -> argparse.ArgumentParser:
     )
     run.passes_on = True
     run.add_later(_add_run)
+    plan = commands.add_parser("plan", help="count the jobs of many configs at once, or of all recipes; run nothing")
+    plan.add_later(_add_plan)
     figures = commands.add_parser("measure", help="FID and its kin of any images, against other images")
     figures.add_later(_add_measure)
     imported = commands.add_parser("import", help="make an experiment's checkpoint from weights of DDAE or diffusers")
@@ -93,6 +95,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
     running.add_arguments(parser, DEFAULT)
     parser.set_defaults(function=lambda arguments: running.run(arguments, DEFAULT))
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    from diffprobe import planning
+
+    planning.add_arguments(parser)
+    parser.set_defaults(function=planning.run)
 
 
 def _add_measure(parser: argparse.ArgumentParser) -> None:
