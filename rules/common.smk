@@ -78,7 +78,9 @@ if workflow.is_main_process:
         print(line, file=sys.stderr)
 
 REMOTE = remote_files(CONFIG)
-AWAITED = [remote for path, remote in REMOTE.items() if not all(map(os.path.exists, (moved(path), moved(receipt(path)))))]
+AWAITED = [
+    remote for path, remote in REMOTE.items() if not all(map(os.path.exists, (moved(path), moved(receipt(path)))))
+]
 L, FILES = Layout(CONFIG.results), Inputs(CONFIG, outside)
 IMPORTED = {name for name, e in CONFIG.experiments.items() if e.train.imported}
 AT_ONCE = {name for name, e in CONFIG.experiments.items() if measured_at_once(e)}  # samples measured while drawn
