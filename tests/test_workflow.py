@@ -21,6 +21,18 @@ def test_a_second_run_has_nothing_to_do(finished: Path) -> None:
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
+def test_moved_results_are_up_to_date(project: Path, tmp_path: Path) -> None:
+    """The project as a whole (it is a copy of the finished one), then its results to other places."""
+    assert planned(project) == {}
+    before = project / "results"
+    for results in ("elsewhere/made", str(tmp_path / "disk" / "made")):
+        place = project / results
+        place.parent.mkdir(parents=True)
+        before = before.rename(place)
+        configure(project, TINY | {"results": results})
+        assert planned(project) == {}
+
+
 def test_every_declared_file_is_kept_and_every_job_leaves_log_benchmark_and_receipt(finished: Path) -> None:
     config = load(finished / "config" / "config.yaml")
     for stage in stages(config):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kills import run
+from kills import plain, run
 from toy_networks import OURS, diffusers_model, saved
 from toy_workflow import TINY, configure, done, planned, project_with
 
 from diffprobe.config.schedules import linear_abar, nearest, ratios
 from diffprobe.data.samples import open_samples
 from diffprobe.networks.dit import DiT
+from diffprobe.runtime.locks import exclusive
 from diffprobe.training import checkpoints
 
 PIXELS = {key: TINY[key] for key in ("results", "datasets")}  # without what serves latents and generation
@@ -142,6 +144,42 @@ def test_two_trainers_never_share_a_folder(tmp_path: Path) -> None:
     assert "waits for process" in said
     receipt = json.loads((project / "results/runs/tiny/checkpoints/8/receipt.json").read_text())
     assert receipt["from_step"] == receipt["to_step"] == 125  # the second trained nothing
+
+
+def test_a_second_snakemake_is_refused_in_one_line_and_the_first_goes_on(tmp_path: Path) -> None:
+    """And one that was killed is in nobody's way."""
+    needed = ("dataset", "network", "process", "train", "sample")
+    experiment = {key: TINY["experiments"]["tiny"][key] for key in needed}
+    project = project_with(tmp_path / "project", PIXELS | {"experiments": {"tiny": experiment}})
+    store = "results/data/digits/images.h5"
+    (project / "results/logs/images").mkdir(parents=True)
+
+    def first() -> subprocess.Popen:
+        """Started, and come to its job, which waits for the lock."""
+        process = subprocess.Popen(plain(store), cwd=project, stderr=subprocess.PIPE, text=True)
+        said: list[str] = []
+        while not said or "waits for process" not in said[-1]:
+            said.append(process.stderr.readline())
+            assert said[-1], said
+        return process
+
+    with exclusive(project / "results/logs/images/digits.lock", lambda owner: None):
+        killed = first()
+        killed.kill()
+        killed.wait()  # its job lives on, and waits too
+        running = first()
+        second = run(project, store)
+        assert second.returncode == 1
+        refusal = (
+            f"{project}: process {running.pid}@{socket.gethostname()} already makes files that this command asks for"
+        )
+        (line,) = [line for line in second.stderr.splitlines() if "already makes" in line]
+        assert line == f"{refusal}; wait for it, or stop it"
+        assert "Traceback" not in second.stderr and "--unlock" not in second.stderr
+        assert planned(project, store) == {"images": 1}  # a dry run is welcome
+    said = running.communicate()[1]
+    assert running.returncode == 0, said
+    assert (project / store).exists()
 
 
 def test_sources_that_are_lost_or_have_no_labels_cost_nothing(tmp_path: Path) -> None:
