@@ -135,6 +135,18 @@ def test_a_job_ends_as_a_fresh_start_ends(start: str, script: Callable[[str], Pa
     assert last[0] == last[1]
 
 
+def test_what_a_job_does_last_is_done(start: str, script: Callable[[str], Path]) -> None:
+    """Threads are waited for, exit functions called and output written, though its memory is not freed."""
+    thread = "threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start()"
+    text = f"import atexit, ctypes, threading\natexit.register(print, 'exit')\n{thread}\n"
+    text += "ctypes.CDLL(None).printf(b'library ')\nsys.stdout.write('script ')\nsys.exit({})"
+    for code in (None, 0, 3, -1, 256, True):
+        ends = [subprocess.run(command(how, script(text.format(code))), capture_output=True) for how in ("", start)]
+        assert ends[0].stdout == ends[1].stdout
+        assert sorted(ends[0].stdout.split()) == [b"exit", b"library", b"script", b"thread"]
+        assert ends[0].returncode == ends[1].returncode and ends[0].stderr == ends[1].stderr == b""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_reach_the_job_once(start: str, script: Callable[[str], Path], number: signal.Signals) -> None:
     count = f"signal.signal({number:d}, lambda *_: seen.append(1))"

@@ -4,7 +4,9 @@ See preload.py, which starts it, sends it the jobs' requests over the socket CON
 ours is imported here: receipts list the project's files that a job has loaded.
 """
 
+import atexit
 import ctypes
+import gc
 import importlib
 import io
 import marshal
@@ -14,6 +16,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import types
 from contextlib import suppress
 from pathlib import Path
@@ -128,11 +131,32 @@ def become(request: dict, streams: list[int]) -> None:
     # among the job's code.
     server = sys.modules["__main__"]
     sys.modules.update({name: module for name, loaded in sys.modules.items() if loaded is server})
-    exec(compile(Path(script).read_bytes(), script, "exec"), module.__dict__)
+    try:
+        exec(compile(Path(script).read_bytes(), script, "exec"), module.__dict__)
+    except SystemExit as stop:
+        end(stop.code)
+    end(None)
+
+
+def end(code: object) -> None:
+    """End as the interpreter does with the code of a SystemExit, but leave the memory to the system.
+
+    To free torch's objects one by one copies every page that a job still shares with the server, which takes a second.
+    """
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as multiprocessing's processes do
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    ctypes.CDLL(None).fflush(None)  # what libraries have printed
+    os._exit((code or 0) & 0xFF)
 
 
 if __name__ == "__main__":
     for name in sys.argv[3:]:
         importlib.import_module(name)
+    gc.freeze()  # a job's garbage collection would visit, and so copy, every object that is loaded here
     if job := serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]):
         become(*job)
