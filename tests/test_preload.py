@@ -20,6 +20,7 @@ from diffprobe.runtime import preload
 from diffprobe.runtime.files import sha256
 
 LITTLE = ("numpy", "multiprocessing")
+LESS = LITTLE[:1]
 FACTS = """
 import json, multiprocessing, os, signal, sys, threading
 import numpy
@@ -45,7 +46,7 @@ numpy.save(sys.argv[2], numpy.random.random(4))
 def start() -> Iterator[str]:
     """What stands between interpreter and script; little is preloaded, to save time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preload, "PRELOADED", {LITTLE: LITTLE})
+        patch.setattr(preload, "PRELOADED", {LITTLE: LITTLE, LESS: LESS})
         patch.delenv("DIFFPROBE_PRELOAD", raising=False)
         arguments = preload.listen()
         assert arguments
@@ -197,6 +198,18 @@ def test_a_server_has_one_environment_and_its_death_is_the_death_of_its_jobs(
 def test_only_scripts_that_load_all_that_is_preloaded_start_there(start: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import os\ndef later():\n    import numpy\nprint(os.getppid())")
     assert int(subprocess.check_output(command(start, tmp_path / "script.py"))) == os.getpid()
+
+
+def test_a_server_of_more_packages_is_forked_from_one_of_fewer(start: str, tmp_path: Path) -> None:
+    environment = os.environ | {"MINE": "3"}
+    servers = []
+    for more in (True, False, True):
+        modules = "multiprocessing, numpy, os" if more else "numpy, os"
+        (tmp_path / "script.py").write_text(f"import {modules}, sys\nprint(os.getppid(), {LITTLE[1]!r} in sys.modules)")
+        said = subprocess.check_output(command(start, tmp_path / "script.py"), env=environment, text=True).split()
+        servers.append(int(said[0]))
+        assert said[1] == str(more)
+    assert servers[0] == servers[2] and psutil.Process(servers[0]).ppid() == servers[1]
 
 
 def test_no_server_is_an_ordinary_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,10 @@ import socket
 import sys
 import threading
 import types
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP)
 
@@ -36,8 +38,8 @@ class Job:
         os.close(self.ended)
 
 
-def read(descriptor: int) -> dict:
-    """A client's request, whose descriptor is closed."""
+def read(descriptor: int) -> Any:
+    """A client's request or the packages of a server; the descriptor is closed."""
     content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
     os.close(descriptor)
     return marshal.loads(content)
@@ -51,10 +53,17 @@ def receive(connection: socket.socket, length: int) -> tuple[bytes, list[int]]:
         return b"", []
 
 
+def load(packages: Iterable[str]) -> None:
+    for name in packages:
+        importlib.import_module(name)
+    gc.freeze()  # a job's garbage collection would visit, and so copy, every object that is loaded here
+
+
 def serve(control: socket.socket, folder: str) -> tuple[dict, list[int]] | None:
     """Fork jobs until Snakemake's main process is gone and the last job has ended.
 
-    Returns twice: in a job's process with the request and its standard streams, at the end of the server with None.
+    Returns in each process that it forks, too: in a job's with the request and its standard streams, at the end of a
+    server with None.
     """
     jobs: list[Job] = []
     waited: list[socket.socket] = [control]
@@ -81,16 +90,22 @@ def serve(control: socket.socket, folder: str) -> tuple[dict, list[int]] | None:
                 shutil.rmtree(folder, ignore_errors=True)  # it may have been killed
                 continue
             if (pid := os.fork()) == 0:
-                die_with(server)
                 for job in jobs:
                     job.close()
                 control.close()
+                if message == b"s":
+                    load(read(descriptors[1]))
+                    return serve(socket.socket(fileno=descriptors[0]), folder)
+                die_with(server)
                 os.close(descriptors[0])
                 return read(descriptors[1]), descriptors[2:]
-            client = socket.socket(fileno=descriptors[0])
-            jobs.append(Job(pid, client))
             for descriptor in descriptors[1:]:
                 os.close(descriptor)
+            if message == b"s":
+                os.close(descriptors[0])
+                continue
+            client = socket.socket(fileno=descriptors[0])
+            jobs.append(Job(pid, client))
             with suppress(OSError):
                 client.send(b"s")
                 control.send(pid.to_bytes(4, "little"))
@@ -155,8 +170,6 @@ def end(code: object) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[3:]:
-        importlib.import_module(name)
-    gc.freeze()  # a job's garbage collection would visit, and so copy, every object that is loaded here
+    load(sys.argv[3:])
     if job := serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]):
         become(*job)

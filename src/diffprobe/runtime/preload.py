@@ -11,6 +11,9 @@ Libraries read their environment when they are loaded (OMP_NUM_THREADS, CUDA_VIS
 server takes only jobs whose environment is the one that it was started with; another environment has another server.
 Nothing touches CUDA before the fork. Where anything about the server fails, the client starts the job the ordinary way.
 
+A server of more packages is forked from one of the same environment that has the first of them, so that torch is
+loaded once.
+
 A job whose client is killed is killed. A server outlives a killed Snakemake for as long as it has jobs, so that these
 live on as orphans, as they would without it. It lives in a session of its own, so that a signal from the terminal
 reaches a job once, through its client.
@@ -31,15 +34,22 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+PYDANTIC = ("pydantic.types", "pydantic.json_schema", "pydantic.functional_serializers", "pydantic.type_adapter")
+TORCH = ("torch", *PYDANTIC)
+STORES = (*TORCH, "zarr", "PIL.Image")
+IMAGES = (*STORES, "h5py")
 # Optimisers and what counts FLOPs load torch's compiler and pandas, which receipts do not list.
-FITTING = ("torch", "zarr", "h5py", "torch._dynamo", "torch.utils.flop_counter", "pandas", "pydantic", "PIL.Image")
+FITTING = (*IMAGES, "torch._dynamo", "torch.utils.flop_counter", "pandas")
+DRAWING = ("matplotlib.figure", "pandas", *PYDANTIC, "zarr", "rich.console", "rich.table", "yaml")
 # What takes most of the time to load, by what a script must import; it starts from the first that it would load whole.
 PRELOADED = {
     ("torch.optim", "zarr", "h5py"): FITTING,
     ("torch", "zarr", "h5py", "pandas"): FITTING,  # features and what is fitted on them
-    ("torch", "zarr"): ("torch", "zarr", "pydantic", "PIL.Image"),
-    ("torch",): ("torch", "pydantic"),
-    ("matplotlib.figure", "pandas"): ("matplotlib.figure", "pandas", "pydantic"),
+    ("torch", "zarr", "h5py", "scipy.linalg"): (*IMAGES, "scipy.linalg"),
+    ("torch", "zarr", "h5py"): IMAGES,
+    ("torch", "zarr"): STORES,
+    ("torch",): TORCH,
+    ("matplotlib.figure", "pandas", "zarr"): DRAWING,
 }
 NEEDED = ("memfd_create", "pidfd_open")  # Linux
 PREFIX = "diffprobe-jobs-"
@@ -141,17 +151,17 @@ class _Server:
         self.lock = threading.Lock()
         self.jobs: dict[int, int] = {}  # process ids of jobs by those of their clients
         with theirs:
-            command = [sys.executable, str(PROGRAMS / "forkserver.py"), str(theirs.fileno()), str(folder), *packages]
-            subprocess.Popen(
-                command,
-                cwd=request["folder"],
-                env=request["environment"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            if fewer := most_of(packages):
+                _server(request, fewer, folder).fork(theirs, packages[len(fewer) :])
+            else:
+                _start(request, packages, folder, theirs.fileno())
+
+    def fork(self, control: socket.socket, packages: tuple[str, ...]) -> None:
+        """Fork a server that loads further packages."""
+        file = os.memfd_create("packages")
+        os.write(file, marshal.dumps(packages))
+        socket.send_fds(self.control, [b"s"], [control.fileno(), file])
+        os.close(file)
 
     def start(self, client: socket.socket, descriptors: list[int]) -> None:
         owner = int.from_bytes(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
@@ -160,8 +170,27 @@ class _Server:
             self.jobs[owner] = int.from_bytes(self.control.recv(4), "little")
 
 
+def most_of(packages: tuple[str, ...]) -> tuple[str, ...]:
+    """The longest list of PRELOADED that these packages begin with; empty where there is none."""
+    begun = [some for some in PRELOADED.values() if some != packages and some == packages[: len(some)]]
+    return max(begun, key=len, default=())
+
+
+def _start(request: dict, packages: tuple[str, ...], folder: Path, control: int) -> None:
+    subprocess.Popen(
+        [sys.executable, str(PROGRAMS / "forkserver.py"), str(control), str(folder), *packages],
+        cwd=request["folder"],
+        env=request["environment"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[control],
+        start_new_session=True,
+    )
+
+
 _servers: dict[tuple, _Server] = {}
-_servers_lock = threading.Lock()
+_servers_lock = threading.RLock()
 
 
 def _server(request: dict, packages: tuple[str, ...], folder: Path) -> _Server:
