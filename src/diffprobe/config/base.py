@@ -87,7 +87,7 @@ checkpoint headers, so adding the key makes no existing project retrain or remea
 class Strict(BaseModel):
     """A model that forbids unknown keys and is immutable once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     def without_later_defaults(self, data: dict[str, Any]) -> dict[str, Any]:
         """The dumped fields, except LATER ones that still have their default."""

@@ -23,7 +23,7 @@ Real = Annotated[float, Field(ge=-1e6, le=1e6)]
 class Described(BaseModel):
     """Keys that decide shapes or the course of our code. Others are allowed; the model's class looks at them."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class UNet2DConfig(Described):

@@ -19,7 +19,7 @@ Columns = dict[str, Any]  # columns that all rows of a job's results share
 class Argument(BaseModel):
     """Part of a job's argument. Keys that a model does not declare belong to other parts."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 class DatasetArgument(Argument):
