@@ -205,8 +205,9 @@ def test_a_server_of_more_packages_is_forked_from_one_of_fewer(start: str, tmp_p
     servers = []
     for more in (True, False, True):
         modules = "multiprocessing, numpy, os" if more else "numpy, os"
-        (tmp_path / "script.py").write_text(f"import {modules}, sys\nprint(os.getppid(), {LITTLE[1]!r} in sys.modules)")
-        said = subprocess.check_output(command(start, tmp_path / "script.py"), env=environment, text=True).split()
+        script = tmp_path / f"script_{more}.py"
+        script.write_text(f"import {modules}, sys\nprint(os.getppid(), {LITTLE[1]!r} in sys.modules)")
+        said = subprocess.check_output(command(start, script), env=environment, text=True).split()
         servers.append(int(said[0]))
         assert said[1] == str(more)
     assert servers[0] == servers[2] and psutil.Process(servers[0]).ppid() == servers[1]

@@ -23,6 +23,7 @@ import ast
 import atexit
 import marshal
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -110,25 +111,30 @@ def _hand_over(client: socket.socket, folder: Path) -> None:
                 os.close(descriptor)
 
 
+@cache
 def imports(script: str) -> set[str]:
     """The modules that running a script of ours loads at once: by the imports at the top of it and of our modules that
     it imports. Imports inside functions may never happen and do not count.
     """
     names: set[str] = set()
-    waiting, seen = [Path(script)], set()
+    waiting, seen = {Path(script)}, set()
     while waiting:
-        if (file := waiting.pop()) not in seen and file.exists():
-            seen.add(file)
-            names |= _imported(file)
-            waiting += [path for name in _imported(file) if name.startswith("diffprobe") for path in _files(name)]
+        seen |= waiting
+        imported = set().union(*map(_imported, waiting)) - names
+        names |= imported
+        waiting = {path for name in imported if name.startswith("diffprobe") for path in _files(name)} - seen
     return {".".join(parts[:n]) for parts in (name.split(".") for name in names) for n in range(1, len(parts) + 1)}
 
 
 @cache
 def _imported(file: Path) -> set[str]:
     """Dotted names at the top of one file; of `from a import b` both a and a.b, which may be a module."""
-    names = set()
-    for node in ast.parse(file.read_bytes()).body:
+    text, names = file.read_text(), set()
+    try:
+        top = ast.parse(re.split(r"^(?:def|class|@)", text, maxsplit=1, flags=re.MULTILINE)[0])  # the rest takes longer
+    except SyntaxError:  # a string has such a line
+        top = ast.parse(text)
+    for node in top.body:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -136,11 +142,12 @@ def _imported(file: Path) -> set[str]:
     return names
 
 
-def _files(name: str) -> list[Path]:
+@cache
+def _files(name: str) -> set[Path]:
     """The files that a module of ours may be; those of its packages too, since an import runs them."""
     parts = name.split(".")
     packages = [SOURCES.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)]
-    return [*packages, SOURCES.joinpath(*parts).with_suffix(".py")]
+    return {file for file in (*packages, SOURCES.joinpath(*parts).with_suffix(".py")) if file.exists()}
 
 
 class _Server:
