@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from shlex import quote
 
+from snakemake.persistence import PersistenceBase
 from snakemake.resources import Resource
 
 ROOT = Path(
@@ -42,6 +43,16 @@ from diffprobe.runtime.preload import listen
 # Of a large config Snakemake keeps millions of small objects until it ends. Looking for cycles among them at Python's
 # usual rate takes a quarter of a dry run.
 gc.set_threshold(100_000, 50, 1000)
+
+
+# Snakemake imports pandas to ask of each param whether it is a table of pandas, half a second of every start. There are
+# such tables only where pandas is loaded already.
+def serialised(persistence, value):
+    pandas = "pandas" in sys.modules
+    return (persistence._serialize_param_pandas if pandas else persistence._serialize_param_builtin)(value)
+
+
+PersistenceBase._serialize_param = serialised
 
 # Another workflow may import this one with `prefix:`. Snakemake then moves inputs, outputs, logs and benchmarks; what it
 # does not know of is moved here.
