@@ -30,11 +30,13 @@ COMPARED += ("**/grid.csv", "**/images.h5", "**/moments/c/**/0", "**/reconstruct
 
 def copy_project(folder: Path) -> Path:
     """A copy of the workflow to run in, as a clone would be."""
+    passing = shutil.ignore_patterns("*.pyc.*")  # while another process writes it
+    folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
-        source = ROOT / part
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        folder.mkdir(parents=True, exist_ok=True)
-        copy(source, folder / part)
+        if (source := ROOT / part).is_dir():
+            shutil.copytree(source, folder / part, ignore=passing)
+        else:
+            shutil.copy(source, folder / part)
     return folder
 
 
