@@ -102,6 +102,11 @@ def planned(project: Path, *more: str) -> dict[str, int]:
     process = run(project, "-n", *more)
     said = process.stdout + process.stderr
     assert process.returncode == 0, said
+    return planned_in(said)
+
+
+def planned_in(said: str) -> dict[str, int]:
+    """The same, of what a dry run has said."""
     table = re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE)
     assert bool(table) != ("Nothing to be done" in said), said
     return {rule: int(count) for rule, count in table if rule not in ("all", "total")}
