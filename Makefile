@@ -5,7 +5,7 @@ CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-faults test-slurm test-remote bench env lint lock clean
+.PHONY: demo test test-faults test-slurm test-remote test-report bench env lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -31,6 +31,11 @@ test-remote: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(REMOTE) \
 	  "moto[s3]>=5" flask flask-cors snakemake-storage-plugin-s3 snakemake-storage-plugin-http
 	PYTHONPATH=$(REMOTE) $(BIN)/python -m pytest -n 0 tests/test_remote_files.py
+
+# The report in a browser, without a window; as root, with Debian's Chromium. Without one, make test skips it.
+test-report: env
+	apt-get install -y -qq --no-install-recommends chromium
+	$(BIN)/python -m pytest -n 0 tests/test_report.py
 
 # On an idle machine; the whole of it writes docs/BENCHMARKS.md.
 comma := ,

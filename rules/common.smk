@@ -28,7 +28,7 @@ from diffprobe.config.training import checkpoint_steps
 from diffprobe.plan import job_arguments, memory, preflight, probe_job_arguments
 from diffprobe.plan.figures import LISTED, alike, figure_rule, figures
 from diffprobe.plan.graph import stages
-from diffprobe.plan.uses import finetune_of, measured_at_once, used_latents
+from diffprobe.plan.uses import finetune_of, measured_at_once, parted, used_latents
 from diffprobe.plan.inputs import Inputs
 from diffprobe.plan.layout import Layout, receipt, store_receipt
 from diffprobe.plan.own_files import remote_files

@@ -28,9 +28,17 @@ for number, names in enumerate(alike(CONFIG)):
             figure_rule(number)
         input:
             **{name: file for figure in FIGURES for name, file in figure.inputs},
+            receipts=lambda w: FILES.receipts(w.experiment),
         output:
             **{figure.name: listed(figure) for figure in FIGURES},
             **{f"data/{figure.name}": L.plot_data("{experiment}", figure.name) for figure in FIGURES if figure.has_data},
+            page=report(
+                L.page("{experiment}"),
+                caption="../workflow/report/page.rst",
+                category="{experiment}",
+                subcategory="all figures",
+                labels={"figure": "all on one page", "kimg": "", "sampler": ""},
+            ),
         log:
             L.log("plots", "{experiment}"),
         benchmark:
@@ -132,6 +140,25 @@ use rule handle as summary with:
     params:
         config=canonical(job_arguments.summary(CONFIG)),
         call=call("summary"),
+
+
+OVERVIEW = L.overview()
+
+
+# Snakemake's report opens on this page: workflow/report/workflow.rst takes it up.
+use rule handle as overview with:
+    input:
+        **FILES.overview,
+    output:
+        **({name: OVERVIEW[name] for name in ("plot", "data")} if parted(CONFIG) else {}),
+        page=report(OVERVIEW["page"], category="results", labels={"table": "overview"}),
+    log:
+        L.log("overview"),
+    benchmark:
+        L.benchmark("overview")
+    params:
+        config=canonical(job_arguments.overview(CONFIG)),
+        call=call("overview"),
 
 
 # What is compared of the experiments on a dataset: all files but the data of the plot are in the report.

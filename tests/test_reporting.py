@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from diffprobe.data import samples
-from diffprobe.plan.figures import WITH_DATA
+from diffprobe.plan.figures import PICTURES
 from diffprobe.reporting import images, mosaics, noise_plots, plots, tables
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json, write_jsonl
@@ -375,10 +375,15 @@ DRAWN = {
 }
 
 
+def has_data(name: str) -> bool:
+    """Whether a table is written beside a figure: pictures of images have none."""
+    return name.partition("/")[0] not in (*PICTURES, "reconstruction")
+
+
 def test_one_job_draws_all_figures(made: Path, tmp_path: Path) -> None:
     config = OPTIONS | {"experiment": "digits_edm", "taps": TAPS, "evaluator": "linear"}
     outputs = {name: tmp_path / f"{name}.png" for name in DRAWN}
-    tables = {f"data/{name}": tmp_path / f"{name}.csv" for name in DRAWN if name in WITH_DATA}
+    tables = {f"data/{name}": tmp_path / f"{name}.csv" for name in DRAWN if has_data(name)}
     for path in outputs.values():
         path.parent.mkdir(exist_ok=True)  # as Snakemake does
     inputs = {name: made / file for files in DRAWN.values() for name, file in files.items()}
@@ -392,6 +397,8 @@ def test_one_job_draws_all_figures(made: Path, tmp_path: Path) -> None:
     shown = {name: pd.read_csv(path) for name, path in tables.items()}
     assert shown["data/losses"]["loss"].tolist() == [1 / i for i in (*range(1, 37), *range(36, 72))]
     assert shown["data/curves"]["value"].sum() == pytest.approx(sum(row["value"] for row in result_rows()))
+    assert shown["data/nearest/72.heun"]["ratio"].tolist() == [0.1, 0.5, 1]
+    assert shown["data/grid/72"]["accuracy"].sum() == pytest.approx(grid_rows()["accuracy"].sum())
     assert shown["data/confusion"].iloc[:, 1:].to_numpy().tolist() == CONFUSION["confusion"]
 
 

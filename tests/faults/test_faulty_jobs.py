@@ -20,8 +20,8 @@ from mini import Command
 RULES = [
     "autoencoder", "baseline", "choice", "chosen", "classifier", "comparison", "dataset_table", "dense", "encode",
     "evaluate", "features", "foreign", "generate", "generation", "grid", "latents", "monitors", "nearest",
-    "nearest_real", "pictures", "plot_reconstruction", "plots", "pretrain", "reconstruct", "reference", "sample",
-    "similarity", "subset", "summary",
+    "nearest_real", "overview", "pictures", "plot_reconstruction", "plots", "pretrain", "reconstruct", "reference",
+    "sample", "similarity", "subset", "summary",
 ]  # fmt: skip
 LOGS = ("*.partial", "*/parts/.*", "*logs/*", "*/progress.json", "*.lock", "*/scratch", "*/scratch/lock", "*/.console")
 RECEIPTS = ("*receipt.json", "*/tensorboard/*")

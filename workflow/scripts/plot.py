@@ -1,12 +1,15 @@
 """Figures of the report: of an experiment all, of a store of latents its reconstructions.
 
 Config: `FigureOptions`. Outputs: one figure each, by the names of `plan.figures`, as in `grid/28`, and of some, as
-`data/curves`, a table of what it shows. Inputs by the names there.
+`data/curves`, a table of what it shows; of an experiment also `page`, which holds them all. Inputs by the names there,
+and receipts.N of the experiment's results.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from diffprobe.runtime.job import Job, run
 
@@ -18,6 +21,7 @@ from PIL.Image import Image
 from diffprobe.data.samples import open_samples
 from diffprobe.reporting import (
     feature_plots,
+    html,
     images,
     label_plots,
     mask_pictures,
@@ -27,6 +31,7 @@ from diffprobe.reporting import (
     similarity,
 )
 from diffprobe.reporting import monitors as label_free
+from diffprobe.reporting.experiment_page import Drawn, page, read_receipts
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.results import read_arrays, read_lines, read_result, read_rows, refuse_changed
 
@@ -66,12 +71,13 @@ def strip(job: Job, at: str, options: FigureOptions) -> Figure:
     return images.strip(steps["images"], steps["sigmas"], options.scale, options.dpi, steps.get("noisy"))
 
 
-def nearest(job: Job, at: str, options: FigureOptions) -> Figure:
+def nearest(job: Job, at: str, options: FigureOptions) -> WithData:
     """Samples beside their nearest training images."""
     # queries uint8 (n, H, W, C), found uint8 (n, k, H, W, C), ratios (n,)
     pairs = read_arrays(job.input(f"pairs/{at}"))
     arrays = pairs["queries"], pairs["found"], pairs["ratios"]
-    return images.neighbours(*arrays, options.scale, options.dpi, str(pairs["kind"]))
+    figure = images.neighbours(*arrays, options.scale, options.dpi, str(pairs["kind"]))
+    return WithData(figure, pd.DataFrame({"row": range(1, len(pairs["ratios"]) + 1), "ratio": pairs["ratios"]}))
 
 
 def decodings(job: Job, at: str, options: FigureOptions) -> Figure:
@@ -86,20 +92,21 @@ def reconstruction(job: Job, at: str, options: FigureOptions) -> Image:
     return mosaics.pairs(originals, decoded, options.columns, options.scale)
 
 
-def grid(job: Job, at: str, options: FigureOptions) -> Figure:
+def grid(job: Job, at: str, options: FigureOptions) -> WithData:
     """Accuracy over layer and noise level at one checkpoint, with the chosen cell framed."""
     accuracies = read_cells(job, "grid", at)
     read = read_result(job.input(f"select/{at}"), lambda select: (select["choice"], select["rows"][0]["experiment"]))
     choice, name = read
     split = "test, as published" if choice["selection"] == "published" else "select"
     title = f"{name} at {at} thousand images:\naccuracy of {choice['scorer']} on {split} (%)"
-    return plots.heatmap(accuracies, choice, title, options.taps, options.dpi)
+    return WithData(plots.heatmap(accuracies, choice, title, options.taps, options.dpi), accuracies)
 
 
-def monitors(job: Job, at: str, options: FigureOptions) -> Figure:
+def monitors(job: Job, at: str, options: FigureOptions) -> WithData:
     """Label-free figures over layer and noise level at one checkpoint."""
     title = f"{options.experiment} at {at} thousand images, without labels"
-    return label_free.heatmaps(read_cells(job, "monitors", at), title, options.taps, options.dpi)
+    cells = read_cells(job, "monitors", at)
+    return WithData(label_free.heatmaps(cells, title, options.taps, options.dpi), cells)
 
 
 def monitor_curves(job: Job, at: str, options: FigureOptions) -> WithData:
@@ -131,25 +138,29 @@ def read_cells(job: Job, kind: str, at: str) -> pd.DataFrame:
     return pd.read_csv(job.input(f"{kind}/{at}"), dtype={"level": str})
 
 
-def layers(job: Job, at: str, options: FigureOptions) -> Figure:
+def layers(job: Job, at: str, options: FigureOptions) -> WithData:
     """Similarity between the cells of a checkpoint."""
     drawn, neighbours = read_result(job.input("similarity"), lambda maps: (maps["layers"][at], maps["neighbours"]))
     title = f"{options.experiment} at {at} thousand images: similarity between layers and noise levels"
-    return similarity.maps({"": drawn}, neighbours, title, options.dpi)
+    return similarity_maps({"": drawn}, neighbours, title, options)
 
 
-def training(job: Job, at: str, options: FigureOptions) -> Figure:
+def training(job: Job, at: str, options: FigureOptions) -> WithData:
     """Similarity between checkpoints, at the chosen cell."""
     drawn, neighbours = read_result(job.input("similarity"), lambda maps: (maps["training"], maps["neighbours"]))
     title = f"{options.experiment}: similarity between checkpoints (thousands of images), at the chosen cell"
-    return similarity.maps({"": drawn}, neighbours, title, options.dpi)
+    return similarity_maps({"": drawn}, neighbours, title, options)
 
 
-def experiments(job: Job, at: str, options: FigureOptions) -> Figure:
+def experiments(job: Job, at: str, options: FigureOptions) -> WithData:
     """Similarity between the cells of the chosen checkpoint and those of other experiments'."""
     drawn, neighbours = read_result(job.input("similarity"), lambda maps: (maps["experiments"], maps["neighbours"]))
     title = f"{options.experiment} (downwards) beside other experiments, each at its chosen checkpoint"
-    return similarity.maps(drawn, neighbours, title, options.dpi)
+    return similarity_maps(drawn, neighbours, title, options)
+
+
+def similarity_maps(several: dict[str, Any], neighbours: int, title: str, options: FigureOptions) -> WithData:
+    return WithData(similarity.maps(several, neighbours, title, options.dpi), similarity.table(several))
 
 
 def maps(job: Job, at: str, options: FigureOptions) -> WithData:
@@ -247,21 +258,39 @@ FIGURES: dict[str, Callable[[Job, str, FigureOptions], Figure | Image | WithData
 
 def main(job: Job) -> None:
     options = FigureOptions(**job.config)
-    names = [name for name in job.outputs if not name.startswith("data/")]
+    names = [name for name in job.outputs if name != "page" and not name.startswith("data/")]
     job.progress.start(len(names), "figures")
+    drawings: list[Drawn] = []
     for done, name in enumerate(names, start=1):
         kind, _, at = name.partition("/")
         drawn = FIGURES[kind](job, at, options)
+        data = None
         if isinstance(drawn, WithData):
-            with atomic(job.output(f"data/{name}")) as partial:
-                drawn.data.to_csv(partial, index=False, errors="replace")  # of names that are no text
+            data = drawn.data.to_csv(index=False).encode(errors="replace")  # of names that are no text
+            write(job, f"data/{name}", data)
             drawn = drawn.figure
-        with atomic(job.output(name)) as partial:
-            if isinstance(drawn, Figure):
-                drawn.savefig(partial)
-            else:
-                drawn.save(partial)
+        drawings.append(Drawn(kind, at, as_png(drawn), data))
+        write(job, name, drawings[-1].png)
         job.progress.update(done)
+    if "page" in job.outputs:
+        receipts = read_receipts(job.group("receipts"), job.output("page").parent)
+        choice = read_result(job.input("choice"), dict) if "choice" in job.inputs else None
+        with atomic(job.output("page")) as partial:
+            html.save(partial, page(options.experiment, drawings, choice, receipts))
+
+
+def as_png(drawn: Figure | Image) -> bytes:
+    file = io.BytesIO()
+    if isinstance(drawn, Figure):
+        drawn.savefig(file, format="png")
+    else:
+        drawn.save(file, format="png")
+    return file.getvalue()
+
+
+def write(job: Job, name: str, content: bytes) -> None:
+    with atomic(job.output(name)) as partial:
+        partial.write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,23 @@ class SummaryArgument(Argument):
     histories: list[Columns] = []  # of the inputs history.N
 
 
+class DrawnSamples(Argument):
+    """The samples of an experiment that stand for it."""
+
+    experiment: str
+    kimg: int
+    sampler: str
+
+
+class OverviewArgument(Argument):
+    """Of the first page of the report."""
+
+    experiments: list[str]
+    probed: list[str]  # those with a choice, in order
+    drawn: list[DrawnSamples]  # in the order of the inputs samples.N
+    dpi: int
+
+
 class Compared(Argument):
     """An experiment that is compared with others."""
 

@@ -31,8 +31,8 @@ LISTED = {
     "losses": ("training", "loss"),
     "curves": ("generation and representation", "distance and accuracy"),
 }
-# Those whose data are written beside them as a table; those of the others are tables or pictures themselves.
-WITH_DATA = ("maps", "plane", "confusion", "fewshot", "losses", "curves", "noise", "monitor_curves")
+# Those whose data are not written beside them as a table: they are pictures, and nothing else.
+PICTURES = ("samples", "strip", "decodings", "masks")
 WHOLE = (  # over all checkpoints
     "losses", "curves", "noise", "monitor_curves", "similarity_training", "similarity_experiments",
 )  # fmt: skip
@@ -56,7 +56,7 @@ class PlannedFigure:
     @property
     def has_data(self) -> bool:
         """Whether a table of what it shows is written beside it."""
-        return self.kind in WITH_DATA
+        return self.kind not in PICTURES
 
     @property
     def labels(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from diffprobe.plan.uses import (
     foreign_features,
     measured,
     measured_at_once,
+    parted,
     probed_datasets,
     probed_extractors,
     probed_on,
@@ -124,6 +125,8 @@ class Graph:
         if repeats(config):
             tables.append(layout.repeats_table())
         yield self.stage("summary", "", *tables, receipt_at="")
+        page, *figure = layout.overview().values()
+        yield self.stage("overview", "", page, *(figure if parted(config) else ()), receipt_at="")
         for name in config.datasets:
             if len(probed_on(config, name)) > 1:
                 yield self.stage("comparison", name, *layout.comparison(name).values(), receipt_at="")
@@ -190,7 +193,7 @@ class Graph:
         drawn = list(figures(layout, name, experiment))
         files = [layout.plot(name, figure.name) for figure in drawn]
         shown = [layout.plot_data(name, figure.name) for figure in drawn if figure.has_data]
-        yield self.stage(self.figure_rules[name], name, *files, *shown, receipt_at="")
+        yield self.stage(self.figure_rules[name], name, *files, *shown, layout.page(name), receipt_at="")
 
     def elsewhere(self, name: str, probe: Probe) -> Iterator[Stage]:
         """The evaluators on other datasets' features, and on those of other networks."""

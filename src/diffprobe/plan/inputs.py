@@ -11,7 +11,14 @@ from diffprobe.config.remote import is_remote, parse
 from diffprobe.plan.graph import Graph
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.repeats import histories, repeats
-from diffprobe.plan.uses import autoencoder_weights, classifiers_by_level, finetune_of, probed_on, reconstructing
+from diffprobe.plan.uses import (
+    autoencoder_weights,
+    classifiers_by_level,
+    finetune_of,
+    probed_on,
+    reconstructing,
+    representative_samples,
+)
 
 Optional = str | list[str]
 
@@ -235,6 +242,17 @@ class Inputs:
         if repeats(self.config):
             found["history"] = [self.stats(name, kimg) for name, kimg in histories(self.config)]
         return found
+
+    @property
+    def overview(self) -> dict[str, list[str]]:
+        """All files of rows, the choices, and the samples that stand for each experiment."""
+        found = {name: files for name, files in self.summary.items() if name != "history"}
+        return found | {"samples": [self.layout.samples(*one) for one in representative_samples(self.config)]}
+
+    def receipts(self, experiment: str) -> list[str]:
+        """The receipts of all results of an experiment."""
+        stages = dict.fromkeys(Graph(self.config).experiment(experiment, self.experiment(experiment)))
+        return [stage.receipt for stage in stages if stage.receipt]
 
     def rows(self, subjects: Sequence[str] | None = None) -> list[str]:
         """The files of rows, all or those about some experiments and datasets."""

@@ -19,7 +19,7 @@ from diffprobe.config.latents import Latents
 from diffprobe.config.models import Config, Experiment
 from diffprobe.config.training import HalfLife, Training
 from diffprobe.plan.repeats import histories, repeats
-from diffprobe.plan.uses import measured_at_once, probed_on, reconstructing
+from diffprobe.plan.uses import measured_at_once, probed_on, reconstructing, representative_samples
 
 Argument = dict[str, Any]  # plain data
 
@@ -242,6 +242,13 @@ def summary(config: Config) -> Argument:
     if groups := repeats(config):
         argument |= {"repeats": list(groups.items()), "histories": [history(config, *one) for one in histories(config)]}
     return argument
+
+
+def overview(config: Config) -> Argument:
+    """The experiments in order, and which samples stand for each."""
+    drawn = [dict(zip(("experiment", "kimg", "sampler"), one, strict=True)) for one in representative_samples(config)]
+    plain = summary(config)
+    return {"experiments": plain["experiments"], "probed": plain["probed"], "drawn": drawn, "dpi": config.report.dpi}
 
 
 def comparison(config: Config, dataset: str) -> Argument:

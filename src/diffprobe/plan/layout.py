@@ -209,6 +209,10 @@ class Layout:
         """What a plot shows, as a table."""
         return f"{self.run(experiment)}/plots/{name}.csv"
 
+    def page(self, experiment: str) -> str:
+        """The page of an experiment in the report."""
+        return f"{self.run(experiment)}/page.html"
+
     def comparison(self, dataset: str) -> dict[str, str]:
         """The files that compare the experiments on a dataset, by name; `data` is what the plot shows."""
         files = {"plot": "comparison.png", "data": "comparison.csv"}
@@ -229,6 +233,11 @@ class Layout:
 
     def repeats_table(self) -> str:
         return f"{self.root}/repeats.csv"
+
+    def overview(self) -> dict[str, str]:
+        """The first page of the report, the figure on it and what that shows, by name."""
+        files = {"page": "overview.html", "plot": "experiments.png", "data": "experiments.csv"}
+        return {name: f"{self.root}/{file}" for name, file in files.items()}
 
     def report(self) -> str:
         return f"{self.root}/report.html"

@@ -30,6 +30,20 @@ def measured(experiment: Experiment) -> bool:
     return experiment.generation is not None and bool(experiment.generation.extractors)
 
 
+def parted(config: Config) -> bool:
+    """Whether any experiment has both a metric of generation and a probe, which one figure shows."""
+    return any(experiment.probe and measured(experiment) for experiment in config.experiments.values())
+
+
+def representative_samples(config: Config) -> list[tuple[str, int, str]]:
+    """(experiment, checkpoint, sampler) of the samples that stand for each experiment: its last, by its first."""
+    return [
+        (name, experiment.train.checkpoints[-1], next(iter(experiment.sample.samplers)))
+        for name, experiment in config.experiments.items()
+        if experiment.sample.samplers
+    ]
+
+
 def probed_datasets(config: Config) -> set[str]:
     return {experiment.dataset for experiment in config.experiments.values() if experiment.probe}
 

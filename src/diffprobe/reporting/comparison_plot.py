@@ -1,6 +1,6 @@
 """The figure that compares experiments: accuracy over noise level, over depth, against distance, and by evaluator."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,9 +48,7 @@ def comparison(points: pd.DataFrame, names: Mapping[str, str], split: str, datas
     names: of the experiments, with what the legend says of each; split: that on which cells were chosen.
     """
     shown = [panel for panel in LETTERS if (points["panel"] == panel).any()]
-    looks = {
-        name: Look(*COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, name in enumerate(names)
-    }
+    looks = looks_of(names)
     evaluators = points.loc[points["panel"] == "evaluators", "series"].nunique()
     tall = max(3.1, 0.5 + evaluators * (0.18 + 0.07 * len(names)))
     heights = [3.1, tall] if len(shown) > 2 else [max(3.1, tall)]  # inches, the last with the evaluators
@@ -64,19 +62,30 @@ def comparison(points: pd.DataFrame, names: Mapping[str, str], split: str, datas
         axes.set_title(f"{LETTERS[panel]}  {axes.get_title(loc='left')}", loc="left", fontsize=10, color=INK, pad=8)
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
+    legend(figure, looks, names, f"Experiments on {dataset}", "parting" in shown)
+    return figure
+
+
+def looks_of(names: Iterable[str]) -> dict[str, Look]:
+    """How each experiment looks, in order."""
+    return {
+        name: Look(*COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, name in enumerate(names)
+    }
+
+
+def legend(figure: Figure, looks: Mapping[str, Look], names: Mapping[str, str], title: str, boxes: bool) -> None:
+    """A legend above the panels, with what rings mean, and boxes where there are any."""
     lines: list[Line2D] = []
     for name, look in looks.items():
         form: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": look.dash, "markersize": 5}
         lines.append(Line2D([], [], label=names[name], **form))
     lines.append(Line2D([], [], markeredgecolor=GREY, label="chosen, best features", **RING))
-    if "parting" in shown:
+    if boxes:
         lines.append(Line2D([], [], markeredgecolor=GREY, label="best samples", **BOX))
-    title = f"Experiments on {dataset}"
-    legend = figure.legend(
+    drawn = figure.legend(
         handles=lines, loc="outside upper left", ncols=3, title=title, alignment="left", title_fontsize=10, **LEGEND
     )
-    legend.get_title().set_color(INK)
-    return figure
+    drawn.get_title().set_color(INK)
 
 
 def curves(axes: Axes, points: pd.DataFrame, looks: Mapping[str, Look]) -> None:

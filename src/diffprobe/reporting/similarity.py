@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -30,6 +31,23 @@ def maps(several: Mapping[str, Map], neighbours: int, title: str, dpi: int = 110
             heading(axes, f"{words}\nwith {name}" if name else words)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
+
+
+def table(several: Mapping[str, Map]) -> pd.DataFrame:
+    """What `maps` shows: a line for each pair, whose names are checkpoints, or level and tap."""
+    lines = []
+    for name, drawn in several.items():
+        for measure in ("cka", "cknna"):
+            rows, columns = (list(map(cell_name, drawn[names])) for names in ("rows", "columns"))
+            values = pd.DataFrame(drawn[measure], rows, columns)
+            long = values.rename_axis("row").reset_index().melt("row", var_name="column", value_name="value")
+            lines.append(long.assign(measure=measure, **{"with": name}))
+    return pd.concat(lines, ignore_index=True)[["with", "measure", "row", "column", "value"]]
+
+
+def cell_name(name: Any) -> str:
+    """A checkpoint, or a cell's level and tap."""
+    return str(name) if isinstance(name, int) else " ".join(map(str, name))
 
 
 def side(names: Sequence[Any]) -> float:
