@@ -34,6 +34,12 @@ def parser() -> argparse.ArgumentParser:
     imported.add_later(_add_import)
     exported = commands.add_parser("export", help="write a checkpoint or a store of latents for other code")
     exported.add_later(_add_export)
+    card = commands.add_parser(
+        "card", help="write a model's folder for the Hugging Face hub, with its card and figures"
+    )
+    card.add_later(_add_card)
+    pushed = commands.add_parser("push", help="upload such a folder to the hub")
+    pushed.add_later(_add_push)
     status = commands.add_parser("status", help="show what is done, running, failed, or made by older code")
     describe = commands.add_parser(
         "describe", help="show parameters, taps, FLOPs, bytes and jobs without running anything"
@@ -123,6 +129,20 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
     exchange.add_export(parser, DEFAULT)
     parser.set_defaults(function=exchange.run_export)
+
+
+def _add_card(parser: argparse.ArgumentParser) -> None:
+    from diffprobe import publishing
+
+    publishing.add_card(parser, DEFAULT)
+    parser.set_defaults(function=publishing.run_card)
+
+
+def _add_push(parser: argparse.ArgumentParser) -> None:
+    from diffprobe import publishing
+
+    publishing.add_push(parser)
+    parser.set_defaults(function=publishing.run_push)
 
 
 def _status(arguments: argparse.Namespace) -> None:

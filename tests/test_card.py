@@ -1,0 +1,141 @@
+"""A model's card is what the hub takes, holds what was measured, and arrives there whole."""
+
+import base64
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import huggingface_hub
+import pandas as pd
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+import diffprobe
+from diffprobe.__main__ import main
+from diffprobe.interop.push import push
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.receipts import read_receipt
+
+
+@pytest.fixture(scope="module")
+def card(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the command writes."""
+    out, said = tmp_path_factory.mktemp("cards") / "tiny", io.StringIO()
+    with contextlib.chdir(finished), contextlib.redirect_stdout(said):
+        main(["card", "tiny", "--out", str(out), "--license", "cc-by-4.0"])
+    assert f"{out}: the checkpoint at " in said.getvalue() and "unknown" not in said.getvalue()
+    return out
+
+
+def test_its_front_matter_is_the_hubs_and_its_results_are_those_of_the_tables(card: Path, finished: Path) -> None:
+    read = ModelCard.load(card / "README.md", ignore_metadata_errors=False)  # raises where the hub's client does
+    assert (read.data.license, read.data.model_name) == ("cc-by-4.0", "tiny") and "edm" in read.data.tags
+    table = pd.read_csv(finished / "results/summary.csv")
+    chosen = json.loads((finished / "results/runs/tiny/probe/choice.json").read_text())["kimg"]
+    own = table[(table["experiment"] == "tiny") & (table["kimg"] == chosen)]
+    shown = {result.metric_name: result.metric_value for result in read.data.eval_results}
+    expected = own[(own["split"] == "test") | own["evaluator"].str.startswith("fd")]
+    expected = expected[~expected["evaluator"].str.contains("memorised|nearest")]
+    assert shown == pytest.approx(dict(zip(expected["evaluator"], expected["value"], strict=True)), abs=1e-6)
+    assert set(shown) == {"linear", "knn", "fd40_classifier"}
+
+
+def test_it_holds_weights_figures_data_receipts_and_config(card: Path) -> None:
+    model = diffprobe.load(str(card / "model.safetensors"))
+    assert model.sample(2, seed=0).shape == (2, 8, 8, 1)
+    text = (card / "README.md").read_text()
+    linked = [part.split(")")[0] for part in text.split("](")[1:]]
+    assert len(linked) > 10 and [name for name in linked if not (card / name).exists()] == []
+    assert {"figures/curves.png", "figures/curves.csv", "figures/losses.png"} <= set(linked)
+    receipts = sorted(card.glob("receipts/**/*receipt.json"))
+    assert len(receipts) > 10 and all(read_receipt(path) for path in receipts)
+    assert yaml.safe_load((card / "config.yaml").read_text())["network"]["kind"] == "unet"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tiny"], "nothing is replaced"),
+        (["other"], "no such experiment; there are tiny"),
+        (["tiny", "--kimg", "7"], "no checkpoint at 7 kimg; there are 3, 6"),
+    ],
+)
+def test_it_replaces_nothing_and_names_what_there_is(
+    card: Path, finished: Path, capsys: pytest.CaptureFixture, tmp_path: Path, words: list[str], said: str
+) -> None:
+    out = str(card if words == ["tiny"] else tmp_path / "new")
+    with contextlib.chdir(finished), pytest.raises(SystemExit):
+        main(["card", *words, "--out", out])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
+    """A hub on loopback that keeps the files of a commit, by name; and one request by its path."""
+    kept: dict[str, bytes] = {}
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            assert self.headers["Authorization"] == "Bearer hf_secret" or "validate" in self.path
+            answer: dict = {"errors": [], "warnings": []}
+            if self.path == "/api/repos/create":
+                kept["created"] = content
+                answer = {"url": f"http://127.0.0.1/me/{json.loads(content)['name']}"}
+            elif self.path.endswith("/preupload/main"):
+                files = json.loads(content)["files"]
+                answer = {
+                    "files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]
+                }
+            elif self.path.endswith("/commit/main"):
+                for line in content.splitlines():
+                    value = json.loads(line)["value"]
+                    if "path" in value:
+                        kept[value["path"]] = base64.b64decode(value["content"])
+                answer = {"commitUrl": "http://127.0.0.1/me/tiny/commit/1", "commitOid": "1" * 40, "hookOutput": ""}
+            self.answer(answer)
+
+        def do_GET(self) -> None:
+            self.answer({"sha": "0" * 40, "siblings": [], "id": "me/tiny", "private": False})
+
+        def answer(self, content: dict) -> None:
+            text = json.dumps(content).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr("huggingface_hub.hf_api.ENDPOINT", huggingface_hub.constants.ENDPOINT, raising=False)
+    yield kept
+    server.shutdown()
+    server.server_close()
+
+
+def test_it_arrives_whole(card: Path, hub: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert push(card, "me/tiny", private=True) == "http://127.0.0.1/me/tiny/commit/1"
+    assert "private" in json.loads(hub.pop("created")).values()
+    files = {str(path.relative_to(card)): path.read_bytes() for path in card.rglob("*") if path.is_file()}
+    assert hub == files
+
+
+def test_without_a_token_or_a_card_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(UserError, match=r"no README.md there; diffprobe card writes such a folder"):
+        push(tmp_path, "me/tiny", private=False)
+    (tmp_path / "README.md").touch()
+    with pytest.raises(UserError, match="no token for the hub: set HF_TOKEN"):
+        push(tmp_path, "me/tiny", private=False)
