@@ -196,6 +196,10 @@ SAVING = {
     "keep": CONFIG.state.keep,
     "autosave": CONFIG.state.autosave_seconds,
     "tensorboard": CONFIG.state.tensorboard,
+    "trackers": canonical(job_arguments.dump(CONFIG.state)["trackers"]) if CONFIG.state.trackers else None,
+    "run_name": lambda w: (
+        "-".join(value for key, value in w.items() if key != "kimg") if CONFIG.state.trackers else None
+    ),
 }
 
 

@@ -81,6 +81,7 @@ def test_a_page_has_names_as_text_and_figures_of_the_last_checkpoint() -> None:
     assert html.uri(b"png12", "image/png") in shown and html.uri(b"png3", "image/png") not in shown
     assert "a<b>" not in shown and "a&lt;b&gt;" in shown and "kind: &lt;b&gt;" in shown
     assert "<code>plots/losses.csv</code>" in shown and 'download="grid.12.csv"' in shown
+    assert "after 12 thousand training images" in shown and "kimg" not in shown
     assert shown.index("Layer x noise") < shown.index("Training")
 
 

@@ -212,7 +212,7 @@ def test_tensorboard_events_hold_the_history(tmp_path):
     state = fresh(task(), OPTIONS)
     run = slice_of(tmp_path, 1, 0, 130)
     events = Events(tmp_path / "tensorboard")
-    rows = run_slice(run, Diffusion(state.module, EDM()), images(), OPTIONS, state, 1e9, lambda _: None, events=events)
+    rows = run_slice(run, Diffusion(state.module, EDM()), images(), OPTIONS, state, 1e9, lambda _: None, sinks=[events])
     written = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     written.Reload()
     assert [(e.step, e.value) for e in written.Scalars("train/loss")] == [

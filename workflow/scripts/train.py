@@ -5,6 +5,7 @@ latents; before, the checkpoint before; initial, the weights to begin with, if n
 own, such as vgg, weights for LPIPS.
 """
 
+import json
 from contextlib import nullcontext
 
 from diffprobe.runtime.job import Job, run
@@ -27,6 +28,7 @@ from diffprobe.training.optimizers import Options
 from diffprobe.training.slices import Slice, run_slice, tidy
 from diffprobe.training.state import State
 from diffprobe.training.tasks.base import Task
+from diffprobe.training.trackers import trackings
 from diffprobe.training.world import World
 
 
@@ -59,6 +61,8 @@ def main(job: Job) -> None:
     budget = Budget(device_bytes, host_bytes, job.options.get("mapped", "checked"))
     stream = data.stream(argument.train, job.device, world, budget, lambda line: print(line, file=job.log))
     events = Events(part.run / "tensorboard" if job.options.get("tensorboard") == "True" else None)
+    kinds = json.loads(job.options.get("trackers", "[]"))
+    trackers = trackings(kinds, job.options.get("run_name", ""), part.run, part.identity, job.config, job.say)
     first_steps: list[int] = []
 
     def report(state: State) -> None:
@@ -75,7 +79,12 @@ def main(job: Job) -> None:
     # The first process holds the lock for all; the others wait for it in `run_slice`.
     with lock if world.writes else nullcontext():
         state = fresh(task, options)
-        rows = run_slice(part, task, stream, options, state, float(job.options["autosave"]), report, world, events)
+        sinks = [events, *trackers]
+        try:
+            rows = run_slice(part, task, stream, options, state, float(job.options["autosave"]), report, world, sinks)
+        finally:
+            for tracker in trackers:
+                tracker.finish()
         if world.writes:
             images = state.step * options.batch
             write(job, argument, data, task, part, state, images)

@@ -28,6 +28,7 @@ from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampling
 from diffprobe.config.tasks import Task
 from diffprobe.config.tasks.diffusion import Diffusion
+from diffprobe.config.trackers import Tracker
 from diffprobe.config.training import Training
 
 Count = Annotated[Positive, Field(le=64)]  # in a picture
@@ -132,6 +133,7 @@ class State(Strict):
         "recomputing them for a new grid.",
     )
     tensorboard: bool = Field(False, description="Also write losses as TensorBoard events to runs/NAME/tensorboard.")
+    trackers: list[Tracker] = Field([], description="Services that show losses while trainings run.")
 
 
 class MemoryBudget(Strict):

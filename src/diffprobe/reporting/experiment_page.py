@@ -78,9 +78,9 @@ def section(name: str, one: Drawn) -> str:
         file = f"{one.stem.replace('/', '.')}.csv"
         links.append(f"Data: {html.download(file, one.data, where=f'plots/{one.stem}.csv')}")
     title = title[0].upper() + title[1:]
-    return f"<h3>{escape(title)}</h3>" + html.figure(
-        one.png, f"{title} of {name}", html.caption(one.kind, experiment=name), links
-    )
+    names = {"experiment": name} | ({} if one.kimg is None else {"kimg": str(one.kimg)})
+    caption = html.caption(one.kind, **names)
+    return f"<h3>{escape(title)}</h3>" + html.figure(one.png, f"{title} of {name}", caption, links)
 
 
 def records(receipts: Mapping[str, dict[str, Any]]) -> Iterable[str]:

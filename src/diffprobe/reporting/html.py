@@ -95,13 +95,14 @@ def text(content: str) -> str:
 
 
 def caption(kind: str, **names: str) -> str:
-    """A caption of workflow/report as HTML, with its wildcards filled in."""
+    """A caption of workflow/report as HTML, with its wildcards and its *kimg* filled in."""
     return inline((CAPTIONS / f"{kind}.rst").read_text(encoding="utf-8"), **names)
 
 
 def inline(source: str, **names: str) -> str:
     """A paragraph of reStructuredText as HTML: of its markup only code, bold and italics, which captions keep to."""
     line = " ".join(source.split())
+    line = line.replace("*kimg*", names.get("kimg", "*kimg*"))
     for name, value in names.items():
         line = line.replace(f"{{{{ snakemake.wildcards.{name} }}}}", value)
     pieces = re.split(r"(``.+?``)", escape(line, quote=False))  # nothing within code is markup

@@ -2,12 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from diffprobe.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+class Sink(Protocol):
+    """Takes the history of a run, again and again with further rows."""
+
+    def write(self, rows: Sequence[Mapping[str, float]]) -> None: ...
 
 
 class Events:

@@ -13,7 +13,7 @@ None of these is a declared output: Snakemake deletes those before a job starts,
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import clear_partials, write_jsonl
 from diffprobe.runtime.results import read_lines
 from diffprobe.training import state as states
-from diffprobe.training.events import Events
+from diffprobe.training.events import Sink
 from diffprobe.training.loop import DivergedError, check_finite, train
 from diffprobe.training.optimizers import Options
 from diffprobe.training.state import Row, State
@@ -107,15 +107,16 @@ def run_slice(
     autosave_seconds: float,
     report: Callable[[State], None],
     world: World | None = None,
-    events: Events | None = None,
+    sinks: Sequence[Sink] = (),
 ) -> list[Row]:
-    """Train the slice and return its rows of history. The caller holds the run's lock; `report` sees every step.
+    """Train the slice and return its rows of history. The caller holds the run's lock; `report` sees every step,
+    `sinks` the history whenever stats.jsonl is renewed.
 
     Safe to interrupt: on SIGTERM, SIGINT or SIGHUP to any process of the world the state is saved, then all exit with
     128 + the signal. Raises DivergedError, which names the last good state, when the loss becomes NaN or infinite, and
     UserError for a state that the present code must not continue.
     """
-    world, events = world or World(), events or Events(None)
+    world = world or World()
     refuse_superseded(part)
     if world.writes:
         for path in (part.autosave, part.state(part.kimg)):
@@ -133,7 +134,8 @@ def run_slice(
     def write_stats() -> None:
         if world.writes:
             write_jsonl(part.run / "stats.jsonl", [*earlier, *state.history], durable=False)
-            events.write([*earlier, *state.history])
+            for sink in sinks:
+                sink.write([*earlier, *state.history])
 
     with stop_signals() as stopped:
 
