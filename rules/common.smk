@@ -203,9 +203,18 @@ SAVING = {
 }
 
 
+# Jobs of this very process are on this machine. Those of a cluster read this file again, each in a process of its own.
+HERE_ALONE = workflow.is_main_process and not CLUSTER
+
+
+def nodes(wildcards):
+    return experiment(wildcards).train.nodes
+
+
 # How an experiment's network is trained on its devices.
 ON_DEVICES = {
     "processes": lambda w: experiment(w).train.devices,
+    "nodes": lambda w: nodes(w) if nodes(w) > 1 and not HERE_ALONE else None,
     "device_batch": lambda w: experiment(w).train.device_batch,
     "compile": lambda w: experiment(w).train.compile,
     "recompute": lambda w: experiment(w).train.recompute or None,
@@ -304,6 +313,21 @@ def growing(amount):
 
 def probing_memory(wildcards) -> int:
     return memory.probing(experiment(wildcards))
+
+
+# What a training on several nodes asks Slurm for: a task on each, which srun starts from within the job (so `mpi`), with
+# its share of the GPUs. None stands for nothing.
+ON_NODES = (
+    {
+        "nodes": nodes,
+        "tasks": lambda w: nodes(w) if nodes(w) > 1 else None,
+        "tasks_per_gpu": lambda w: 0 if nodes(w) > 1 else None,  # or the plugin asks for `tasks` of each GPU
+        "gres": lambda w: f"gpu:{experiment(w).train.devices // nodes(w)}" if nodes(w) > 1 else None,
+        "mpi": lambda w: "srun" if nodes(w) > 1 else None,
+    }
+    if CLUSTER
+    else {}
+)
 
 
 def listed(figure):

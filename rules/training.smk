@@ -81,6 +81,7 @@ use rule compute as pretrain with:
             minutes=1440,
             gpu=lambda w: GPU * experiment(w).train.devices,
         ),
+        **ON_NODES,
     params:
         config=of_experiment(lambda e, _: job_arguments.pretrain(CONFIG, e), "experiment"),
         start=pretrain_start,

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -102,6 +103,22 @@ def test_two_processes_give_the_weights_of_one(store, alone, tmp_path):
     receipt = json.loads((tmp_path / "checkpoints/1/receipt.json").read_text())
     assert receipt["processes"] == 2 and receipt["images"] == BATCH * STEPS
     assert [row["loss"] for row in rows(tmp_path)] == pytest.approx([row["loss"] for row in rows(alone)], rel=1e-5)
+
+
+def test_two_nodes_give_the_weights_of_one_process(store, alone, tmp_path):
+    """Two torchruns, as srun starts them, meet on loopback; each has one process of its own."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+    line = [*command(store, tmp_path, 2, nodes=2, device_batch=10), "--threads", "1"]  # of each node
+    slurm = {"SLURM_JOB_ID": "1", "DIFFPROBE_RENDEZVOUS": place}
+    settings = [environment() | slurm | {"SLURM_NODEID": str(node)} for node in range(2)]
+    jobs = [subprocess.Popen(line, env=each, stderr=subprocess.PIPE, text=True) for each in settings]
+    said = [job.communicate(timeout=900)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
+    same(weights(tmp_path), weights(alone))
+    receipt = json.loads((tmp_path / "checkpoints/1/receipt.json").read_text())
+    assert (receipt["processes"], receipt["nodes"]) == (2, 2)
 
 
 def same(averages: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

@@ -47,18 +47,48 @@ def trainings(project: Path) -> list[psutil.Process]:
     return [p for p, line in lines if p.info["cwd"] == str(project) and any("train.py" in word for word in line[:3])]
 
 
+def diffprobe(project: Path, config: dict, until_rule: str, **more: str) -> subprocess.Popen:
+    """Start a run by the profile for Slurm, up to a rule; what it says goes to the file `log` beside the project."""
+    project.mkdir()
+    (project / "small.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "diffprobe", "run", "small.yaml", "--profile", "slurm", "--"]
+    command += ["--until", until_rule, "--slurm-status-command", "squeue", "--seconds-between-status-checks", "2"]
+    command += ["--slurm-init-seconds-before-status-checks", "2"]
+    with (project.parent / "log").open("w") as log:
+        return subprocess.Popen(
+            command, cwd=project, env=os.environ | more, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+
+
+def test_one_training_on_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    """A process on each of them, by one torchrun each; loopback stands for the network."""
+    config = json.loads(json.dumps(CONFIG))
+    config["experiments"]["small"]["train"] |= {"checkpoints": [1], "devices": 2, "nodes": 2}
+    config["threads"] = {"train": 1}  # of each node, which here are one machine
+    project = tmp_path / "project"
+    run = diffprobe(project, config, "pretrain")
+    try:
+        run.wait(900)
+    finally:
+        run.kill()
+    assert run.returncode == 0, (tmp_path / "log").read_text()
+    receipt = json.loads((project / "results/runs/small/checkpoints/1/receipt.json").read_text())
+    assert (receipt["processes"], receipt["nodes"], receipt["images"]) == (2, 2, 1024)
+    job = next(job for job, rule in submitted(tmp_path) if rule == "pretrain")
+    allocated = said("scontrol", "show", "job", job)
+    assert re.search(r"\bNumNodes=2\b", allocated) and re.search(r"TresPerNode=gres[:/]gpu:1\b", allocated), allocated
+
+
+def submitted(folder: Path) -> list[tuple[str, str]]:
+    """The jobs that a run has given to Slurm: number and rule."""
+    return re.findall(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/rule_(\w+)/", (folder / "log").read_text())
+
+
 def test_a_chain_survives_a_killed_job_and_a_lost_node(cluster: Cluster, tmp_path: Path) -> None:
     project = tmp_path / "project"
-    project.mkdir()
-    (project / "small.yaml").write_text(yaml.safe_dump(CONFIG))
     (tmp_path / "seen.sh").write_text(SEEN)
     seen = tmp_path / "seen.txt"
-    environment = os.environ | {"BASH_ENV": str(tmp_path / "seen.sh"), "SEEN": str(seen)}
-    command = [sys.executable, "-m", "diffprobe", "run", "small.yaml", "--profile", "slurm", "--"]
-    command += ["--until", "sample", "--slurm-status-command", "squeue", "--seconds-between-status-checks", "2"]
-    command += ["--slurm-init-seconds-before-status-checks", "2"]
-    with (tmp_path / "log").open("w") as log:
-        run = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    run = diffprobe(project, CONFIG, "sample", BASH_ENV=str(tmp_path / "seen.sh"), SEEN=str(seen))
     try:
         assert until(lambda: bool(trainings(project)), 300), (tmp_path / "log").read_text()
         trainings(project)[0].kill()
@@ -77,7 +107,6 @@ def test_a_chain_survives_a_killed_job_and_a_lost_node(cluster: Cluster, tmp_pat
         assert receipt["images"] == math.ceil(kimg * 1000 / 32) * 32
         assert (project / f"results/runs/small/samples/{kimg}/euler.zarr/zarr.json").exists()
     devices = dict(line.split() for line in seen.read_text().splitlines())
-    submitted = re.findall(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/rule_(\w+)/", (tmp_path / "log").read_text())
-    assert len(submitted) >= 7  # of five jobs one was killed, and one lost with its node
-    for job, rule in submitted:
+    assert len(submitted(tmp_path)) >= 7  # of five jobs one was killed, and one lost with its node
+    for job, rule in submitted(tmp_path):
         assert (devices[job] == "none") if rule == "images" else (devices[job] in map(str, range(GPUS))), (job, rule)

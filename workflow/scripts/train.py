@@ -90,6 +90,7 @@ def main(job: Job) -> None:
             write(job, argument, data, task, part, state, images)
             write_jsonl(job.output("stats"), rows)
             speed = {"images_per_second": round(job.progress.rate, 1), "processes": world.size}
+            speed |= {"nodes": world.nodes} if world.nodes > 1 else {}
             job.write_receipt(images=images, from_step=first_steps[0], to_step=part.stop, **speed, **task.identity)
             tidy(part, job.options["keep"])  # last: until the outputs are written, the autosave is what a stop leaves
     world.leave()

@@ -131,6 +131,11 @@ class Training(Strict):
     devices: Repeats = Field(
         1, description="GPUs (CPU processes if there are none) that share each batch. Changes only rounding."
     )
+    nodes: Annotated[Repeats, LATER] = Field(
+        1,
+        description="Nodes of a Slurm cluster that the devices lie on, equally many on each; elsewhere all lie on one "
+        "machine. Changes nothing.",
+    )
     device_batch: Batch | None = Field(
         None,
         description="Images per device and forward pass, with gradient accumulation; null: the device's whole share "

@@ -50,7 +50,7 @@ def images(dataset: Dataset, state: str | None) -> Argument:
 
 # Training settings outside the argument. More checkpoints must not retrain the existing ones; devices, compilation and
 # recomputation change only rounding.
-NOT_TRAINED_BY = {"checkpoints", "imported", "initial", "devices", "device_batch", "compile", "recompute"}
+NOT_TRAINED_BY = {"checkpoints", "imported", "initial", "devices", "nodes", "device_batch", "compile", "recompute"}
 OF_LATENTS = {"window_mib", "latents_as"}  # settings without meaning in pixel space
 
 

@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -33,15 +33,13 @@ from diffprobe.runtime.leases import MEMBERS, join, lease, lease_gpus
 from diffprobe.runtime.locks import exclusive, try_lock
 from diffprobe.runtime.progress import Console, Progress
 from diffprobe.runtime.receipts import RECEIPT, write_receipt
+from diffprobe.runtime.torchrun import STARTED_BY_TORCHRUN, start_processes
 
 if TYPE_CHECKING:
     import torch
 
 
 SCRIPTS = ("workflow", "scripts")
-STARTED_BY_TORCHRUN = "DIFFPROBE_TORCHRUN"
-# What torchrun sets. Inherited from a scheduler it means another program, whose processes would be waited for.
-WORLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Job:
@@ -95,7 +93,7 @@ class Job:
         import torch
 
         # The processes of one job share its threads.
-        torch.set_num_threads(max(1, self.threads // int(os.environ.get("WORLD_SIZE", 1))))
+        torch.set_num_threads(max(1, self.threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
         if os.environ.get("DIFFPROBE_DEVICE") == "mps" and torch.backends.mps.is_available() and not self.needs_float64:
             self.lease = lease(["mps"], 1, self.progress.name, self.say).descriptors
             return torch.device("mps")
@@ -137,26 +135,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     log = Path(arguments.log)
     arguments.name = arguments.name or f"{log.parent.name}.{log.stem}"
     return arguments
-
-
-def start_processes(arguments: argparse.Namespace) -> None:
-    """Replace this process by torchrun where the option `processes` is above 1; it finds a free port for them.
-
-    It has leased a GPU for each, and they share the lease: a killed one of them frees no device of the others.
-    """
-    if STARTED_BY_TORCHRUN in os.environ:
-        return
-    for name in (*WORLD, MEMBERS):
-        os.environ.pop(name, None)
-    count = int(dict(pair.split("=", 1) for pair in arguments.options).get("processes", 1))
-    if count > 1:
-        if gpus := visible_gpus():
-            say = partial(print, f"{arguments.name}:", file=sys.stderr, flush=True)
-            for descriptor in lease_gpus(gpus, count, arguments.name, say):
-                os.set_inheritable(descriptor, True)
-        os.environ[STARTED_BY_TORCHRUN] = "1"
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "--"]
-        os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
 
 
 def rank_of(arguments: argparse.Namespace) -> int:

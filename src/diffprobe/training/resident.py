@@ -106,7 +106,11 @@ def fill_views(chunks: LatentChunks, number: int, rows: Rows, first: int) -> Non
 
 
 def shared_rows(chunks: LatentChunks, world: World) -> Rows | None:
-    """Uninitialised host memory for all rows, one for all processes; None where so much cannot be shared."""
+    """Uninitialised host memory for all rows, one for all processes; None where so much cannot be shared, or not with
+    processes of another machine.
+    """
+    if world.nodes > 1:
+        return None
     n = sum(rows_of_all_views(chunks))
     if world.size == 1:
         return allocate(chunks.row_types, n, BufferPool())

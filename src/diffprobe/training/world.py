@@ -26,6 +26,7 @@ class World:
 
     rank: int = 0
     size: int = 1
+    nodes: int = 1
     control: "dist.ProcessGroup | None" = None  # for flags and objects, which must not wait for a GPU's queue
 
     @classmethod
@@ -38,7 +39,7 @@ class World:
         dist.init_process_group("nccl" if gpu else "gloo", timeout=PATIENCE, device_id=device if gpu else None)
         # Beside NCCL's group; the default group is gloo's already on a CPU.
         control = cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=PATIENCE)) if gpu else None
-        return cls(dist.get_rank(), size, control)
+        return cls(dist.get_rank(), size, size // int(os.environ["LOCAL_WORLD_SIZE"]), control)
 
     @property
     def writes(self) -> bool:

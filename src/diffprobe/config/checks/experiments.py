@@ -118,6 +118,8 @@ def training(key: str, experiment: Experiment) -> Iterator[Problem]:
         yield f"{key}.splits", train.splits, "each split once"
     if train.devices > train.batch:
         yield f"{key}.devices", train.devices, f"at most the batch size, {train.batch}"
+    if train.devices % train.nodes:
+        yield f"{key}.nodes", train.nodes, f"a divisor of train.devices, {train.devices}"
     if "raw" in train.averages:
         yield f"{key}.averages", "raw", "another name (raw stands for the weights themselves)"
     for name in ("flip", "augment"):
