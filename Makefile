@@ -5,7 +5,7 @@ CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-faults test-slurm test-remote test-report bench env lint lock clean
+.PHONY: demo test test-faults test-kills test-slurm test-remote test-report bench env lint lock clean
 .DEFAULT_GOAL := demo
 
 demo: env
@@ -17,6 +17,10 @@ test: env
 # Hostile inputs: at every entrance, each refused in one clear line (tests/faults/).
 test-faults: env
 	$(BIN)/python -m pytest tests/faults --dist worksteal
+
+# Thirty SIGKILLs in jobs of every rule of a small run in pixels and latents: the same results, nothing left behind.
+test-kills: env
+	$(BIN)/python tests/kill_every_rule.py $(or $(FOLDER),$(shell mktemp -d)) --kills 30
 
 # A Slurm of two nodes on this machine, for a small chain; as root, with Debian's packages.
 test-slurm: env
