@@ -22,11 +22,13 @@ test-faults: env
 test-kills: env
 	$(BIN)/python tests/kill_every_rule.py $(or $(FOLDER),$(shell mktemp -d)) --kills 30
 
-# A Slurm of two nodes on this machine, for a small chain; as root, with Debian's packages.
+# A Slurm of two nodes on this machine, for a small chain and one training on both; as root, with Debian's packages. Then
+# the profiles of other schedulers, with stand-ins.
 test-slurm: env
 	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock "snakemake-executor-plugin-slurm>=2.8"
-	$(BIN)/python -m pytest -n 0 tests/slurm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock "snakemake-executor-plugin-slurm>=2.8" \
+	  "snakemake-executor-plugin-cluster-generic>=1.0.9" kubernetes
+	$(BIN)/python -m pytest -n 0 tests/slurm tests/test_cluster_profiles.py
 
 # Remote files from an object store and a web server on loopback. Their packages lie beside the others, since botocore
 # needs an older python-dateutil than the one that is locked.
