@@ -141,7 +141,8 @@ def test_a_grid_of_both_kinds_has_one_clean_column(weights: Path, tmp_path: Path
     assert results(rows, {"toy": run.choice})["sigma"].tolist() == ["clean"]
     options = {"columns": 4, "rows": 2, "scale": 2, "dpi": 60, "experiment": "toy", "taps": both.probed_taps}
     inputs = {"grid/1": tmp_path / "grid", "select/1": tmp_path / "select"}
-    call("plot", options | {"evaluator": "linear"}, inputs, {"grid/1": tmp_path / "grid.png"}, tmp_path)
+    outputs = {"grid/1": tmp_path / "grid.png", "data/grid/1": tmp_path / "grid.csv"}
+    call("plot", options | {"evaluator": "linear"}, inputs, outputs, tmp_path)
 
 
 def test_features_are_the_encoders_of_the_image_as_it_is(weights: Path, tmp_path: Path, digits_store: Path) -> None:

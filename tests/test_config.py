@@ -77,7 +77,15 @@ def test_docs_are_written(tmp_path: Path) -> None:
 
 OVERLAYS = {
     FOLDER / f"{name}.yaml"
-    for name in ("smoke", "smoke_dit", "smoke_soda", "local_cifar10", "noise_classifiers", "smoke_noise_classifiers")
+    for name in (
+        "memorisation_full",
+        "smoke",
+        "smoke_dit",
+        "smoke_soda",
+        "local_cifar10",
+        "noise_classifiers",
+        "smoke_noise_classifiers",
+    )
 }  # go after others
 CONFIGS = sorted(set(FOLDER.glob("*.yaml")) - OVERLAYS)
 

@@ -134,7 +134,7 @@ def test_training_counts_whole_steps(config: Config, row: Description) -> None:
 def test_jobs_are_those_of_the_layout(config: Config, row: Description) -> None:
     assert row["jobs"]["pretrain"] == row["jobs"]["features"] == 3
     both = describe(config)
-    shared = {"images", "dataset_table", "baseline", "nearest_real", "classifier", "reference", "summary"}
+    shared = {"images", "dataset_table", "baseline", "nearest_real", "classifier", "reference", "overview", "summary"}
     jobs = sum(sum(row["jobs"].values()) for row in both) - len(shared)
     assert jobs + 1 == len(stages(config))  # one compares the two
 

@@ -216,7 +216,13 @@ def test_a_store_of_latents_gives_them_as_they_are(tmp_path):
 def one_of_two(rank: int, port: int, path: Path, reports: multiprocessing.Queue, old: bool) -> None:
     if old:
         del os.memfd_create
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     world = World.join(CPU)
     source, how = open_source(open_store(path), SPLITS, 3, CPU, 2 * CHUNK * 8, HELD, batch=64, world=world)
     labels = [source.read(*world.share(64 * step, 64 * (step + 1)))[1].tolist() for step in range(40)]
@@ -240,7 +246,7 @@ def test_two_processes_hold_one_store_between_them(latents, old):
     both = [spawn.Process(target=one_of_two, args=(rank, port, latents.path, reports, old)) for rank in range(2)]
     for process in both:
         process.start()
-    by_rank = {rank: rest for rank, *rest in (reports.get(timeout=100) for _ in both)}
+    by_rank = {rank: rest for rank, *rest in (reports.get(timeout=60) for _ in both)}
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]

@@ -52,7 +52,7 @@ def rows(last: int) -> list[dict[str, float]]:
 
 def train(folder: Path, *reached: int, said: list[str], identity: str = "i" * 64, killed: bool = False) -> None:
     """A job that renews its history at these steps, from the beginning of the run on as `run_slice` does."""
-    sinks = trackings(KINDS, "net", folder, identity, {"lr": 1}, said.append)
+    sinks = trackings(list(map(Tracker.member, KINDS)), "net", folder, identity, {"lr": 1}, said.append)
     for step in reached:
         for sink in sinks:
             sink.write(rows(step))

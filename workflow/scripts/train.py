@@ -10,6 +10,7 @@ from contextlib import nullcontext
 
 from diffprobe.runtime.job import Job, run
 
+from diffprobe.config.trackers import Tracker
 from diffprobe.latents.identity import expected_identity
 from diffprobe.latents.settings import source_settings
 from diffprobe.plan.training_argument import TrainingArgument, parse_argument
@@ -61,7 +62,7 @@ def main(job: Job) -> None:
     budget = Budget(device_bytes, host_bytes, job.options.get("mapped", "checked"))
     stream = data.stream(argument.train, job.device, world, budget, lambda line: print(line, file=job.log))
     events = Events(part.run / "tensorboard" if job.options.get("tensorboard") == "True" else None)
-    kinds = json.loads(job.options.get("trackers", "[]"))
+    kinds = [Tracker.member(kind) for kind in json.loads(job.options.get("trackers", "[]"))]
     trackers = trackings(kinds, job.options.get("run_name", ""), part.run, part.identity, job.config, job.say)
     first_steps: list[int] = []
 

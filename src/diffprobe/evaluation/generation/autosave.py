@@ -17,7 +17,7 @@ class SavedStatistics(Autosave):
         for i, empty in enumerate(statistics if tensors else ()):
             prefix = f"{i}/"
             empty.merge({key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)})
-        return statistics[0].n
+        return statistics[0].n if tensors else 0
 
     def offer_statistics(self, statistics: Sequence[Statistics]) -> None:
         """Save if the last time is long enough ago; cheap to call after every batch."""

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from diffprobe.config.trackers import Tracker
 from diffprobe.runtime.errors import UserError, one_line
 from diffprobe.runtime.files import atomic
 from diffprobe.runtime.located import located
+
+if TYPE_CHECKING:
+    from diffprobe.config.trackers import Tracker
 
 
 class TrackedRun(Protocol):
@@ -36,7 +38,7 @@ class Tracking:
     """
 
     def __init__(
-        self, settings: Tracker, name: str, folder: Path, config: Mapping[str, Any], say: Callable[[str], None]
+        self, settings: "Tracker", name: str, folder: Path, config: Mapping[str, Any], say: Callable[[str], None]
     ) -> None:
         if settings.package and find_spec(settings.package) is None:
             package = settings.package
@@ -90,7 +92,7 @@ class Tracking:
 
 
 def trackings(
-    kinds: Sequence[Mapping[str, Any]],
+    kinds: Sequence["Tracker"],
     name: str,
     run: Path,
     identity: str,
@@ -99,4 +101,4 @@ def trackings(
 ) -> list[Tracking]:
     """Those of a training run with this folder; `identity` is a hash of its config and data."""
     full = f"{name}-{identity[:8]}"
-    return [Tracking(Tracker.member(kind), full, run / "trackers", config, say) for kind in kinds]
+    return [Tracking(kind, full, run / "trackers", config, say) for kind in kinds]
