@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from shlex import quote
 
-from snakemake.persistence import PersistenceBase
+import snakemake.persistence
 from snakemake.resources import Resource
 
 ROOT = Path(
@@ -46,13 +46,17 @@ gc.set_threshold(100_000, 50, 1000)
 
 
 # Snakemake imports pandas to ask of each param whether it is a table of pandas, half a second of every start. There are
-# such tables only where pandas is loaded already.
+# such tables only where pandas is loaded already. A Snakemake that does this otherwise is left as it is.
+PERSISTENCE = getattr(snakemake.persistence, "PersistenceBase", object)
+
+
 def serialised(persistence, value):
     pandas = "pandas" in sys.modules
     return (persistence._serialize_param_pandas if pandas else persistence._serialize_param_builtin)(value)
 
 
-PersistenceBase._serialize_param = serialised
+if all(hasattr(PERSISTENCE, f"_serialize_param{ending}") for ending in ("", "_pandas", "_builtin")):
+    PERSISTENCE._serialize_param = serialised
 
 # Another workflow may import this one with `prefix:`. Snakemake then moves inputs, outputs, logs and benchmarks; what it
 # does not know of is moved here.
