@@ -94,6 +94,7 @@ def kubectl(*arguments: str, text: str = "") -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Submit, ask for or cancel jobs, by the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     submitting, asking, cancelling = (commands.add_parser(name) for name in ("submit", "status", "cancel"))

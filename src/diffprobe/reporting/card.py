@@ -23,10 +23,8 @@ from diffprobe.reporting import html
 from diffprobe.reporting.comparison import place_words
 from diffprobe.reporting.rows import Choice, ResultRow
 from diffprobe.reporting.tables import is_distance, summary
-from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, refuse_existing
-from diffprobe.runtime.receipts import read_receipt
-from diffprobe.runtime.results import AGAIN, read_result, read_rows
+from diffprobe.runtime.results import read_result, read_rows, whole_receipt
 
 CARD, WEIGHTS, RECEIPTS = "README.md", "model.safetensors", "receipts"
 UNKNOWN = "unknown"  # the hub's word for a licence that is not named
@@ -100,9 +98,7 @@ def present(config: Config, name: str) -> list[str]:
 
 def copy_receipt(path: Path, run: Path, folder: Path) -> dict[str, Any]:
     """Copy a receipt to its place in a folder, and return it. Raises UserError where it is damaged."""
-    receipt = read_receipt(path)
-    if receipt is None:
-        raise UserError(f"{path}: is damaged; {AGAIN}")
+    receipt = whole_receipt(path)
     target = folder / path.relative_to(run)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, target)
@@ -162,6 +158,7 @@ def entry(model: Model, row: ResultRow) -> dict[str, Any]:
 
 
 def body(model: Model) -> Iterator[str]:
+    """The paragraphs of the text, in Markdown."""
     experiment = model.config.experiments[model.name]
     seen = f"latents ({experiment.latents})" if experiment.latents else "pixels"
     yield f"# {model.name}"

@@ -13,9 +13,7 @@ from diffprobe.plan.figures import LISTED
 from diffprobe.reporting import html
 from diffprobe.reporting.comparison import place_words
 from diffprobe.reporting.rows import Choice
-from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.receipts import read_receipt
-from diffprobe.runtime.results import AGAIN
+from diffprobe.runtime.results import whole_receipt
 
 FIRST = ("generation and representation", "layer x noise", "samples")  # the subcategories that come first
 
@@ -97,10 +95,4 @@ def records(receipts: Mapping[str, dict[str, Any]]) -> Iterable[str]:
 
 def read_receipts(paths: Sequence[Path], run: Path) -> dict[str, dict[str, Any]]:
     """Receipts by their paths within a run's folder. Raises UserError where one is damaged."""
-    receipts = {}
-    for path in paths:
-        receipt = read_receipt(path)
-        if receipt is None:
-            raise UserError(f"{path}: is damaged; {AGAIN}")
-        receipts[str(path.relative_to(run))] = receipt
-    return receipts
+    return {str(path.relative_to(run)): whole_receipt(path) for path in paths}

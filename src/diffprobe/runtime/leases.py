@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.gpus import GPU, variable
-from diffprobe.runtime.locks import exclusive, open_lock, owner_of
+from diffprobe.runtime.locks import exclusive, held, open_lock, owner_of
 
 MEMBERS = "DIFFPROBE_LEASED"  # for the processes of one job: the devices, and who leased them
 TURN = "turn.lock"  # held for the moment in which a job takes all its devices or none
@@ -132,14 +132,7 @@ def take(leases: Path, names: Sequence[str], count: int, job: str) -> Lease | No
 
 def in_use(leases: Path, name: str) -> bool:
     """Whether a job has the device. The caller holds `turn`, so that nobody takes this look for a lease."""
-    descriptor = open_lock(leases / f"{name}.lock")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return held(leases / f"{name}.lock", fcntl.LOCK_EX)  # which `take` has opened, so it exists
 
 
 def join(leased: str) -> list[int]:

@@ -56,12 +56,12 @@ def owner_of(path: Path) -> str:
     return path.read_text() or "unknown"
 
 
-def held(path: str | Path) -> bool:
-    """Whether a process holds the lock at `path`, a file that exists."""
+def held(path: str | Path, sharing: int = fcntl.LOCK_SH) -> bool:
+    """Whether a process holds the lock at `path`, a file that exists; LOCK_EX finds those that share it too."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         # Shared, so that two that only look do not take each other for the owner.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, sharing | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

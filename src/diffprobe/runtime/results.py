@@ -13,7 +13,7 @@ import numpy as np
 
 from diffprobe.runtime.errors import UserError, access_error, one_line, unreadable
 from diffprobe.runtime.files import sha256, write_json
-from diffprobe.runtime.receipts import RECEIPT, entry_of, outputs_entry, sealed
+from diffprobe.runtime.receipts import RECEIPT, entry_of, outputs_entry, read_receipt, sealed
 
 AGAIN = "delete it and run the workflow again"
 Row = dict[str, Any]
@@ -31,6 +31,13 @@ def refuse_changed(path: Path) -> bool:
     except OSError as error:
         raise unreadable(path, error, AGAIN) from None
     raise UserError(f"{path}: is damaged or changed, its hash is not the one in {paper}; {AGAIN}")
+
+
+def whole_receipt(path: Path) -> Row:
+    """A receipt that must be there. Raises UserError where it is damaged."""
+    if (receipt := read_receipt(path)) is None:
+        raise UserError(f"{path}: is damaged; {AGAIN}")
+    return receipt
 
 
 def read_result(path: Path, take: Callable[[Any], T]) -> T:
