@@ -67,15 +67,18 @@ class Training(Strict):
         "null: fresh weights.",
     )
     batch: Batch = Field(128, description="Images per step, summed over all devices.")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        "adamw", description="`adam` and `adamw` differ only in `weight_decay`; `sgd` uses `momentum`."
+    optimizer: Literal["adam", "adamw", "muon", "sgd"] = Field(
+        "adamw",
+        description="`adam` and `adamw` differ only in `weight_decay`; `sgd` uses `momentum`. `muon` (Jordan et al. "
+        "2024): weights of two or more dimensions by orthogonal momentum, with `momentum` 0.95 as published, all "
+        "others by `adamw`; of the same size of update, so that learning rates of `adamw` suit it.",
     )
     lr: Number = Field(1e-3, gt=0, description="Learning rate after the warm-up.")
     beta1: Number = Field(0.9, ge=0, lt=1, description="Adam's decay rate for the first moment.")
     beta2: Number = Field(0.999, ge=0, lt=1, description="Adam's decay rate for the second moment.")
-    momentum: Annotated[Number, LATER] = Field(0.9, ge=0, lt=1, description="Momentum of `sgd`.")
+    momentum: Annotated[Number, LATER] = Field(0.9, ge=0, lt=1, description="Momentum of `sgd` and `muon`.")
     weight_decay: Number = Field(
-        0.0, ge=0, description="Weight decay: decoupled for AdamW, added to the gradient for Adam and SGD."
+        0.0, ge=0, description="Weight decay: decoupled for AdamW and Muon, added to the gradient for Adam and SGD."
     )
     warmup_kimg: Number = Field(0, ge=0, description="Linear learning-rate warm-up, in thousands of images.")
     cosine_kimg: Number | None = Field(

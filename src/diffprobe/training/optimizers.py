@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from diffprobe.runtime.devices import is_bf16
+from diffprobe.training.muon import Muon
 from diffprobe.training.tasks.base import ParameterGroup
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Options:
     seed: int = 0
     optimizer: str = "adamw"  # a key of OPTIMIZERS
     betas: tuple[float, float] = (0.9, 0.999)  # of Adam
-    momentum: float = 0.9  # of SGD
+    momentum: float = 0.9  # of SGD and Muon
     weight_decay: float = 0.0
     warmup: float = 0.0  # images over which the rate rises
     cosine: float | None = None  # images after which it has fallen to 0
@@ -73,6 +74,7 @@ Groups = list[dict[str, Any]]  # torch's parameter groups
 OPTIMIZERS: dict[str, Callable[[Groups, Options], optim.Optimizer]] = {
     "adam": lambda groups, options: optim.Adam(groups, options.lr, options.betas, fused=True),
     "adamw": lambda groups, options: optim.AdamW(groups, options.lr, options.betas, fused=True),
+    "muon": lambda groups, options: Muon(groups, options.lr, options.betas, options.momentum, options.bf16),
     "sgd": lambda groups, options: optim.SGD(groups, options.lr, options.momentum),
 }
 
