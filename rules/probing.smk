@@ -17,7 +17,7 @@ use rule compute as grid with:
         **computing(mem_mb=probing_memory, minutes=120),
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.grid(e, row(w))),
-        call=call("grid"),
+        call=call("grid", autosave=CONFIG.state.autosave_seconds),
 
 
 use rule handle as choice with:
@@ -55,7 +55,7 @@ use rule compute as evaluate with:
         **computing(mem_mb=probing_memory, minutes=120),
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.evaluate(e, w.evaluator, row(w))),
-        call=call("evaluate"),
+        call=call("evaluate", autosave=CONFIG.state.autosave_seconds),
 
 
 # Segmentation from a few labelled images, on features that are computed here.
@@ -100,7 +100,7 @@ use rule evaluate as transfer with:
         L.benchmark("transfer", "{experiment}", "{dataset}", "{evaluator}")
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.transfer(e, w.dataset, w.evaluator, row(w))),
-        call=call("evaluate"),
+        call=call("evaluate", autosave=CONFIG.state.autosave_seconds),
 
 
 use rule evaluate as extractor_probe with:
@@ -118,4 +118,4 @@ use rule evaluate as extractor_probe with:
         config=of_experiment(
             lambda e, w: probe_job_arguments.extractor_probe(CONFIG, e, w.extractor, w.evaluator, row(w))
         ),
-        call=call("evaluate"),
+        call=call("evaluate", autosave=CONFIG.state.autosave_seconds),

@@ -1,7 +1,7 @@
 """The final score of one evaluator on `test`: refitted on train + select at the chosen cell, with new noise per seed.
 
-Config: `plan.probe_arguments.EvaluateArgument`. Inputs: choice; store (the chosen
-features); images. Output: rows.
+Config: `plan.probe_arguments.EvaluateArgument`. Inputs: choice; store (the chosen features); images. Output: rows.
+Option: autosave, in seconds.
 """
 
 from diffprobe.runtime.job import Job, run
@@ -16,6 +16,11 @@ from diffprobe.runtime.results import read_result
 
 
 def main(job: Job) -> None:
+    with job.autosaved("rows"):
+        score_on_test(job)
+
+
+def score_on_test(job: Job) -> None:
     argument = EvaluateArgument.model_validate(job.config)
     evaluator, seeds = argument.head, argument.seeds
     choice = read_result(job.input("store"), lambda features: Choice.model_validate(features["choice"]))

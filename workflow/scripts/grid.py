@@ -3,7 +3,7 @@
 Scores are on `select`, or on `test` as published.
 
 Config: `plan.probe_arguments.GridArgument`. Inputs: images; store.0, store.1, ... (features of the levels).
-Outputs: grid, select.
+Outputs: grid, select. Option: autosave, in seconds.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,11 @@ from diffprobe.runtime.files import atomic, write_json
 
 
 def main(job: Job) -> None:
+    with job.autosaved("grid"):
+        score_checkpoint(job)
+
+
+def score_checkpoint(job: Job) -> None:
     argument, store = GridArgument.model_validate(job.config), job.input("images")
     labels = {split: images.labels(store, split) for split in (*argument.fit, argument.read)}
     names = images.describe(store)["classes"]

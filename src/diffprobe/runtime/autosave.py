@@ -1,7 +1,9 @@
 """Where a long computation stands, saved as it goes: a killed job resumes with the same result, bit for bit."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from torch import Tensor
@@ -42,3 +44,56 @@ class Autosave:
     def clear(self) -> None:
         """Remove the file of a computation that is finished."""
         self.path.unlink(missing_ok=True)
+
+
+class Autosaves:
+    """Those of a job that makes several computations, the same ones in the same order each time: numbered from 0.
+
+    They lie beside an output of the job, `rows.0.part.safetensors` for the first of one that makes `rows.json`.
+    """
+
+    def __init__(self, output: Path, identity: str, seconds: float, note: Callable[[str], object]) -> None:
+        self.output, self.identity, self.seconds, self.note = output, identity, seconds, note
+        self.count = 0
+
+    def next(self) -> Autosave:
+        place = self.output.with_suffix(f".{self.count}.part.safetensors")
+        self.count += 1
+        return Autosave(place, f"{self.identity}.{self.count}", self.seconds)
+
+    def clear(self) -> None:
+        """Remove the files of all computations, those of an earlier job with more of them too."""
+        for path in self.output.parent.glob(f"{self.output.stem}.*.part.safetensors"):
+            path.unlink(missing_ok=True)
+
+
+# Of the job that runs, if it saves its computations. They are many levels below it, behind an interface that plugins
+# implement, which says what a computation needs and not how it survives.
+CURRENT: ContextVar[Autosaves | None] = ContextVar("CURRENT", default=None)
+
+
+@contextmanager
+def autosaved(output: Path, identity: str, seconds: float, note: Callable[[str], object]) -> Iterator[None]:
+    """Within, computations that ask for their `own` autosave have one. The files go where no error is raised.
+
+    `note` is called with where a computation stands.
+    """
+    saves = Autosaves(output, identity, seconds, note)
+    token = CURRENT.set(saves)
+    try:
+        yield
+    finally:
+        CURRENT.reset(token)
+    saves.clear()
+
+
+def own() -> Autosave | None:
+    """The autosave of a computation that begins; None outside `autosaved`."""
+    saves = CURRENT.get()
+    return saves.next() if saves else None
+
+
+def note(line: str) -> None:
+    """Say where a computation stands, to whoever saves it."""
+    if saves := CURRENT.get():
+        saves.note(line)

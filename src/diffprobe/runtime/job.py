@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.command import STOPS, Interrupted, interruptible
 from diffprobe.runtime.errors import UserError, for_terminal, one_line
 from diffprobe.runtime.fetched import refuse_changed
-from diffprobe.runtime.files import clear_partials, disk_errors
+from diffprobe.runtime.files import clear_partials, digest, disk_errors
 from diffprobe.runtime.gpus import visible_gpus
 from diffprobe.runtime.job_call import unpacked
 from diffprobe.runtime.leases import MEMBERS, join, lease, lease_gpus
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import torch
 
 
+AUTOSAVE_SECONDS = 60.0  # where a job is not told; rules pass `state.autosave_seconds`
 SCRIPTS = ("workflow", "scripts")
 
 
@@ -106,6 +107,19 @@ class Job:
         index = int(os.environ.get("LOCAL_RANK", 0)) if STARTED_BY_TORCHRUN in os.environ else 0
         torch.cuda.set_device(index)  # calls without a device, such as synchronize, would otherwise use the first
         return torch.device("cuda", index)
+
+    def autosaved(self, output: str) -> AbstractContextManager[None]:
+        """Save computations beside an output, every `autosave` seconds (an option), until that is written: a killed
+        job goes on from there, where config, inputs, code and kind of device are the same.
+        """
+        from diffprobe.runtime.autosave import autosaved  # loads torch, which some jobs do without
+        from diffprobe.runtime.code_hashes import code_version
+
+        status = {name: Path(path).stat() for name, path in self.inputs.items()}
+        stamps = [[name, each.st_size, each.st_mtime_ns] for name, each in status.items()]
+        identity = digest([self.config, stamps, code_version(), self.device.type])
+        note = lambda line: self.progress.update(self.progress.done, line)  # noqa: E731
+        return autosaved(self.output(output), identity, float(self.options.get("autosave", AUTOSAVE_SECONDS)), note)
 
     def write_receipt(self, output: str = "receipt", **more: object) -> None:
         """Write this job's receipt, after all its other outputs (see `receipts.write_receipt`)."""

@@ -86,7 +86,8 @@ def fit(
     heads = new_heads(settings, seeds, classes, width, device)
     rates = torch.tensor(settings.lr, device=device)[:, None, None]  # (H, 1, 1)
     update = OPTIMIZERS[settings.optimizer](heads.parameters, rates, settings)
-    for start, stop, factor in steps(settings, len(tables[0].labels)):
+    state = [*heads.parameters, *update.state, *heads.scale.state]
+    for start, stop, factor in steps(settings, len(tables[0].labels), state):
         gradients = [torch.zeros_like(parameter) for parameter in heads.parameters]
         # A batch in parts, each normalised by itself: the tokens of a whole one may be gigabytes.
         part = settings.norm_batch or settings.batch

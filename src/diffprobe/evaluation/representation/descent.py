@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from diffprobe.config.evaluators.trained import Trained
 from diffprobe.data.rows import Rows
 from diffprobe.data.window_stream import WindowStream
 from diffprobe.evaluation.representation.table import Table
+from diffprobe.runtime import autosave
+from diffprobe.runtime.autosave import Autosave
 from diffprobe.runtime.errors import UserError
 
 
@@ -21,16 +25,43 @@ class Step(NamedTuple):
     factor: float
 
 
-def steps(settings: Trained, n: int) -> Iterator[Step]:
-    """All steps on n images. An epoch's last batch ends where the epoch does. Raises UserError if there are none."""
+def steps(settings: Trained, n: int, state: Sequence[Tensor] = ()) -> Iterator[Step]:
+    """All steps on n images. An epoch's last batch ends where the epoch does. Raises UserError if there are none.
+
+    `state` is all that a step changes: parameters, and what optimiser and normalisation remember. In a job that saves
+    its computations, it is saved as the steps go by; a killed job begins with those that are left, and its `state` is
+    what it was.
+    """
     per_epoch = n // settings.batch if settings.drop_last else -(-n // settings.batch)
     if per_epoch == 0:
         raise UserError(f"batch {settings.batch:,} with drop_last: there are only {n:,} images; use a smaller batch")
-    for i in range(settings.epochs * per_epoch):
+    saved, last = autosave.own(), settings.epochs * per_epoch
+    for i in range(resumed(saved, state), last):
         epoch, step_of_epoch = divmod(i, per_epoch)
         start = epoch * n + step_of_epoch * settings.batch
         stop = min(start + settings.batch, (epoch + 1) * n)
         yield Step(start, stop, rate_factor(epoch if settings.cosine == "epoch" else i / per_epoch, settings))
+        autosave.note(f"{i + 1:,} of {last:,} steps")
+        if saved:
+            saved.offer(partial(kept, state, i + 1))
+    if saved:
+        saved.save(kept(state, last))  # a later fit of the job may be what is killed
+
+
+def kept(state: Sequence[Tensor], done: int) -> dict[str, Tensor]:
+    """What is saved after `done` steps."""
+    return {"steps": torch.tensor(done)} | {f"state.{i}": each.detach() for i, each in enumerate(state)}
+
+
+def resumed(saved: Autosave | None, state: Sequence[Tensor]) -> int:
+    """The number of steps that a killed job has made, its state copied into `state`."""
+    before = saved.read() if saved else {}
+    if not before:
+        return 0
+    with torch.no_grad():
+        for i, each in enumerate(state):
+            each.copy_(before[f"state.{i}"])
+    return int(before["steps"])
 
 
 def rate_factor(epoch: float, settings: Trained) -> float:

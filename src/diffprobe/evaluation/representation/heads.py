@@ -82,7 +82,8 @@ def fit(
     rates = torch.tensor(settings.lr, device=device)[:, None, None]  # (H, 1, 1)
     parameters = [parameter for group in groups for parameter in (group.weight, group.bias)]
     update = OPTIMIZERS[settings.optimizer](parameters, rates, settings)
-    for start, stop, factor in steps(settings, len(tables[0].labels)):
+    state = [*parameters, *update.state, *scale.state]
+    for start, stop, factor in steps(settings, len(tables[0].labels), state):
         # (S, B, W) and (S, B)
         x, y = (torch.stack(part) for part in zip(*(stream.read(start, stop) for stream in streams), strict=True))
         normed = torch.cat([scale(part) for part in x.split(settings.norm_batch or len(x[0]), dim=1)], dim=1)

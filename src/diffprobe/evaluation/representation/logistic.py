@@ -13,7 +13,7 @@ from diffprobe.evaluation.representation.lbfgs import Descent
 from diffprobe.evaluation.representation.predictors import PerSeed, Setting, fit_each
 from diffprobe.evaluation.representation.standardise import standardised, statistics
 from diffprobe.evaluation.representation.table import Table
-from diffprobe.runtime.autosave import Autosave
+from diffprobe.runtime.autosave import Autosave, own
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def fit(
     settings: Logistic, tables: Sequence[Table], seeds: Sequence[int], classes: int, memory: float, device: torch.device
 ) -> PerSeed:
     """Fit every strength on each table, all cells as one vector; the problem is convex and needs no seed."""
-    return fit_each(lambda table: fit_table(settings, table.joined(), classes, device), tables, memory)
+    return fit_each(lambda table: fit_table(settings, table.joined(), classes, device, own()), tables, memory)
 
 
 def fit_table(

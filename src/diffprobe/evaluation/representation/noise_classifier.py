@@ -94,7 +94,8 @@ def fit(
     update = OPTIMIZERS[settings.optimizer](heads.parameters, rates, settings)
     shares = torch.tensor(settings.shares, dtype=torch.float64)
     borders = (shares.cumsum(0) / shares.sum())[:-1].float()  # (L - 1,): where the next level begins
-    for start, stop, factor in steps(settings, len(tables[0].labels)):
+    state = [*heads.parameters, *update.state]
+    for start, stop, factor in steps(settings, len(tables[0].labels), state):
         # (S, B, L D) and (S, B)
         x, y = (torch.stack(part) for part in zip(*(stream.read(start, stop) for stream in streams), strict=True))
         positions = torch.arange(start, stop)

@@ -44,6 +44,11 @@ class FixedScale:
     mean: Tensor
     std: Tensor
 
+    @property
+    def state(self) -> list[Tensor]:
+        """What batches change."""
+        return []
+
     def __call__(self, x: Tensor) -> Tensor:
         """Features of a batch (S, B, W), standardised."""
         return standardised(x, self.mean, self.std)
@@ -59,6 +64,11 @@ class BatchScale:
     def __init__(self, seeds: int, width: int, device: torch.device) -> None:
         self.mean = torch.zeros(seeds, 1, width, device=device)
         self.variance = torch.ones_like(self.mean)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """What batches change."""
+        return [self.mean, self.variance]
 
     @property
     def std(self) -> Tensor:
