@@ -1,7 +1,6 @@
 """Heads and neighbours against scikit-learn, against closed forms, and against themselves alone."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,6 @@ from diffprobe.evaluation.representation.standardise import MIN_STD, statistics
 from diffprobe.evaluation.representation.table import Table, table_of
 from diffprobe.plan.arguments import parse_extractor
 from diffprobe.plan.probe_arguments import EvaluatorArgument
-from diffprobe.runtime.autosave import autosaved
 from diffprobe.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -259,44 +257,3 @@ def test_an_unknown_kind_is_an_error_and_joined_cells_are_resolved() -> None:
         EvaluatorArgument.parse("three", entry | {"kind": "svm"})
     with pytest.raises(ValidationError, match="'vgg'"):
         parse_extractor({"kind": "vgg", "weights": None})
-
-
-class KilledError(Exception):
-    """In place of SIGKILL."""
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("standardise", [True, "batch_norm"])
-def test_killed_fits_go_on_bit_for_bit(
-    digits: tuple[Tensor, ...], tmp_path: Path, optimizer: str, standardise: bool | str
-) -> None:
-    """Two fits of a job that is killed three times, in the first, in the second and after both."""
-    table = one(digits[0][:300], digits[1][:300])
-    first = linear(optimizer=optimizer, standardise=standardise, epochs=3, lr=[0.01, 0.1])
-    second = linear(optimizer=optimizer, standardise=standardise, epochs=2)
-
-    def job(kill_after: int) -> tuple[list[Tensor], int]:
-        steps = 0
-
-        def note(line: str) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == kill_after:
-                raise KilledError
-
-        with autosaved(tmp_path / "rows.json", "this", 0.0, note):
-            fits = [heads.fit(settings, [table], [0], **ALL) for settings in (first, second)]
-            if kill_after < 0:
-                raise KilledError
-        return [group.weight for one in fits for group in one.groups], steps
-
-    whole, every = job(0)
-    assert not list(tmp_path.iterdir())
-    for kill_after in (every // 3, every // 2, -1):
-        with pytest.raises(KilledError):
-            job(kill_after)
-    resumed, left = job(0)
-    assert left == 0 and not list(tmp_path.iterdir())  # all had been fitted
-    assert all(map(torch.equal, whole, resumed))
-    (tmp_path / "rows.0.part.safetensors").write_bytes(b"damaged")
-    assert all(map(torch.equal, whole, job(0)[0]))

@@ -12,7 +12,7 @@ from diffprobe.evaluation.representation.lbfgs import Descent
 from diffprobe.evaluation.representation.logistic import fit_table, objective
 from diffprobe.evaluation.representation.standardise import statistics
 from diffprobe.evaluation.representation.table import Table, table_of
-from diffprobe.runtime.autosave import Autosave
+from diffprobe.runtime.autosave import autosaved
 
 CPU = torch.device("cpu")
 
@@ -90,7 +90,8 @@ def test_a_stopped_fit_goes_on_bit_for_bit(table: Table, tmp_path: Path, stops: 
             if iterations == stop:
                 raise KilledError
 
-        return fit_table(settings, table, 10, CPU, Autosave(tmp_path / "x.part.safetensors", "this", 0), report)
+        with autosaved(tmp_path / "rows.json", lambda: "this", 0, lambda note: None):
+            return fit_table(settings, table, 10, CPU, report)
 
     for stop in stops:
         with pytest.raises(KilledError):

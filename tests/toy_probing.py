@@ -75,7 +75,7 @@ def call(
 ) -> None:
     """One job, as a rule would call it. SystemExit where it ends badly."""
     argv = [json.dumps(config), "--log", str(folder / "logs" / script / "log.log"), "--threads", "1"]
-    for flag, group in (("--in", inputs), ("--out", outputs), ("--with", {"batch": 128} | options)):
+    for flag, group in (("--in", inputs), ("--out", outputs), ("--with", {"batch": 128, "autosave": 60} | options)):
         argv += [flag, *(f"{name}={path}" for name, path in group.items())]
     run(runpy.run_path(str(SCRIPTS / f"{script}.py"))["main"], argv)
 

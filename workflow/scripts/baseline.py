@@ -12,16 +12,13 @@ import torch
 
 from diffprobe.config.evaluators.logistic import Logistic
 from diffprobe.data import images
-from diffprobe.data.fingerprint import fingerprint
 from diffprobe.evaluation.representation.evaluators import score
 from diffprobe.evaluation.representation.grid import best_setting
 from diffprobe.evaluation.representation.logistic import fit_table
 from diffprobe.evaluation.representation.predictors import PerSeed
 from diffprobe.evaluation.representation.table import Table, table_of
 from diffprobe.plan.arguments import DatasetArgument
-from diffprobe.runtime.autosave import Autosave
-from diffprobe.runtime.code_hashes import code_version
-from diffprobe.runtime.files import digest, write_json
+from diffprobe.runtime.files import write_json
 
 STRENGTHS = [1e-4, 1e-3, 1e-2, 1e-1]  # L2 penalties per image
 MEMORY = 2**31  # bytes of features held at a time
@@ -34,18 +31,19 @@ def pixels(path: Path, *splits: str) -> Table:
 
 
 def main(job: Job) -> None:
+    with job.autosaved("rows"):
+        fit_and_score(job)
+
+
+def fit_and_score(job: Job) -> None:
     argument = DatasetArgument.model_validate(job.config)
     path, classes = job.input("images"), len(images.describe(job.input("images"))["classes"])
-    saves: list[Autosave] = []
     done, device = 0, job.device  # iterations of finished fits
 
     def accuracies(strengths: list[float], score_on: str, *fit_on: str) -> tuple[int, list[float]]:
         """The index of the best strength, and the accuracy of each."""
         nonlocal done
         probe, table = Logistic(kind="logistic", strength=strengths), pixels(path, *fit_on).within(MEMORY / 2)
-        origin = [strengths, fit_on, fingerprint([str(path)]), code_version(), device.type]
-        place = job.output("rows").with_suffix(f".{score_on}.part.safetensors")
-        saves.append(Autosave(place, digest(origin), float(job.options["autosave"])))
         later = probe.iterations if score_on == "select" else 0  # of the fit that follows
 
         def report(iterations: int, most: int) -> None:
@@ -54,7 +52,7 @@ def main(job: Job) -> None:
             job.progress.total = done + most + later  # fits that converge early need fewer
             job.progress.update(done + iterations, f"scored on {score_on}")
 
-        classifier = fit_table(probe, table, classes, device, saves[-1], report)
+        classifier = fit_table(probe, table, classes, device, report)
         done = job.progress.done
         scores = score(PerSeed([classifier]), [pixels(path, score_on)], classes, True, device)
         return best_setting(scores), scores.accuracy[0, 0, 0].tolist()
@@ -71,8 +69,6 @@ def main(job: Job) -> None:
     }
     write_json(job.output("rows"), {"rows": [row], "strength": strength, "select": on_select[best]})
     job.write_receipt(images=len(images.labels(path, "test")))
-    for saved in saves:
-        saved.clear()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from diffprobe.runtime import tensors as files
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.tensors import AUTOSAVE
 
+QUICK_SECONDS = 1.0  # what may as well be computed again
+
 
 class Autosave:
     """A file for the tensors of one computation, whose name is `identity`.
@@ -37,6 +39,11 @@ class Autosave:
         if time.monotonic() >= self.last_saved + self.seconds:
             self.save(tensors())
 
+    def finish(self, tensors: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Save the end of a computation that took longer than to save it: a later one may be what is killed."""
+        if time.monotonic() >= self.last_saved + min(self.seconds, QUICK_SECONDS):
+            self.save(tensors())
+
     def save(self, tensors: Mapping[str, Tensor]) -> None:
         files.write(self.path, tensors, AUTOSAVE, self.identity)
         self.last_saved = time.monotonic()
@@ -50,16 +57,19 @@ class Autosaves:
     """Those of a job that makes several computations, the same ones in the same order each time: numbered from 0.
 
     They lie beside an output of the job, `rows.0.part.safetensors` for the first of one that makes `rows.json`.
+    `identity` is asked for when a computation begins: its code, a part of that, is loaded then.
     """
 
-    def __init__(self, output: Path, identity: str, seconds: float, note: Callable[[str], object]) -> None:
+    def __init__(
+        self, output: Path, identity: Callable[[], str], seconds: float, note: Callable[[str], object]
+    ) -> None:
         self.output, self.identity, self.seconds, self.note = output, identity, seconds, note
         self.count = 0
 
     def next(self) -> Autosave:
         place = self.output.with_suffix(f".{self.count}.part.safetensors")
         self.count += 1
-        return Autosave(place, f"{self.identity}.{self.count}", self.seconds)
+        return Autosave(place, f"{self.identity()}.{self.count}", self.seconds)
 
     def clear(self) -> None:
         """Remove the files of all computations, those of an earlier job with more of them too."""
@@ -73,10 +83,11 @@ CURRENT: ContextVar[Autosaves | None] = ContextVar("CURRENT", default=None)
 
 
 @contextmanager
-def autosaved(output: Path, identity: str, seconds: float, note: Callable[[str], object]) -> Iterator[None]:
-    """Within, computations that ask for their `own` autosave have one. The files go where no error is raised.
-
-    `note` is called with where a computation stands.
+def autosaved(
+    output: Path, identity: Callable[[], str], seconds: float, note: Callable[[str], object]
+) -> Iterator[None]:
+    """Within, computations that ask for their `own` autosave have one (`Autosaves`). The files go where no error is
+    raised. `note` is called with where a computation stands.
     """
     saves = Autosaves(output, identity, seconds, note)
     token = CURRENT.set(saves)

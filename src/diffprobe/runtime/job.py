@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import torch
 
 
-AUTOSAVE_SECONDS = 60.0  # where a job is not told; rules pass `state.autosave_seconds`
 SCRIPTS = ("workflow", "scripts")
 
 
@@ -117,9 +116,12 @@ class Job:
 
         status = {name: Path(path).stat() for name, path in self.inputs.items()}
         stamps = [[name, each.st_size, each.st_mtime_ns] for name, each in status.items()]
-        identity = digest([self.config, stamps, code_version(), self.device.type])
-        note = lambda line: self.progress.update(self.progress.done, line)  # noqa: E731
-        return autosaved(self.output(output), identity, float(self.options.get("autosave", AUTOSAVE_SECONDS)), note)
+        return autosaved(
+            self.output(output),
+            lambda: digest([self.config, stamps, code_version(), self.device.type]),
+            float(self.options["autosave"]),
+            lambda line: self.progress.update(self.progress.done, line),
+        )
 
     def write_receipt(self, output: str = "receipt", **more: object) -> None:
         """Write this job's receipt, after all its other outputs (see `receipts.write_receipt`)."""

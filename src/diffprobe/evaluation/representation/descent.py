@@ -45,7 +45,7 @@ def steps(settings: Trained, n: int, state: Sequence[Tensor] = ()) -> Iterator[S
         if saved:
             saved.offer(partial(kept, state, i + 1))
     if saved:
-        saved.save(kept(state, last))  # a later fit of the job may be what is killed
+        saved.finish(partial(kept, state, last))
 
 
 def kept(state: Sequence[Tensor], done: int) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from diffprobe.evaluation.representation.lbfgs import Descent
 from diffprobe.evaluation.representation.predictors import PerSeed, Setting, fit_each
 from diffprobe.evaluation.representation.standardise import standardised, statistics
 from diffprobe.evaluation.representation.table import Table
-from diffprobe.runtime.autosave import Autosave, own
+from diffprobe.runtime import autosave
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def fit(
     settings: Logistic, tables: Sequence[Table], seeds: Sequence[int], classes: int, memory: float, device: torch.device
 ) -> PerSeed:
     """Fit every strength on each table, all cells as one vector; the problem is convex and needs no seed."""
-    return fit_each(lambda table: fit_table(settings, table.joined(), classes, device, own()), tables, memory)
+    return fit_each(lambda table: fit_table(settings, table.joined(), classes, device), tables, memory)
 
 
 def fit_table(
@@ -45,13 +45,12 @@ def fit_table(
     table: Table,
     classes: int,
     device: torch.device,
-    saved: Autosave | None = None,
-    report: Callable[[int, int], object] = lambda iterations, most: None,
+    report: Callable[[int, int], object] = lambda done, most: autosave.note(f"{done:,} of at most {most:,} iterations"),
 ) -> LogisticClassifier:
     """Minimise the mean cross-entropy plus strength |W|^2 / 2 over standardised features, without penalty on the bias.
 
     Every copy of every image is a row. `report` is called at first and after each iteration, with the number of
-    iterations, those of a killed job that left its state in `saved` included, and with how many there will be at most.
+    iterations, those of a killed job included, and with how many there will be at most.
     """
     mean, std = statistics(table, device)
     weight = torch.zeros(sum(table.widths), classes, device=device, requires_grad=True)  # (D, K)
@@ -59,6 +58,7 @@ def fit_table(
     solutions: list[tuple[Tensor, Tensor]] = []
     # The strongest penalty converges fastest, and its solution is a good start for the next weaker one.
     order = sorted(settings.strength, reverse=True)
+    saved = autosave.own()
     before = saved.read() if saved else {}
     while f"solution.{len(solutions)}.weight" in before:
         solutions.append((before[f"solution.{len(solutions)}.weight"], before[f"solution.{len(solutions)}.bias"]))
@@ -86,7 +86,7 @@ def fit_table(
                 saved.offer(partial(state, descent))
         solutions.append((weight.detach().clone(), bias.detach().clone()))
     if saved:
-        saved.save(state())
+        saved.finish(state)
     by_strength = dict(zip(order, solutions, strict=True))
     weights, biases = (torch.stack([by_strength[strength][i] for strength in settings.strength]) for i in (0, 1))
     return LogisticClassifier(weights, biases, mean, std, [{"strength": strength} for strength in settings.strength])
