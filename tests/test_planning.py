@@ -1,6 +1,5 @@
-"""A dry run of all recipes at once: each by itself, as fast as the user's patience wants."""
+"""A dry run of all recipes at once, each by itself; `make bench` has its time."""
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +10,14 @@ from diffprobe.config.load import load
 from diffprobe.plan.graph import stages
 from diffprobe.planning import recipes
 
-SECONDS = 10  # of CPU
 
-
-def test_all_recipes_are_planned_in_ten_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_recipes_are_planned_in_one_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among them recipes that call different experiments and datasets by one name."""
     for name in ("imported/DiT-XL-2-256x256.safetensors", "LITE0"):  # weights must be there, images need not
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "diffprobe", "plan"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     *lines, last = ran.stdout.splitlines()
     jobs = {name: int(count.replace(",", "")) for name, count in map(str.split, lines)}
@@ -31,4 +26,3 @@ def test_all_recipes_are_planned_in_ten_seconds(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv(name, name)
     assert jobs == {path.stem: len(stages(load(path))) for path in recipes()}
     assert last.split() == [f"{sum(jobs.values()):,}", "jobs", "of", str(len(jobs)), "configs"]
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < SECONDS
