@@ -83,6 +83,7 @@ OVERLAYS = {
         "smoke_dit",
         "smoke_soda",
         "local_cifar10",
+        "speedrun_zips",
         "noise_classifiers",
         "smoke_noise_classifiers",
     )

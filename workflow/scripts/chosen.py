@@ -33,7 +33,14 @@ def main(job: Job) -> None:
     report_slow_precision(settings.precision, device, job.say)
     views = settings.augmentation, settings.latents_as
     data = open_inputs(
-        job.input("data"), SPLITS, device, trained.latents, *views, trained.image, job.optional("latents")
+        job.input("data"),
+        SPLITS,
+        device,
+        trained.latents,
+        *views,
+        trained.image,
+        job.optional("latents"),
+        settings.mirrored,
     )
     specs_of = specs_by_level(settings.evaluators, choice.cell, settings.pooling)
     levels = {level.name: level for level in map(trained.level, [choice.sigma, *settings.sigmas])}

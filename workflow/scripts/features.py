@@ -52,7 +52,8 @@ def main(job: Job) -> None:
     source = FeatureModel.of(trained, settings, int(job.options["batch"]), device)
     report_slow_precision(settings.precision, device, job.say)
     splits = [*settings.fit, settings.read]
-    data = open_inputs(job.input("data"), splits, device, trained.latents, settings.augmentation, settings.latents_as)
+    views = settings.augmentation, settings.latents_as
+    data = open_inputs(job.input("data"), splits, device, trained.latents, *views, mirrored=settings.mirrored)
     if settings.images:
         data[settings.read] = subset(data[settings.read], settings.images)
     planned = grid_ratios(job.input("grid")) if "grid" in job.inputs else settings.levels

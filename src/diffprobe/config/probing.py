@@ -126,6 +126,11 @@ class Probe(Strict):
         description="How augmented copies are made instead, in pixels: random views, as of SODA's training; null: by "
         "`crop`. As published for its probes: `{crop: {p: 0.65}, randaugment: null}`.",
     )
+    mirrored: Annotated[bool, LATER] = Field(
+        False,
+        description="Mirror every second copy of an unaugmented image left to right, in pixels. Heads are fitted on "
+        "both and average the probabilities of both, on `select` and `test` too. `draws` is even then.",
+    )
     latents_as: Literal["sample", "mean"] = Field(
         "sample", description="In latent space: sample each copy from its posterior, or use its mean."
     )

@@ -33,6 +33,7 @@ class FeatureSettings(Argument):
     augmented: int
     crop: Crop = Crop()
     view: RandomView | None = None
+    mirrored: bool = False
     latents_as: Literal["sample", "mean"]
     code: Literal["encoded", "dropped"] = "encoded"
     input: Literal["noisy", "clean"] = "noisy"

@@ -25,7 +25,7 @@ def selection_splits(experiment: Experiment) -> Argument:
 def extraction(experiment: Experiment) -> Argument:
     """How features are computed, in every job that computes any."""
     probe = probe_of(experiment)
-    copies = probe.model_dump(mode="json", include={"augmented", "draws", "view"})
+    copies = probe.model_dump(mode="json", include={"augmented", "draws", "view", "mirrored"})
     return unaugmented(experiment) | copies | {"crop": dump(probe.crop)}
 
 
@@ -106,7 +106,9 @@ def monitors(experiment: Experiment, row: Identity) -> Argument:
 
 def watched(experiment: Experiment, row: Identity) -> Argument:
     """Columns of rows of the features of a subset, and its cells."""
-    columns = {name: value for name, value in about(experiment).items() if name not in ("selection", "views")}
+    columns = {
+        name: value for name, value in about(experiment).items() if name not in ("selection", "views", "mirrored")
+    }
     split = probe_of(experiment).subset.split
     return {"row": row | {"split": split}, "about": columns} | grid_taps(experiment)
 
@@ -148,11 +150,13 @@ def about(experiment: Experiment) -> Argument:
     label = "" if probe.label is None else str(probe.label)
     zeroed = {"zeroed": "+".join(probe.zeroed)} if probe.zeroed else {}
     shown = {"input": probe.input} if probe.input != "noisy" else {}
+    mirrored = {"mirrored": True} if probe.mirrored else {}
     return {
         "selection": probe.selection,
         "pooling": probe.pooling,
         "views": probe.augmented,
         "label": label,
+        **mirrored,
         **shown,
         **zeroed,
     }
@@ -255,7 +259,8 @@ def finetuned(experiment: Experiment, name: str, row: Identity, choosing: bool) 
     scored = {"read": read, "split": probe.selection if choosing else "test"}
     runs = {"choosing": choosing, "rates": evaluator.lr, "seeds": probe.seeds}
     draws = probe.model_dump(mode="json", include={"draws", "noise_seed", "latents_as", "precision"})
-    shown = {key: value for key, value in about(experiment).items() if key != "input"}  # it has an input of its own
+    # It has an input and views of its own.
+    shown = {key: value for key, value in about(experiment).items() if key not in ("input", "mirrored")}
     columns: Argument = {"row": row, "about": shown | {"views": 0}}
     head = {"name": name, "average": evaluator.average, **cell_of(evaluator, experiment)}
     return columns | scored | runs | draws | head
@@ -265,7 +270,7 @@ def dense(experiment: Experiment, name: str, row: Identity) -> Argument:
     """Segmentation by features of the chosen cell, or of those that the evaluator names."""
     probe = probe_of(experiment)
     copies = {"augmented": 0, "draws": 1, "crop": dump(probe.crop)}
-    columns = {key: value for key, value in about(experiment).items() if key != "pooling"}
+    columns = {key: value for key, value in about(experiment).items() if key not in ("pooling", "mirrored")}
     head = {"name": name, "row": row, "about": columns, "memory": memory_bytes(experiment)}
     evaluator = {"evaluator": evaluator_argument(probe.evaluators[name], experiment)}
     return unaugmented(experiment) | copies | head | evaluator | {"checkpoints": experiment.train.checkpoints}

@@ -13,8 +13,8 @@ from diffprobe.reporting.rows import Choice, ResultRow
 from diffprobe.runtime.errors import UserError, one_line
 
 COLUMNS = ["experiment", "kimg", "evaluator", "split", "value", "spread", "seeds"]
-COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "label", "input", "zeroed", "selection"]  # of features
-COLUMNS += ["labels_per_class"]
+COLUMNS += ["tap", "sigma", "setting", "pooling", "views", "mirrored", "label", "input", "zeroed"]  # of features
+COLUMNS += ["selection", "labels_per_class"]
 COLUMNS += ["sampler", "extractor", "images", "dataset", "latents"]
 FIGURE = ["experiment", "dataset", "kimg", "evaluator", "split", "sampler", "latents"]
 KEY = [*FIGURE, "sigma"]  # of an evaluator that is scored at several levels, each is a row

@@ -38,6 +38,10 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
     if probe.augmented and experiment.latents and not config.latents[experiment.latents].several_views:
         yield f"{key}.augmented", probe.augmented, f"0, or more views of latents.{experiment.latents}"
     yield from view(f"{key}.view", experiment, probe, config)
+    if probe.mirrored and experiment.latents:
+        yield f"{key}.mirrored", True, "false, since latents are not mirrored"
+    if probe.mirrored and probe.draws % 2:
+        yield f"{key}.draws", probe.draws, "an even number, since every second copy is mirrored"
     yield from evaluators(key, experiment, probe, config)
     yield from transfer(f"{key}.transfer", experiment, probe, config)
     yield from baselines(f"{key}.baselines", experiment, probe, config)

@@ -41,11 +41,11 @@ class Copies(NamedTuple):
 def without_repeats(
     copies: Sequence[Copies], model: FeatureModel, level: Level, data: Mapping[str, ModelInputs]
 ) -> list[Copies]:
-    """One unaugmented copy of an image where the model is shown no noise, since another would be the same."""
+    """One copy of each view of an unaugmented image where the model is shown no noise; another would be the same."""
 
     def draws(copy: Copies) -> int:
         repeats = copy.view == "identity" and not model.is_shown_noise(level) and not data[copy.split].sampled
-        return 1 if repeats else copy.draws
+        return min(copy.draws, data[copy.split].views) if repeats else copy.draws
 
     return [copy._replace(draws=draws(copy)) for copy in copies]
 

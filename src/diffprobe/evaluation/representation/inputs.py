@@ -28,6 +28,7 @@ class ModelInputs(NamedTuple):
     rows: np.ndarray  # int64 (N,): indices in the image store, by which noise is drawn
     # (images of the split, key, draw, augmented) to x (B, C, H, W) in the model's space
     read: Callable[[slice, Key, int, bool], Tensor]
+    views: int = 1  # of an unaugmented image, in turn by draw: itself, and with 2 its mirror image
     sampled: bool = False  # whether an unaugmented image differs from draw to draw, as samples of a posterior do
 
 
@@ -40,6 +41,7 @@ def open_inputs(
     latents_as: str = "sample",
     image: tuple[int, int, int] | None = None,
     own: Path | None = None,
+    mirrored: bool = False,
 ) -> dict[str, ModelInputs]:
     """The splits of an image store (.h5), or of a finished store of latents (its zarr.json).
 
@@ -50,10 +52,12 @@ def open_inputs(
 
     Images of another dataset than the model's are brought to its shape `image` (H, W, C) before anything else. Latents
     of another dataset are scaled as those in the store `own`, which the model was trained on.
+
+    With `mirrored` every second draw of unaugmented pixels is mirrored left to right.
     """
     if store.suffix == ".h5":
         by = augmentation or Crop()
-        return {split: pixel_inputs(images.read(store, [split]), device, by, image) for split in splits}
+        return {split: pixel_inputs(images.read(store, [split]), device, by, image, mirrored) for split in splits}
     latents = open_store(store.parent)
     trained_on = latents if own is None else open_store(own.parent)
     if trained_on.content != content:
@@ -72,15 +76,21 @@ def scaled_as(own: LatentStore, other: LatentStore) -> LatentStore:
 
 
 def pixel_inputs(
-    data: images.Images, device: torch.device, by: Crop | RandomView, image: tuple[int, int, int] | None = None
+    data: images.Images,
+    device: torch.device,
+    by: Crop | RandomView,
+    image: tuple[int, int, int] | None = None,
+    mirrored: bool = False,
 ) -> ModelInputs:
+    views = 1 + mirrored
+
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
         pixels = torch.from_numpy(fitted(data.images[part], image)).to(device)  # (B, H, W, C)
         if not augmented:
-            return to_float(pixels)
+            return to_float(pixels.flip(2) if draw % views else pixels)  # 2: the width
         return augmented_copy(pixels, torch.from_numpy(data.rows[part]).to(device), key.seed, draw, by)
 
-    return ModelInputs(data.rows, read)
+    return ModelInputs(data.rows, read, views)
 
 
 def fitted(pixels: np.ndarray, image: tuple[int, int, int] | None) -> np.ndarray:
@@ -138,4 +148,4 @@ def latent_inputs(latents: LatentStore, split: str, device: torch.device, sample
         noise = normal(key, torch.from_numpy(rows[part]).to(device), latents.shape, draw) if sampled else None
         return latents.draw(moments, noise)
 
-    return ModelInputs(rows, read, sampled)
+    return ModelInputs(rows, read, sampled=sampled)

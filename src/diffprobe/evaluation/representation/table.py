@@ -171,9 +171,9 @@ class StoredFeatures:
         return Table(parts, y, [a.shape[2] for a in arrays], draws=parts[0].draws, channels=channels)
 
     def plain_tables(self, cells: Sequence[tuple[str, str]], splits: Sequence[str], seeds: int) -> list[Table]:
-        """Un-augmented copies for each seed; where there is no noise they have one in common."""
+        """Un-augmented copies for each seed; where there is no noise they have them in common."""
         whole = self.table(cells, splits, "identity")
-        if self.fresh is None or whole.draws == 1:
+        if self.fresh is None or whole.draws < seeds * self.fresh:
             return [whole] * seeds
         return [whole.some(i * self.fresh, self.fresh) for i in range(seeds)]
 
