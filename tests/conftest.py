@@ -6,12 +6,18 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from toy_latents import copy, original, pictures  # noqa: F401 (fixtures)
 from toy_probing import digits_store, untrained  # noqa: F401 (fixtures)
 from toy_workflow import finished, project  # noqa: F401 (fixtures)
+
+from diffprobe.config.models import Config
+from diffprobe.reporting import describe, network_cost
 
 torch.set_num_threads(1)
 
@@ -39,3 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     While one makes the finished project, the other has a file that does not wait for it.
     """
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture
+def described(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Config, str], dict[str, Any]]:
+    """What `describe` tells of an experiment, without the price of each tap, which takes ten seconds."""
+    monkeypatch.setattr(network_cost, "tap_costs", lambda *_: [])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # or the user's cache would remember networks without taps
+    return lambda config, name: describe.description(config, name)

@@ -30,7 +30,6 @@ from diffprobe.networks.condition import Condition
 from diffprobe.networks.discriminator import Discriminator
 from diffprobe.plan.job_arguments import autoencoder
 from diffprobe.plan.training_argument import parse_argument
-from diffprobe.reporting import describe, network_cost
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training.ema import decay
@@ -92,14 +91,6 @@ def test_published_settings(name: str) -> None:
     assert experiment.network.dropout == dropout
     assert experiment.process.kind == name[:4].strip("_").lower()
     assert [train.flip, train.augment and train.augment.p] == ([False, 0.12] if name.endswith("aug") else [True, None])
-
-
-@pytest.fixture
-def described(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Config, str], dict[str, Any]]:
-    """What `describe` tells of an experiment, without the price of each tap, which takes ten seconds."""
-    monkeypatch.setattr(network_cost, "tap_costs", lambda *_: [])
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # or the user's cache would remember networks without taps
-    return lambda config, name: describe.description(config, name)
 
 
 @pytest.mark.parametrize("name", NAMES)
