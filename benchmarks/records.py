@@ -113,7 +113,7 @@ def cells(row: Row) -> list[str]:
         spread(distance, 2) if distance else "–",
         f"{row['images']:,}",
         f"{row['tflop']:,.0f}",
-        spread(minutes(row), 1),
+        spread(minutes(row), 1) if minutes(row) else "–",
         row["processor"],
         row["commit"],
         f"`{row['command']}`",

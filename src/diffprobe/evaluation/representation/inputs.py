@@ -20,6 +20,8 @@ from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws, Key, normal, some_of
 
 SUBSET = Key(0, "subset of features")
+IDENTITY: StoredView = {"kind": "identity"}
+MIRROR: StoredView = {"kind": "mirror"}
 
 
 class ModelInputs(NamedTuple):
@@ -82,15 +84,20 @@ def pixel_inputs(
     image: tuple[int, int, int] | None = None,
     mirrored: bool = False,
 ) -> ModelInputs:
-    views = 1 + mirrored
+    """Images of a split as floats (B, C, H, W) in [-1, 1] on the device; augmented copies are made `by` crops or views.
+
+    They are brought to the shape `image` (H, W, C) first. With `mirrored` every second unaugmented draw is mirrored.
+    """
+    turns = (IDENTITY, MIRROR)[: 1 + mirrored]
 
     def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
         pixels = torch.from_numpy(fitted(data.images[part], image)).to(device)  # (B, H, W, C)
+        rows = torch.from_numpy(data.rows[part]).to(device)
         if not augmented:
-            return to_float(pixels.flip(2) if draw % views else pixels)  # 2: the width
-        return augmented_copy(pixels, torch.from_numpy(data.rows[part]).to(device), key.seed, draw, by)
+            return to_float(views.apply(turns[draw % len(turns)], pixels, rows, key.seed))
+        return augmented_copy(pixels, rows, key.seed, draw, by)
 
-    return ModelInputs(data.rows, read, views)
+    return ModelInputs(data.rows, read, len(turns))
 
 
 def fitted(pixels: np.ndarray, image: tuple[int, int, int] | None) -> np.ndarray:
