@@ -27,6 +27,7 @@ from diffprobe.evaluation.representation.inputs import open_inputs
 from diffprobe.evaluation.representation.table import StoredFeatures, table_of
 from diffprobe.networks.build import build
 from diffprobe.networks.pooling import POOLINGS, mean_std, quadrants
+from diffprobe.runtime.files import sha256
 from diffprobe.runtime.keyed import Key, normal
 
 CPU = torch.device("cpu")
@@ -79,7 +80,7 @@ def test_an_augmented_copy_is_that_view_of_the_image(digits_store: Path) -> None
     assert not torch.equal(augmented, data.read(slice(10, 20), Key(9, "x"), 4, False))
 
 
-def test_a_stopped_store_goes_on_with_the_next_level(
+def test_a_stopped_store_goes_on_with_the_next_block(
     network: torch.nn.Module, digits_store: Path, tmp_path: Path
 ) -> None:
     data = open_inputs(digits_store, ["train", "select"], CPU, None, CROP)
@@ -100,11 +101,18 @@ def test_a_stopped_store_goes_on_with_the_next_level(
     first = write(tmp_path / "p/0.1.zarr", levels[0])
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "p/0.5.zarr", levels[1], stop=2)
-    assert [path.name for path in (tmp_path / "p").iterdir()] == ["0.1.zarr"]
+    half, straight = tmp_path / "p/0.5.zarr", tmp_path / "straight.zarr"
+    block = half / "train/augmented/mid/c/1/0/0"
+    block.with_suffix(f".{'a' * 32}.partial").touch()  # a kill leaves this, and a cut line
+    with (half / "blocks.jsonl").open("a") as log:
+        log.write('["train", "aug')
+    blocks = {path: path.stat().st_mtime_ns for path in half.rglob("c/*/*/*") if path.suffix != ".partial"}
     before = (tmp_path / "p/0.1.zarr/train/augmented/mid/c/0/0/0").stat().st_mtime_ns
     assert write(tmp_path / "p/0.1.zarr", levels[0]) == first and seen == [3 * 400 + 2 * 200]  # at once
     assert (tmp_path / "p/0.1.zarr/train/augmented/mid/c/0/0/0").stat().st_mtime_ns == before
-    write(tmp_path / "p/0.5.zarr", levels[1])
+    assert write(half, levels[1]) == write(straight, levels[1]) and seen == [400, 400, 400, 200, 200]
+    assert block in blocks and all(path.stat().st_mtime_ns == time for path, time in blocks.items())
+    assert sha256(half) == sha256(straight)
     assert write(tmp_path / "p/0.1.zarr", levels[0], "other weights") == first and len(seen) == 5
     write(tmp_path / "p/9.zarr", EDM().level(9.0))
     finish(tmp_path / "p", tmp_path / "whole", levels, {"content": "c"})

@@ -22,12 +22,19 @@ class ExtractedFeatures:
     batch: int
 
     def blocks(
-        self, data: ModelInputs, level: Level, specs: ArraySpecs, purpose: str, draw: int, augmented: bool = False
+        self,
+        data: ModelInputs,
+        level: Level,
+        specs: ArraySpecs,
+        purpose: str,
+        draw: int,
+        augmented: bool = False,
+        first: int = 0,
     ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """The features of all images, a block at a time: (rows of the split, name to (n, D)), under each name of
-        `specs`. Raises UserError for features that are not finite.
+        """The features of all images from the row `first` on, a block at a time: (rows of the split, name to (n, D)),
+        under each name of `specs`. Raises UserError for features that are not finite.
         """
-        for start in range(0, len(data.rows), BLOCK):
+        for start in range(first, len(data.rows), BLOCK):
             rows = slice(start, min(start + BLOCK, len(data.rows)))
             parts = [slice(i, min(i + self.batch, rows.stop)) for i in range(rows.start, rows.stop, self.batch)]
             images = (data.read(part, Key(0, purpose), draw, augmented) for part in parts)

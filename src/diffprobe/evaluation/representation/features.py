@@ -101,18 +101,25 @@ class FeatureModel:
         return flops(lambda: self.pooled(x, rows, level, specs, Key(self.seed, "flops"), 0))
 
     def blocks(
-        self, data: ModelInputs, level: Level, specs: ArraySpecs, purpose: str, draw: int, augmented: bool = False
+        self,
+        data: ModelInputs,
+        level: Level,
+        specs: ArraySpecs,
+        purpose: str,
+        draw: int,
+        augmented: bool = False,
+        first: int = 0,
     ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """The features of all images, at most BLOCK at a time: (rows of the split, name to (n, D), or to (n, T, D)).
+        """The features of all images from the row `first` on, at most BLOCK at a time: (rows of the split, name to
+        (n, D), or to (n, T, D)).
 
         Noise and latents are keyed by seed, purpose, image and draw. Raises UserError for features that are not finite.
         """
         view = "/augmented" if augmented else ""
         noise, posterior = (Key(self.seed, f"{purpose}{view}/{name}") for name in (level.name, "posterior"))
-        for start in range(0, len(data.rows), BLOCK):
-            stop = min(start + BLOCK, len(data.rows))
-            first, batches = start, list[dict[str, Tensor]]()
-            for begin in range(start, stop, self.batch):
+        while first < len(data.rows):
+            stop, batches = min(first // BLOCK * BLOCK + BLOCK, len(data.rows)), list[dict[str, Tensor]]()
+            for begin in range(first, stop, self.batch):
                 batch = slice(begin, min(begin + self.batch, stop))
                 rows = torch.from_numpy(data.rows[batch]).to(self.device)
                 x = data.read(batch, posterior, draw, augmented)

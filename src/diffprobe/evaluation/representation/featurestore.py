@@ -1,11 +1,12 @@
 """The store of features: a folder of {level}.zarr/{split}/{augmented|identity}/{tap}, float16 (draws, N_split, D).
 
 Row i is the split's i-th image; where all its tokens are stored, they lie side by side. The arrays are zarr v3, each
-chunk with its crc32c. A level's zarr.json is written last, with what it was made from, so that a stopped job goes on
-with the next level; the folder's features.json marks the whole.
+chunk with its crc32c. A level's zarr.json is written last, with what it was made from; until then a log of its blocks
+says from where a stopped job goes on. The folder's features.json marks the whole.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,17 +17,21 @@ import zarr
 from torch import Tensor
 
 from diffprobe.diffusion.levels import Level
+from diffprobe.evaluation.representation import blocklog
+from diffprobe.evaluation.representation.blocklog import Block, BlockLog
 from diffprobe.evaluation.representation.chunks import CHANNELS, MANIFEST, chunk_shape
 from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel, refuse_non_finite
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.arrays import create_array
-from diffprobe.runtime.files import atomic, recorded, write_json
+from diffprobe.runtime.files import recorded, write_json
 from diffprobe.runtime.removal import remove_store
 
 AHEAD = 4  # blocks that may wait for the writer
 # The files of a level's store, and of a folder of levels, as patterns for `runtime.removal`.
 ARRAY = r"(train|select|test)/(identity|augmented)/.+"
-LEVEL = ("zarr.json", f"{ARRAY}/zarr.json", rf"{ARRAY}/c/\d+/\d+/\d+")
+HALF_WRITTEN = r"\w+\.[0-9a-f]{32}\.partial"  # what zarr calls a file that it is writing
+WHOLE = ("zarr.json", f"{ARRAY}/zarr.json", rf"{ARRAY}/c/\d+/\d+/\d+")
+LEVEL = (*WHOLE, blocklog.NAME, *(f"{path.rpartition('/')[0]}/{HALF_WRITTEN}".lstrip("/") for path in WHOLE))
 FOLDER = (MANIFEST, r"\.snakemake_timestamp", *(rf"[\w.+-]+\.zarr/{path}" for path in LEVEL))
 
 
@@ -58,7 +63,14 @@ class Source(Protocol):
     """A network as a source of features."""
 
     def blocks(
-        self, data: ModelInputs, level: Level, specs: ArraySpecs, purpose: str, draw: int, augmented: bool = False
+        self,
+        data: ModelInputs,
+        level: Level,
+        specs: ArraySpecs,
+        purpose: str,
+        draw: int,
+        augmented: bool = False,
+        first: int = 0,
     ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
         """See `FeatureModel.blocks`."""
 
@@ -74,47 +86,70 @@ def write_level(
     report: Callable[[int], object],
     purpose: str = "features",
 ) -> str:
-    """Write the store of one level, whole or not at all, and return the hash of its content.
+    """Write the store of one level, and return the hash of its content.
 
-    A store that `identity` made already is kept. `report` is called with numbers of finished images.
+    A store that `identity` made already is kept, and one that it has begun is completed. `report` is called with
+    numbers of finished images.
     """
     if (stored := content(path, identity)) is not None:
+        blocklog.remove(path)
         report(images_in_all(copies, data))
         return stored
-    remove_store(path, LEVEL)  # of another identity
-    hashed = hashlib.sha256()
-    # A single writer thread: the device computes on while blocks are compressed, and the order of hashing is fixed.
-    with atomic(path) as store, ThreadPoolExecutor(1) as pool:
+    written = unfinished(path, identity)
+
+    def store(split: str, view: str, values: Any, shape: tuple[int, int], draw: int, rows: slice) -> None:
+        hashed = write_block(path / split / view, values, shape, draw, rows)
+        written.add(Block(split, view, draw, rows.stop, hashed))
+
+    # A single writer thread: the device computes on while blocks are compressed, and their order is fixed.
+    with ThreadPoolExecutor(1) as pool:
         pending: list[Future] = []
         for split, view, draws in copies:
             shape = (draws, len(data[split].rows))
             for draw in range(draws):
-                for rows, features in model.blocks(data[split], level, specs, purpose, draw, view == "augmented"):
+                if first := written.rows(split, view, draw):
+                    report(first)
+                at = level, specs, purpose, draw, view == "augmented", first
+                for rows, features in model.blocks(data[split], *at):
                     halves = {name: x.half() for name, x in features.items()}
                     refuse_non_finite(halves, data[split].rows[rows], level, "exceed float16, as stored,")
                     values = {name: x.cpu().numpy() for name, x in halves.items()}
-                    pending.append(pool.submit(write_block, store / split / view, values, shape, draw, rows, hashed))
+                    pending.append(pool.submit(store, split, view, values, shape, draw, rows))
                     if len(pending) > AHEAD:
                         pending.pop(0).result()
                     report(rows.stop - rows.start)
         for block in pending:
             block.result()
-        zarr.create_group(str(store), attributes={"identity": identity, "content": hashed.hexdigest()})
-    return hashed.hexdigest()
+    zarr.create_group(str(path), attributes={"identity": identity, "content": written.content()})
+    blocklog.remove(path)
+    return written.content()
 
 
-def write_block(
-    folder: Path, values: Mapping[str, np.ndarray], shape: tuple[int, int], draw: int, rows: slice, hashed: Any
-) -> None:
-    """Rows of one draw of every tap, name to float16 (n, D) or (n, T, D), into arrays of `shape` (draws, N)."""
+def unfinished(path: Path, identity: str) -> BlockLog:
+    """The log of the store that `identity` has begun, or of a new one in the place of another."""
+    for partial in path.rglob("*.partial"):
+        if re.fullmatch(HALF_WRITTEN, partial.name):
+            partial.unlink()  # a kill left it
+    if log := BlockLog.resumed(path, identity):
+        return log
+    remove_store(path, LEVEL)
+    return BlockLog.begun(path, identity)
+
+
+def write_block(folder: Path, values: Mapping[str, np.ndarray], shape: tuple[int, int], draw: int, rows: slice) -> str:
+    """Rows of one draw of every tap, name to float16 (n, D) or (n, T, D), into arrays of `shape` (draws, N); returns
+    their hash.
+    """
+    hashed = hashlib.sha256()
     for name, stored in values.items():
         path, side_by_side = folder / name, stored.reshape(len(stored), -1)  # (n, T D)
-        if path.exists():
+        if (path / "zarr.json").exists():
             array = zarr.open_array(str(path), mode="r+")
         else:
             array = create(path, (*shape, side_by_side.shape[1]), stored.shape[-1])
         array[draw, rows] = side_by_side
         hashed.update(stored.tobytes())
+    return hashed.hexdigest()
 
 
 def create(path: Path, shape: tuple[int, int, int], channels: int) -> zarr.Array:
