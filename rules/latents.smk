@@ -110,7 +110,7 @@ use rule compute as reconstruct with:
     params:
         config=argument(lambda w: job_arguments.reconstruct(CONFIG, w.latents)),
         measuring=lambda w: pairs(FILES.reconstructing(w.latents)),
-        call=call("reconstruct", batch=CONFIG.metrics.batch, images=lambda w: CONFIG.latents[w.latents].batch),
+        call=call("reconstruct", images=lambda w: CONFIG.latents[w.latents].batch, **MEASURING),
 
 
 # On request, `snakemake verify`: checks every chunk and the metadata of every store of latents. It has no output, so it

@@ -81,7 +81,7 @@ use rule compute as dense with:
         **computing(mem_mb=probing_memory),
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.dense(e, w.evaluator, row(w))),
-        call=call("dense", batch=lambda w: experiment(w).probe.batch),
+        call=call("dense", batch=lambda w: experiment(w).probe.batch, autosave=CONFIG.state.autosave_seconds),
 
 
 # The same evaluators on another dataset's features, and on those of an extractor.

@@ -80,7 +80,7 @@ def test_the_job_measures_the_decodings_that_it_shows(
     told = {"row": row, "sample": SAMPLE, "images": 100, "shown": 8, "variations": 2, "steps": 3}
     out = {"rows": tmp_path / "x.json", "pictures": tmp_path / "x.npz", "receipt": tmp_path / "x.receipt.json"}
     command = [sys.executable, str(SCRIPT), json.dumps(told), "--name", "decodings.x", "--log", str(tmp_path / "log")]
-    command += ["--in", f"weights={weights}", f"images={store}", "--with", "draw=4"]
+    command += ["--in", f"weights={weights}", f"images={store}", "--with", "draw=4", "autosave=60"]
     done = subprocess.run([*command, "--out", *(f"{k}={v}" for k, v in out.items())], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     pictures = np.load(out["pictures"])
@@ -92,8 +92,8 @@ def test_the_job_measures_the_decodings_that_it_shows(
     error = np.square((pictures["images"] - pictures["variations"][:, 0].astype(float)) / 255).mean((1, 2, 3))
     assert psnr["value"] == pytest.approx(float((-10 * np.log10(error)).mean()), rel=1e-4)
     assert psnr["images"] == 2 and psnr["split"] == "test" and psnr["experiment"] == "x"
-    ((originals, others),) = reconstructions(drawing, [torch.from_numpy(pictures["images"])])
-    assert alike(others, torch.from_numpy(pictures["variations"][:, 0])) and len(originals) == 2
+    others = reconstructions(drawing, torch.from_numpy(pictures["images"]))
+    assert alike(others, torch.from_numpy(pictures["variations"][:, 0]))
     assert set(similarities(8, None)[0]) >= {"psnr"}
 
 

@@ -265,7 +265,7 @@ def test_jobs_from_a_choice_to_a_row(digits_store: Path, untrained: Path, tmp_pa
     job("train", argument, inputs, outputs, kimg=3, start=0, stop=94, autosave=100, keep="last")
     inputs = {"images": digits_store, "choice": choice, "data": digits_store, "run.0": outputs["ema"]}
     outputs = {"rows": tmp_path / "tuned.json", "receipt": tmp_path / "tuned.receipt.json"}
-    job("finetuned", probe_job_arguments.finetuned(toy, "tuned", row, False), inputs, outputs, batch=128)
+    job("finetuned", probe_job_arguments.finetuned(toy, "tuned", row, False), inputs, outputs, batch=128, autosave=60)
     (result,) = json.loads(outputs["rows"].read_text())["rows"]
     assert result["split"] == "test" and result["tap"] == "mid" and result["setting"] == "lr=0.003"
     assert result["value"] > 0.3

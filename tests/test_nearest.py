@@ -125,7 +125,7 @@ def call(folder: Path, inputs: dict[str, Path], **config: object) -> subprocess.
     outputs = {name: folder / name for name in ("rows.json", "pairs.npz", "receipt.json")}
     command += ["--in", *(f"{name}={path}" for name, path in inputs.items())]
     command += ["--out", *(f"{path.stem}={path}" for path in outputs.values())]
-    return subprocess.run([*command, "--threads", "1"], capture_output=True, text=True)
+    return subprocess.run([*command, "--with", "autosave=60", "--threads", "1"], capture_output=True, text=True)
 
 
 def test_script_finds_the_planted_copies_among_samples(tmp_path: Path) -> None:

@@ -95,14 +95,22 @@ def extractor(name: str) -> FeatureExtractor:
     return FeatureExtractor(name, 5, "0", "none", apply)
 
 
-def measured(pixels: np.ndarray, share: float = 1.0, batch: int = 4, **more: object) -> tuple[Reconstruction, Tensor]:
-    """What is collected of pixels, and the pairs (2, n, S, S, C)."""
+def prepared(
+    pixels: np.ndarray, share: float = 1.0, shown: int = 64, **more: object
+) -> tuple[ImageSet, Reconstruction]:
+    """A set of these pixels, and nothing collected of it yet."""
     n, size, _, channels = pixels.shape
     codec = Codec(Same(share), **{"size": size, "channels": channels, **more}, image=(channels, size, size))
     subjects = [Subject("ours", extractor("classifier"), None), Subject("theirs", extractor("inception_2048"), None)]
-    reconstruction = Reconstruction(codec, similarities(codec.size, None)[0], subjects, n, CPU, batch=3)
-    whole = ImageSet("pixels", n, pixels.shape[1:], lambda start, stop: pixels[start:stop], dict)
-    return reconstruction, torch.cat([torch.stack(pair) for pair in reconstruct(whole, reconstruction, batch)], dim=1)
+    reconstruction = Reconstruction(codec, similarities(codec.size, None)[0], subjects, n, CPU, batch=3, shown=shown)
+    return ImageSet("pixels", n, pixels.shape[1:], lambda start, stop: pixels[start:stop], dict), reconstruction
+
+
+def measured(pixels: np.ndarray, share: float = 1.0, batch: int = 4, **more: object) -> tuple[Reconstruction, Tensor]:
+    """What is collected of pixels, and the pairs (2, n, S, S, C)."""
+    whole, reconstruction = prepared(pixels, share, **more)
+    assert list(reconstruct(whole, reconstruction, batch)) == [*range(batch, whole.n, batch), whole.n]
+    return reconstruction, reconstruction.pairs
 
 
 @pytest.mark.parametrize("n", [3, 10])

@@ -1,11 +1,12 @@
 """Test images decoded from their codes by one sampler: how similar they are to the originals (PSNR, SSIM, LPIPS if its
 weights are cached), and pictures of what a code holds.
 
-Config: `plan.arguments.DecodingsArgument`. Inputs: weights; images. Outputs: rows; pictures. Option: draw, the batch
-size.
+Config: `plan.arguments.DecodingsArgument`. Inputs: weights; images. Outputs: rows; pictures. Options: draw, the batch
+size; autosave, in seconds.
 """
 
 import statistics
+from collections.abc import Callable
 
 from diffprobe.runtime.job import Job, run
 
@@ -25,6 +26,7 @@ from diffprobe.evaluation.generation.reconstruction import similarities
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.networks.perceptual import LPIPS, available
 from diffprobe.plan.arguments import DecodingsArgument
+from diffprobe.runtime import autosave
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, write_json
 
@@ -38,11 +40,12 @@ def main(job: Job) -> None:
     if shown < 2:
         raise UserError(f"{images.origin}: decodings are of 2 test images or more, here are {images.n}; add some")
     drawing = Drawing.of(argument.sample, job.input("weights"), None, batch, job.device)
-    values = measured(job, drawing, images, n, batch)
-    with atomic(job.output("pictures")) as partial:
-        np.savez(partial, **pictures(drawing, torch.from_numpy(images.read(0, shown)), argument, n))
-    common = argument.row | {"split": SPLIT, "images": n}
-    write_json(job.output("rows"), {"rows": [common | row for row in rows(values)]})
+    with job.autosaved("rows"):
+        values = measured(job, drawing, images, n, batch)
+        with atomic(job.output("pictures")) as partial:
+            np.savez(partial, **pictures(drawing, torch.from_numpy(images.read(0, shown)), argument, n))
+        common = argument.row | {"split": SPLIT, "images": n}
+        write_json(job.output("rows"), {"rows": [common | row for row in rows(values)]})
     job.write_receipt(
         images=n, decoded=drawing.about, of=images.identity, images_per_second=round(job.progress.rate, 1)
     )
@@ -56,11 +59,15 @@ def measured(job: Job, drawing: Drawing, images: ImageSet, n: int, batch: int) -
     for line in (*too_small, *([] if file else [missing])):
         print(line, file=job.log)
     values: dict[str, list[float]] = {name: [] for name in measures}
-    first = (torch.from_numpy(images.read(start, min(start + batch, n))) for start in range(0, n, batch))
     job.progress.start(n, "images")
-    for originals, others in reconstructions(drawing, first):
-        for name, more in compared(originals, others, measures, job.device).items():
-            values[name] += more
+
+    def of_batch(start: int) -> dict[str, torch.Tensor]:
+        originals = torch.from_numpy(images.read(start, min(start + batch, n)))
+        return compared(originals, reconstructions(drawing, originals, start), measures, job.device)
+
+    for part in autosave.each(range(0, n, batch), of_batch):
+        for name, more in part.items():
+            values[name] += more.tolist()
         job.progress.update(len(next(iter(values.values()))))
     return values
 
@@ -79,14 +86,17 @@ def pictures(drawing: Drawing, shown: torch.Tensor, argument: DecodingsArgument,
     """
     codes = encoded(drawing, shown)
     first, second = codes[0 : len(codes) // 2 * 2 : 2], codes[1::2]
-    made = {
-        "variations": variations(drawing, codes, argument.variations, n),
-        "between": between(drawing, first, second, argument.steps),
+    drawn: dict[str, Callable[[], torch.Tensor]] = {
+        "variations": lambda: variations(drawing, codes, argument.variations, n),
+        "between": lambda: between(drawing, first, second, argument.steps),
     }
     lengths = getattr(drawing.model.network, "part_lengths", [])  # of a model whose code has parts
     if len(lengths) > 1:
-        made["exchanged"] = exchanged(drawing, first, second, lengths)
-    return {"images": shown.numpy()} | {name: decoded.cpu().numpy() for name, decoded in made.items()}
+        drawn["exchanged"] = lambda: exchanged(drawing, first, second, lengths)
+    made = {"images": shown.numpy()}
+    for part in autosave.each(drawn, lambda name: {name: drawn[name]()}):
+        made |= {name: decoded.cpu().numpy() for name, decoded in part.items()}
+    return made
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 chosen cell and those joined to it, and by raw pixels.
 
 Config: `plan.probe_arguments.DenseArgument`. Inputs: choice; images; data (images or latents); weights.0, weights.1,
-... of the checkpoints. Outputs: rows, pictures. Option: batch.
+... of the checkpoints. Outputs: rows, pictures. Options: batch; autosave, in seconds.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,6 +26,7 @@ from diffprobe.evaluation.representation.grid import mean_and_spread
 from diffprobe.evaluation.representation.inputs import ModelInputs, mask_copy, open_inputs
 from diffprobe.evaluation.representation.pixels import FeatureSight, MapCell, RawSight, Sight
 from diffprobe.plan.probe_arguments import Choice, DenseArgument
+from diffprobe.runtime import autosave
 from diffprobe.runtime.devices import report_slow_precision
 from diffprobe.runtime.files import atomic, write_json
 from diffprobe.runtime.keyed import Key
@@ -42,7 +43,7 @@ def main(job: Job) -> None:
     settings, choice = argument.settings, read_result(job.input("choice"), Choice.model_validate)
     names = masks.names(job.input("images"))
     images = open_inputs(job.input("images"), SPLITS, job.device, None, argument.crop)
-    with open_store(job.input("images")) as store:
+    with open_store(job.input("images")) as store, job.autosaved("rows"):
         sights = open_sights(job, argument, choice, images, store.shape[1])
         job.progress.start(len(sights) * settings.repeats * settings.steps, "steps")
         draws = [labelled(len(images["train"].rows), settings.images, repeat) for repeat in range(settings.repeats)]
@@ -58,7 +59,7 @@ def main(job: Job) -> None:
         counts = score(job, sights, segmenters, images["test"], store, len(names))
         scores = {name: dense.intersection_over_union(each) for name, each in counts.items()}  # (R, K) each
         write_pictures(job, sights, segmenters, images["test"], store, names)
-    write_rows(job, argument, choice, scores, names, [images["train"].rows[places].tolist() for places in draws])
+        write_rows(job, argument, choice, scores, names, [images["train"].rows[places].tolist() for places in draws])
 
 
 def advance(job: Job, steps: int) -> None:
@@ -103,11 +104,16 @@ def score(
     """Confusion counts (R, K, K) of each on all test images, each of which is computed once for all repeats."""
     counts: dict[str, Tensor] = {}
     job.progress.start(len(test.rows), "images")
-    for part in parts(len(test.rows), sights, int(job.options["batch"])):
+
+    def of_part(part: slice) -> dict[str, Tensor]:
         truth = read_masks(store, test.rows[part]).to(job.device)
-        for name, sight in sights.items():
-            scored = dense.score(segmenters[name], sight.pixels(sight.maps("test", part)), truth, classes).cpu()
-            counts[name] = counts[name] + scored if name in counts else scored
+        seen = {name: sight.pixels(sight.maps("test", part)) for name, sight in sights.items()}
+        return {name: dense.score(segmenters[name], seen[name], truth, classes).cpu() for name in sights}
+
+    together = list(parts(len(test.rows), sights, int(job.options["batch"])))
+    for part, scored in zip(together, autosave.each(together, of_part), strict=True):
+        for name in sights:
+            counts[name] = counts[name] + scored[name] if name in counts else scored[name]
         job.progress.update(part.stop)
     return counts
 

@@ -1,7 +1,8 @@
 """Check samples for memorisation: the training images nearest to each, and the ratio of the two smallest distances.
 
 Config: `plan.arguments.NearestArgument`. Inputs: images, and samples; without samples, the dataset's own
-`test` images are checked, as a baseline. Outputs: rows; optionally pairs, for the plot.
+`test` images are checked, as a baseline. Outputs: rows; optionally pairs, for the plot. Option:
+autosave, in seconds.
 """
 
 from collections.abc import Iterator
@@ -28,12 +29,13 @@ def main(job: Job) -> None:
     queries = query_set.read(0, min(argument.images, query_set.n))  # uint8 (M, H, W, C)
     job.progress.start(training.n, "images")
     k = min(max(argument.neighbours, 2), training.n)  # the ratio needs two
-    distances, rows = nearest(torch.from_numpy(queries), reporting_batches(job, training), k, job.device)
-    ratio = ratios(distances).numpy()  # (M,)
-    rows_of_results = figure_rows("+".join(argument.splits), ratio)
-    write_json(job.output("rows"), {"rows": [argument.row | row for row in rows_of_results]})
-    if "pairs" in job.outputs:
-        write_pairs(job, argument, training, queries, ratio, distances.numpy(), rows)
+    with job.autosaved("rows"):
+        distances, rows = nearest(torch.from_numpy(queries), reporting_batches(job, training), k, job.device)
+        ratio = ratios(distances).numpy()  # (M,)
+        rows_of_results = figure_rows("+".join(argument.splits), ratio)
+        write_json(job.output("rows"), {"rows": [argument.row | row for row in rows_of_results]})
+        if "pairs" in job.outputs:
+            write_pairs(job, argument, training, queries, ratio, distances.numpy(), rows)
     about = {"asked": query_set.identity, "training": training.identity, "training_images": training.n}
     job.write_receipt(images=len(queries), memorised_below=MEMORISED, **about)
 

@@ -2,7 +2,8 @@
 its weights are cached, Fréchet distances under the extractors that measure samples, and some pairs for the plot.
 
 Config: `plan.arguments.ReconstructArgument`. Inputs: images; autoencoder; weights.NAME of extractors; vgg, weights for
-LPIPS. Options: images, the autoencoder's batch; batch, the extractors' batch.
+LPIPS. Options: images, the autoencoder's batch; batch, the extractors' batch;
+autosave, in seconds.
 """
 
 from diffprobe.runtime.job import Job, run
@@ -18,8 +19,6 @@ from diffprobe.evaluation.model import load_codec
 from diffprobe.networks.perceptual import LPIPS, available
 from diffprobe.plan.arguments import ReconstructArgument
 from diffprobe.runtime.files import atomic, write_json
-
-SHOWN = 64  # pairs in the plot
 
 
 def make_perceptual(job: Job) -> LPIPS | None:
@@ -44,16 +43,14 @@ def main(job: Job) -> None:
         for name, extractor in argument.extractors.items()
     ]
     reconstruction = Reconstruction(codec, measures, subjects, images.n, device, int(job.options["batch"]))
-    pairs: list[torch.Tensor] = []
     job.progress.start(images.n, "images")
-    for pair in reconstruct(images, reconstruction, int(job.options["images"])):
-        if sum(shown.shape[1] for shown in pairs) < SHOWN:
-            pairs.append(torch.stack(pair).cpu())  # uint8 (2, B, S, S, C)
-        job.progress.update(reconstruction.done)
     row = {"dataset": argument.dataset, "split": "test", "latents": argument.latents}
-    with atomic(job.output("pairs")) as partial:
-        np.savez(partial, images=torch.cat(pairs, dim=1)[:, :SHOWN].numpy())  # uint8 (2, n, S, S, C)
-    write_json(job.output("rows"), {"rows": [row | measured for measured in reconstruction.rows()]})
+    with job.autosaved("rows"):
+        for done in reconstruct(images, reconstruction, int(job.options["images"])):
+            job.progress.update(done)
+        with atomic(job.output("pairs")) as partial:
+            np.savez(partial, images=reconstruction.pairs.numpy())
+        write_json(job.output("rows"), {"rows": [row | measured for measured in reconstruction.rows()]})
     identities = {subject.name: subject.extractor.identity for subject in subjects}
     lpips = perceptual.sha256 if "lpips" in measures else "absent"
     job.write_receipt(

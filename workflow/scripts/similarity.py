@@ -2,7 +2,7 @@
 of the chosen checkpoint and those of other experiments. Rows of the chosen cell.
 
 Config: `plan.probe_arguments.SimilarityArgument`. Inputs: choice; store.0, store.1, ... of the checkpoints; of the
-others choices.NAME and stores.NAME.0, ... Output: similarity.
+others choices.NAME and stores.NAME.0, ... Output: similarity. Option: autosave, in seconds.
 """
 
 from collections.abc import Sequence
@@ -29,30 +29,31 @@ def main(job: Job) -> None:
         job.progress.update(job.progress.done + 1)
         return similarity
 
-    choice, grids = read_choice(job, "choice"), grids_of(job, "store", argument, argument)
-    layers = {}
-    for kimg in argument.mapped:
-        layers[kimg] = drawn(grids[kimg], grids[kimg]).entry(names(grids[kimg]), names(grids[kimg]))
-    chosen = [grid[place(grid, choice)] for grid in grids.values()]
-    over_training, last = drawn(chosen, chosen), argument.checkpoints.index(choice.kimg)
-    training = over_training.entry(argument.checkpoints, argument.checkpoints)
-    rows = [
-        row | {"kimg": kimg}
-        for i, kimg in enumerate(argument.checkpoints)
-        for row in rows_of("chosen", over_training, (i, last), argument.neighbours)
-    ]
-    own, experiments = grids[choice.kimg], {}
-    for name, other in argument.others.items():
-        theirs = read_choice(job, f"choices.{name}")
-        grid = grids_of(job, f"stores.{name}", other, argument)[theirs.kimg]
-        similarity, at = drawn(own, grid), (place(own, choice), place(grid, theirs))
-        experiments[name] = similarity.entry(names(own), names(grid))
-        rows += [row | {"kimg": choice.kimg} for row in rows_of(name, similarity, at, argument.neighbours)]
-    images = own[0].array.shape[1]
-    common = {**argument.row, **argument.about, "tap": choice.tap, "sigma": choice.sigma, "images": images}
-    maps = {"layers": layers, "training": training, "experiments": experiments}
-    rows = [common | row for row in rows]
-    write_json(job.output("similarity"), {"rows": rows, "neighbours": argument.neighbours, **maps})
+    with job.autosaved("similarity"):
+        choice, grids = read_choice(job, "choice"), grids_of(job, "store", argument, argument)
+        layers = {}
+        for kimg in argument.mapped:
+            layers[kimg] = drawn(grids[kimg], grids[kimg]).entry(names(grids[kimg]), names(grids[kimg]))
+        chosen = [grid[place(grid, choice)] for grid in grids.values()]
+        over_training, last = drawn(chosen, chosen), argument.checkpoints.index(choice.kimg)
+        training = over_training.entry(argument.checkpoints, argument.checkpoints)
+        rows = [
+            row | {"kimg": kimg}
+            for i, kimg in enumerate(argument.checkpoints)
+            for row in rows_of("chosen", over_training, (i, last), argument.neighbours)
+        ]
+        own, experiments = grids[choice.kimg], {}
+        for name, other in argument.others.items():
+            theirs = read_choice(job, f"choices.{name}")
+            grid = grids_of(job, f"stores.{name}", other, argument)[theirs.kimg]
+            similarity, at = drawn(own, grid), (place(own, choice), place(grid, theirs))
+            experiments[name] = similarity.entry(names(own), names(grid))
+            rows += [row | {"kimg": choice.kimg} for row in rows_of(name, similarity, at, argument.neighbours)]
+        images = own[0].array.shape[1]
+        common = {**argument.row, **argument.about, "tap": choice.tap, "sigma": choice.sigma, "images": images}
+        maps = {"layers": layers, "training": training, "experiments": experiments}
+        rows = [common | row for row in rows]
+        write_json(job.output("similarity"), {"rows": rows, "neighbours": argument.neighbours, **maps})
     job.write_receipt(images=images)
 
 

@@ -1,17 +1,20 @@
 """Where a long computation stands, saved as it goes: a killed job resumes with the same result, bit for bit."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from diffprobe.runtime import tensors as files
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.tensors import AUTOSAVE
 
+Item = TypeVar("Item")
 QUICK_SECONDS = 1.0  # what may as well be computed again
 
 
@@ -102,6 +105,34 @@ def own() -> Autosave | None:
     """The autosave of a computation that begins; None outside `autosaved`."""
     saves = CURRENT.get()
     return saves.next() if saves else None
+
+
+def each(items: Iterable[Item], compute: Callable[[Item], Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
+    """What is computed of each item, in turn, as tensors by name; what a killed job has computed comes from its
+    autosave. All of it stays in memory within `autosaved`.
+    """
+    saved = own()
+    before = saved.read() if saved else {}
+    parts: list[Mapping[str, Tensor]] = [{} for _ in range(int(before.pop("parts", torch.tensor(0))))]
+    for name, tensor in before.items():
+        number, _, own_name = name.partition(".")
+        parts[int(number)] = {**parts[int(number)], own_name: tensor}
+
+    def state() -> dict[str, Tensor]:
+        named = {f"{i}.{name}": tensor for i, part in enumerate(parts) for name, tensor in part.items()}
+        return {"parts": torch.tensor(len(parts)), **named}
+
+    for i, item in enumerate(items):
+        if i < len(parts):
+            yield parts[i]
+            continue
+        part = compute(item)
+        if saved:
+            parts.append(part)
+            saved.offer(state)
+        yield part
+    if saved:
+        saved.finish(state)
 
 
 def note(line: str) -> None:

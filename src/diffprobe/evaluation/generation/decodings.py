@@ -4,7 +4,7 @@ from what lies between two codes, and from a code with one part of another's.
 All are functions of the codes and of the numbers of their noise, as samples are; images are uint8 (..., H, W, C).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -31,20 +31,17 @@ def decoded_at_once(drawing: Drawing, codes: Tensor, noise: Tensor) -> Tensor:
     return draw(drawing.model._replace(codes=lambda _: codes), drawing.sampler, noise, drawing.seed)
 
 
-def reconstructions(drawing: Drawing, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images in batches (B, H, W, C), each with their decodings; image i of all has the noise numbered i."""
-    done = 0
-    for batch in batches:
-        yield batch, decoded(drawing, encoded(drawing, batch), torch.arange(done, done + len(batch)))
-        done += len(batch)
+def reconstructions(drawing: Drawing, images: Tensor, first: int = 0) -> Tensor:
+    """Decodings of images (B, H, W, C); image i has the noise numbered `first` + i."""
+    return decoded(drawing, encoded(drawing, images), torch.arange(first, first + len(images)))
 
 
 def compared(
     originals: Tensor, others: Tensor, measures: Mapping[str, Similarity], device: torch.device
-) -> dict[str, list[float]]:
-    """Each measure of each pair of images (B, H, W, C)."""
+) -> dict[str, Tensor]:
+    """Each measure (B,) of each pair of images (B, H, W, C)."""
     a, b = (to_float(images.to(device)) for images in (others, originals))
-    return {name: measure(a, b).tolist() for name, measure in measures.items()}
+    return {name: measure(a, b) for name, measure in measures.items()}
 
 
 def variations(drawing: Drawing, codes: Tensor, count: int, apart: int) -> Tensor:

@@ -6,11 +6,13 @@ Gu et al. 2023, arXiv 2310.02664).
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffprobe.runtime import autosave
 from diffprobe.runtime.errors import UserError
 
 MEMORISED = 1 / 3  # ratios below this are those of memorised samples
@@ -28,13 +30,21 @@ def nearest(
     queries uint8 (M, H, W, C); `real` yields uint8 (B, H, W, C), each batch is read once and not kept; row i is the
     i-th image of the stream. Both results are on the CPU and do not depend on batches or device: squared distances are
     integers, never rounded, and of equally near images the earlier comes first. UserError if the stream has fewer than
-    k images, or images of another shape.
+    k images, or images of another shape. In a job that saves its computations, a killed one passes over the images that
+    it has compared with.
     """
     flat = queries.flatten(1).to(device)  # (M, D)
     squared = torch.full((len(flat), k), FAR, device=device)  # int64 (M, k), of the nearest so far
     rows = torch.full_like(squared, -1)
-    seen = 0
+    seen, saved = 0, autosave.own()
+    before = saved.read() if saved else {}
+    if before:
+        squared, rows = before["squared"].to(device), before["rows"].to(device)
+    compared = int(before.get("compared", 0))
     for batch in real:
+        if seen < compared:
+            seen += len(batch)
+            continue
         if (shape := tuple(queries.shape[1:])) != batch.shape[1:]:
             sizes = [" x ".join(map(str, size)) for size in (shape, batch.shape[1:])]
             raise UserError(f"generated images are {sizes[0]}, those of the dataset {sizes[1]}: bring both to one size")
@@ -45,6 +55,8 @@ def nearest(
         squared, order = (part[:, :k] for part in contenders.sort(dim=1, stable=True))
         rows = torch.cat([rows, numbers], 1).gather(1, order)
         seen += len(images)
+        if saved:
+            saved.offer(partial(dict, squared=squared, rows=rows, compared=torch.tensor(seen)))
     if seen < k:
         raise UserError(f"{k} nearest training images need at least {k} of them, here are {seen}")
     # NumPy rounds roots correctly, while torch's may be off in the last digit.

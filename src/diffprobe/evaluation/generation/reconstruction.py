@@ -18,8 +18,10 @@ from diffprobe.evaluation.generation.ssim import WINDOW, ssim
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.networks.autoencoder import Codec, psnr
 from diffprobe.networks.perceptual import LPIPS, SMALLEST
+from diffprobe.runtime import autosave
 from diffprobe.runtime.errors import UserError
 
+SHOWN = 64  # pairs in the plot
 Similarity = Callable[[Tensor, Tensor], Tensor]  # images (B, C, S, S) in [-1, 1], twice, to (B,)
 
 
@@ -33,7 +35,8 @@ def similarities(size: int, perceptual: LPIPS | None) -> tuple[dict[str, Similar
 
 
 class Reconstruction:
-    """Statistics of one set of images and its reconstructions; per image only a number for each measure is kept.
+    """Statistics of one set of images and its reconstructions; per image only a number for each measure is kept, and
+    of the first ones the pair.
 
     Similarities are computed at the autoencoder's size, on its output clamped to [-1, 1]. The distance is between the
     dataset's images and reconstructions at their size, rounded to bytes as samples are.
@@ -47,8 +50,11 @@ class Reconstruction:
         n: int,
         device: torch.device,
         batch: int = BATCH,
+        shown: int = SHOWN,
     ) -> None:
         self.codec, self.measures, self.device, self.batch = codec, measures, device, batch
+        self.pairs = torch.empty(2, 0, codec.size, codec.size, codec.channels, dtype=torch.uint8)  # (2, n, S, S, C)
+        self.shown = shown
         self.subjects = subjects if n > 1 else []  # one image has no covariance
         self.values: dict[str, list[float]] = {name: [] for name in measures}
         self.originals, self.reconstructions = (
@@ -57,11 +63,8 @@ class Reconstruction:
         self.done = 0
 
     @torch.inference_mode()
-    def take(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Add a batch, uint8 (B, H, W, C). Returns the autoencoder's input and its output, uint8 (B, S, S, C) each.
-
-        Raises UserError for an output that is not finite.
-        """
+    def take(self, images: Tensor) -> None:
+        """Add a batch, uint8 (B, H, W, C). Raises UserError for an output that is not finite."""
         x = to_float(images.to(self.device))
         z = self.codec.latents(self.codec.moments(x))  # without noise: the posterior's mean
         original, decoded = self.codec.preprocess(x), self.codec.decode(z)  # (B, C, S, S)
@@ -76,7 +79,29 @@ class Reconstruction:
             update(self.originals, self.done, images, self.device, self.batch)
             update(self.reconstructions, self.done, returned, self.device, self.batch)
         self.done += len(images)
-        return to_uint8(original), to_uint8(clamped)
+        if self.pairs.shape[1] < self.shown:
+            pair = torch.stack([to_uint8(original), to_uint8(clamped)]).cpu()
+            self.pairs = torch.cat([self.pairs, pair], dim=1)[:, : self.shown]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything as tensors, for a file."""
+        state = {"done": torch.tensor(self.done), "pairs": self.pairs}
+        state |= {f"value.{name}": torch.tensor(each, dtype=torch.float64) for name, each in self.values.items()}
+        for i, one in enumerate(self.statistics):
+            state |= {f"statistics.{i}.{name}": x for name, x in one.state().items()}
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up an earlier `state` of the same images."""
+        self.done, self.pairs = int(state["done"]), state["pairs"]
+        self.values = {name: state[f"value.{name}"].tolist() for name in self.values}
+        for i, one in enumerate(self.statistics):
+            prefix = f"statistics.{i}."
+            one.merge({name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)})
+
+    @property
+    def statistics(self) -> list[Statistics]:
+        return [*self.originals, *self.reconstructions]
 
     def rows(self) -> list[dict[str, object]]:
         """Rows of results: the mean of each similarity and its spread over images, then each extractor's distance."""
@@ -93,7 +118,16 @@ class Reconstruction:
         return rows
 
 
-def reconstruct(images: ImageSet, into: Reconstruction, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Add all of a set, `batch` at a time or as many as an autoencoder may decode at once; yields the pairs."""
-    for part in batches(images, min(batch, into.codec.at_once(into.device))):
-        yield into.take(torch.from_numpy(part))
+def reconstruct(images: ImageSet, into: Reconstruction, batch: int) -> Iterator[int]:
+    """Add all of a set, `batch` at a time or as many as an autoencoder may decode at once; yields how many are done.
+
+    In a job that saves its computations, a killed one goes on behind the images that it has added.
+    """
+    saved = autosave.own()
+    if before := saved.read() if saved else {}:
+        into.restore(before)
+    for part in batches(images, min(batch, into.codec.at_once(into.device)), into.done):
+        into.take(torch.from_numpy(part))
+        yield into.done
+        if saved:
+            saved.offer(into.state)

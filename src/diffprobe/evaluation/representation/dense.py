@@ -4,8 +4,9 @@ Models, ICLR 2022, arXiv 2112.03126): an ensemble of small networks classifies p
 Each network has two hidden layers, with ReLU and then batch norm, weights and batches of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from diffprobe.config.evaluators.dense import Dense
 from diffprobe.evaluation.representation.pixels import Pixels, Sight
+from diffprobe.runtime import autosave
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, some_of, uniform
 
@@ -81,7 +83,8 @@ def fit(
 ) -> Segmenter:
     """Fit the networks on the pixels of known class; `labels` int64 (n, S, S), UNKNOWN for others.
 
-    `report` is given the steps done since. Raises UserError where there are fewer than two such pixels.
+    `report` is given the steps done since. Raises UserError where there are fewer than two such pixels. In a job that
+    saves its computations, a killed one goes on from its last autosave.
     """
     known = (labels.flatten() != UNKNOWN).nonzero()[:, 0]  # (P,) places
     if len(known) < 2:
@@ -91,9 +94,12 @@ def fit(
     std = torch.where(std > 0, std, torch.ones_like(std))  # a constant channel says nothing
     networks = Networks(settings.networks, (len(mean), *settings.hidden, classes), seed).to(labels.device)
     adam = torch.optim.Adam(networks.parameters(), lr=settings.lr, fused=True)
-    for step in range(settings.steps):
-        if step % DRAWN == 0:
-            drawn = batches(settings, seed, step, len(known)).to(labels.device)
+    saved = autosave.own()
+    first = resumed(saved.read() if saved else {}, networks, adam)
+    report(first)
+    for step in range(first, settings.steps):
+        if step in (first, step // DRAWN * DRAWN):
+            drawn = batches(settings, seed, step // DRAWN * DRAWN, len(known)).to(labels.device)
         places = known[drawn[:, step % DRAWN]]  # (E, B)
         logits = networks((pixels.at(places).float() - mean) / std)  # (E, B, K)
         # The sum over networks, none of which has a part in another's gradient.
@@ -102,7 +108,32 @@ def fit(
         (loss / settings.batch).backward()
         adam.step()
         report(1)
+        if saved:
+            saved.offer(partial(kept, networks, adam, step + 1))
+    if saved:
+        saved.finish(partial(kept, networks, adam, settings.steps))
     return Segmenter(networks.eval().requires_grad_(False), mean, std)
+
+
+def kept(networks: Networks, adam: torch.optim.Adam, steps: int) -> dict[str, Tensor]:
+    """What is saved after so many steps."""
+    moments = adam.state_dict()["state"]
+    named = {f"adam.{i}.{name}": x for i, each in moments.items() for name, x in each.items()}
+    return {"steps": torch.tensor(steps)} | {f"networks.{name}": x for name, x in networks.state_dict().items()} | named
+
+
+def resumed(before: Mapping[str, Tensor], networks: Networks, adam: torch.optim.Adam) -> int:
+    """Put what was saved in its place; returns the number of steps in it, 0 of nothing."""
+    if not before:
+        return 0
+    networks.load_state_dict({name: before[f"networks.{name}"] for name in networks.state_dict()})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, x in before.items():
+        if key.startswith("adam."):
+            _, number, name = key.split(".")
+            moments.setdefault(int(number), {})[name] = x
+    adam.load_state_dict({"state": moments, "param_groups": adam.state_dict()["param_groups"]})
+    return int(before["steps"])
 
 
 def batches(settings: Dense, seed: int, step: int, pixels: int) -> Tensor:

@@ -14,6 +14,7 @@ from diffprobe.diffusion.build import build_process
 from diffprobe.diffusion.finetuned import FineTuned, Sight
 from diffprobe.evaluation.representation.evaluators import ProbeScores, confusion_counts, summed_scores
 from diffprobe.evaluation.representation.inputs import ModelInputs
+from diffprobe.runtime import autosave
 from diffprobe.runtime.devices import is_bf16
 from diffprobe.runtime.keyed import Key, normal
 from diffprobe.training import checkpoints
@@ -61,22 +62,26 @@ def score(
 ) -> ProbeScores:
     """Of one model, as of one seed and setting. With `average` an image's draws count as one, by mean probabilities.
 
-    labels int64 (N,). Draws that see the same are computed once. `report` is given the number of images done.
+    labels int64 (N,). Draws that see the same are computed once. `report` is given the number of images done. In a job
+    that saves its computations, a killed one goes on behind the batches that it has scored.
     """
     draws = draws if classifier.sight.draws or data.sampled else draws[:1]
     classes = classifier.module.head.out_features
-    sums: list[Tensor] = []
-    confusion = torch.zeros(1, 1, classes, classes, dtype=torch.int64, device=classifier.device)
-    for start in range(0, len(labels), batch):
-        part = slice(start, min(start + batch, len(labels)))
+
+    def of_batch(part: slice) -> dict[str, Tensor]:
         y = labels[part].to(classifier.device)
         p = torch.stack([classifier.probabilities(data, part, draw) for draw in draws])  # (P, n, K)
         p = (p.mean(0, keepdim=True) if average else p)[None, :, None, None]  # (1, P, 1, 1, n, K)
-        sums.append(torch.stack(summed_scores(p, y)))  # (3, 1, P, 1, 1)
-        confusion += confusion_counts(p.argmax(-1), y, classes)
-        report(len(y))
-    correct, in_top5, loss = (torch.stack(sums).double().sum(0) / len(labels)).cpu()
-    return ProbeScores(correct, in_top5, loss, confusion.cpu())
+        sums = torch.stack(summed_scores(p, y))  # (3, 1, P, 1, 1)
+        return {"sums": sums.cpu(), "confusion": confusion_counts(p.argmax(-1), y, classes).cpu()}
+
+    batches = [slice(start, min(start + batch, len(labels))) for start in range(0, len(labels), batch)]
+    parts = []
+    for rows, part in zip(batches, autosave.each(batches, of_batch), strict=True):
+        parts.append(part)
+        report(rows.stop - rows.start)
+    correct, in_top5, loss = torch.stack([part["sums"] for part in parts]).double().sum(0) / len(labels)
+    return ProbeScores(correct, in_top5, loss, torch.stack([part["confusion"] for part in parts]).sum(0))
 
 
 def joined(scores: Sequence[ProbeScores], over: Literal["seeds", "settings"]) -> ProbeScores:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffprobe.evaluation.representation.cells import StoredCell
 from diffprobe.evaluation.representation.similarity import cka, cknna
+from diffprobe.runtime import autosave
 from diffprobe.runtime.errors import UserError
 
 HELD = 8  # bytes in memory for one of a cell's features: two lists of them, in two forms
@@ -37,16 +38,19 @@ def compare(
     Raises UserError for features of different numbers of images, or of too few for so many neighbours.
     """
     refuse_counts([*rows, *columns], neighbours)
-    lines = []
-    for group in groups(rows, memory / HELD):
+
+    def lines(group: range) -> dict[str, Tensor]:
         xs = [rows[i].first().to(device) for i in group]
         tiles = []
         for others in groups(columns, memory / HELD):
             same = rows is columns and group == others
             ys = xs if same else [columns[i].first().to(device) for i in others]
             tiles.append((cka(xs, ys), cknna(xs, ys, neighbours)))
-        lines.append([torch.cat(parts, dim=1) for parts in zip(*tiles, strict=True)])
-    return SimilarityMap(*(torch.cat(parts) for parts in zip(*lines, strict=True)))
+        cka_tiles, cknna_tiles = zip(*tiles, strict=True)
+        return {"cka": torch.cat(cka_tiles, dim=1), "cknna": torch.cat(cknna_tiles, dim=1)}
+
+    parts = list(autosave.each(groups(rows, memory / HELD), lines))
+    return SimilarityMap(*(torch.cat([part[name] for part in parts]) for name in SimilarityMap._fields))
 
 
 def groups(cells: Sequence[StoredCell], most: float) -> Iterator[range]:
