@@ -57,6 +57,14 @@ def test_it_holds_weights_figures_data_receipts_and_config(card: Path) -> None:
     assert yaml.safe_load((card / "config.yaml").read_text())["network"]["kind"] == "unet"
 
 
+def test_a_model_of_latents_comes_with_its_autoencoder(finished: Path, tmp_path: Path) -> None:
+    with contextlib.chdir(finished), contextlib.redirect_stdout(io.StringIO()):
+        main(["card", "tiny_dit", "--out", str(tmp_path / "card")])
+    model = diffprobe.load(tmp_path / "card/model.safetensors", autoencoder=tmp_path / "card/autoencoder.safetensors")
+    assert model.sample(2, seed=0).shape == (2, 8, 8, 1)
+    assert 'autoencoder="autoencoder.safetensors"' in (tmp_path / "card/README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

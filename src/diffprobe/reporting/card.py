@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from diffprobe.config.autoencoders import Autoencoder, Pretrained, Trained
 from diffprobe.config.models import Config
 from diffprobe.config.names import figure_of
 from diffprobe.interop.exporting import export
@@ -26,7 +27,7 @@ from diffprobe.reporting.tables import is_distance, summary
 from diffprobe.runtime.files import atomic, refuse_existing
 from diffprobe.runtime.results import read_result, read_rows, whole_receipt
 
-CARD, WEIGHTS, RECEIPTS = "README.md", "model.safetensors", "receipts"
+CARD, WEIGHTS, AUTOENCODER, RECEIPTS = "README.md", "model.safetensors", "autoencoder.safetensors", "receipts"
 UNKNOWN = "unknown"  # the hub's word for a licence that is not named
 PROBING, DRAWING = "image-classification", "unconditional-image-generation"  # the hub's names of tasks
 
@@ -49,6 +50,12 @@ class Model:
         wanted = [one for one in figures(layout, self.name, experiment) if one.kimg in (None, self.kimg)]
         return [one for one in wanted if Path(layout.plot(self.name, one.name)).exists()]
 
+    @property
+    def autoencoder(self) -> Autoencoder | None:
+        """That of its latents; None of a model of pixels."""
+        latents = self.config.experiments[self.name].latents
+        return self.config.autoencoders[self.config.latents[latents].autoencoder] if latents else None
+
 
 def write_card(
     config: Config, name: str, out: Path, kimg: int | None = None, weights: str | None = None, licence: str = UNKNOWN
@@ -68,6 +75,8 @@ def write_card(
     with atomic(out) as partial:
         partial.mkdir()
         export(path, weights, "safetensors", partial / WEIGHTS)
+        if isinstance(model.autoencoder, Trained):
+            shutil.copyfile(str(Inputs(config).autoencoder(name)), partial / AUTOENCODER)
         receipts = [copy_receipt(Path(file), run, partial / RECEIPTS) for file in present(config, name)]
         settings: dict[str, Any] = next((one["config"] for one in receipts if "train" in one.get("config", {})), {})
         (partial / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
@@ -168,6 +177,13 @@ def body(model: Model) -> Iterator[str]:
     )
     if model.licence == UNKNOWN:
         yield "No licence was named for these weights."
+    if isinstance(model.autoencoder, Trained):
+        yield f"`{AUTOENCODER}` makes its latents and decodes them."
+    elif isinstance(model.autoencoder, Pretrained):
+        yield (
+            f"Its latents are those of {model.autoencoder.source}, which is not in this folder: the licence of its "
+            f"publisher applies. `{AUTOENCODER}` below is the file that diffprobe makes of it."
+        )
     yield "## Use\n\n```python\nimport diffprobe\n\n" + "\n".join(usage(experiment.latents)) + "\n```"
     if shown := [row for row in model.rows if is_shown(row)]:
         yield "## Results"
@@ -194,7 +210,7 @@ def body(model: Model) -> Iterator[str]:
 
 def usage(latents: str | None) -> Iterator[str]:
     """Lines of Python that load the weights."""
-    more = ', autoencoder="AUTOENCODER.safetensors"' if latents else ""
+    more = f', autoencoder="{AUTOENCODER}"' if latents else ""
     yield f'model = diffprobe.load("{WEIGHTS}"{more})'
     yield "images = model.sample(16, seed=0)  # uint8 (16, H, W, C)"
     yield "features = model.features(images, sigma=0.1)  # by layer"
