@@ -127,13 +127,14 @@ def write_level(
 
 def unfinished(path: Path, identity: str) -> BlockLog:
     """The log of the store that `identity` has begun, or of a new one in the place of another."""
+    log = BlockLog.resumed(path, identity)
+    if log is None:
+        remove_store(path, LEVEL)
+        return BlockLog.begun(path, identity)
     for partial in path.rglob("*.partial"):
         if re.fullmatch(HALF_WRITTEN, partial.name):
             partial.unlink()  # a kill left it
-    if log := BlockLog.resumed(path, identity):
-        return log
-    remove_store(path, LEVEL)
-    return BlockLog.begun(path, identity)
+    return log
 
 
 def write_block(folder: Path, values: Mapping[str, np.ndarray], shape: tuple[int, int], draw: int, rows: slice) -> str:
