@@ -1,6 +1,7 @@
 """Computations that are saved part by part or step by step: a job that was killed does the rest, to the same bits."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,19 @@ from test_killed_fits import KilledError
 from test_reconstruction import prepared
 from torch import Tensor
 
+from diffprobe.config.evaluators.attentive import Attentive
 from diffprobe.config.evaluators.dense import Dense
+from diffprobe.config.evaluators.noise_classifier import NoiseClassifier
 from diffprobe.evaluation.generation.nearest import nearest
 from diffprobe.evaluation.generation.reconstruction import reconstruct
-from diffprobe.evaluation.representation import dense
+from diffprobe.evaluation.representation import attentive, dense, noise_classifier
 from diffprobe.evaluation.representation.pixels import FeatureMaps
+from diffprobe.evaluation.representation.table import table_of
 from diffprobe.runtime import autosave
 from diffprobe.runtime.autosave import autosaved
 
 IMAGES = (load_digits().images * 15).astype(np.uint8)[..., None]  # (1797, 8, 8, 1)
+PIXELS, LABELS = torch.from_numpy(IMAGES[:200]).flatten(1).float(), torch.from_numpy(load_digits().target[:200])
 Reached = Callable[[int], None]  # told of each step
 
 
@@ -64,14 +69,34 @@ def segmenter(reached: Reached) -> list[Tensor]:
     return list(fitted.networks.state_dict().values())
 
 
-@pytest.mark.parametrize("compute", [squares, neighbours, reconstructions, segmenter])
+def attentive_heads(reached: Reached) -> list[Tensor]:
+    """Of tokens: the rows of pixels."""
+    tokens = replace(table_of(PIXELS[None], LABELS), channels=8)
+    settings = Attentive(kind="attentive", queries=2, lr=[0.1, 0.01], epochs=3, batch=32)
+    heads = attentive.fit(settings, [tokens], [0], 10, 2**30, torch.device("cpu"))
+    return [*heads.parameters, *heads.scale.state]
+
+
+def noise_classifiers(reached: Reached) -> list[Tensor]:
+    """Of two levels."""
+    noisy = table_of(torch.cat([PIXELS, PIXELS + 20], 1)[None], LABELS, [64, 64])
+    settings = NoiseClassifier(kind="noise_classifier", levels=[0.1, 1.0], shares=[1, 1], epochs=3, batch=32)
+    return noise_classifier.fit(settings, [noisy], [0], 10, 2**30, torch.device("cpu")).parameters
+
+
+@pytest.mark.parametrize(
+    "compute", [squares, neighbours, reconstructions, segmenter, attentive_heads, noise_classifiers]
+)
 def test_a_killed_job_goes_on_bit_for_bit(tmp_path: Path, compute: Callable[[Reached], list[Tensor]]) -> None:
     def job(kill_at: int) -> list[Tensor]:
         def reached(i: int) -> None:
             if i == kill_at:
                 raise KilledError
 
-        with autosaved(tmp_path / "rows.json", lambda: "this", 0.0, lambda line: None):
+        def note(line: str) -> None:  # "5 of 21 steps"
+            reached(int(line.split()[0]) // 4)
+
+        with autosaved(tmp_path / "rows.json", lambda: "this", 0.0, note):
             return compute(reached)
 
     whole = job(-1)
