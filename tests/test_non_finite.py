@@ -93,7 +93,7 @@ def test_features_stop_the_job_by_tap_level_and_image(loaded: Model, tmp_path: P
     line = "features of the tap mid at sigma 0.5 hold NaN or infinite values for image 107; use precision fp32"
     assert refusal(lambda: list(source.blocks(data["select"], level, SPECS, "p", 0))).startswith(line)
     assert refusal(write).startswith(line)
-    assert not list(tmp_path.glob("0.5.zarr/zarr.json"))  # which marks a whole one
+    assert not list(tmp_path.glob("0.5*"))
     data["select"] = inputs(lambda i: 0.5)
     write()
 

@@ -23,6 +23,7 @@ from diffprobe.evaluation.representation.chunks import CHANNELS, MANIFEST, chunk
 from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel, refuse_non_finite
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.arrays import create_array
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import recorded, write_json
 from diffprobe.runtime.removal import remove_store
 
@@ -96,6 +97,40 @@ def write_level(
         report(images_in_all(copies, data))
         return stored
     written = unfinished(path, identity)
+    try:
+        write_blocks(path, written, model, data, level, specs, copies, report, purpose)
+    except UserError:  # of an input that is refused: what is begun is of no use
+        remove_store(path, LEVEL)
+        raise
+    zarr.create_group(str(path), attributes={"identity": identity, "content": written.content()})
+    blocklog.remove(path)
+    return written.content()
+
+
+def unfinished(path: Path, identity: str) -> BlockLog:
+    """The log of the store that `identity` has begun, or of a new one in the place of another."""
+    log = BlockLog.resumed(path, identity)
+    if log is None:
+        remove_store(path, LEVEL)
+        return BlockLog.begun(path, identity)
+    for partial in path.rglob("*.partial"):
+        if re.fullmatch(HALF_WRITTEN, partial.name):
+            partial.unlink()  # a kill left it
+    return log
+
+
+def write_blocks(
+    path: Path,
+    written: BlockLog,
+    model: Source,
+    data: Mapping[str, ModelInputs],
+    level: Level,
+    specs: ArraySpecs,
+    copies: Sequence[Copies],
+    report: Callable[[int], object],
+    purpose: str,
+) -> None:
+    """Write the blocks that are not written yet, and log each."""
 
     def store(split: str, view: str, values: Any, shape: tuple[int, int], draw: int, rows: slice) -> None:
         hashed = write_block(path / split / view, values, shape, draw, rows)
@@ -120,21 +155,6 @@ def write_level(
                     report(rows.stop - rows.start)
         for block in pending:
             block.result()
-    zarr.create_group(str(path), attributes={"identity": identity, "content": written.content()})
-    blocklog.remove(path)
-    return written.content()
-
-
-def unfinished(path: Path, identity: str) -> BlockLog:
-    """The log of the store that `identity` has begun, or of a new one in the place of another."""
-    log = BlockLog.resumed(path, identity)
-    if log is None:
-        remove_store(path, LEVEL)
-        return BlockLog.begun(path, identity)
-    for partial in path.rglob("*.partial"):
-        if re.fullmatch(HALF_WRITTEN, partial.name):
-            partial.unlink()  # a kill left it
-    return log
 
 
 def write_block(folder: Path, values: Mapping[str, np.ndarray], shape: tuple[int, int], draw: int, rows: slice) -> str:
