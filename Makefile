@@ -27,7 +27,7 @@ test-kills: env
 test-slurm: env
 	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock "snakemake-executor-plugin-slurm>=2.8" \
-	  "snakemake-executor-plugin-cluster-generic>=1.0.9" kubernetes
+	  "snakemake-executor-plugin-cluster-generic>=1.0.9" "kubernetes>=37"
 	$(BIN)/python -m pytest -n 0 tests/slurm tests/test_cluster_profiles.py
 
 # Remote files from an object store and a web server on loopback. Their packages lie beside the others, since botocore

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -96,9 +95,8 @@ def test_a_job_is_one_of_kubernetes_own_types(tmp_path: Path) -> None:
     client = pytest.importorskip("kubernetes.client", reason="needs the package kubernetes: make test-slurm")
     about = Namespace(name="plots_2", cpus=2, memory_mb=8000, gpus=4, minutes=60, script="job.sh")
     job = manifest(about, "registry.example/diffprobe", f"claim:{tmp_path}", tmp_path / "project")
-    response = SimpleNamespace(data=json.dumps(job))
     api = client.ApiClient()
-    assert api.sanitize_for_serialization(api.deserialize(response, "V1Job")) == job
+    assert api.sanitize_for_serialization(api.deserialize(json.dumps(job), "V1Job", "application/json")) == job
     with pytest.raises(UserError, match="DIFFPROBE_VOLUME: 'claim' is refused; allowed: claim:/place"):
         manifest(about, "diffprobe", "claim", tmp_path)
 

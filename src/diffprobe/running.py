@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -61,6 +62,8 @@ def run(arguments: argparse.Namespace, default: str) -> None:
     if only:
         snakemake += ["--config", f"only={json.dumps(arguments.only)}"]
     passed = ["--dry-run"] * arguments.dry_run + arguments.passed
+    # Profiles call `python`. It must be this one, also where its environment is not activated.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     if status := call([*snakemake, *sizes(arguments), *passed]):
         sys.exit(status)
     if is_dry_run(passed):
