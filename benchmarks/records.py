@@ -22,12 +22,15 @@ from benchmarks.row import ROOT
 from diffprobe.data import images
 from diffprobe.reporting.network_cost import remembered_cost
 from diffprobe.reporting.plots import BLUE, GREY, INK, name_logarithmic, style
+from diffprobe.runtime.files import digest
 
 ROWS = ROOT / "benchmarks" / "records.jsonl"
 PAGE, FIGURE = ROOT / "docs" / "RECORDS.md", ROOT / "docs" / "records.png"
 BEGIN, END = "<!-- benchmarks.records: from here -->\n", "<!-- benchmarks.records: to here -->\n"
 HEAD = ("row", "accuracy on test", "by", "one layer", "as published", "kNN", "Fréchet distance")
 HEAD += ("images", "TFLOP", "minutes", "processor", "commit", "command")
+PIXELS = "pixels_logistic"  # logistic regression on raw pixels, the baseline of every dataset
+SMALL: Any = {"textcoords": "offset points", "fontsize": 8, "color": INK}
 Row = dict[str, Any]
 
 
@@ -53,15 +56,17 @@ def main() -> None:
 
 def measured(results: Path, experiments: Sequence[str]) -> Row:
     """The figures of experiments by evaluator, a value for each, and what their training took."""
-    frame = pd.read_csv(results / "summary.csv")
-    frame = frame[frame["experiment"].isin(experiments)]
+    every = pd.read_csv(results / "summary.csv")
+    frame = every[every["experiment"].isin(experiments)]
     figures = {
         split: {name: rows["value"].tolist() for name, rows in frame[frame["split"] == split].groupby("evaluator")}
         for split in ("select", "test", "")
     }
     dataset = str(frame["dataset"].iloc[0])
+    raw = every[(every["dataset"] == dataset) & (every["evaluator"] == PIXELS)]
     return {
         "dataset": dataset,
+        "pixels": float(raw["value"].iloc[0]),
         "experiments": list(experiments),
         **{split or "samples": values for split, values in figures.items()},
         **trained(results, experiments, images.describe(results / "data" / dataset / "images.h5")),
@@ -79,10 +84,18 @@ def trained(results: Path, experiments: Sequence[str], data: images.StoreSummary
     cost = remembered_cost({"network": receipts[0][0]["config"]["network"]}, shape)
     return {
         "images": seen,
+        "network": digest(receipts[0][0]["config"]["network"]),
         "tflop": seen * cost["training_flops"] / 1e12,
-        "minutes": [sum(receipt["seconds"] for receipt in each) / 60 for each in receipts],
+        "minutes": [minutes_of(each) for each in receipts],
         "threads": [each[0]["threads"] for each in receipts],
     }
+
+
+def minutes_of(receipts: Sequence[Row]) -> float | None:
+    """Of one training; None where it was killed and resumed, since only what came after is recorded."""
+    steps = sum(receipt["to_step"] - receipt["from_step"] for receipt in receipts)
+    whole = steps == max(receipt["to_step"] for receipt in receipts)
+    return sum(receipt["seconds"] for receipt in receipts) / 60 if whole else None
 
 
 def best(row: Row) -> str:
@@ -121,8 +134,8 @@ def cells(row: Row) -> list[str]:
 
 
 def minutes(row: Row) -> list[float]:
-    """Of the trainings that had both cores."""
-    return [value for value, threads in zip(row["minutes"], row["threads"], strict=True) if threads == 2]
+    """Of the trainings that had both cores from the first step to the last."""
+    return [value for value, threads in zip(row["minutes"], row["threads"], strict=True) if value and threads == 2]
 
 
 def percent(values: Sequence[float] | None) -> str:
@@ -135,25 +148,43 @@ def spread(values: Sequence[float], decimals: int) -> str:
 
 
 def drawn(rows: Sequence[Row], dpi: int = 110) -> Figure:
-    """Accuracy over FLOPs, a panel for each dataset."""
+    """Accuracy over FLOPs, a panel for each dataset: our recipe as a curve, the rows to beat as points and lines."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    figure = Figure(figsize=(5.2 * len(datasets), 3.6), dpi=dpi, layout="constrained")
+    figure = Figure(figsize=(5.6 * len(datasets), 3.6), dpi=dpi, layout="constrained")
     for axes, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets, strict=True):
         style(axes)
         mine = [row for row in rows if row["dataset"] == dataset]
-        for row in mine:
-            values = [100 * value for value in row["test"][best(row)]]
-            error = stdev(values) if len(values) > 1 else 0
-            ours = any(name.startswith("record") for name in row["experiments"])
-            axes.errorbar(row["tflop"], mean(values), error, marker="o", color=BLUE if ours else GREY)
-            place: Any = {"xytext": (6, -3), "textcoords": "offset points", "fontsize": 8, "color": INK}
-            axes.annotate(row["name"], (row["tflop"], mean(values)), **place)
+        levels = {"raw pixels": 100 * mine[0]["pixels"]}
+        levels |= {row["name"]: accuracy(row)[0] for row in mine if is_untrained(row)}
+        for name, level in levels.items():
+            axes.axhline(level, color=GREY, linestyle="--", linewidth=1)
+            axes.annotate(name, (1, level), (-4, -10), xycoords=axes.get_yaxis_transform(), ha="right", **SMALL)
+        trained = sorted((row for row in mine if not is_untrained(row)), key=lambda row: row["tflop"])
+        ours = [row for row in trained if row["network"] == max(mine, key=accuracy)["network"]]
+        axes.plot([row["tflop"] for row in ours], [accuracy(row)[0] for row in ours], color=BLUE)
+        for row in trained:
+            value, error = accuracy(row)
+            axes.errorbar(row["tflop"], value, error, marker="o", color=BLUE if row in ours else GREY)
+            at_right = len(trained) > 1 and row["tflop"] > trained[-1]["tflop"] / 2  # the name goes to the left
+            place = ((-8, 5 if row in ours else -12), "right") if at_right else ((6, -10), "left")
+            axes.annotate(row["name"], (row["tflop"], value), place[0], ha=place[1], **SMALL)
         axes.set_xscale("log")
         name_logarithmic(axes.xaxis)
         axes.set_xlabel("FLOPs of training, in TFLOP")
         axes.set_ylabel(f"linear probe on {dataset}'s test, in %")
-        axes.margins(x=0.35)
+        axes.margins(x=0.15, y=0.12)
     return figure
+
+
+def is_untrained(row: Row) -> bool:
+    """Whether its weights stayed as they were made."""
+    return all(name.startswith("untrained") for name in row["experiments"])
+
+
+def accuracy(row: Row) -> tuple[float, float]:
+    """In per cent, with the deviation over trainings."""
+    values = [100 * value for value in row["test"][best(row)]]
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
 
 
 if __name__ == "__main__":
