@@ -99,7 +99,8 @@ AWAITED = [
 L, FILES = Layout(CONFIG.results), Inputs(CONFIG, outside)
 IMPORTED = {name for name, e in CONFIG.experiments.items() if e.train.imported}
 AT_ONCE = {name for name, e in CONFIG.experiments.items() if measured_at_once(e)}  # samples measured while drawn
-MEASURING = {"batch": CONFIG.metrics.batch, "autosave": CONFIG.state.autosave_seconds}
+AUTOSAVE = {"autosave": CONFIG.state.autosave_seconds}
+MEASURING = {"batch": CONFIG.metrics.batch, **AUTOSAVE}
 FOREIGN = {name for name, latents in CONFIG.latents.items() if latents.imported}  # encoded by another system
 
 # --- the shell of every rule
@@ -198,7 +199,7 @@ def row(wildcards):
 
 SAVING = {
     "keep": CONFIG.state.keep,
-    "autosave": CONFIG.state.autosave_seconds,
+    **AUTOSAVE,
     "tensorboard": CONFIG.state.tensorboard,
     "trackers": canonical(job_arguments.dump(CONFIG.state)["trackers"]) if CONFIG.state.trackers else None,
     "run_name": lambda w: (

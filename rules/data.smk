@@ -74,4 +74,4 @@ use rule compute as baseline with:
         **computing(minutes=60),
     params:
         config=argument(lambda w: {"dataset": w.dataset}),
-        call=call("baseline", autosave=CONFIG.state.autosave_seconds),
+        call=call("baseline", **AUTOSAVE),

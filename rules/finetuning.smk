@@ -61,7 +61,7 @@ use rule compute as finetune_lr with:
         **computing(mem_mb=probing_memory, minutes=120),
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.finetuned(e, w.evaluator, row(w), True)),
-        call=call("finetuned", batch=lambda w: experiment(w).probe.batch, autosave=CONFIG.state.autosave_seconds),
+        call=call("finetuned", batch=lambda w: experiment(w).probe.batch, **AUTOSAVE),
 
 
 use rule finetune_lr as finetune with:
@@ -82,4 +82,4 @@ use rule finetune_lr as finetune with:
         evaluator=any_of(named_evaluators("finetune")),
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.finetuned(e, w.evaluator, row(w), False)),
-        call=call("finetuned", batch=lambda w: experiment(w).probe.batch, autosave=CONFIG.state.autosave_seconds),
+        call=call("finetuned", batch=lambda w: experiment(w).probe.batch, **AUTOSAVE),

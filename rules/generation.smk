@@ -56,7 +56,7 @@ use rule compute as nearest with:
         L.benchmark("nearest", "{experiment}", "{kimg}", "{sampler}")
     params:
         config=of_experiment(lambda e, w: job_arguments.nearest(e.generation.nearest, row(w), e.train)),
-        call=call("nearest", autosave=CONFIG.state.autosave_seconds),
+        call=call("nearest", **AUTOSAVE),
 
 
 use rule compute as decodings with:
@@ -73,7 +73,7 @@ use rule compute as decodings with:
         L.benchmark("decodings", "{experiment}", "{kimg}", "{sampler}")
     params:
         config=of_experiment(lambda e, w: job_arguments.decodings(e, w.sampler, row(w))),
-        call=call("decodings", draw=lambda w: experiment(w).sample.batch, autosave=CONFIG.state.autosave_seconds),
+        call=call("decodings", draw=lambda w: experiment(w).sample.batch, **AUTOSAVE),
 
 
 use rule compute as nearest_real with:
@@ -88,4 +88,4 @@ use rule compute as nearest_real with:
         L.benchmark("nearest_real", "{dataset}")
     params:
         config=argument(lambda w: job_arguments.nearest(FILES.compared(w.dataset), {"dataset": w.dataset})),
-        call=call("nearest", autosave=CONFIG.state.autosave_seconds),
+        call=call("nearest", **AUTOSAVE),

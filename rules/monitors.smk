@@ -52,7 +52,7 @@ use rule compute as monitors with:
         L.benchmark("monitors", "{experiment}", "{kimg}")
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.monitors(e, row(w))),
-        call=call("monitors", autosave=CONFIG.state.autosave_seconds),
+        call=call("monitors", **AUTOSAVE),
 
 
 use rule compute as similarity with:
@@ -71,7 +71,7 @@ use rule compute as similarity with:
         **computing(mem_mb=probing_memory),
     params:
         config=argument(lambda w: probe_job_arguments.similarity(CONFIG, w.experiment)),
-        call=call("similarity", autosave=CONFIG.state.autosave_seconds),
+        call=call("similarity", **AUTOSAVE),
 
 
 use rule compute as pictures with:

@@ -17,7 +17,7 @@ use rule compute as grid with:
         **computing(mem_mb=probing_memory, minutes=120),
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.grid(e, row(w))),
-        call=call("grid", autosave=CONFIG.state.autosave_seconds),
+        call=call("grid", **AUTOSAVE),
 
 
 use rule handle as choice with:
@@ -55,7 +55,7 @@ use rule compute as evaluate with:
         **computing(mem_mb=probing_memory, minutes=120),
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.evaluate(e, w.evaluator, row(w))),
-        call=call("evaluate", autosave=CONFIG.state.autosave_seconds),
+        call=call("evaluate", **AUTOSAVE),
 
 
 # Segmentation from a few labelled images, on features that are computed here.
@@ -81,7 +81,7 @@ use rule compute as dense with:
         **computing(mem_mb=probing_memory),
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.dense(e, w.evaluator, row(w))),
-        call=call("dense", batch=lambda w: experiment(w).probe.batch, autosave=CONFIG.state.autosave_seconds),
+        call=call("dense", batch=lambda w: experiment(w).probe.batch, **AUTOSAVE),
 
 
 # The same evaluators on another dataset's features, and on those of an extractor.
@@ -100,7 +100,7 @@ use rule evaluate as transfer with:
         L.benchmark("transfer", "{experiment}", "{dataset}", "{evaluator}")
     params:
         config=of_experiment(lambda e, w: probe_job_arguments.transfer(e, w.dataset, w.evaluator, row(w))),
-        call=call("evaluate", autosave=CONFIG.state.autosave_seconds),
+        call=call("evaluate", **AUTOSAVE),
 
 
 use rule evaluate as extractor_probe with:
@@ -118,4 +118,4 @@ use rule evaluate as extractor_probe with:
         config=of_experiment(
             lambda e, w: probe_job_arguments.extractor_probe(CONFIG, e, w.extractor, w.evaluator, row(w))
         ),
-        call=call("evaluate", autosave=CONFIG.state.autosave_seconds),
+        call=call("evaluate", **AUTOSAVE),
