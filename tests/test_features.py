@@ -20,7 +20,7 @@ from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.process import perturb
 from diffprobe.evaluation.representation.chunks import MANIFEST, array, damage
 from diffprobe.evaluation.representation.descent import row_stream
-from diffprobe.evaluation.representation.features import FeatureModel
+from diffprobe.evaluation.representation.features import FeatureModel, Pass
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
 from diffprobe.evaluation.representation.heads import fit
 from diffprobe.evaluation.representation.inputs import open_inputs
@@ -46,7 +46,9 @@ def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, 
     process, level = EDM(), EDM().level(0.3)
     data = open_inputs(digits_store, ["select"], CPU, None)["select"]
     source = FeatureModel(network, process, 5, CPU, batch=77)
-    pooled = {name: torch.cat([x[name] for _, x in source.blocks(data, level, WANTED, "p", 1)]) for name in WANTED}
+    pooled = {
+        name: torch.cat([x[name] for _, x in source.blocks(data, Pass(level, WANTED, "p", 1))]) for name in WANTED
+    }
     assert {name: tuple(x.shape) for name, x in pooled.items()} == {
         "mid": (200, 16),
         "out_2": (200, 16),
@@ -128,7 +130,7 @@ def test_a_stopped_store_goes_on_with_the_next_block(
     labels = {"train": np.zeros(400, np.int64), "select": np.ones(200, np.int64)}
     folders = dict.fromkeys(("0.1", "0.5"), tmp_path / "whole")
     table = StoredFeatures(folders, labels, True).table([("0.1", "mid"), ("0.5", "out_2")], ["train"], "augmented")
-    direct = [next(source.blocks(data["train"], level, WANTED, "features", 2, True))[1] for level in levels]
+    direct = [next(source.blocks(data["train"], Pass(level, WANTED, "features", 2, True)))[1] for level in levels]
     expected = torch.cat([direct[0]["mid"], direct[1]["out_2"]], 1).half()
     assert torch.equal(table.read(0, 2), expected) and table.widths == [16, 16]
 

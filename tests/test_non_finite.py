@@ -16,7 +16,7 @@ from diffprobe.data.pixels import first_non_finite
 from diffprobe.diffusion.build import build_sampler
 from diffprobe.diffusion.edm import EDM
 from diffprobe.evaluation.model import Model, load
-from diffprobe.evaluation.representation.features import FeatureModel
+from diffprobe.evaluation.representation.features import FeatureModel, Pass
 from diffprobe.evaluation.representation.featurestore import Copies, write_level
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.evaluation.sampling import Drawing
@@ -91,7 +91,7 @@ def test_features_stop_the_job_by_tap_level_and_image(loaded: Model, tmp_path: P
         return write_level(path, source, data, level, SPECS, copies, "a", lambda done: None)
 
     line = "features of the tap mid at sigma 0.5 hold NaN or infinite values for image 107; use precision fp32"
-    assert refusal(lambda: list(source.blocks(data["select"], level, SPECS, "p", 0))).startswith(line)
+    assert refusal(lambda: list(source.blocks(data["select"], Pass(level, SPECS, "p", 0)))).startswith(line)
     assert refusal(write).startswith(line)
     assert not list(tmp_path.glob("0.5*"))
     data["select"] = inputs(lambda i: 0.5)
@@ -104,7 +104,7 @@ def test_features_beyond_the_stores_numbers_stop_the_job(loaded: Model, tmp_path
         loaded.network.get_parameter("mid2.res.conv2.bias").fill_(1e5)
     source, copies = FeatureModel(loaded.network, EDM(), 0, CPU), [Copies("select", "identity", 1)]
     data, level = inputs(lambda i: 0.5), EDM().level(0.5)
-    assert len(list(source.blocks(data, level, SPECS, "p", 0))) == 1  # in Python they are float32
+    assert len(list(source.blocks(data, Pass(level, SPECS, "p", 0)))) == 1  # in Python they are float32
     said = refusal(
         write_level, tmp_path / "0.5.zarr", source, {"select": data}, level, SPECS, copies, "a", lambda done: None
     )

@@ -14,7 +14,7 @@ from diffprobe.data import images
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.chunks import array
 from diffprobe.evaluation.representation.components import components, plane
-from diffprobe.evaluation.representation.features import FeatureModel
+from diffprobe.evaluation.representation.features import FeatureModel, Pass
 from diffprobe.evaluation.representation.inputs import only, open_inputs, picked
 from diffprobe.plan import probe_job_arguments
 from diffprobe.plan.probe_arguments import PicturesArgument
@@ -84,7 +84,7 @@ def test_maps_are_components_of_the_chosen_features_at_every_position(
     data = only(open_inputs(digits_store, ["test"], cpu, None)["test"], places)
     level = trained.level(float(arrays["level"]))
     specs = {tap: (tap, "tokens") for tap in PROBE["taps"]}
-    tokens = [features for _, features in source.blocks(data, level, specs, "chosen", 0)][0]  # noqa: RUF015
+    tokens = [features for _, features in source.blocks(data, Pass(level, specs, "chosen", 0))][0]  # noqa: RUF015
     for tap in PROBE["taps"]:
         own = tokens[tap].flatten(0, 1).numpy()  # (n T, D)
         np.testing.assert_allclose(arrays[f"map/{tap}"].reshape(-1, 3), components(own, 3).values, atol=1e-4)

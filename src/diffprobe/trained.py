@@ -18,7 +18,7 @@ from diffprobe.data.pixels import first_non_finite, to_float
 from diffprobe.diffusion.build import build_sampler
 from diffprobe.diffusion.levels import CLEAN, Level
 from diffprobe.evaluation import model
-from diffprobe.evaluation.representation.features import FeatureModel
+from diffprobe.evaluation.representation.features import FeatureModel, Pass
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
@@ -110,7 +110,7 @@ class TrainedModel:
         encoded = bool(self.clean_taps)
         source = FeatureModel(self.model.network, self.model.process, seed, self.device, batch, encoded=encoded)
         pooled = {tap: (tap, "mean") for tap in selected}
-        blocks = [block for _, block in source.blocks(data, level, pooled, "features", draw=0)]
+        blocks = [block for _, block in source.blocks(data, Pass(level, pooled, "features", draw=0))]
         return {tap: torch.cat([block[tap] for block in blocks]).cpu().numpy() for tap in selected}
 
     def loss(self, images: Any, labels: Any = None, seed: int = 0, batch: int = 256) -> float:

@@ -1,8 +1,8 @@
 """Check samples for memorisation: the training images nearest to each, and the ratio of the two smallest distances.
 
 Config: `plan.arguments.NearestArgument`. Inputs: images, and samples; without samples, the dataset's own
-`test` images are checked, as a baseline. Outputs: rows; optionally pairs, for the plot. Option:
-autosave, in seconds.
+`test` images are checked, as a baseline. Outputs: rows; optionally pairs, for the plot.
+Option: autosave, in seconds.
 """
 
 from collections.abc import Iterator

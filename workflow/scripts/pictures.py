@@ -19,7 +19,7 @@ from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.chunks import REMEDY, array
 from diffprobe.evaluation.representation.components import components, plane
-from diffprobe.evaluation.representation.features import FeatureModel
+from diffprobe.evaluation.representation.features import FeatureModel, Pass
 from diffprobe.evaluation.representation.inputs import only, open_inputs, picked
 from diffprobe.plan.probe_arguments import Choice, PicturesArgument
 from diffprobe.runtime.arrays import read_array
@@ -71,7 +71,7 @@ def component_maps(job: Job, argument: PicturesArgument, choice: Choice, labels:
     data = only(inputs, places)
     specs = {tap: (tap, "map") for tap in taps}
     source = source.bounded(source.image_flops(trained.shape, level, specs))
-    blocks = [features for _, features in source.blocks(data, level, specs, PURPOSE, 0)]
+    blocks = [features for _, features in source.blocks(data, Pass(level, specs, PURPOSE, 0))]
     with open_store(job.input("images")) as file:
         pixels = images.gather(file, data.rows)  # uint8 (n, H, W, C)
     maps = {"taps": np.array(taps), "images": pixels, "labels": labels[places], "rows": data.rows}

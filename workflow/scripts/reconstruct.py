@@ -2,8 +2,8 @@
 its weights are cached, Fréchet distances under the extractors that measure samples, and some pairs for the plot.
 
 Config: `plan.arguments.ReconstructArgument`. Inputs: images; autoencoder; weights.NAME of extractors; vgg, weights for
-LPIPS. Options: images, the autoencoder's batch; batch, the extractors' batch;
-autosave, in seconds.
+LPIPS. Options: images, the autoencoder's batch; batch, the extractors' batch; autosave, in
+seconds.
 """
 
 from diffprobe.runtime.job import Job, run

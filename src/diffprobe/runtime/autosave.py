@@ -109,7 +109,7 @@ def own() -> Autosave | None:
 
 def each(items: Iterable[Item], compute: Callable[[Item], Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
     """What is computed of each item, in turn, as tensors by name; what a killed job has computed comes from its
-    autosave. All of it stays in memory within `autosaved`.
+    autosave. They are on the CPU, computed or read back. All of it stays in memory within `autosaved`.
     """
     saved = own()
     before = saved.read() if saved else {}
@@ -126,7 +126,7 @@ def each(items: Iterable[Item], compute: Callable[[Item], Mapping[str, Tensor]])
         if i < len(parts):
             yield parts[i]
             continue
-        part = compute(item)
+        part = {name: tensor.cpu() for name, tensor in compute(item).items()}
         if saved:
             parts.append(part)
             saved.offer(state)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation.generation.extractors import FeatureExtractor
 from diffprobe.evaluation.representation.chunks import BLOCK
-from diffprobe.evaluation.representation.features import ArraySpecs, refuse_non_finite
+from diffprobe.evaluation.representation.features import Pass, refuse_non_finite
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.keyed import Key
 
@@ -21,26 +20,17 @@ class ExtractedFeatures:
     extractor: FeatureExtractor
     batch: int
 
-    def blocks(
-        self,
-        data: ModelInputs,
-        level: Level,
-        specs: ArraySpecs,
-        purpose: str,
-        draw: int,
-        augmented: bool = False,
-        first: int = 0,
-    ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """The features of all images from the row `first` on, a block at a time: (rows of the split, name to (n, D)),
+    def blocks(self, data: ModelInputs, of: Pass) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """The features of all images from row `first` on, a block at a time: (rows of the split, name to (n, D)),
         under each name of `specs`. Raises UserError for features that are not finite.
         """
-        for start in range(first, len(data.rows), BLOCK):
+        for start in range(of.first, len(data.rows), BLOCK):
             rows = slice(start, min(start + BLOCK, len(data.rows)))
             parts = [slice(i, min(i + self.batch, rows.stop)) for i in range(rows.start, rows.stop, self.batch)]
-            images = (data.read(part, Key(0, purpose), draw, augmented) for part in parts)
+            images = (data.read(part, Key(0, of.purpose), of.draw, of.augmented) for part in parts)
             pooled = torch.cat([self.extractor.apply(to_uint8(x)).pooled for x in images])  # (n, D)
-            features = dict.fromkeys(specs, pooled)
-            refuse_non_finite(features, data.rows[rows], level, "hold NaN or infinite values")
+            features = dict.fromkeys(of.specs, pooled)
+            refuse_non_finite(features, data.rows[rows], of.level, "hold NaN or infinite values")
             yield rows, features
 
 

@@ -5,6 +5,7 @@ At the level without noise an encoder sees the image as it is, and other network
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,17 @@ from diffprobe.runtime.keyed import Key, normal
 # take 2 GiB in a DiT-XL.
 PASS = 2**40
 ArraySpecs = Mapping[str, tuple[str, str]]  # by the array's name: a tap and a pooling
+
+
+class Pass(NamedTuple):
+    """One pass over the images of a split."""
+
+    level: Level
+    specs: ArraySpecs
+    purpose: str  # which keys noise and latents, with the draw
+    draw: int
+    augmented: bool = False
+    first: int = 0  # row of the split that it begins with
 
 
 @dataclass(frozen=True)
@@ -100,21 +112,13 @@ class FeatureModel:
         x, rows = torch.zeros(1, *shape, device=self.device), torch.zeros(1, dtype=torch.int64, device=self.device)
         return flops(lambda: self.pooled(x, rows, level, specs, Key(self.seed, "flops"), 0))
 
-    def blocks(
-        self,
-        data: ModelInputs,
-        level: Level,
-        specs: ArraySpecs,
-        purpose: str,
-        draw: int,
-        augmented: bool = False,
-        first: int = 0,
-    ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        """The features of all images from the row `first` on, at most BLOCK at a time: (rows of the split, name to
+    def blocks(self, data: ModelInputs, of: Pass) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+        """The features of all images from row `first` on, at most BLOCK at a time: (rows of the split, name to
         (n, D), or to (n, T, D)).
 
         Noise and latents are keyed by seed, purpose, image and draw. Raises UserError for features that are not finite.
         """
+        level, specs, purpose, draw, augmented, first = of
         view = "/augmented" if augmented else ""
         noise, posterior = (Key(self.seed, f"{purpose}{view}/{name}") for name in (level.name, "posterior"))
         while first < len(data.rows):

@@ -20,7 +20,7 @@ from diffprobe.diffusion.levels import Level
 from diffprobe.evaluation.representation import blocklog
 from diffprobe.evaluation.representation.blocklog import Block, BlockLog
 from diffprobe.evaluation.representation.chunks import CHANNELS, MANIFEST, chunk_shape
-from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel, refuse_non_finite
+from diffprobe.evaluation.representation.features import ArraySpecs, FeatureModel, Pass, refuse_non_finite
 from diffprobe.evaluation.representation.inputs import ModelInputs
 from diffprobe.runtime.arrays import create_array
 from diffprobe.runtime.errors import UserError
@@ -63,16 +63,7 @@ def images_in_all(copies: Sequence[Copies], data: Mapping[str, ModelInputs]) -> 
 class Source(Protocol):
     """A network as a source of features."""
 
-    def blocks(
-        self,
-        data: ModelInputs,
-        level: Level,
-        specs: ArraySpecs,
-        purpose: str,
-        draw: int,
-        augmented: bool = False,
-        first: int = 0,
-    ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    def blocks(self, data: ModelInputs, of: Pass) -> Iterator[tuple[slice, dict[str, Tensor]]]:
         """See `FeatureModel.blocks`."""
 
 
@@ -144,8 +135,8 @@ def write_blocks(
             for draw in range(draws):
                 if first := written.rows(split, view, draw):
                     report(first)
-                at = level, specs, purpose, draw, view == "augmented", first
-                for rows, features in model.blocks(data[split], *at):
+                of = Pass(level, specs, purpose, draw, view == "augmented", first)
+                for rows, features in model.blocks(data[split], of):
                     halves = {name: x.half() for name, x in features.items()}
                     refuse_non_finite(halves, data[split].rows[rows], level, "exceed float16, as stored,")
                     values = {name: x.cpu().numpy() for name, x in halves.items()}
