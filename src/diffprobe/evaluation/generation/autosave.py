@@ -1,6 +1,6 @@
 """Statistics of a long pass, saved as it goes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -14,15 +14,22 @@ class SavedStatistics(Autosave):
     def restore(self, statistics: Sequence[Statistics]) -> int:
         """Fill empty statistics from the file; returns the number of images in them, 0 without one."""
         tensors = self.read()
-        for i, empty in enumerate(statistics if tensors else ()):
-            prefix = f"{i}/"
-            empty.merge({key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)})
+        if tensors:
+            merge(statistics, tensors)
         return statistics[0].n if tensors else 0
 
     def offer_statistics(self, statistics: Sequence[Statistics]) -> None:
         """Save if the last time is long enough ago; cheap to call after every batch."""
+        self.offer(lambda: joined(statistics))
 
-        def tensors() -> dict[str, Tensor]:
-            return {f"{i}/{key}": x for i, one in enumerate(statistics) for key, x in one.state().items()}
 
-        self.offer(tensors)
+def joined(statistics: Sequence[Statistics]) -> dict[str, Tensor]:
+    """The states of all, each under its number."""
+    return {f"{i}/{key}": x for i, one in enumerate(statistics) for key, x in one.state().items()}
+
+
+def merge(statistics: Sequence[Statistics], tensors: Mapping[str, Tensor]) -> None:
+    """Add to each what `joined` has of it."""
+    for i, one in enumerate(statistics):
+        prefix = f"{i}/"
+        one.merge({key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)})

@@ -11,6 +11,7 @@ from torch import Tensor
 from diffprobe.config.names import figure_name
 from diffprobe.data.imagesets import ImageSet, batches
 from diffprobe.data.pixels import first_non_finite, to_float, to_uint8
+from diffprobe.evaluation.generation.autosave import joined, merge
 from diffprobe.evaluation.generation.collect import BATCH, update
 from diffprobe.evaluation.generation.figures import Subject, printed
 from diffprobe.evaluation.generation.frechet import frechet_distance
@@ -87,21 +88,13 @@ class Reconstruction:
         """Everything as tensors, for a file."""
         state = {"done": torch.tensor(self.done), "pairs": self.pairs}
         state |= {f"value.{name}": torch.tensor(each, dtype=torch.float64) for name, each in self.values.items()}
-        for i, one in enumerate(self.statistics):
-            state |= {f"statistics.{i}.{name}": x for name, x in one.state().items()}
-        return state
+        return state | joined([*self.originals, *self.reconstructions])
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take up an earlier `state` of the same images."""
         self.done, self.pairs = int(state["done"]), state["pairs"]
         self.values = {name: state[f"value.{name}"].tolist() for name in self.values}
-        for i, one in enumerate(self.statistics):
-            prefix = f"statistics.{i}."
-            one.merge({name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)})
-
-    @property
-    def statistics(self) -> list[Statistics]:
-        return [*self.originals, *self.reconstructions]
+        merge([*self.originals, *self.reconstructions], state)
 
     def rows(self) -> list[dict[str, object]]:
         """Rows of results: the mean of each similarity and its spread over images, then each extractor's distance."""
