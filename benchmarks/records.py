@@ -2,9 +2,11 @@
 
     python -m benchmarks.records                                                          # tables and figure anew
     python -m benchmarks.records results/speedrun record_0 record_1 --name "..." --command "diffprobe run ..."
+    python -m benchmarks.records results/speedrun record_0 record_1 --name "..." --distances
 
 The second adds a row first: experiments of a finished project that differ in seeds alone. It takes the place of a row
-of that name on that dataset.
+of that name on that dataset. The third gives a row that stands the distances of the same trainings' samples: they need
+no probes, and may come from another results folder.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from benchmarks.row import ROOT
 from diffprobe.data import images
 from diffprobe.reporting.network_cost import remembered_cost
 from diffprobe.reporting.plots import BLUE, GREY, INK, name_logarithmic, style
+from diffprobe.reporting.tables import is_distance
 from diffprobe.runtime.files import digest
 
 ROWS = ROOT / "benchmarks" / "records.jsonl"
@@ -30,6 +33,7 @@ BEGIN, END = "<!-- benchmarks.records: from here -->\n", "<!-- benchmarks.record
 HEAD = ("row", "accuracy on test", "by", "one layer", "as published", "kNN", "Fréchet distance")
 HEAD += ("images", "TFLOP", "minutes", "processor", "commit", "command")
 PIXELS = "pixels_logistic"  # logistic regression on raw pixels, the baseline of every dataset
+SAMPLES = "samples"  # in place of a split, for figures of samples
 SMALL: Any = {"textcoords": "offset points", "fontsize": 8, "color": INK}
 Row = dict[str, Any]
 
@@ -40,14 +44,17 @@ def main() -> None:
     parser.add_argument("experiments", nargs="*", help="experiments of one row, which differ in seeds alone")
     parser.add_argument("--name", help="what the row is of")
     parser.add_argument("--command", help="the command that made it")
+    parser.add_argument("--distances", action="store_true", help="the row stands: add its samples' distances")
     parser.add_argument("--commit", default=commit(), help="the commit that it was made by (default: the present one)")
     arguments = parser.parse_args()
     rows = [json.loads(line) for line in ROWS.read_text().splitlines()]
-    if arguments.results:
+    if arguments.distances:
+        add_distances(rows, arguments.name, arguments.results, arguments.experiments)
+    elif arguments.results:
         new = {"name": arguments.name, **measured(arguments.results, arguments.experiments)}
         new |= {"command": arguments.command, "commit": arguments.commit, "processor": processor()}
         rows = [row for row in rows if (row["dataset"], row["name"]) != (new["dataset"], new["name"])] + [new]
-        ROWS.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    ROWS.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     before, rest = PAGE.read_text().split(BEGIN)
     PAGE.write_text(before + BEGIN + tables(rows) + END + rest.split(END)[1])
     if len(rows) > 1:  # one point is no curve
@@ -56,25 +63,42 @@ def main() -> None:
 
 def measured(results: Path, experiments: Sequence[str]) -> Row:
     """The figures of experiments by evaluator, a value for each, and what their training took."""
-    every = pd.read_csv(results / "summary.csv")
-    frame = every[every["experiment"].isin(experiments)]
-    figures = {
-        split: {name: rows["value"].tolist() for name, rows in frame[frame["split"] == split].groupby("evaluator")}
-        for split in ("select", "test", "")
-    }
-    dataset = str(frame["dataset"].iloc[0])
+    every, frame = summary(results), summary(results, experiments)
+    dataset = frame["dataset"].iloc[0]
     raw = every[(every["dataset"] == dataset) & (every["evaluator"] == PIXELS)]
     return {
         "dataset": dataset,
         "pixels": float(raw["value"].iloc[0]),
         "experiments": list(experiments),
-        **{split or "samples": values for split, values in figures.items()},
-        **trained(results, experiments, images.describe(results / "data" / dataset / "images.h5")),
+        **{split: by_evaluator(frame, split) for split in ("select", "test", SAMPLES)},
+        **trained(results, experiments, dataset),
     }
 
 
-def trained(results: Path, experiments: Sequence[str], data: images.StoreSummary) -> Row:
+def add_distances(rows: Sequence[Row], name: str, results: Path, experiments: Sequence[str]) -> None:
+    """Give the row of that name the figures of samples that these results have."""
+    frame = summary(results, experiments)
+    dataset = frame["dataset"].iloc[0]
+    row = next(row for row in rows if (row["dataset"], row["name"]) == (dataset, name))
+    same = {"experiments": list(experiments), **trained(results, experiments, dataset)}
+    if any(row[key] != same[key] for key in ("experiments", "images", "network", "tflop")):
+        raise SystemExit(f"{results}: not the trainings of the row {name!r}")
+    row[SAMPLES] = by_evaluator(frame, SAMPLES)
+
+
+def summary(results: Path, experiments: Sequence[str] | None = None) -> pd.DataFrame:
+    """The figures of some experiments, or of all and of baselines."""
+    frame = pd.read_csv(results / "summary.csv").fillna({"split": SAMPLES})
+    return frame if experiments is None else frame[frame["experiment"].isin(experiments)]
+
+
+def by_evaluator(frame: pd.DataFrame, split: str) -> dict[str, list[float]]:
+    return {name: rows["value"].tolist() for name, rows in frame[frame["split"] == split].groupby("evaluator")}
+
+
+def trained(results: Path, experiments: Sequence[str], dataset: str) -> Row:
     """Images, FLOPs and minutes of training."""
+    data = images.describe(results / "data" / dataset / "images.h5")
     receipts = [
         [json.loads(path.read_text()) for path in (results / "runs" / name).glob("checkpoints/*/receipt.json")]
         for name in experiments
@@ -117,7 +141,7 @@ def tables(rows: Sequence[Row]) -> str:
 
 def cells(row: Row) -> list[str]:
     evaluator, test = best(row), row["test"]
-    distance = next((values for name, values in row["samples"].items() if name.startswith(("fd", "fid"))), None)
+    distance = next((values for name, values in row[SAMPLES].items() if is_distance(name)), None)
     return [
         row["name"],
         f"**{percent(test[evaluator])}**",
