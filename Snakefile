@@ -31,7 +31,7 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        [file for stage in stages(CONFIG) for file in stage.requested_files],
+        [file for stage in FILES.graph.stages for file in stage.requested_files],
     localrule: True
 
 

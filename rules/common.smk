@@ -1,5 +1,6 @@
 # From rules to jobs. `job CONFIG SCRIPT ...` runs workflow/scripts/SCRIPT.py with one JSON argument, which with the
 # inputs decides on a rerun, and with its named inputs, outputs and options. Nothing here imports torch.
+import atexit
 import gc
 import os
 import re
@@ -27,7 +28,6 @@ from diffprobe.config.sources import downloaded_kinds
 from diffprobe.config.training import checkpoint_steps
 from diffprobe.plan import job_arguments, memory, preflight, probe_job_arguments
 from diffprobe.plan.figures import LISTED, alike, figure_rule, figures
-from diffprobe.plan.graph import stages
 from diffprobe.plan.uses import finetune_of, measured_at_once, parted, used_latents
 from diffprobe.plan.inputs import Inputs
 from diffprobe.plan.layout import Layout, receipt, store_receipt
@@ -41,8 +41,9 @@ from diffprobe.runtime.gpus import local_gpus
 from diffprobe.runtime.preload import listen
 
 # Of a large config Snakemake keeps millions of small objects until it ends. Looking for cycles among them at Python's
-# usual rate takes a quarter of a dry run.
+# usual rate takes a quarter of a dry run, and freeing them one by one at the end a sixth.
 gc.set_threshold(100_000, 50, 1000)
+atexit.register(gc.freeze)
 
 
 # Snakemake imports pandas to ask of each param whether it is a table of pandas, half a second of every start. There are

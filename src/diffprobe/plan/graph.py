@@ -85,8 +85,16 @@ class Graph:
         beside = receipt(outputs[0]) if receipt_at is None and outputs else receipt_at or ""
         return Stage(rule, subject, outputs, beside, progress or self.layout.progress(rule, *wildcards), kimg)
 
-    def stages(self) -> Iterator[Stage]:
-        """All jobs that the config asks for, whether their outputs exist or not."""
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """All jobs that the config asks for, whether their outputs exist or not.
+
+        Each once: stores may share an autoencoder, and datasets a download.
+        """
+        return list(dict.fromkeys(self.repeated_stages()))
+
+    def repeated_stages(self) -> Iterator[Stage]:
+        """The jobs that each part of the config asks for."""
         config, layout = self.config, self.layout
         for path, remote in remote_files(config).items():
             # Only the receipt is asked for: whoever deletes the file, once all is made of it, need not fetch it again.
@@ -254,5 +262,5 @@ class Graph:
 
 
 def stages(config: Config) -> list[Stage]:
-    """All jobs, without repeats: stores may share an autoencoder, and datasets a download."""
-    return list(dict.fromkeys(Graph(config).stages()))
+    """All jobs that a config asks for, each once."""
+    return Graph(config).stages

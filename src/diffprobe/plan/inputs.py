@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from diffprobe.config.inferred import transferred_latents
@@ -49,6 +50,11 @@ class Inputs:
     @property
     def layout(self) -> Layout:
         return Layout(self.config.results)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """All jobs, which are listed once for all the files that depend on them."""
+        return Graph(self.config)
 
     # --- datasets and latents
     def archives(self, dataset: str) -> Optional:
@@ -251,14 +257,14 @@ class Inputs:
 
     def receipts(self, experiment: str) -> list[str]:
         """The receipts of all results of an experiment."""
-        stages = dict.fromkeys(Graph(self.config).experiment(experiment, self.experiment(experiment)))
+        stages = dict.fromkeys(self.graph.experiment(experiment, self.experiment(experiment)))
         return [stage.receipt for stage in stages if stage.receipt]
 
     def rows(self, subjects: Sequence[str] | None = None) -> list[str]:
         """The files of rows, all or those about some experiments and datasets."""
         evaluators = {e.rule for x in self.config.experiments.values() if x.probe for e in x.probe.evaluators.values()}
         rules = {*FIGURES, *TUNED, *LABEL_FREE, *evaluators}
-        stages = [stage for stage in dict.fromkeys(Graph(self.config).stages()) if stage.rule in rules]
+        stages = [stage for stage in self.graph.stages if stage.rule in rules]
         wanted = [stage for stage in stages if subjects is None or stage.subject in subjects]
         return [next(file for file in stage.outputs if file.endswith(".json")) for stage in wanted]
 
