@@ -104,12 +104,18 @@ class Page:
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait("document.readyState === 'complete'")
 
-    def value(self, expression: str) -> Any:
+    def value(self, expression: str, **where: int) -> Any:
         """The value of a JavaScript expression, waited for where it is a promise."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, **where)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
+
+    def value_in_frame(self, expression: str) -> Any:
+        """The same in the first frame of the page."""
+        frame = self.call("Page.getFrameTree")["frameTree"]["childFrames"][0]["frame"]["id"]
+        world = self.call("Page.createIsolatedWorld", frameId=frame)["executionContextId"]
+        return self.value(expression, contextId=world)
 
     def wait(self, condition: str) -> None:
         until = time.monotonic() + SECONDS

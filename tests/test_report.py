@@ -67,6 +67,17 @@ def test_it_opens_on_all_experiments_and_leads_to_the_page_of_each(report: Path,
         page.picture(report.parent / f"{name}.png")
 
 
+def test_the_overview_leads_to_them_as_a_result_of_the_list_too(report: Path, page: Page) -> None:
+    page.open(report)
+    page.wait(FIRST)
+    path = "results/overview.html"
+    shown = f"content: 'html', resultPath: '{path}', contentPath: results['{path}'].data_uri"
+    page.value(f"app.setView({{navbarMode: 'category', category: 'results', {shown}}})")
+    page.wait("document.querySelector('iframe') && !document.querySelector('iframe').contentDocument")
+    page.value_in_frame("document.querySelectorAll('th a')[1].click()")
+    page.wait("app.state.resultPath === 'results/runs/tiny_dit/page.html'")
+
+
 @pytest.mark.parametrize("name", ["overview", "runs/tiny/page", "runs/tiny_dit/page"])
 def test_a_page_stands_by_itself(finished: Path, page: Page, name: str) -> None:
     """With figures that are seen, captions, data to copy, and receipts and config one click away."""

@@ -103,11 +103,9 @@ def page(results: pd.DataFrame, png: bytes | None, data: bytes, strips: Sequence
 
 def opens(name: str) -> str:
     """A link to an experiment's page: a file near this one, or in Snakemake's report a result of it."""
-    path = f"runs/{name}/page.html"
-    # `app` and `results` are the report's own.
+    # `showPage` is of workflow/report/workflow.rst. As a result of the list the page lies in a frame of the report.
     within = (
-        f"if (typeof app !== 'undefined') {{ const key = Object.keys(results).find(path => path.endsWith('{path}')); "
-        f"app.setView({{navbarMode: 'category', category: '{name}', content: 'html', resultPath: key, "
-        "contentPath: results[key].data_uri}); return false; }"
+        f"if (window.showPage) {{ showPage('{name}'); return false; }} "
+        f"if (parent !== window) {{ parent.postMessage('{name}', '*'); return false; }}"
     )
-    return f'<a href="{escape(path)}" onclick="{escape(within)}">{escape(name)}</a>'
+    return f'<a href="{escape(f"runs/{name}/page.html")}" onclick="{escape(within)}">{escape(name)}</a>'
