@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from functools import cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 BF16_CAPABILITY = (8, 0)  # the first CUDA devices with units for bfloat16: Ampere
 # Mean width from which bfloat16 gains on a CPU with units for it: at 67 a step of a U-Net is a tenth slower and
@@ -82,15 +83,30 @@ def widest_float(device: torch.device) -> torch.dtype:
 
 @cache
 def peak_flops(device: torch.device, bf16: bool = False) -> float:
-    """FLOP per second that a device reaches in products of large matrices, the best of a few: measured, in a moment.
+    """FLOP per second that a device reaches in large products, the best of a few: measured, in a moment.
 
-    In float32 on a GPU, products use TF32 where the process does.
+    In float32 on a GPU, products use TF32 where the process does. On a CPU matrices and convolutions are multiplied by
+    different libraries, of which the first (MKL) has half the speed of the second (oneDNN) in float32 on AMD's CPUs
+    with AVX-512.
     """
-    n = 1024 if device.type == "cpu" else 8192
-    x = torch.ones(n, n, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
-    seconds = []
+    cpu, dtype = device.type == "cpu", torch.bfloat16 if bf16 else torch.float32
+    n = 1024 if cpu else 8192
+    x = torch.ones(n, n, device=device, dtype=dtype)
+    rates = [2 * n**3 / seconds(lambda: x @ x)]
+    if cpu:
+        channels, size, batch = 128, 32, 16
+        images = torch.ones(batch, channels, size, size, dtype=dtype)
+        weight = torch.ones(channels, channels, 3, 3, dtype=dtype)
+        flops = 2 * batch * (size - 2) ** 2 * weight.numel()
+        rates.append(flops / seconds(lambda: functional.conv2d(images, weight)))
+    return max(rates)
+
+
+def seconds(product: Callable[[], Tensor]) -> float:
+    """What a product takes, at best of a few times."""
+    taken = []
     for _ in range(6):
         begin = time.perf_counter()
-        (x @ x)[0, 0].item()  # waits for the device
-        seconds.append(time.perf_counter() - begin)
-    return 2 * n**3 / min(seconds)
+        product().flatten()[0].item()  # waits for the device
+        taken.append(time.perf_counter() - begin)
+    return min(taken)
