@@ -33,7 +33,7 @@ BEGIN, END = "<!-- benchmarks.records: from here -->\n", "<!-- benchmarks.record
 HEAD = ("row", "accuracy on test", "by", "one layer", "as published", "kNN", "Fréchet distance")
 HEAD += ("images", "TFLOP", "minutes", "processor", "commit", "command")
 PIXELS = "pixels_logistic"  # logistic regression on raw pixels, the baseline of every dataset
-SAMPLES = "samples"  # in place of a split, for figures of samples
+SAMPLES = "samples"  # figures of samples, beside those on the splits
 SMALL: Any = {"textcoords": "offset points", "fontsize": 8, "color": INK}
 Row = dict[str, Any]
 
@@ -70,7 +70,8 @@ def measured(results: Path, experiments: Sequence[str]) -> Row:
         "dataset": dataset,
         "pixels": float(raw["value"].iloc[0]),
         "experiments": list(experiments),
-        **{split: by_evaluator(frame, split) for split in ("select", "test", SAMPLES)},
+        **{split: by_evaluator(frame[frame["split"] == split]) for split in ("select", "test")},
+        SAMPLES: of_samples(frame),
         **trained(results, experiments, dataset),
     }
 
@@ -83,17 +84,22 @@ def add_distances(rows: Sequence[Row], name: str, results: Path, experiments: Se
     same = {"experiments": list(experiments), **trained(results, experiments, dataset)}
     if any(row[key] != same[key] for key in ("experiments", "images", "network", "tflop")):
         raise SystemExit(f"{results}: not the trainings of the row {name!r}")
-    row[SAMPLES] = by_evaluator(frame, SAMPLES)
+    row[SAMPLES] = of_samples(frame)
 
 
 def summary(results: Path, experiments: Sequence[str] | None = None) -> pd.DataFrame:
     """The figures of some experiments, or of all and of baselines."""
-    frame = pd.read_csv(results / "summary.csv").fillna({"split": SAMPLES})
+    frame = pd.read_csv(results / "summary.csv")
     return frame if experiments is None else frame[frame["experiment"].isin(experiments)]
 
 
-def by_evaluator(frame: pd.DataFrame, split: str) -> dict[str, list[float]]:
-    return {name: rows["value"].tolist() for name, rows in frame[frame["split"] == split].groupby("evaluator")}
+def of_samples(frame: pd.DataFrame) -> dict[str, list[float]]:
+    """Distances, precision and the like. Their split is that of the reference."""
+    return by_evaluator(frame[frame["sampler"].notna()])
+
+
+def by_evaluator(frame: pd.DataFrame) -> dict[str, list[float]]:
+    return {name: rows["value"].tolist() for name, rows in frame.groupby("evaluator")}
 
 
 def trained(results: Path, experiments: Sequence[str], dataset: str) -> Row:
