@@ -63,7 +63,8 @@ def main() -> None:
 
 def measured(results: Path, experiments: Sequence[str]) -> Row:
     """The figures of experiments by evaluator, a value for each, and what their training took."""
-    every, frame = summary(results), summary(results, experiments)
+    every = pd.read_csv(results / "summary.csv")
+    frame = every[every["experiment"].isin(experiments)]
     dataset = frame["dataset"].iloc[0]
     raw = every[(every["dataset"] == dataset) & (every["evaluator"] == PIXELS)]
     return {
@@ -78,19 +79,15 @@ def measured(results: Path, experiments: Sequence[str]) -> Row:
 
 def add_distances(rows: Sequence[Row], name: str, results: Path, experiments: Sequence[str]) -> None:
     """Give the row of that name the figures of samples that these results have."""
-    frame = summary(results, experiments)
-    dataset = frame["dataset"].iloc[0]
-    row = next(row for row in rows if (row["dataset"], row["name"]) == (dataset, name))
-    same = {"experiments": list(experiments), **trained(results, experiments, dataset)}
-    if any(row[key] != same[key] for key in ("experiments", "images", "network", "tflop")):
-        raise SystemExit(f"{results}: not the trainings of the row {name!r}")
-    row[SAMPLES] = of_samples(frame)
-
-
-def summary(results: Path, experiments: Sequence[str] | None = None) -> pd.DataFrame:
-    """The figures of some experiments, or of all and of baselines."""
     frame = pd.read_csv(results / "summary.csv")
-    return frame if experiments is None else frame[frame["experiment"].isin(experiments)]
+    frame = frame[frame["experiment"].isin(experiments)]
+    dataset = frame["dataset"].iloc[0]
+    new = {"name": name, "dataset": dataset, "experiments": list(experiments), **trained(results, experiments, dataset)}
+    keys = ("name", "dataset", "experiments", "images", "network", "tflop")
+    standing = [row for row in rows if all(row[key] == new[key] for key in keys)]
+    if not standing:
+        raise SystemExit(f"{results}: not the trainings of a row {name!r}; enter that first, without --distances")
+    standing[0][SAMPLES] = of_samples(frame)
 
 
 def of_samples(frame: pd.DataFrame) -> dict[str, list[float]]:

@@ -151,5 +151,5 @@ def test_long_jobs_report_their_share_of_the_devices_peak(tmp_path, monkeypatch)
         assert "500 images/s  mfu 50%" in log.read()
 
 
-def test_peak_is_what_a_large_matrix_product_reaches():
+def test_peak_is_what_large_products_reach():
     assert 1e8 < devices.peak_flops(CPU) < 1e14

@@ -75,7 +75,10 @@ def test_the_overview_leads_to_them_as_a_result_of_the_list_too(report: Path, pa
     page.value(f"app.setView({{navbarMode: 'category', category: 'results', {shown}}})")
     page.wait("document.querySelector('iframe') && !document.querySelector('iframe').contentDocument")
     page.value_in_frame("document.querySelectorAll('th a')[1].click()")
-    page.wait("app.state.resultPath === 'results/runs/tiny_dit/page.html'")
+    page.wait(f"app.state.resultPath !== '{path}'")
+    own = "results/runs/tiny_dit/page.html"
+    assert page.value("app.state.resultPath") == own and page.value("app.state.category") == "tiny_dit"
+    page.wait(f"document.querySelector('iframe').src === results['{own}'].data_uri")
 
 
 @pytest.mark.parametrize("name", ["overview", "runs/tiny/page", "runs/tiny_dit/page"])
