@@ -35,4 +35,4 @@ rule all:
     localrule: True
 
 
-include: "rules/signatures.smk"
+include: "rules/speed.smk"

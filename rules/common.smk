@@ -1,7 +1,5 @@
 # From rules to jobs. `job CONFIG SCRIPT ...` runs workflow/scripts/SCRIPT.py with one JSON argument, which with the
 # inputs decides on a rerun, and with its named inputs, outputs and options. Nothing here imports torch.
-import atexit
-import gc
 import os
 import re
 import sys
@@ -9,7 +7,6 @@ import tempfile
 from pathlib import Path
 from shlex import quote
 
-import snakemake.persistence
 from snakemake.resources import Resource
 
 ROOT = Path(
@@ -39,25 +36,6 @@ from diffprobe.runtime.files import canonical
 from diffprobe.runtime.job_call import call_words, pairs
 from diffprobe.runtime.gpus import local_gpus
 from diffprobe.runtime.preload import listen
-
-# Of a large config Snakemake keeps millions of small objects until it ends. Looking for cycles among them at Python's
-# usual rate takes a quarter of a dry run, and freeing them one by one at the end a sixth.
-gc.set_threshold(100_000, 50, 1000)
-atexit.register(gc.freeze)
-
-
-# Snakemake imports pandas to ask of each param whether it is a table of pandas, half a second of every start. There are
-# such tables only where pandas is loaded already. A Snakemake that does this otherwise is left as it is.
-PERSISTENCE = getattr(snakemake.persistence, "PersistenceBase", object)
-
-
-def serialised(persistence, value):
-    pandas = "pandas" in sys.modules
-    return (persistence._serialize_param_pandas if pandas else persistence._serialize_param_builtin)(value)
-
-
-if all(hasattr(PERSISTENCE, f"_serialize_param{ending}") for ending in ("", "_pandas", "_builtin")):
-    PERSISTENCE._serialize_param = serialised
 
 # Another workflow may import this one with `prefix:`. Snakemake then moves inputs, outputs, logs and benchmarks; what it
 # does not know of is moved here.

@@ -90,3 +90,11 @@ def test_files_of_the_users_own_stay_where_they_are(tmp_path: Path, prefix: str)
     planned = snakemake(tmp_path, "-n")
     assert "mine.pth" in planned and "below/mine.pth" not in planned
     assert ("below/results/tiny/summary.csv" in planned) == bool(prefix)
+
+
+def test_a_workflow_that_includes_it_has_its_own_names_in_commands(tmp_path: Path) -> None:
+    """We hide ours from Snakemake's formatting of commands, where nobody else's could be meant."""
+    own = 'rule own:\n    output: "own.txt"\n    shell: "echo {WORD} > {output}"\n'
+    (tmp_path / "Snakefile").write_text(f'WORD = "mine"\n\ninclude: "{ROOT}/Snakefile"\n\n{own}')
+    snakemake(tmp_path, "own.txt", "--cores", "1")
+    assert (tmp_path / "own.txt").read_text() == "mine\n"
