@@ -18,9 +18,9 @@ test: env
 test-faults: env
 	$(BIN)/python -m pytest tests/faults --dist worksteal
 
-# Thirty SIGKILLs in jobs of every rule of a small run in pixels and latents: the same results, nothing left behind.
+# Sixty SIGKILLs in jobs of every rule of a small run in pixels and latents: the same results, nothing left behind.
 test-kills: env
-	$(BIN)/python tests/kill_every_rule.py $(or $(FOLDER),$(shell mktemp -d)) --kills 30
+	$(BIN)/python tests/kill_every_rule.py $(or $(FOLDER),$(shell mktemp -d)) --kills 60
 
 # A Slurm of two nodes on this machine, for a small chain and one training on both; as root, with Debian's packages. Then
 # the profiles of other schedulers, with stand-ins.

@@ -49,15 +49,16 @@ def run(project: Path, *more: str) -> subprocess.CompletedProcess:
     return subprocess.run(plain(*more), cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
-def start(project: Path) -> tuple[psutil.Process, int]:
+def start(project: Path, *more: str) -> tuple[psutil.Process, int]:
     """Start the plain command in a terminal of its own: the process, and our end of the terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and so would a closed terminal be
         os.chdir(project)
         log = os.open("run.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.execv(sys.executable, plain())
+        os.execv(sys.executable, plain(*more))
     return psutil.Process(pid), terminal
 
 
