@@ -16,7 +16,7 @@ from diffprobe.diffusion.edm import EDM
 from diffprobe.networks import positions
 from diffprobe.networks.dit import DiT
 from diffprobe.runtime import devices, gpus, leases, progress
-from diffprobe.runtime.devices import has_bf16, is_bf16, memory_format, report_slow_precision
+from diffprobe.runtime.devices import convolves_faster, has_bf16, is_bf16, memory_format, report_slow_precision
 from diffprobe.runtime.gpus import local_gpus
 from diffprobe.training import state
 from diffprobe.training.optimizers import Options
@@ -132,6 +132,15 @@ def test_units_of_a_cpu_are_read_from_its_capabilities(monkeypatch):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities)
         assert has_bf16(CPU) == expected
     has_bf16.cache_clear()
+
+
+def test_products_are_convolved_where_mkl_leaves_units_unused(monkeypatch):
+    for name, wide, expected in (("AMD EPYC", True, True), ("AMD EPYC", False, False), ("Intel Core", True, False)):
+        convolves_faster.cache_clear()
+        capabilities = {"cpu_name": name, "avx512_vp2intersect": wide}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capabilities=capabilities: capabilities)
+        assert convolves_faster() == expected
+    convolves_faster.cache_clear()
 
 
 def test_long_jobs_report_their_share_of_the_devices_peak(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprobe.networks.linear import Linear
 from diffprobe.networks.positions import rotate
 
 FREQUENCIES = 256  # width of the noise level's sinusoids in DiT
@@ -85,8 +86,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, qk_norm: bool | str = False, rotate_values: bool = False) -> None:
         super().__init__()
         self.heads, self.rotate_values = heads, rotate_values
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
         self.q_norm = QK_NORMS[qk_norm](width // heads) if qk_norm else None
         self.k_norm = QK_NORMS[qk_norm](width // heads) if qk_norm else None
 
@@ -114,7 +115,7 @@ class Mlp(nn.Module):
     def __init__(self, width: int, hidden: int, approximate: str = "tanh") -> None:
         super().__init__()
         self.approximate = approximate
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.fc1, self.fc2 = Linear(width, hidden), Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x), approximate=self.approximate))  # (B, T, D)
@@ -154,7 +155,7 @@ class FinalLayer(nn.Module):
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, out)
+        self.linear = Linear(width, out)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:

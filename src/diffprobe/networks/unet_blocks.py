@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprobe.networks.linear import Linear
+
 
 def sinusoid(c_noise: Tensor, dim: int) -> Tensor:
     """(B,) to (B, dim): sines, then cosines, of dim/2 frequencies from 1 down to 1/10000 (Vaswani et al. 2017, 3.5)."""
@@ -109,8 +111,8 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.options = options
         self.norm = options.norm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).mT  # (B, HW, C): channels last, so no copy
