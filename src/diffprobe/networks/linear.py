@@ -1,10 +1,9 @@
 """A linear layer that computes in the way that is fastest on its device."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffprobe.runtime.devices import convolves_faster
+from diffprobe.runtime.devices import convolves_faster, in_float32_on_cpu
 
 IMAGES = 16  # from so many on torch hands 1x1 convolutions to oneDNN, with one thread too
 FEWEST = 256  # rows of x; of fewer a convolution is no faster
@@ -26,6 +25,4 @@ class Linear(nn.Linear):
 
     def convolves(self, x: Tensor) -> bool:
         rows = x.numel() // self.in_features
-        if x.device.type != "cpu" or x.dtype != torch.float32 or rows < FEWEST or rows % IMAGES:
-            return False
-        return convolves_faster() and not torch.is_autocast_enabled("cpu")
+        return in_float32_on_cpu(x) and rows >= FEWEST and rows % IMAGES == 0 and convolves_faster()

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from diffprobe.config.names import unet_taps
 from diffprobe.networks.condition import NOTHING, Condition
-from diffprobe.networks.unet_blocks import BlockOptions, ResBlock, RightPadded, UNetBlock, Upsample, sinusoid
+from diffprobe.networks.unet_blocks import BlockOptions, ResBlock, RightPadded, UNetBlock, sinusoid
 from diffprobe.networks.unet_init import INITS
+from diffprobe.networks.upsampling import Upsample
 
 # From the level of residual blocks to what makes them: a class, or anything with ResBlock's arguments. The middle is a
 # level after the last; a resampling block belongs to the finer of its two levels, in encoder and decoder alike.

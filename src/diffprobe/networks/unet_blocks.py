@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprobe.networks.linear import Linear
+from diffprobe.networks.upsampling import Upsample, convolved_double
 
 
 def sinusoid(c_noise: Tensor, dim: int) -> Tensor:
@@ -23,17 +24,6 @@ def sinusoid(c_noise: Tensor, dim: int) -> Tensor:
     frequencies = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, device=c_noise.device))  # (dim/2,)
     angles = c_noise[:, None] * frequencies  # (B, dim/2)
     return torch.cat([angles.sin(), angles.cos()], dim=1)  # (B, dim)
-
-
-class Upsample(nn.Module):
-    """Nearest-neighbour doubling, followed by `after`."""
-
-    def __init__(self, after: nn.Module) -> None:
-        super().__init__()
-        self.after = after
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(F.interpolate(x, scale_factor=2, mode="nearest"))  # (B, C, 2H, 2W)
 
 
 class RightPadded(nn.Conv2d):
@@ -92,9 +82,15 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Conv2d(width_in, width_out, 1) if projected else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(self.resample(silu(self.norm1(x))))  # (B, width_out, H', W')
+        h = self.resampled(silu(self.norm1(x)))  # (B, width_out, H', W')
         h = self.conv2(self.dropout(silu(self.conditioned(h, emb))))  # (B, width_out, H', W')
         return self.options.scaled(h.add_(self.shortcut(self.resample(x))))
+
+    def resampled(self, h: Tensor) -> Tensor:
+        """The first convolution of h (B, width_in, H, W), resampled: (B, width_out, H', W')."""
+        if isinstance(self.resample, Upsample):
+            return convolved_double(h, self.conv1)
+        return self.conv1(self.resample(h))
 
     def conditioned(self, h: Tensor, emb: Tensor) -> Tensor:
         """The second norm of h (B, width_out, H, W), which the embedding (B, emb) shifts alike at every position.

@@ -42,13 +42,18 @@ def has_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and not intel))
 
 
+def in_float32_on_cpu(x: Tensor) -> bool:
+    """Whether a layer computes in float32 on a CPU, given x."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
 @cache
 def convolves_faster() -> bool:
     """Whether this CPU computes products of float32 matrices faster as 1x1 convolutions.
 
-    AMD's do whose units are 512 bits wide. torch multiplies matrices by MKL and convolves by oneDNN: on a core of an AMD
-    EPYC (family 26, Zen 5) at 104 and at 200 GFLOP/s, while both reach 160 on a Xeon. Zen 4, with AVX-512 on units of 256
-    bits, has not been measured; the instructions that tell the two apart are those of VP2INTERSECT.
+    AMD's do whose units are 512 bits wide. torch multiplies matrices by MKL and convolves by oneDNN: on a core of an
+    AMD EPYC (family 26, Zen 5) at 104 and at 200 GFLOP/s, while both reach 160 on a Xeon. Zen 4, with AVX-512 on units
+    of 256 bits, has not been measured; the instructions that tell the two apart are those of VP2INTERSECT.
     """
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return "AMD" in capabilities.get("cpu_name", "") and bool(capabilities.get("avx512_vp2intersect"))
