@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from toy_training import CPU, KilledError, equal, run_once, slice_of, stream
 
 from diffprobe.config.built import parse_model
@@ -20,7 +21,7 @@ from diffprobe.training import checkpoints
 from diffprobe.training.ema import decay
 from diffprobe.training.events import Events
 from diffprobe.training.loop import accumulate, fresh, refuse_batch_statistics, train
-from diffprobe.training.optimizers import Options, learning_rate
+from diffprobe.training.optimizers import Options, clip, learning_rate
 from diffprobe.training.slices import Slice, best_start, run_slice, stop_signals, tidy
 from diffprobe.training.state import Row, State
 from diffprobe.training.stream import Stream
@@ -205,6 +206,19 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine():
     assert learning_rate(options, 500) == pytest.approx(1.0)
     assert learning_rate(options, 1000) == learning_rate(options, 2000) == 0
     assert learning_rate(Options(batch=1, lr=2.0), 10**9) == 2.0
+
+
+@pytest.mark.parametrize("bound", [1e-3, 5.0, 5.000001, 1e3])
+def test_clipping_is_torchs_bit_for_bit(bound):
+    ours, torchs = (
+        [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(3))] for _ in "ab"
+    )
+    for parameters in (ours, torchs):  # of the norm 5; one has no gradient
+        parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
+    clip(ours, bound)
+    nn.utils.clip_grad_norm_(torchs, bound)
+    for one, other in zip(ours[:2], torchs[:2], strict=True):
+        assert torch.equal(one.grad, other.grad)
 
 
 def test_tensorboard_events_hold_the_history(tmp_path):
