@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
+from toy_layers import assert_alike, results
 
 from diffprobe.networks import linear
 from diffprobe.networks.dit import DiT
@@ -40,14 +41,9 @@ def test_convolutions_give_torchs_products_and_gradients(monkeypatch, shape, bia
     torchs.load_state_dict(ours.state_dict())
     x = torch.randn(shape)
     assert convolutions(ours, x) and not convolutions(torchs, x)
-    results = []
-    for layer in (ours, torchs):
-        given = x.clone().requires_grad_()
-        y = layer(given)
-        (y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum().backward()
-        results.append((y.detach(), given.grad, *(parameter.grad for parameter in layer.parameters())))
-    assert results[0][0].is_contiguous()
-    assert_close(*results, rtol=1e-5, atol=1e-4)
+    outcome = results(ours, x)
+    assert outcome[0].is_contiguous()
+    assert_alike(outcome, results(torchs, x))
 
 
 def test_products_stay_products_where_a_convolution_gains_nothing(monkeypatch):

@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
+from toy_layers import assert_alike, results
 
 from diffprobe.networks import upsampling
 from diffprobe.networks.unet_blocks import BlockOptions, ResBlock
-from diffprobe.networks.upsampling import Upsample, convolved_double
+from diffprobe.networks.upsampling import Double, Upsample, convolved_double
 
 
 def two_steps(x: Tensor, conv: nn.Conv2d) -> Tensor:
@@ -21,28 +22,13 @@ def taps_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upsampling, "memory_format", lambda device: torch.channels_last)
 
 
-def results(layer: nn.Module, x: Tensor, *more: Tensor) -> list[Tensor]:
-    """The output and all gradients."""
-    given = x.clone().requires_grad_()
-    layer.zero_grad()
-    y = layer(given, *more)
-    (y * torch.randn(y.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
-    return [y.detach(), given.grad, *(parameter.grad.clone() for parameter in layer.parameters())]
-
-
-def assert_alike(ours: list[Tensor], torchs: list[Tensor]) -> None:
-    """Equal up to rounding, in the norm."""
-    for one, other in zip(ours, torchs, strict=True):
-        assert float((one - other).norm() / other.norm()) < 1e-5
-
-
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 13)])
 def test_a_transposed_convolution_gives_the_two_steps_and_their_gradients(taps_summed, height, width, bias):
     torch.manual_seed(0)
-    conv = nn.Conv2d(6, 10, 3, padding=1, bias=bias).to(memory_format=torch.channels_last)
+    layer = Upsample(6)
+    layer.after = conv = nn.Conv2d(6, 10, 3, padding=1, bias=bias).to(memory_format=torch.channels_last)
     x = torch.randn(8, 6, height, width).contiguous(memory_format=torch.channels_last)
-    layer = Upsample(conv)
     summed = results(layer, x)
     assert summed[0].shape == (8, 10, 2 * height, 2 * width)
     assert summed[0].is_contiguous(memory_format=torch.channels_last)
@@ -55,7 +41,7 @@ def test_a_transposed_convolution_gives_the_two_steps_and_their_gradients(taps_s
 def test_a_residual_block_doubles_in_either_way(taps_summed, monkeypatch):
     torch.manual_seed(0)
     options = BlockOptions(emb=8, groups=2, eps=1e-5, dropout=0.0, skip_scale=0.5**0.5)
-    block = ResBlock(4, 4, options, Upsample(nn.Identity()))
+    block = ResBlock(4, 4, options, Double())
     x, emb = torch.randn(8, 4, 8, 8), torch.randn(8, 8)
     summed = results(block, x, emb)
     monkeypatch.setattr(upsampling, "transposes", lambda x: False)

@@ -21,7 +21,7 @@ from diffprobe.config.names import unet_taps
 from diffprobe.networks.condition import NOTHING, Condition
 from diffprobe.networks.unet_blocks import BlockOptions, ResBlock, RightPadded, UNetBlock, sinusoid
 from diffprobe.networks.unet_init import INITS
-from diffprobe.networks.upsampling import Upsample
+from diffprobe.networks.upsampling import Double, Upsample
 
 # From the level of residual blocks to what makes them: a class, or anything with ResBlock's arguments. The middle is a
 # level after the last; a resampling block belongs to the finer of its two levels, in encoder and decoder alike.
@@ -88,8 +88,8 @@ class UNet(nn.Module):
 
         def up(width: int, level: int) -> nn.Module:
             if resample == "block":
-                return residual(level)(width, width, options, Upsample(nn.Identity()), shortcut_conv)
-            return Upsample(nn.Conv2d(width, width, 3, padding=1))
+                return residual(level)(width, width, options, Double(), shortcut_conv)
+            return Upsample(width)
 
         # Every output of the encoder's way down is kept for the decoder, which consumes them last in, first out:
         # the stem, each block, each downsampling. That makes blocks + 1 per level.

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffprobe.networks.linear import Linear
-from diffprobe.networks.upsampling import Upsample, convolved_double
+from diffprobe.networks.upsampling import Double, convolved_double
 
 
 def sinusoid(c_noise: Tensor, dim: int) -> Tensor:
@@ -88,7 +88,7 @@ class ResBlock(nn.Module):
 
     def resampled(self, h: Tensor) -> Tensor:
         """The first convolution of h (B, width_in, H, W), resampled: (B, width_out, H', W')."""
-        if isinstance(self.resample, Upsample):
+        if isinstance(self.resample, Double):
             return convolved_double(h, self.conv1)
         return self.conv1(self.resample(h))
 

@@ -9,17 +9,22 @@ from diffprobe.runtime.devices import in_float32_on_cpu, memory_format
 FEWEST = 512  # positions of a batch's small maps; with fewer the larger kernels cost more than they save
 
 
-class Upsample(nn.Module):
-    """Nearest-neighbour doubling, followed by `after`."""
-
-    def __init__(self, after: nn.Module) -> None:
-        super().__init__()
-        self.after = after
+class Double(nn.Module):
+    """Nearest-neighbour doubling."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.after, nn.Conv2d):
-            return convolved_double(x, self.after)
-        return self.after(double(x))  # (B, C, 2H, 2W)
+        return double(x)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling and a 3x3 convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.after = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolved_double(x, self.after)
 
 
 def double(x: Tensor) -> Tensor:
@@ -43,7 +48,7 @@ def convolved_double(x: Tensor, conv: nn.Conv2d) -> Tensor:
 def transposes(x: Tensor) -> bool:
     # On CPUs where channels come first nobody has measured it.
     last = memory_format(x.device) == torch.channels_last
-    return in_float32_on_cpu(x) and last and len(x) * x[0, 0].numel() >= FEWEST
+    return in_float32_on_cpu(x) and last and x.numel() // x.shape[1] >= FEWEST
 
 
 def sums_of_taps(weight: Tensor, dim: int) -> Tensor:

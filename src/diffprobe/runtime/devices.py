@@ -2,9 +2,10 @@
 the limit of its speed."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,11 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last
 
 
+def cpu_capabilities() -> Mapping[str, Any]:
+    """What torch knows of this CPU: its `cpu_name`, and whether it has each set of instructions."""
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+
+
 @cache
 def has_bf16(device: torch.device) -> bool:
     """Whether a device has units by which bfloat16 is faster than float32. Without any it is emulated.
@@ -37,7 +43,7 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
     if device.type != "cpu":
         return device.type != "mps"  # nobody has measured it there
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    capabilities = cpu_capabilities()
     intel = "Intel" in capabilities.get("cpu_name", "")
     return bool(capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and not intel))
 
@@ -55,7 +61,7 @@ def convolves_faster() -> bool:
     AMD EPYC (family 26, Zen 5) at 104 and at 200 GFLOP/s, while both reach 160 on a Xeon. Zen 4, with AVX-512 on units
     of 256 bits, has not been measured; the instructions that tell the two apart are those of VP2INTERSECT.
     """
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    capabilities = cpu_capabilities()
     return "AMD" in capabilities.get("cpu_name", "") and bool(capabilities.get("avx512_vp2intersect"))
 
 
