@@ -278,7 +278,7 @@ def test_training_runs_without_pydantic() -> None:
         augmented = make(argument, Data((1, 4, 4), 0, ""), cpu, print)
         assert (augmented.identity, augmented.superseded) == (
             {"draws": "2", "augmentation": "2"},
-            [{}, {"augmentation": "2"}],
+            [{}, {"draws": "2"}, {"augmentation": "2"}],
         )
         options = Options(batch=4, lr=0.01, averages={"ema": average})
         state = fresh(task, options)

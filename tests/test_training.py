@@ -149,7 +149,7 @@ def test_a_state_of_a_superseded_identity_is_refused(tmp_path):
     with pytest.raises(KilledError):
         go(part, die_at=6, every=0)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=r"autosave\.safetensors: .* draws or the augmentation of an older") as error:
+    with pytest.raises(UserError, match=r"autosave\.safetensors: .* dropout or augmentation of an older") as error:
         go(replace(part, identity="new", superseded=("other", "i")))
     assert "\n" not in str(error.value)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

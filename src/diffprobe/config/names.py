@@ -12,6 +12,9 @@ AUGMENTATION = "2"
 # Version of the keyed draws of training and sampling (`runtime.keyed`), part of the identity of runs and sample sets.
 # 1, without an entry: uniforms from the upper bits of Philox's words.
 DRAWS = "2"
+# Version of the masks of dropout (`networks.dropout`), part of the identity of runs that have any. 1, without an entry:
+# torch's own.
+MASKS = "2"
 # Version of random views (`data.random_view`), part of the identity of runs that train on them.
 VIEWS = "1"
 

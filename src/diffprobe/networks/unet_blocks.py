@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffprobe.networks.dropout import Dropout
 from diffprobe.networks.linear import Linear
 from diffprobe.networks.upsampling import Double, convolved_double
 
@@ -76,7 +77,7 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
         self.emb = nn.Linear(options.emb, width_out)
         self.norm2 = options.norm(width_out)
-        self.dropout = nn.Dropout(options.dropout)  # in place a GPU draws other masks, by more kernels
+        self.dropout = Dropout(options.dropout)
         self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
         projected = shortcut_conv or width_in != width_out
         self.shortcut = nn.Conv2d(width_in, width_out, 1) if projected else nn.Identity()

@@ -93,7 +93,7 @@ def refuse_superseded(part: Slice) -> None:
         meta = states.peek(path)
         if meta is not None and meta.get("identity") in part.superseded:
             raise UserError(
-                f"{path}: trained with the random draws or the augmentation of an older version, which cannot be "
+                f"{path}: trained with the random draws, dropout or augmentation of an older version, which cannot be "
                 f"continued; move {part.run} away to train anew (its finished checkpoints stay usable)"
             )
 

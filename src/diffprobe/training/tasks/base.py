@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from diffprobe.config.names import DRAWS
+from diffprobe.config.names import DRAWS, MASKS
 from diffprobe.data.batch import Batch
+from diffprobe.networks.dropout import drops
 from diffprobe.runtime.keyed import Draws, Key, torch_seed
 
 View = Callable[[Tensor, Draws], tuple[Tensor, Tensor | None]]  # images to augmented ones and their labels, if any
@@ -37,7 +39,6 @@ class Task(ABC):
     module: nn.Module  # what is averaged and written to checkpoints; an nn.ModuleDict where there are several
     shape: dict[str, int]  # what of its network follows from the data: keywords of `networks.build.build`
     identity: dict[str, str]  # what tells its runs apart besides config and data, for the receipt too
-    superseded: list[dict[str, str]]  # identities of runs by older code, whose states are refused
     adversary: nn.Module | None  # trained at the same time on its own loss, the entry `adversary` of `losses`
     adversary_begins: float  # images seen from which on it plays; before, `losses` leaves its entry out
     image_flops: Callable[[], int]  # of training on one image; 0: not counted
@@ -45,7 +46,7 @@ class Task(ABC):
 
     def __init__(self, module: nn.Module, shape: dict[str, int] | None = None) -> None:
         self.module, self.shape = module, shape or {}
-        self.identity, self.superseded = {"draws": DRAWS}, [{}]  # version 1 had no entry
+        self.identity = {"draws": DRAWS, **({"dropout": MASKS} if drops(module) else {})}
         self.image_flops = lambda: 0
         self.adversary, self.adversary_begins, self.adversary_plays = None, 0.0, False
 
@@ -70,6 +71,12 @@ class Task(ABC):
 
         The module itself keeps its parameters and their names.
         """
+
+    @property
+    def superseded(self) -> list[dict[str, str]]:
+        """The identities of its runs by older code, whose states are refused: what has a version now had no entry."""
+        entries = self.identity.items()
+        return [dict(some) for count in range(len(entries)) for some in combinations(entries, count)]
 
     @property
     def modules(self) -> list[nn.Module]:

@@ -102,7 +102,6 @@ def make(argument: "ExperimentArgument", data: Data, device: torch.device, say: 
     )
     if argument.train.augment:
         # A run that began with an older version, which had no entry, must not go on with other images.
-        task.superseded = [*task.superseded, {"augmentation": AUGMENTATION}]
         task.identity |= {"augmentation": AUGMENTATION}
     return task
 
