@@ -1,8 +1,8 @@
 """The layers of the U-Net: residual blocks with an additive noise embedding, self-attention, resampling.
 
-All activations keep one memory format, channels last: norms, convolutions and resampling preserve it, and attention
-reads the same memory as tokens (B, HW, C). A `.contiguous()` or an NCHW view in a block would undo it for the rest of
-the pass.
+All activations keep the memory format of their input (`devices.memory_format`): norms, convolutions, dropout and
+resampling preserve it. Channels last, attention reads the same memory as tokens (B, HW, C). A `.contiguous()` or an
+NCHW view in a block would undo it for the rest of the pass.
 """
 
 import math
