@@ -24,7 +24,8 @@ def first_non_finite(x: Tensor) -> int | None:
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 (B, H, W, C) to floats in [-1, 1], (B, C, H, W), in the device's memory format."""
-    return (images.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=memory_format(images.device))
+    form = memory_format(images.device)
+    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=form).div_(127.5).sub_(1)
 
 
 def imagenet_normalised(x: Tensor) -> Tensor:

@@ -60,8 +60,10 @@ def train(
         lr = learning_rate(options, (state.step + 1) * options.batch)
         task.adversary_plays = state.step >= first_played
         losses = accumulate(task, stream, options, state.step, world)
-        # Gradients and losses in one message: a small message takes as long as a large one.
-        world.add([parameter.grad for parameter in parameters if parameter.grad is not None] + list(losses.values()))
+        if world.size > 1:
+            # Gradients and losses in one message: a small message takes as long as a large one.
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            world.add([*gradients, *losses.values()])
         # Both steps are by gradients at the same weights: neither module is updated before both losses are computed.
         advance(state.optimizer, options, lr)
         if state.adversary is not None and task.adversary_plays:
@@ -104,7 +106,8 @@ def accumulate(task: Task, stream: Feed, options: Options, step: int, world: Wor
         if "adversary" in losses:
             (losses["adversary"] * weight).backward()  # reaches the adversary alone (`Task.losses`)
         for name, value in losses.items():
-            sums[name] = sums.get(name, 0) + value.detach().float() * weight  # stays on the device
+            share = value.detach().float() * weight  # on the device, in memory that no later step writes to
+            sums[name] = sums[name] + share if name in sums else share
     return sums
 
 
@@ -116,20 +119,20 @@ def seed_dropout(seed: int) -> None:
 
 
 def tick(state: State, options: Options) -> None:
-    """Turn the sums since the last tick into a row of the history; waits for the device."""
+    """Turn the losses since the last tick into a row of the history; waits for the device."""
     check_finite(state, options)
     # Sorted, since a restored state has its sums in that order: a row is the same text after a stop.
-    means = {name: float(value) / state.summed for name, value in sorted(state.sums.items())}
+    means = {name: value / state.summed for name, value in sorted(state.sums.items())}
     state.history.append({"step": state.step, "images": state.step * options.batch, "lr": state.lr, **means})
     state.sums, state.summed = {}, 0
 
 
 def check_finite(state: State, options: Options) -> None:
     """Raise DivergedError if the loss of any step so far was NaN or infinite. Call it before a state is kept."""
-    step = state.first_bad()
-    if step is not None:
-        lr = learning_rate(options, step * options.batch)
-        raise DivergedError(f"the loss is nan or infinite at step {step} (learning rate {lr:g})")
+    state.settle()
+    if state.bad is not None:
+        lr = learning_rate(options, state.bad * options.batch)
+        raise DivergedError(f"the loss is nan or infinite at step {state.bad} (learning rate {lr:g})")
 
 
 def refuse_batch_statistics(module: nn.Module, options: Options, world: World) -> None:

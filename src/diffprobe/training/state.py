@@ -1,6 +1,7 @@
 """Everything that a training run must remember to go on bit for bit. Draws are keyed, so no generator is kept."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from diffprobe.runtime import tensors as files
-from diffprobe.runtime.devices import widest_float
 from diffprobe.runtime.tensors import STATE
 from diffprobe.training import optimizers
 from diffprobe.training.ema import EMA
@@ -30,8 +30,9 @@ class Adversary:
 class State:
     """A run in memory: weights, their averages, the optimiser, the step reached, and its history since the slice began.
 
-    `sums` holds the losses summed since the last row of the history, `summed` how many steps they cover; `lr` is the
-    last learning rate, `bad` the first step whose loss was NaN or infinite (0: none), on the device.
+    `sums` holds the losses summed since the last row of the history, `summed` how many steps they cover, `recent` the
+    losses of the steps since, on the device; `lr` is the last learning rate, `bad` the first step whose loss was NaN or
+    infinite.
     """
 
     module: nn.Module
@@ -39,31 +40,43 @@ class State:
     optimizer: torch.optim.Optimizer
     step: int = 0  # optimiser steps taken since the run began
     history: list[Row] = field(default_factory=list)
-    sums: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
     summed: int = 0
+    recent: list[dict[str, Tensor]] = field(default_factory=list)
     lr: float = 0.0
-    bad: Tensor | None = None
+    bad: int | None = None
     adversary: Adversary | None = None
 
     def note(self, losses: dict[str, Tensor], lr: float) -> None:
-        """Add the losses of the step just taken to the sums. Nothing waits for the device."""
-        self.lr, self.summed = lr, self.summed + 1
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0) + value.to(widest_float(value.device))
-        # torch.where and not an `if`, which would stall the GPU's queue at every step.
-        bad = torch.zeros_like(losses["loss"], dtype=torch.int64) if self.bad is None else self.bad
-        self.bad = torch.where((bad == 0) & ~losses["loss"].isfinite(), self.step, bad)
+        """Keep the losses of the step just taken, scalars that nothing may overwrite. It computes nothing, so that
+        nothing waits for the device.
+        """
+        self.lr = lr
+        self.recent.append(losses)
 
-    def first_bad(self) -> int | None:
-        """The first step whose loss was NaN or infinite; waits for the device."""
-        return None if self.bad is None else int(self.bad) or None
+    def settle(self) -> None:
+        """Add the recent losses to the sums, in the order of steps, and look for a bad one; waits for the device."""
+        losses: dict[str, list[Tensor]] = {}
+        for step in self.recent:
+            for name, value in step.items():
+                losses.setdefault(name, []).append(value)
+        values = {name: torch.stack(each).tolist() for name, each in losses.items()}
+        for name, each in values.items():
+            for value in each:  # one by one, so that a stop between two does not change the rounding
+                self.sums[name] = self.sums.get(name, 0.0) + value
+        first = self.step - len(self.recent) + 1
+        bad = (first + i for i, value in enumerate(values.get("loss", [])) if not math.isfinite(value))
+        self.bad = next(bad, None) if self.bad is None else self.bad
+        self.summed += len(self.recent)
+        self.recent = []
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by their names in a state file."""
+        """All tensors by their names in a state file; waits for the device."""
+        self.settle()
         out = learned(self.module, self.optimizer, self.step)
         for average, ema in self.emas.items():
             out |= {f"ema.{average}.{name}": value for name, value in ema.module.state_dict().items()}
-        out |= {f"sums.{name}": value for name, value in self.sums.items()}
+        out |= {f"sums.{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.sums.items()}
         if self.adversary is not None:
             own = learned(self.adversary.module, self.adversary.optimizer, self.adversary.steps)
             out |= {f"adversary.{name}": value for name, value in own.items()}
@@ -88,11 +101,12 @@ def learn(module: nn.Module, optimizer: torch.optim.Optimizer, steps: int, parts
 
 def save(path: Path, state: State, tags: dict[str, str]) -> None:
     """Write a state, whole or not at all; `tags` say what it belongs to."""
+    tensors = state.tensors()
     meta = {"step": state.step, "history": state.history, "summed": state.summed, **tags}
     if state.adversary is not None:
         meta["adversary_steps"] = state.adversary.steps
     # Without `lr` and `bad`: the first is set by the next step, and no state with a bad loss is saved.
-    files.write(path, state.tensors(), STATE, json.dumps(meta))
+    files.write(path, tensors, STATE, json.dumps(meta))
 
 
 def peek(path: Path) -> dict[str, Any] | None:
@@ -125,8 +139,7 @@ def restore(path: Path, state: State) -> None:
         state.adversary.steps = meta["adversary_steps"]
         own = grouped(parts["adversary"])
         learn(state.adversary.module, state.adversary.optimizer, state.adversary.steps, own)
-    device = next(state.module.parameters()).device  # where the loop adds to the sums
-    state.sums = {name: value.to(device) for name, value in parts.get("sums", {}).items()}
+    state.sums = {name: float(value) for name, value in parts.get("sums", {}).items()}
     state.step, state.history, state.summed = meta["step"], meta["history"], meta["summed"]
 
 
