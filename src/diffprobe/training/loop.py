@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from diffprobe.data.batch import Feed
+from diffprobe.runtime.ahead import Ahead
 from diffprobe.runtime.devices import memory_format
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.keyed import Draws, Key, torch_seed
+from diffprobe.runtime.keyed import Key, torch_seed
 from diffprobe.training.batch_norm import batch_norms, share_batch_norms
 from diffprobe.training.ema import EMA, decay
 from diffprobe.training.optimizers import Options, advance, learning_rate, optimizer
@@ -53,13 +54,13 @@ def train(
     """Train the state from its step to step `stop`, in place. Raises DivergedError when a loss is NaN or infinite."""
     world = world or World()
     parameters = [parameter for module in task.modules for parameter in module.parameters()]
-    first_played = adversary_step(task, options)
+    first_played, ahead = adversary_step(task, options), Ahead(options.seed)
     for module in task.modules:
         module.train()
     while state.step < stop:
         lr = learning_rate(options, (state.step + 1) * options.batch)
         task.adversary_plays = state.step >= first_played
-        losses = accumulate(task, stream, options, state.step, world)
+        losses = accumulate(task, stream, options, state.step, world, ahead)
         if world.size > 1:
             # Gradients and losses in one message: a small message takes as long as a large one.
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -84,7 +85,9 @@ def adversary_step(task: Task, options: Options) -> float:
     return math.inf if task.adversary is None else math.ceil(task.adversary_begins / options.batch)
 
 
-def accumulate(task: Task, stream: Feed, options: Options, step: int, world: World) -> dict[str, Tensor]:
+def accumulate(
+    task: Task, stream: Feed, options: Options, step: int, world: World, ahead: Ahead | None = None
+) -> dict[str, Tensor]:
     """The gradients of this process's share of a step, left in the parameters, and its share of the mean losses.
 
     A share is computed in parts of `device_batch` images. Each part is weighted by its images, so that the sum over
@@ -95,13 +98,14 @@ def accumulate(task: Task, stream: Feed, options: Options, step: int, world: Wor
     part = options.device_batch or options.batch
     # Dropout cannot take explicit draws: its generator is seeded by the step, so that a resumed run has the same masks.
     seed_dropout(torch_seed(Key(options.seed, f"dropout/{world.rank}" if world.rank else "dropout"), step))
+    ahead = ahead or Ahead(options.seed)
     sums: dict[str, Tensor] = {}
     for begin in range(start, stop, part):
         batch = stream.read(begin, min(begin + part, stop))
         weight = len(batch.positions) / options.batch  # of the whole batch: shares and parts then add up to its mean
         # Weights stay float32. bfloat16 has float32's range, so that losses need no scaling.
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=options.bf16):
-            losses = task.losses(batch, Draws(options.seed, batch.positions))
+            losses = task.losses(batch, ahead.draws(begin, batch.positions))
         (losses["loss"] * weight).backward()
         if "adversary" in losses:
             (losses["adversary"] * weight).backward()  # reaches the adversary alone (`Task.losses`)
