@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-STEPS = 2**16  # a number is dropped by 16 random bits
-WORDS = 4  # numbers that a draw of torch's generator, 64 bits, decides on
+STEPS = 2**16  # of a probability: 16 random bits decide on a number
+LANES = 4  # numbers that 64 bits, a draw of torch's generator, decide on
 
 
 class Dropout(nn.Module):
@@ -35,7 +35,7 @@ def drops(module: nn.Module) -> bool:
 def mask(x: Tensor, p: float) -> Tensor:
     """Of the shape, dtype and memory order of x, on the CPU: 0 with probability p, otherwise 1 / (1 - p)."""
     dropped = min(round(STEPS * p), STEPS - 1)  # of the values of 16 bits
-    bits = torch.empty(-(-x.numel() // WORDS), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    bits = torch.empty(-(-x.numel() // LANES), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     factors = torch.empty_like(x, requires_grad=False)
     in_order = factors.as_strided((x.numel(),), (1,))  # of memory, in which a new tensor has no gaps
     torch.ge(bits[: x.numel()], dropped - STEPS // 2, out=in_order)
