@@ -18,7 +18,6 @@ from diffprobe.networks.dit import DiT
 from diffprobe.runtime import devices, gpus, leases, progress
 from diffprobe.runtime.devices import convolves_faster, has_bf16, is_bf16, memory_format, report_slow_precision
 from diffprobe.runtime.gpus import local_gpus
-from diffprobe.training import state
 from diffprobe.training.optimizers import Options
 from diffprobe.training.tasks.diffusion import Diffusion
 
@@ -36,8 +35,7 @@ class NoFloat64(TorchDispatchMode):
 
 @pytest.mark.parametrize("position", ["abs", "rope", "gta"])
 def test_training_needs_no_float64_where_there_is_none(monkeypatch, tmp_path, position):
-    for module in (state, positions):
-        monkeypatch.setattr(module, "widest_float", lambda device: torch.float32)
+    monkeypatch.setattr(positions, "widest_float", lambda device: torch.float32)
     options = Options(batch=16, lr=1e-3, averages={"ema": HalfLife(kind="half_life", kimg=1)}, warmup=10)
     with NoFloat64():
         network = DiT(1, width=32, depth=1, heads=2, patch=4, position=position)

@@ -85,7 +85,10 @@ def job(start: str, script: Path, **options: object) -> subprocess.Popen:
 def ended(pid: int) -> bool:
     """Whether a process is gone within ten seconds."""
     for _ in range(200):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.05)
     return False
