@@ -89,6 +89,7 @@ class Diffusion(Task):
 
 
 def make(argument: "ExperimentArgument", data: Data, device: torch.device, say: Callable[[str], object]) -> Diffusion:
+    """The task with fresh weights, as `tasks.base.Task` says."""
     shape = network_shape(argument, data)
     seed_weights(argument.train.seed)
     # FLOPs are counted only where compiling is considered: it takes a second.
