@@ -27,11 +27,17 @@ class Sources:
         self.imported_latents = cache(self._imported_latents)
 
     def _images(self, dataset: str) -> str | None:
-        """The state of a dataset's local files; None if it has none."""
-        paths = self.config.datasets[dataset].local_paths
-        if all(Path(path).exists() for path in paths) or not self.images_receipt(dataset):
-            return fingerprint(paths)
-        return self.images_receipt(dataset).get("config", {}).get("state")
+        """The state of a dataset's local files; None if it has none.
+
+        Where the config names the hash of what must come out, images with that hash are right, whatever has become of
+        the files, unless jobs go on reading those.
+        """
+        entry = self.config.datasets[dataset]
+        recorded, paths = self.images_receipt(dataset).get("config", {}), entry.local_paths
+        right = entry.content and entry.decode == "once" and recorded.get("content") == entry.content
+        if right or (recorded and not all(Path(path).exists() for path in paths)):
+            return recorded.get("state")
+        return fingerprint(paths)
 
     def _pretrained(self, autoencoder: str) -> str | None:
         """The state of a published autoencoder's local folders; None if it comes from the hub."""
