@@ -179,23 +179,26 @@ def end(line: str, status: int) -> NoReturn:
 def call(command: Sequence[str]) -> int:
     """Run a program to its end and return its exit status.
 
-    Ctrl-C reaches it too, and it ends in its own time: `subprocess.run` would kill it. SIGTERM is passed on as Ctrl-C.
+    Ctrl-C reaches it too, and it ends in its own time: `subprocess.run` would kill it. SIGTERM is passed on as Ctrl-C,
+    or as itself where Ctrl-C is ignored, as it is by what a script runs in the background.
     """
     import psutil
 
-    def interrupt_all(number: int, frame: FrameType | None) -> None:
+    stop = signal.SIGTERM if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else signal.SIGINT
+
+    def stop_all(number: int, frame: FrameType | None) -> None:
         """As the terminal does: of its descendants those in its process group."""
         program = psutil.Process(process.pid)
         for child in program.children(recursive=True):
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
                 if os.getpgid(child.pid) == os.getpgid(process.pid):
-                    child.send_signal(signal.SIGINT)
-        program.send_signal(signal.SIGINT)
+                    child.send_signal(stop)
+        program.send_signal(stop)
 
     with subprocess.Popen(command) as process:
         handlers = {
             signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt_all),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, stop_all),
         }
         try:
             return process.wait()
