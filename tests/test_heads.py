@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -21,7 +22,7 @@ from diffprobe.evaluation.representation.descent import row_stream
 from diffprobe.evaluation.representation.evaluators import fit, score
 from diffprobe.evaluation.representation.optimizers import OPTIMIZERS
 from diffprobe.evaluation.representation.standardise import MIN_STD, statistics
-from diffprobe.evaluation.representation.table import Table, table_of
+from diffprobe.evaluation.representation.table import SplitFeatures, Table, table_of
 from diffprobe.plan.arguments import parse_extractor
 from diffprobe.plan.probe_arguments import EvaluatorArgument
 from diffprobe.runtime.errors import UserError
@@ -181,7 +182,9 @@ def test_standardise_merges_copies_and_leaves_constant_features_finite() -> None
     mean, std = statistics(table_of(rows, torch.zeros(5000, dtype=torch.int64)), CPU)
     flat = rows.double().flatten(0, 1)
     torch.testing.assert_close(mean.double(), flat.mean(0), rtol=1e-6, atol=0)
-    assert std[0].item() == pytest.approx(flat[:, 0].std(correction=0).item(), rel=1e-5) and std[1] == MIN_STD
+    assert std[0].item() == pytest.approx(flat[:, 0].std(correction=0).item(), rel=1e-5) and std[1] == 1
+    still = torch.tensor([[0.0], [1e-9]]).repeat(2500, 1)[None]
+    assert statistics(table_of(still, torch.zeros(5000, dtype=torch.int64)), CPU)[1] == MIN_STD
 
 
 def test_copies_are_judged_as_one_or_each(digits: tuple[Tensor, ...]) -> None:
@@ -199,6 +202,24 @@ def test_copies_are_judged_as_one_or_each(digits: tuple[Tensor, ...]) -> None:
     likeliest = mean.topk(5, dim=1).indices
     assert as_one.top5.item() == pytest.approx((likeliest == truth[:, None]).any(1).double().mean().item())
     assert as_one.nll.item() == pytest.approx(-mean.gather(1, truth[:, None]).log().mean().item(), rel=1e-4)
+
+
+def test_classes_without_votes_share_the_places_left_among_five() -> None:
+    """Of chance features five of a hundred labels are among the top five, however few the neighbours are."""
+    generator = torch.Generator().manual_seed(0)
+    rows, queries = (torch.randn(4000, 8, generator=generator) for _ in range(2))
+    labels, truth = (torch.randint(100, (4000,), generator=generator) for _ in range(2))
+    predictor = fit(KNN(kind="knn", k=[1, 3, 20]), [one(rows, labels)], [0], classes=100, memory=2**30, device=CPU)
+    top5 = score(predictor, [table_of(queries[None], truth)], 100, False, CPU).top5.flatten()
+    assert top5 == pytest.approx([0.05] * 3, abs=0.012)  # 3.5 standard errors
+
+
+def test_cells_with_fewer_copies_go_with_the_others_in_turn() -> None:
+    """A clean image and its mirror image with copies that alternate: plain ones with plain ones."""
+    sides, copies = np.array([[[1.0]], [[-1.0]]]), np.arange(6.0).reshape(6, 1, 1)
+    split = SplitFeatures([sides, copies, np.array([[[7.0]]])])
+    read = [split.read(draw, slice(None)).tolist()[0] for draw in range(split.draws)]
+    assert read == [[1 - 2 * (draw % 2), draw, 7] for draw in range(6)]
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])

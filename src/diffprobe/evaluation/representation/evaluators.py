@@ -70,11 +70,15 @@ def score(
 
 
 def summed_scores(p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Correct predictions, labels among the top five, log-loss: sums (...) over n of p (..., n, K), labels (n,)."""
+    """Correct predictions, labels among the top five, log-loss: sums (...) over n of p (..., n, K), labels (n,).
+
+    Equal probabilities, as of all classes without a vote of a neighbour, share the places among the five that are left.
+    """
     of_label = p.gather(-1, labels.expand(p.shape[:-1])[..., None])[..., 0]  # (..., n)
     correct = (p.argmax(-1) == labels).sum(-1)
-    in_top5 = ((p > of_label[..., None]).sum(-1) < 5).sum(-1)
-    return correct.double(), in_top5.double(), -of_label.double().clamp(min=MIN_PROBABILITY).log().sum(-1)
+    higher, equal = (p > of_label[..., None]).sum(-1), (p == of_label[..., None]).sum(-1)  # (..., n)
+    in_top5 = ((5 - higher) / equal).clamp(0, 1).double().sum(-1)
+    return correct.double(), in_top5, -of_label.double().clamp(min=MIN_PROBABILITY).log().sum(-1)
 
 
 def confusion_counts(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
