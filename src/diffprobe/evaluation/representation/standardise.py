@@ -10,13 +10,17 @@ from torch import Tensor
 
 from diffprobe.evaluation.representation.table import Table
 
-MIN_STD = 1e-5  # a constant feature stays at zero instead of being blown up
+MIN_STD = 1e-5  # a feature that hardly varies is not blown up
+CONSTANT = 1e-7  # of its mean: the deviation of a constant in float32
 BATCH_EPS = 1e-6  # added to a batch's variance, as published for SODA's probe
 BATCH_SHARE = 0.1  # of the newest batch in the running moments, as in PyTorch
 
 
 def statistics(table: Table, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (at least MIN_STD) of every column over images and copies, float32 (W,) each.
+    """Mean and standard deviation of every column over images and copies, float32 (W,) each.
+
+    The deviation is at least MIN_STD, and 1 for a constant feature: where that does vary in other images, a head that
+    began with random weights would be ruled by it.
 
     Chunks are merged in float64 by the pairwise update of Chan, Golub and LeVeque (1983, eq. 2.1), which loses no
     digits where a mean is far from zero.
@@ -29,7 +33,8 @@ def statistics(table: Table, device: torch.device) -> tuple[Tensor, Tensor]:
             delta = chunk_mean - mean  # (W,)
             squares = squares + variance * size + delta**2 * (n * size / (n + size))
             mean, n = mean + delta * (size / (n + size)), n + size
-    return mean.float(), (squares / n).sqrt().clamp(min=MIN_STD).float()
+    std = (squares / n).sqrt()
+    return mean.float(), torch.where(std > CONSTANT * mean.abs(), std.clamp(min=MIN_STD), 1.0).float()
 
 
 def standardised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
