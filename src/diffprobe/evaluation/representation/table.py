@@ -23,7 +23,8 @@ StoredArray = zarr.Array | np.ndarray  # (draws, N, D)
 class SplitFeatures:
     """Features of the images of one split: an array (draws, N, D) per cell, on disk or in memory.
 
-    A cell without noise has a single draw, which goes with every draw of the others.
+    A cell without noise has a single draw, or two with mirror images, which go with the draws of the others in turn, as
+    these alternate too.
     """
 
     def __init__(self, arrays: Sequence[StoredArray]) -> None:
@@ -34,7 +35,7 @@ class SplitFeatures:
 
     def read(self, draw: int, rows: slice) -> np.ndarray:
         """Rows of one draw, all cells side by side: (n, sum of widths). UserError where a chunk is damaged."""
-        at = [draw if a.shape[0] > 1 else 0 for a in self.arrays]
+        at = [draw % a.shape[0] for a in self.arrays]
         columns = [
             a[i, rows] if isinstance(a, np.ndarray) else read_array(a, REMEDY, i, rows)
             for a, i in zip(self.arrays, at, strict=True)
