@@ -73,6 +73,14 @@ def test_a_changed_folder_has_another_fingerprint(tmp_path: Path) -> None:
     assert changed()
     (folder / "metadata.csv").write_text("file_name,label\n")
     assert changed()
+    linked = grow(tmp_path / "elsewhere", {"bird": 3})
+    (folder / "linked").symlink_to(linked)
+    (linked / "back").symlink_to(folder)
+    assert changed()
+    (linked / "bird" / "0.png").unlink()
+    assert changed()
+    (folder / "cat" / "link.png").symlink_to(tmp_path / "missing.png")  # the job that reads it refuses it
+    assert changed()
     assert fingerprint([str(tmp_path / "gone")]) is None
 
 

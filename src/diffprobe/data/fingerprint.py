@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -54,19 +55,28 @@ def array_stamps(folder: Path) -> list[Stamp]:
     return [stamp(folder, "")] if len(first) > FILES else [stamp(folder / name, ascii(name)) for name in first]
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+def walk(folder: Path, parents: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[Path, bool]]:
     """All paths below a folder, without hidden ones, and whether each is a folder.
 
-    Links to folders are not followed.
+    Links are followed, but not to a folder above, whose (device, inode) are in `parents`. A folder that cannot be read
+    is as an empty one: the job that reads the images says so.
     """
-    for path in folder.iterdir():
-        if not is_hidden(path.name):
-            is_folder = path.is_dir()
-            yield path, is_folder
-            if is_folder and not path.is_symlink():
-                yield from walk(path)
+    with suppress(PermissionError):
+        status = folder.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in parents:
+            return
+        for path in list(folder.iterdir()):
+            if not is_hidden(path.name):
+                is_folder = path.is_dir()
+                yield path, is_folder
+                if is_folder:
+                    yield from walk(path, parents | {identity})
 
 
 def stamp(path: Path, name: str) -> Stamp:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError:  # a broken link, which the job that reads it refuses
+        return [name, -1, 0]
     return [name, status.st_size if path.is_file() else 0, status.st_mtime_ns]
