@@ -81,6 +81,8 @@ def test_the_published_row_and_its_audit(tmp_path: Path) -> None:
         assert f"Trainable Parameters: {parameters}\n" in log[figure]
         assert "Effective batch size: 4096\n" in log[figure] and "Base learning rate: 0.1\n" in log[figure]
     assert "Final Val Acc1/Acc5: 57.00, 78.58\n" in log["ep"] and "raw, 0.07, 50, 5.25, 78.58\n" in log["knn"]
+    with pytest.raises(UserError, match="nothing is replaced"):
+        export(config, "board", tmp_path / "out")
 
 
 def test_what_the_board_needs_is_asked_for_in_a_line(tmp_path: Path) -> None:

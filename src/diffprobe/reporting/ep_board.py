@@ -20,7 +20,7 @@ from diffprobe.config.sources.imagenet import ImageNet
 from diffprobe.evaluation.representation.chunks import CHANNELS, array
 from diffprobe.plan.layout import Layout, receipt
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic
+from diffprobe.runtime.files import atomic, refuse_existing
 from diffprobe.runtime.receipts import read_receipt
 from diffprobe.runtime.results import read_result
 
@@ -59,8 +59,10 @@ class Measured:
 def export(config: Config, name: str, folder: Path) -> list[str]:
     """Write row.csv and a log of each figure into a folder; returns lines that say what was written.
 
-    Raises UserError where the experiment lacks a linear or an attentive probe of `protocol: ep`, or its results.
+    Raises UserError where the experiment lacks a linear or an attentive probe of `protocol: ep`, or its results, and
+    where the folder holds anything.
     """
+    refuse_existing(folder)
     experiment, layout = config.experiments[name], Layout(config.results)
     figures = dict(measure(layout, name, experiment))
     logs = {figure: f"{name}_{figure}.txt" for figure in figures}
