@@ -65,6 +65,16 @@ def test_a_model_of_latents_comes_with_its_autoencoder(finished: Path, tmp_path:
     assert 'autoencoder="autoencoder.safetensors"' in (tmp_path / "card/README.md").read_text()
 
 
+def test_of_other_weights_it_has_no_figures_of_those_that_were_measured(finished: Path, tmp_path: Path) -> None:
+    with contextlib.chdir(finished), contextlib.redirect_stdout(io.StringIO()):
+        main(["card", "tiny", "--weights", "raw", "--out", str(tmp_path / "raw")])
+    text = (tmp_path / "raw/README.md").read_text()
+    assert "model-index" not in text and "## Results" not in text and "those here are `raw`" in text
+    assert 'diffprobe.load("model.safetensors", weights="raw")' in text
+    model = diffprobe.load(tmp_path / "raw/model.safetensors", weights="raw")
+    assert model.sample(2, seed=0).shape == (2, 8, 8, 1)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

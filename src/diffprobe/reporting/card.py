@@ -26,6 +26,7 @@ from diffprobe.reporting.rows import Choice, ResultRow
 from diffprobe.reporting.tables import is_distance, summary
 from diffprobe.runtime.files import atomic, refuse_existing
 from diffprobe.runtime.results import read_result, read_rows, whole_receipt
+from diffprobe.training import checkpoints
 
 CARD, WEIGHTS, AUTOENCODER, RECEIPTS = "README.md", "model.safetensors", "autoencoder.safetensors", "receipts"
 UNKNOWN = "unknown"  # the hub's word for a licence that is not named
@@ -39,9 +40,10 @@ class Model:
     config: Config
     name: str
     kimg: int
+    weights: str  # the set of weights: an average's name, or raw
     licence: str
     choice: Choice | None
-    rows: Sequence[ResultRow]  # measured at this checkpoint
+    rows: Sequence[ResultRow]  # measured of these weights
 
     @property
     def figures(self) -> list[PlannedFigure]:
@@ -49,6 +51,11 @@ class Model:
         layout, experiment = Layout(self.config.results), self.config.experiments[self.name]
         wanted = [one for one in figures(layout, self.name, experiment) if one.kimg in (None, self.kimg)]
         return [one for one in wanted if Path(layout.plot(self.name, one.name)).exists()]
+
+    @property
+    def probed(self) -> str | None:
+        """The weights that the experiment probes; None without a probe."""
+        return probed(self.config, self.name)
 
     @property
     def autoencoder(self) -> Autoencoder | None:
@@ -70,8 +77,8 @@ def write_card(
     choice = chosen(Path(layout.choice(name)))
     run = Path(layout.run(name))
     path = checkpoint(run, kimg if kimg is not None or choice is None else choice["kimg"], weights)
-    at = int(path.parent.name)
-    model = Model(config, name, at, licence, choice, measured(config, name, at))
+    at, own = int(path.parent.name), weights or checkpoints.header(path)["weights"][0]
+    model = Model(config, name, at, own, licence, choice, measured(config, name, at, own))
     with atomic(out) as partial:
         partial.mkdir()
         export(path, weights, "safetensors", partial / WEIGHTS)
@@ -95,10 +102,21 @@ def chosen(path: Path) -> Choice | None:
     return read_result(path, lambda choice: choice) if path.exists() else None
 
 
-def measured(config: Config, name: str, kimg: int) -> list[ResultRow]:
-    """The rows of results about a checkpoint, as far as they exist."""
+def probed(config: Config, name: str) -> str | None:
+    probe = config.experiments[name].probe
+    return probe.weights if probe else None
+
+
+def measured(config: Config, name: str, kimg: int, weights: str) -> list[ResultRow]:
+    """The rows of results about a set of weights of a checkpoint, as far as they exist."""
+    samplers = config.experiments[name].sample.samplers
+
+    def is_own(row: ResultRow) -> bool:
+        drawn = samplers[row["sampler"]].weights if "sampler" in row else probed(config, name)
+        return row.get("kimg", kimg) == kimg and drawn == weights
+
     rows = [row for file in Inputs(config).rows([name]) if Path(file).exists() for row in read_rows(Path(file))]
-    return [row for row in rows if row.get("kimg", kimg) == kimg]  # type: ignore[misc]  # of JSON
+    return [row for row in rows if is_own(row)]  # type: ignore[arg-type, misc]  # of JSON
 
 
 def present(config: Config, name: str) -> list[str]:
@@ -184,7 +202,7 @@ def body(model: Model) -> Iterator[str]:
             f"Its latents are those of {model.autoencoder.source}, which is not in this folder: the licence of its "
             f"publisher applies. `{AUTOENCODER}` below is the file that diffprobe makes of it."
         )
-    yield "## Use\n\n```python\nimport diffprobe\n\n" + "\n".join(usage(experiment.latents)) + "\n```"
+    yield "## Use\n\n```python\nimport diffprobe\n\n" + "\n".join(usage(experiment.latents, model.weights)) + "\n```"
     if shown := [row for row in model.rows if is_shown(row)]:
         yield "## Results"
         yield "\n".join(["| figure | on | value |", "|---|---|---|", *map(line, shown)])
@@ -192,10 +210,12 @@ def body(model: Model) -> Iterator[str]:
             "Accuracies are those of classifiers on frozen features, ± the standard deviation over their seeds. "
             "`results.csv` has every figure."
         )
-    if model.choice and model.choice["kimg"] == model.kimg:
+    if model.choice and model.choice["kimg"] == model.kimg and model.probed == model.weights:
         yield f"Layer and noise level, chosen on `{model.choice['selection']}`: {place_words(model.choice)}."
     if model.figures:
         yield "## Figures"
+        if model.probed not in (None, model.weights):
+            yield f"These show what was found with the weights `{model.probed}`; those here are `{model.weights}`."
     for figure in model.figures:
         title = LISTED[figure.kind][1] + (f", {figure.sampler}" if figure.sampler else "")
         data = f" Data: [CSV](figures/{figure.name}.csv)." if figure.has_data else ""
@@ -208,9 +228,10 @@ def body(model: Model) -> Iterator[str]:
     )
 
 
-def usage(latents: str | None) -> Iterator[str]:
+def usage(latents: str | None, weights: str) -> Iterator[str]:
     """Lines of Python that load the weights."""
-    more = f', autoencoder="{AUTOENCODER}"' if latents else ""
+    more = f', weights="{weights}"' if weights != "ema" else ""
+    more += f', autoencoder="{AUTOENCODER}"' if latents else ""
     yield f'model = diffprobe.load("{WEIGHTS}"{more})'
     yield "images = model.sample(16, seed=0)  # uint8 (16, H, W, C)"
     yield "features = model.features(images, sigma=0.1)  # by layer"
