@@ -10,7 +10,9 @@ from diffprobe.config.load import parse
 from diffprobe.config.models import Config
 from diffprobe.plan import job_arguments
 from diffprobe.plan.layout import Layout, receipt
+from diffprobe.plan.preflight import refuse_lost_sources
 from diffprobe.plan.sources import Sources
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import write_json
 
 HASH = "1" * 64
@@ -30,7 +32,7 @@ def config(**keys: object) -> Config:
     return parse({"datasets": {"photos": dataset}, "experiments": {"one": experiment}})
 
 
-def argument(config: Config) -> object:
+def argument(config: Config) -> dict[str, object]:
     return job_arguments.images(config.datasets["photos"], Sources(config).images("photos"))
 
 
@@ -56,3 +58,28 @@ def test_copied_files_are_read_again_unless_their_hash_is_named(
     assert argument(config(**keys | {"content": "2" * 64})) != before
     Path("a.zip").unlink()
     assert argument(project) == before  # what was imported is kept
+
+
+def test_a_drive_that_is_away_and_a_broken_link_keep_what_was_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = config(source={"kind": "folder", "path": "photos"})
+    path = Path(receipt(Layout(project.results).images("photos")))
+    path.parent.mkdir(parents=True)
+    Path("photos/cat").mkdir(parents=True)
+    Path("photos/cat/0.png").write_bytes(b"")
+    write_json(path, {"config": (before := argument(project))})
+    Path("photos/cat/1.png").symlink_to("missing.png")
+    assert argument(project) == before
+    path.rename("receipt")
+    assert argument(project)["state"] is None  # nothing is lost: the job names the link
+    Path("receipt").rename(path)
+    Path("photos").rename("elsewhere")
+    Path("photos").mkdir()  # a mount point
+    assert argument(project) == before
+    refuse_lost_sources(project, Sources(project))
+    moved = config(source={"kind": "folder", "path": "photos2"})
+    Path("photos2").mkdir()
+    with pytest.raises(UserError, match="photos2: no such file or folder, or an empty one; previously imported images"):
+        refuse_lost_sources(moved, Sources(moved))

@@ -30,6 +30,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     """A finished checkpoint of one experiment, its state and its results, as jobs leave them."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/0.png").touch()
     experiment = {
         "dataset": "photos",
         "network": {"kind": "unet", "channels": 32, "multipliers": [1, 2], "blocks": 1, "groups": 8},
@@ -151,6 +152,8 @@ def test_a_receipt_that_cannot_be_read_is_as_none(config: Config, text: str) -> 
     assert sources.images_receipt("photos") == {}
     refuse_lost_sources(config, sources)
     assert {state.state for state in status.collect(config)} == {"done"}
-    Path("photos").rmdir()  # with neither source nor receipt, the images would be deleted and could not be made again
+    Path(
+        "photos/0.png"
+    ).unlink()  # with neither source nor receipt, the images would be deleted and could not be made again
     with pytest.raises(UserError, match=r"photos: no such .*previously imported images are kept"):
         refuse_lost_sources(config, Sources(config))

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -19,10 +18,19 @@ def fingerprint(paths: Iterable[str]) -> str | None:
     """A digest of the names, sizes and times of zips, and of images and labels in folders; None if no path exists.
 
     For a folder with more than FILES images it covers the folders' times alone, which change when a file is added or
-    removed but not when one is overwritten in place.
+    removed but not when one is overwritten in place. Raises OSError for a broken link and an unreadable folder.
     """
     stamps = [entry for top in map(Path, paths) if top.exists() for entry in stamps_of(top)]
     return digest(sorted(stamps)) if stamps else None
+
+
+def is_there(path: str) -> bool:
+    """Whether a path is a file, or a folder with a file in it: the mount point of a drive that is away is empty."""
+    top = Path(path)
+    try:
+        return top.is_file() or (top.is_dir() and any(not is_folder for _, is_folder in walk(top)))
+    except OSError:  # a folder that cannot be read: whoever reads it says so
+        return True
 
 
 def stamps_of(top: Path) -> list[Stamp]:
@@ -58,25 +66,20 @@ def array_stamps(folder: Path) -> list[Stamp]:
 def walk(folder: Path, parents: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[Path, bool]]:
     """All paths below a folder, without hidden ones, and whether each is a folder.
 
-    Links are followed, but not to a folder above, whose (device, inode) are in `parents`. A folder that cannot be read
-    is as an empty one: the job that reads the images says so.
+    Links are followed, but not to a folder above, whose (device, inode) are in `parents`.
     """
-    with suppress(PermissionError):
-        status = folder.stat()
-        identity = (status.st_dev, status.st_ino)
-        if identity in parents:
-            return
-        for path in list(folder.iterdir()):
-            if not is_hidden(path.name):
-                is_folder = path.is_dir()
-                yield path, is_folder
-                if is_folder:
-                    yield from walk(path, parents | {identity})
+    status = folder.stat()
+    identity = (status.st_dev, status.st_ino)
+    if identity in parents:
+        return
+    for path in folder.iterdir():
+        if not is_hidden(path.name):
+            is_folder = path.is_dir()
+            yield path, is_folder
+            if is_folder:
+                yield from walk(path, parents | {identity})
 
 
 def stamp(path: Path, name: str) -> Stamp:
-    try:
-        status = path.stat()
-    except OSError:  # a broken link, which the job that reads it refuses
-        return [name, -1, 0]
+    status = path.stat()
     return [name, status.st_size if path.is_file() else 0, status.st_mtime_ns]

@@ -8,6 +8,7 @@ from typing import Any
 from diffprobe.config.inferred import keys_that_need_labels
 from diffprobe.config.models import Config
 from diffprobe.config.remote import is_remote, names_remote
+from diffprobe.data.fingerprint import is_there
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.plan import job_arguments
 from diffprobe.plan.layout import Layout
@@ -33,19 +34,19 @@ def refuse_lost_sources(config: Config, sources: Sources) -> None:
     """Refuse a path that does not exist where it has changed, or where no receipt tells whether it has: reading it
     again would delete what was imported from the old path.
     """
-    layout, gone = Layout(config.results), "no such file or folder; previously imported"
+    layout, gone = Layout(config.results), "no such file or folder, or an empty one; previously imported"
     for name, dataset in config.datasets.items():
         before = sources.images_receipt(name).get("config", {})
         paths = dataset.local_paths
         moved = before and paths != [*paths_of(before.get("source")), *paths_of(before.get("masks"))]
         unsure = not before and Path(layout.images(name)).exists()
         for path in paths:
-            if (moved or unsure) and not Path(path).exists():
+            if (moved or unsure) and not is_there(path):
                 raise UserError(f"datasets.{name}.source: {path}: {gone} images are kept{NO_RECEIPT if unsure else ''}")
     for name, latents in used_latents(config).items():
         if latents.imported and not sources.latents_receipt(name) and Path(layout.latents(name)).exists():
             for path in filter(None, (latents.imported.path, latents.imported.test)):
-                if not Path(path).exists():
+                if not is_there(path):
                     raise UserError(f"latents.{name}.imported: {path}: {gone} latents are kept{NO_RECEIPT}")
 
 

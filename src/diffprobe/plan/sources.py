@@ -1,17 +1,17 @@
 """The state of sources outside the results folder: a fingerprint of their files.
 
-A state is part of the argument of the job that reads the source, so a change triggers a rerun. If a source no longer
-exists, its recorded state is used, and what was imported is kept.
+A state is part of the argument of the job that reads the source, so a change triggers a rerun. If a source is no longer
+there, or cannot be read, its recorded state is used, and what was imported is kept.
 """
 
+from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from diffprobe.config.autoencoders import PRETRAINED, Pretrained
 from diffprobe.config.models import Config
 from diffprobe.config.published import local_files
-from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays
+from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays, is_there
 from diffprobe.plan.layout import Layout, receipt, store_receipt
 from diffprobe.runtime.receipts import read_receipt
 
@@ -35,16 +35,17 @@ class Sources:
         entry = self.config.datasets[dataset]
         recorded, paths = self.images_receipt(dataset).get("config", {}), entry.local_paths
         right = entry.content and entry.decode == "once" and recorded.get("content") == entry.content
-        if right or (recorded and not all(Path(path).exists() for path in paths)):
-            return recorded.get("state")
-        return fingerprint(paths)
+        with suppress(OSError):  # a broken link, or a folder that cannot be read: the job that does names it
+            if not right and (not recorded or all(map(is_there, paths))):
+                return fingerprint(paths)
+        return recorded.get("state")
 
     def _pretrained(self, autoencoder: str) -> str | None:
         """The state of a published autoencoder's local folders; None if it comes from the hub."""
         entry = self.config.autoencoders[autoencoder]
         assert isinstance(entry, Pretrained)
         recorded = self.pretrained_argument(autoencoder)
-        if all(Path(path).exists() for path in entry.local_sources.values()) or not recorded:
+        if all(map(is_there, entry.local_sources.values())) or not recorded:
             return fingerprint(local_files(entry))
         return recorded.get("state")
 
@@ -52,7 +53,7 @@ class Sources:
         """The state of imported latents."""
         imported, recorded = self.config.latents[latents].imported, self.latents_receipt(latents)
         assert imported is not None
-        if all(Path(path).exists() for path in (imported.path, imported.test) if path) or not recorded:
+        if all(is_there(path) for path in (imported.path, imported.test) if path) or not recorded:
             return fingerprint_arrays(imported.folders)
         return recorded.get("config", {}).get("state")
 
