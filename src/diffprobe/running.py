@@ -9,17 +9,25 @@ from pathlib import Path
 
 from diffprobe.config.load import load, read
 from diffprobe.config.models import Config
+from diffprobe.plan.graph import stages
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.leftovers import is_dry_run
 from diffprobe.plan.repeats import repeats
 from diffprobe.reporting import tables
 from diffprobe.runtime.command import call, positive_integer
+from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.places import WORKFLOW, config_file, snakefile
 from diffprobe.starter import config_for, show_own
 
 CORES = 2
 # Options of Snakemake that say themselves how much runs at once.
 SIZED = re.compile(r"(-[cj]\d*|-e|--(cores|jobs|executor|profile))(=.*)?")
+# Options of Snakemake that would replace what `run` itself says, and what to do instead.
+REPLACING = {
+    re.compile(r"(-C|--config(file|files)?)(=.*)?"): "name a further config, which is merged over the one before it",
+    re.compile(r"(-d|--directory)(=.*)?"): "change into that folder first",
+    re.compile(r"(-s|--snakefile)(=.*)?"): "call snakemake itself",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
@@ -46,7 +54,12 @@ def profiles() -> list[str]:
 
 
 def run(arguments: argparse.Namespace, default: str) -> None:
-    """Raises UserError for what is wrong with the config or the images; exits with Snakemake's status if it fails."""
+    """Raises UserError for what is wrong with the words, the config or the images; exits with Snakemake's status if it
+    fails.
+    """
+    for option, remedy in REPLACING.items():
+        if word := next(filter(option.fullmatch, arguments.passed), None):
+            raise UserError(f"-- {word}: is not passed on; {remedy}")
     folder = Path(default).parent
     earlier = {*folder.glob("*.yaml"), *arguments.what}
     named = map(config_file, arguments.what)
@@ -69,7 +82,7 @@ def run(arguments: argparse.Namespace, default: str) -> None:
     if is_dry_run(passed):
         return
     # Another call, since Snakemake writes a report only from finished results. Options may have left some of them out.
-    if Path(layout.results_table()).exists() or not passed:
+    if not passed or all(Path(file).exists() for stage in stages(config) for file in stage.files):
         if status := call([*snakemake, "--report", layout.report(), "--quiet"]):
             sys.exit(status)
         show_results(config)
@@ -80,7 +93,7 @@ def sizes(arguments: argparse.Namespace) -> list[str]:
     options = []
     if arguments.profile:
         ours = WORKFLOW / "profiles" / arguments.profile
-        own = Path(arguments.profile).exists() or arguments.profile not in profiles()
+        own = any(Path(arguments.profile).glob("*.yaml")) or arguments.profile not in profiles()
         options = ["--profile", arguments.profile if own else str(ours)]
     if arguments.cores or not any(map(SIZED.fullmatch, [*options, *arguments.passed])):
         options += ["--cores", str(arguments.cores or CORES)]
