@@ -51,6 +51,8 @@ def test_a_config_of_other_images_is_not_taken(tmp_path: Path) -> None:
         config_for(folder, None, tmp_path)
     with pytest.raises(UserError, match="rename the file or folder"):
         config_for(tmp_path / "$HOME x", None, tmp_path)
+    with pytest.raises(UserError, match="rename the file or folder"):
+        config_for(tmp_path / "caf\udce9", None, tmp_path)  # in Latin-1
 
 
 def test_a_changed_folder_has_another_fingerprint(tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ def load_snakemake() -> None:
 
 def dry_run(config: Path) -> Planned:
     """Snakemake's dry run of one config, in a fork of this process."""
+    try:
+        read(str(config))
+    except UserError as error:
+        return Planned({}, str(error))
     sys.stdout.flush()
     with tempfile.TemporaryFile("w+") as said:
         child = os.fork()

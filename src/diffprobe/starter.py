@@ -132,6 +132,14 @@ def show_own(config: Config, but: Collection[str] = ()) -> None:
                 print(f"datasets.{name}: {error}", file=sys.stderr)
 
 
+def is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a byte of a name that is in another encoding
+        return False
+    return True
+
+
 def config_for(target: Path, name: str | None, folder: Path, labels: bool = True) -> Path:
     """The config to run: `target` itself, or one for the images at `target`, which the first run writes to `folder`.
 
@@ -146,6 +154,8 @@ def config_for(target: Path, name: str | None, folder: Path, labels: bool = True
     config_path = folder / f"{name}.yaml"
     if "$" in str(path):
         raise UserError(f"{str(path)!a}: `$` in a config's path begins a variable; rename the file or folder")
+    if not is_unicode(str(path)):
+        raise UserError(f"{str(path)!a}: not in UTF-8, which a config is in; rename the file or folder")
     if config_path.exists():
         sources = [dataset.source for dataset in load(config_path).datasets.values()]
         own = [source for source in sources if str(path) in source.local_paths]

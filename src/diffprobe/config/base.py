@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import PurePath
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -45,12 +46,15 @@ def possible(path: str) -> str:
 
 
 def plain(path: str) -> str:
-    """Refuse what Snakemake would read as wildcards, and line breaks and the like, which its logs would show."""
+    """Refuse what Snakemake would read as wildcards, and line breaks and the like, which its logs would show.
+
+    Returns the path without `./` and slashes that say nothing: to Snakemake each spelling is another file.
+    """
     if "{" in path or "}" in path:
         raise PydanticCustomError("braces", "braces stand for wildcards in Snakemake")
     if not path.isprintable():
         raise PydanticCustomError("characters", "line breaks and control characters make no good folder")
-    return path
+    return str(PurePath(path)) if path else path
 
 
 Integer = Annotated[int, BeforeValidator(no_switch)]
