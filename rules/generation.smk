@@ -18,7 +18,7 @@ use rule compute as reference with:
         **computing(mem_mb=6000, minutes=720),
     params:
         config=argument(lambda w: job_arguments.reference(CONFIG, w.extractor)),
-        call=call("reference", kept=CONFIG.metrics.references, **MEASURING),
+        call=call("reference", kept=moved(CONFIG.metrics.references), **MEASURING),
 
 
 use rule compute as generation with:

@@ -17,6 +17,7 @@ CONFIG = {
     "datasets": {"digits": {"source": {"kind": "digits"}, "per_class": 20}},
     "autoencoders": TINY["autoencoders"],
     "latents": {"small": {"dataset": "digits", "autoencoder": "vae", "jobs": 2}},
+    "extractors": {"small": TINY["extractors"]["small"]},
     "experiments": {
         "t": {
             "dataset": "digits",
@@ -25,6 +26,7 @@ CONFIG = {
             "process": {"kind": "edm"},
             "train": {"checkpoints": [1], "batch": 32},
             "sample": {"samplers": {"euler": {"kind": "euler", "steps": 2}}, "images": 8},
+            "generation": {"extractors": ["small"]},
         }
     },
 }
