@@ -1,7 +1,8 @@
 """Checks before any job starts: a job would fail hours later, and Snakemake would report it in many lines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from diffprobe.plan.own_files import named_files, remote_files
 from diffprobe.plan.sources import Sources
 from diffprobe.plan.uses import used_extractors, used_latents
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.receipts import read_receipt
 
 NO_RECEIPT = ", but their receipt is missing or damaged: put the source back for one run"
 
@@ -110,7 +112,39 @@ def refuse_missing_labels(config: Config, sources: Sources) -> None:
 
 
 def retraining(config: Config) -> Iterator[str]:
-    """Yield a warning for each checkpoint that must be remade without its predecessor's state."""
+    """Yield a warning for what will be trained again: from farther back than a checkpoint, or though it is there."""
+    yield from lost_states(config)
+    yield from other_slices(config)
+
+
+def other_slices(config: Config) -> Iterator[str]:
+    """A checkpoint is trained from the one before it in the list, and made again where that is another one."""
+    layout = Layout(config.results)
+    for name, experiment in config.experiments.items():
+        train = experiment.train
+        present = [kimg for kimg in train.checkpoints if Path(layout.ema(name, kimg)).exists()]
+        folders = Path(layout.run(name), "checkpoints").glob("[0-9]*/ema.safetensors")
+        if train.imported or [*train.checkpoints[: len(present)], *present] == [*present, *sorted_numbers(folders)]:
+            continue  # those that are there are the first of the list: most projects, without a look into receipts
+        for earlier, kimg in pairwise([0, *train.checkpoints]):
+            recorded = read_receipt(layout.checkpoint(layout.run(name), kimg, "receipt.json")) or {}
+            before = recorded.get("inputs", {}).get("before", {}).get("path")
+            was = int(Path(before).parent.name) if before else 0
+            if kimg in present and recorded and was != earlier:
+                since = f"from {was}" if was else "from the start"
+                yield (
+                    f"{name}: checkpoint {kimg} is there, but trained {since}, and will be trained again from "
+                    f"{earlier or 'the start'}; to keep it, list the checkpoints before it as they were, or import it "
+                    "(train.imported)"
+                )
+
+
+def sorted_numbers(weights: Iterable[Path]) -> list[int]:
+    return sorted(int(path.parent.name) for path in weights)
+
+
+def lost_states(config: Config) -> Iterator[str]:
+    """A checkpoint that must be remade without its predecessor's state."""
     layout = Layout(config.results)
     for name, experiment in config.experiments.items():
         if experiment.train.imported:
