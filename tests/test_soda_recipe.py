@@ -79,7 +79,10 @@ def test_ours_has_what_the_paper_adds() -> None:
     ours = CONFIG.experiments["cifar10_soda_ours"]
     assert (ours.network.modulation, ours.network.code_parts, ours.task.z) == ("residual", 5, 640)
     assert ours.task.part_dropout > 0 and ours.process.beta_schedule == "inverted"
-    own = ("network", "process", "task")
+    assert (
+        ours.sample.samplers["guided"].spacing == "dit"
+    )  # where even steps would begin with a fifth of the image left
+    own = ("network", "process", "task", "sample")
     assert settings(ours, *own) == settings(CONFIG.experiments["cifar10_soda"], *own)
 
 

@@ -10,6 +10,8 @@ from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
 from diffprobe.config.schedules import discrete_abar, nearest, ratios
 
+MOST_INVERTED = 6_434  # steps of the inverted cosine that all have a beta of at least 0
+
 
 class Discrete(Process):
     """What processes share that have the discrete steps of DDPM."""
@@ -56,9 +58,17 @@ class Discrete(Process):
         return sum(each <= ratio for each in self.ratios[1:]) / self.steps  # steps are uniform
 
     def usual_sampler(self, bounded: bool) -> dict[str, Any]:
-        return {"kind": "ddim", "steps": min(100, self.steps), "clip": bounded}
+        # The curves have much of the image left until the last steps, so sampling begins at the very last.
+        spacing = {} if self.beta_schedule == "linear" else {"spacing": "dit"}
+        return {"kind": "ddim", "steps": min(100, self.steps), "clip": bounded} | spacing
 
     def problems(self, key: str) -> Iterator[Problem]:
+        if self.beta_schedule == "inverted" and self.steps > MOST_INVERTED:
+            yield (
+                f"{key}.steps",
+                self.steps,
+                f"at most {MOST_INVERTED:,}, beyond which the inverted cosine falls below 0",
+            )
         if self.beta_min > self.beta_max:
             yield f"{key}.beta_min", self.beta_min, f"at most beta_max = {self.beta_max:g}"
         for name in ("beta_min", "beta_max") if self.beta_schedule != "linear" else ():
