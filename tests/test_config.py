@@ -331,6 +331,30 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {f"{RUN}.sample.samplers.heun12.labels": "random"},
         [f"{RUN}.sample.samplers.heun12.labels: 'random'", "not conditioned on labels"],
     ),
+    # settings that would do nothing
+    "a shift of EDM's levels": (
+        {f"{RUN}.sample.samplers.heun12.shift": 3},
+        [f"{RUN}.sample.samplers.heun12.shift: 3", "1, since edm has no such schedule"],
+    ),
+    "an augmentation that the network is not told": (
+        {f"{RUN}.train.augment": {}, f"{RUN}.network.augment": False},
+        [f"{RUN}.train.augment", "a network with `augment: true`"],
+    ),
+    "fine-tuning by graphs in several passes": (
+        {
+            f"{RUN}.train": {"checkpoints": [1], "batch": 64, "device_batch": 64, "compile": "graphs"},
+            f"{RUN}.probe.evaluators": {"linear": {"kind": "linear"}, "tuned": {"kind": "finetune", "batch": 128}},
+        },
+        [f"{RUN}.train.compile: 'graphs'", "divides a step of", "evaluators.tuned"],
+    ),
+    "an inverted cosine below 0": (
+        {
+            f"{RUN}.process": {"kind": "ddpm", "beta_schedule": "inverted", "steps": 6435},
+            f"{RUN}.sample.samplers": {"a": {"kind": "ddim"}},
+            f"{RUN}.probe": ...,
+        },
+        [f"{RUN}.process.steps: 6435", "at most 6,434"],
+    ),
     # booleans, which pydantic takes for numbers
     "true for an integer": ({f"{RUN}.train.batch": True}, [f"{RUN}.train.batch: true", "positive integer"]),
     "true in a list": ({f"{RUN}.probe.levels": [0.1, True]}, [f"{RUN}.probe.levels.1: true", "number"]),

@@ -132,7 +132,9 @@ class Training(Strict):
         "rows within a window of chunks.",
     )
     devices: Repeats = Field(
-        1, description="GPUs (CPU processes if there are none) that share each batch. Changes only rounding."
+        1,
+        description="GPUs (CPU processes if there are none) that share each batch. Changes only rounding, and which "
+        "units dropout hides.",
     )
     nodes: Annotated[Repeats, LATER] = Field(
         1,
@@ -142,7 +144,7 @@ class Training(Strict):
     device_batch: Batch | None = Field(
         None,
         description="Images per device and forward pass, with gradient accumulation; null: the device's whole share "
-        "of the batch. Changes only rounding.",
+        "of the batch. Changes only rounding, and which units dropout hides.",
     )
     recompute: Annotated[bool, LATER] = Field(
         False,

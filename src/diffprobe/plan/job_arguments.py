@@ -49,7 +49,7 @@ def images(dataset: Dataset, state: str | None) -> Argument:
 # --- training
 
 # Training settings outside the argument. More checkpoints must not retrain the existing ones; devices, compilation and
-# recomputation change only rounding.
+# recomputation change only rounding, and the first which units dropout hides.
 NOT_TRAINED_BY = {"checkpoints", "imported", "initial", "devices", "nodes", "device_batch", "compile", "recompute"}
 OF_LATENTS = {"window_mib", "latents_as"}  # settings without meaning in pixel space
 

@@ -25,7 +25,9 @@ RATE = "rate"  # key of an optimiser's parameter group: its factor on the learni
 
 @dataclass(frozen=True)
 class Options:
-    """How to train, whatever the task; counts in images. `device_batch` and `bf16` change only rounding."""
+    """How to train, whatever the task; counts in images. `bf16` changes only rounding, and `device_batch` that and
+    the masks of dropout.
+    """
 
     batch: int
     lr: float

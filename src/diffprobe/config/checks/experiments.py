@@ -130,5 +130,8 @@ def training(key: str, experiment: Experiment) -> Iterator[Problem]:
     if train.compile == "graphs" and train.device_batch and train.device_batch * train.devices < train.batch:
         # Gradients of one pass lie in the graph's memory, which the next pass overwrites.
         yield f"{key}.compile", "graphs", "always, since train.device_batch divides a step into several passes"
+    if train.augment and not experiment.network.conditional_on_views:
+        allowed = "null, or a network with `augment: true`, or samples will be augmented too"
+        yield f"{key}.augment", "an augmentation", allowed
     if train.flip and train.augment:
         yield f"{key}.flip", True, "false, since train.augment includes flips and their labels"

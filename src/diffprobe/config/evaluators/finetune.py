@@ -103,6 +103,10 @@ class FineTune(Evaluator):
         train = experiment.train
         if train.devices > self.batch:
             yield f"{key}.batch", self.batch, f"at least train.devices, {train.devices}"
+        place = f"{key.partition('.probe')[0]}.train"
+        if train.compile == "graphs" and train.device_batch and train.device_batch * train.devices < self.batch:
+            # Gradients of one pass lie in the graph's memory, which the next pass overwrites.
+            yield f"{place}.compile", "graphs", f"always, since train.device_batch divides a step of {key}"
         for name in ("crop", "randaugment"):
             if getattr(self, name) and experiment.latents:
                 yield f"{key}.{name}", "views of pixels", f"null; use latents.{experiment.latents}.views"
@@ -110,5 +114,4 @@ class FineTune(Evaluator):
             if self.batch % (2 * train.devices):
                 yield f"{key}.batch", self.batch, f"a multiple of {2 * train.devices}, since mixup takes pairs"
             elif train.device_batch and train.device_batch % 2:
-                place = f"{key.partition('.probe')[0]}.train.device_batch"
-                yield place, train.device_batch, "an even number, since mixup takes pairs"
+                yield f"{place}.device_batch", train.device_batch, "an even number, since mixup takes pairs"

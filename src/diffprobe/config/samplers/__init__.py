@@ -72,6 +72,15 @@ class Sampler(Kind, family=True):
             others = [kind for kind, model in models_by_kind().items() if process.kind in model.processes]
             suitable = dict.fromkeys([*process.samplers, *others])
             yield f"{key}.kind", self.kind, f"{one_of(suitable)}, for the process {process.kind}"
+            return
+        for name in sorted(self.idle(process)):
+            if getattr(self, name) != (default := type(self).model_fields[name].default):
+                yield f"{key}.{name}", getattr(self, name), f"{default:g}, since {process.kind} has no such schedule"
+
+    def idle(self, process: Process) -> set[str]:
+        """Settings of noise levels that only other processes have."""
+        every = {name for each in Process.members.values() if issubclass(each, Process) for name in each.schedule}
+        return (every & type(self).model_fields.keys()) - set(process.schedule)
 
 
 class Sampling(Strict):

@@ -33,6 +33,8 @@ class NoiseClassification(Task):
         for name in ("flip", "augment"):
             if getattr(train, name):
                 yield f"{parent}.train.{name}", True, f"false or null, since {key}.crop says what is seen"
+        if train.compile in ("always", "graphs"):
+            yield f"{parent}.train.compile", train.compile, "auto, since classifiers of noisy images are not compiled"
         if experiment.sample.samplers:
             samplers = list(experiment.sample.samplers)
             yield f"{parent}.sample.samplers", samplers, "none, since a classifier draws no samples"
