@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
-from diffprobe.data.convert import decode_small, pixels
+from diffprobe.data.convert import decode_small, pixels, upright_size
 from diffprobe.runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -108,6 +108,9 @@ def test_orientation(form):
         data = encoded(PHOTO, form, exif=exif, **({"lossless": True} if form == "webp" else {}))
         upright = ImageOps.exif_transpose(Image.open(BytesIO(data)))
         assert np.array_equal(pixels(data, "it", 24, 3, "crop"), np.asarray(upright))
+        wide = encoded(PHOTO[:16], form, exif=exif)
+        width, height = ImageOps.exif_transpose(Image.open(BytesIO(wide))).size
+        assert upright_size(wide, "it") == (height, width)
     assert np.array_equal(converted(PHOTO, exif=b"Exif\0\0no EXIF at all"), PHOTO)
 
 

@@ -115,6 +115,7 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
         (["--figures", "kid90", "--subset", "50"], "kid90 needs 90 images, but the subset has 50"),
         (["--subset", "3", "--figures", "recall"], "k = 3, density"),
         (["--against", "nowhere"], "nowhere: no such file or folder"),
+        (["--channels", "3"], "takes images of 1 channels, not 3; measure them with --channels 1"),
     ],
 )
 def test_mistakes_end_in_one_line(folder: Path, capsys: pytest.CaptureFixture, more: list[str], line: str) -> None:

@@ -111,6 +111,9 @@ def test_estimators_equal_plain_loops() -> None:
     slope = np.linalg.lstsq(ratios[:, None], np.array(survival), rcond=None)[0][0]
     assert measured({"kind": "intrinsic_dimension"}, x) == pytest.approx({"dimension_twonn": slope}, rel=1e-5)
     assert measured({"kind": "intrinsic_dimension"}, torch.ones(9, 3)) == {}
+    corners = torch.eye(9)  # of a simplex: all equally far from each other
+    for settings in ({}, {"estimator": "mle", "neighbours": 4}):
+        assert measured({"kind": "intrinsic_dimension", **settings}, corners) == {}
 
 
 def test_similarity_to_another_encoder() -> None:

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=pixels_a_side, help="height and width to resize all images to (by ADM's centre crop)"
     )
-    parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour (default: as they are)")
+    parser.add_argument(
+        "--channels", type=int, choices=(1, 3), help="grey or colour (default: as they are; files in colour)"
+    )
     parser.add_argument("--splits", nargs="+", choices=SPLITS, help="of image stores (default: all)")
     parser.add_argument(
         "--subset", type=positive_integer, default=Metrics().subset, help="images that are compared one by one"

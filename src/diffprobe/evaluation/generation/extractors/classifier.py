@@ -21,10 +21,15 @@ def make(settings: ClassifierExtractor, weights: Path | None, device: torch.devi
     network, _ = checkpoints.load(weights, device, parse_model)
     if not isinstance(network, SmallClassifier):
         raise UserError(f"{weights}: a checkpoint of {type(network).__name__}, expected a classifier's")
-    head, features_of = network.head, network.features
+    head, features_of, channels = network.head, network.features, network.conv1.in_channels
 
     @exact
     def apply(images: Tensor) -> Features:
+        if images.shape[3] != channels:
+            raise UserError(
+                f"{weights}: takes images of {channels} channels, not {images.shape[3]}; "
+                f"measure them with --channels {channels}"
+            )
         features = features_of(channels_first(images, device) / 127.5 - 1).float()  # (B, D)
         return Features(features, logits=head(features).float())
 

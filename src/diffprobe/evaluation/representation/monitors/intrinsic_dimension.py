@@ -5,6 +5,8 @@ information, Scientific Reports 2017; Levina and Bickel, Maximum likelihood esti
 2004; MacKay and Ghahramani, Comments on that paper, 2005.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,9 @@ FITTED = 0.9  # the share of the smallest ratios to which TwoNN's line is fitted
 
 
 def measure(settings: IntrinsicDimension, features: CellFeatures) -> dict[str, float]:
-    """Of the first copy. Left out where too few images have features of their own."""
+    """Of the first copy. Left out where too few images have features of their own, and where it is infinite, as of
+    images whose neighbours are all equally far.
+    """
     x = features.first.double()
     x = (x - x.mean(0)).unique(dim=0)  # equal rows are at distance 0, of which no estimator takes the logarithm
     neighbours = settings.neighbours if settings.estimator == "mle" else 2
@@ -25,7 +29,8 @@ def measure(settings: IntrinsicDimension, features: CellFeatures) -> dict[str, f
         return {}
     squared = torch.stack(squared_radii(x, tuple(range(1, neighbours + 1)), CHUNK), dim=1)  # (n, k), rising
     logs = squared.clamp(min=torch.finfo(squared.dtype).tiny).log() / 2  # of the distances
-    return {settings.figures[0]: maximum_likelihood(logs) if settings.estimator == "mle" else two_nn(logs)}
+    dimension = maximum_likelihood(logs) if settings.estimator == "mle" else two_nn(logs)
+    return {settings.figures[0]: dimension} if math.isfinite(dimension) else {}
 
 
 def two_nn(logs: Tensor) -> float:
@@ -45,4 +50,4 @@ def maximum_likelihood(logs: Tensor) -> float:
     An image's inverse estimate is the mean of ln(T_k / T_j) over its neighbours j < k; `logs` (n, k) of the distances.
     """
     inverse = (logs[:, -1:] - logs[:, :-1]).mean(1)  # (n,)
-    return 1 / inverse.mean().item()
+    return (1 / inverse.mean()).item()
