@@ -11,12 +11,26 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from diffprobe.runtime.locks import open_lock
 
 FOREIGN = "another Snakemake"
 holder = FOREIGN  # whose lock was read last
 descriptors: dict[Path, int] = {}  # of this process's own locks
+
+
+@contextmanager
+def guarded(folder: Path) -> Iterator[None]:
+    """One process at a time looks at the locks of a folder and changes them."""
+    descriptor = open_lock(folder.with_name("locks.guard"))
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def owner(lock: Path) -> Path:
@@ -29,19 +43,13 @@ def remove(lock: Path) -> None:
     owner(lock).unlink(missing_ok=True)
 
 
-def remove_stale(lock: Path) -> bool:
-    """Remove a lock whose process is dead; whether it was so."""
+def is_stale(lock: Path) -> bool:
+    """Whether the process that made a lock is dead. Raises FileNotFoundError where there is no such lock."""
     if not owner(lock).exists():
         return False
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # its process ended meanwhile
-        return True
+    descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)  # NFS locks nothing that is opened to be read
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Another may have removed it, and a third written its own under this name.
-        if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
-            remove(lock)
     except BlockingIOError:
         return False
     finally:
@@ -49,19 +57,30 @@ def remove_stale(lock: Path) -> bool:
     return True
 
 
-def read_locks(persistence: Any) -> Iterator[tuple[str, str]]:
-    """The kind and the files of each lock that is held. Those of dead processes are removed."""
-    global holder
-    stale = False
-    for lock in sorted(Path(persistence._lockdir).glob("*.lock")):
-        if remove_stale(lock):
-            stale = True
-            continue
-        holder = owner(lock).read_text() if owner(lock).exists() else FOREIGN
-        for file in lock.read_text().splitlines():
-            yield lock.suffixes[-2].removeprefix("."), file
+def live_locks(folder: Path) -> list[tuple[str, str, list[str]]]:
+    """Of each lock that is held: its owner, its kind and its files. Those of dead processes are removed."""
+    live, stale = [], False
+    with guarded(folder):
+        for lock in sorted(folder.glob("*.lock")):
+            with suppress(FileNotFoundError):  # another workflow's run has just ended, and removed all
+                if is_stale(lock):
+                    remove(lock)
+                    stale = True
+                    continue
+                by = owner(lock).read_text() if owner(lock).exists() else FOREIGN
+                live.append((by, lock.suffixes[-2].removeprefix("."), lock.read_text().splitlines()))
     if stale:
         print("The last run was killed; its lock is removed and the run continues.", file=sys.stderr)
+    return live
+
+
+def read_locks(persistence: Any) -> Iterator[tuple[str, str]]:
+    """The kind and the files of each lock that is held, as Snakemake asks for them."""
+    global holder
+    for by, kind, files in live_locks(Path(persistence._lockdir)):
+        holder = by
+        for file in files:
+            yield kind, file
 
 
 def refusal() -> str:
@@ -74,17 +93,18 @@ def refusal() -> str:
 
 def hold(lock: Path) -> None:
     """Hold a lock that this process has written, until it ends."""
-    descriptors[lock] = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    descriptors[lock] = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     fcntl.flock(descriptors[lock], fcntl.LOCK_EX)
     owner(lock).write_text(f"process {os.getpid()}@{socket.gethostname()}")
 
 
-def release() -> None:
+def release(folder: Path) -> None:
     """Remove this process's locks."""
-    for lock, descriptor in descriptors.items():
-        remove(lock)
-        os.close(descriptor)
-    descriptors.clear()
+    with guarded(folder):
+        for lock, descriptor in descriptors.items():
+            remove(lock)
+            os.close(descriptor)
+        descriptors.clear()
 
 
 def replace(persistence: type[Any]) -> None:
@@ -94,11 +114,12 @@ def replace(persistence: type[Any]) -> None:
     theirs = persistence._write_locks
 
     def write_locks(self: Any, kind: str, files: Iterable[str]) -> None:
-        theirs(self, kind, files)
-        if written := self._lockfile.get(kind):  # of no file it writes none
-            hold(Path(written))
+        with guarded(Path(self._lockdir)):
+            theirs(self, kind, files)
+            if written := self._lockfile.get(kind):  # of no file it writes none
+                hold(Path(written))
 
     # `--unlock` removes all, as before.
     persistence.cleanup_locks = persistence._delete_locks
     persistence._read_locks, persistence._write_locks = read_locks, write_locks
-    persistence._delete_locks = lambda self: release()
+    persistence._delete_locks = lambda self: release(Path(self._lockdir))
