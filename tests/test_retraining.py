@@ -1,5 +1,6 @@
 """What a changed list of checkpoints trains again is said before it is."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,5 +45,9 @@ def test_a_finished_checkpoint_that_would_be_trained_again_is_named(
     assert "checkpoint 40 is there, but trained from 20, and will be trained again from the start" in line
     (line,) = retraining(config(10, 20, 30, 40))
     assert "checkpoint 40 is there, but trained from 20, and will be trained again from 30" in line
+    assert "as will be those after it" in line
+    (line,) = retraining(config(20, 40))
+    assert "checkpoint 20 " in line
+    shutil.rmtree(Path(layout.ema("one", 10)).parent)
     (line,) = retraining(config(20, 40))
     assert "checkpoint 20 " in line

@@ -1,6 +1,6 @@
 """Checks before any job starts: a job would fail hours later, and Snakemake would report it in many lines."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -122,25 +122,20 @@ def other_slices(config: Config) -> Iterator[str]:
     layout = Layout(config.results)
     for name, experiment in config.experiments.items():
         train = experiment.train
-        present = [kimg for kimg in train.checkpoints if Path(layout.ema(name, kimg)).exists()]
-        folders = Path(layout.run(name), "checkpoints").glob("[0-9]*/ema.safetensors")
-        if train.imported or [*train.checkpoints[: len(present)], *present] == [*present, *sorted_numbers(folders)]:
-            continue  # those that are there are the first of the list: most projects, without a look into receipts
-        for earlier, kimg in pairwise([0, *train.checkpoints]):
-            recorded = read_receipt(layout.checkpoint(layout.run(name), kimg, "receipt.json")) or {}
-            before = recorded.get("inputs", {}).get("before", {}).get("path")
+        for earlier, kimg in pairwise([0, *train.checkpoints]) if not train.imported else ():
+            if not Path(layout.ema(name, kimg)).exists():
+                continue
+            recorded = read_receipt(layout.checkpoint(layout.run(name), kimg, "receipt.json"))
+            before = recorded.get("inputs", {}).get("before", {}).get("path") if recorded else None
             was = int(Path(before).parent.name) if before else 0
-            if kimg in present and recorded and was != earlier:
+            if recorded and was != earlier:
                 since = f"from {was}" if was else "from the start"
                 yield (
                     f"{name}: checkpoint {kimg} is there, but trained {since}, and will be trained again from "
-                    f"{earlier or 'the start'}; to keep it, list the checkpoints before it as they were, or import it "
-                    "(train.imported)"
+                    f"{earlier or 'the start'}, as will be those after it; to keep it, list the checkpoints before it "
+                    "as they were, or import it (train.imported)"
                 )
-
-
-def sorted_numbers(weights: Iterable[Path]) -> list[int]:
-    return sorted(int(path.parent.name) for path in weights)
+                break
 
 
 def lost_states(config: Config) -> Iterator[str]:
