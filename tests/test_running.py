@@ -44,6 +44,8 @@ def test_a_part_of_a_project_is_not_reported(calls: list[list[str]]) -> None:
         (["-k", "--configfile", "mine.yaml"], "name a further config"),
         (["--directory=below"], "change into that folder first"),
         (["-s", "mine.smk"], "call snakemake itself"),
+        (["-Conly=[]"], "name a further config"),
+        (["--direct", "below"], "change into that folder first"),
     ],
 )
 def test_options_that_would_replace_its_own_are_refused(

@@ -22,11 +22,11 @@ from diffprobe.starter import config_for, show_own
 CORES = 2
 # Options of Snakemake that say themselves how much runs at once.
 SIZED = re.compile(r"(-[cj]\d*|-e|--(cores|jobs|executor|profile))(=.*)?")
-# Options of Snakemake that would replace what `run` itself says, and what to do instead.
+# Options of Snakemake, shortened or joined to their values too, that would replace what `run` says, and what to do.
 REPLACING = {
-    re.compile(r"(-C|--config(file|files)?)(=.*)?"): "name a further config, which is merged over the one before it",
-    re.compile(r"(-d|--directory)(=.*)?"): "change into that folder first",
-    re.compile(r"(-s|--snakefile)(=.*)?"): "call snakemake itself",
+    re.compile(r"-C.*|--conf.*"): "name a further config, which is merged over the one before it",
+    re.compile(r"-d.*|--dir.*"): "change into that folder first",
+    re.compile(r"-s.*|--snakef.*"): "call snakemake itself",
 }
 
 
