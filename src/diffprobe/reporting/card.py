@@ -47,9 +47,14 @@ class Model:
 
     @property
     def figures(self) -> list[PlannedFigure]:
-        """The drawn figures of this checkpoint, and those over all."""
+        """The drawn figures of this checkpoint and of samples by its weights, and those over all checkpoints."""
         layout, experiment = Layout(self.config.results), self.config.experiments[self.name]
-        wanted = [one for one in figures(layout, self.name, experiment) if one.kimg in (None, self.kimg)]
+        samplers = experiment.sample.samplers
+        wanted = [
+            one
+            for one in figures(layout, self.name, experiment)
+            if one.kimg in (None, self.kimg) and (not one.sampler or samplers[one.sampler].weights == self.weights)
+        ]
         return [one for one in wanted if Path(layout.plot(self.name, one.name)).exists()]
 
     @property
