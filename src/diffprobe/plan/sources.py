@@ -45,16 +45,18 @@ class Sources:
         entry = self.config.autoencoders[autoencoder]
         assert isinstance(entry, Pretrained)
         recorded = self.pretrained_argument(autoencoder)
-        if all(map(is_there, entry.local_sources.values())) or not recorded:
-            return fingerprint(local_files(entry))
+        with suppress(OSError):
+            if not recorded or all(map(is_there, entry.local_sources.values())):
+                return fingerprint(local_files(entry))
         return recorded.get("state")
 
     def _imported_latents(self, latents: str) -> str | None:
         """The state of imported latents."""
         imported, recorded = self.config.latents[latents].imported, self.latents_receipt(latents)
         assert imported is not None
-        if all(is_there(path) for path in (imported.path, imported.test) if path) or not recorded:
-            return fingerprint_arrays(imported.folders)
+        with suppress(OSError):
+            if not recorded or all(is_there(path) for path in (imported.path, imported.test) if path):
+                return fingerprint_arrays(imported.folders)
         return recorded.get("config", {}).get("state")
 
     # A damaged receipt is as one that is not there: the source is read again.
