@@ -16,6 +16,7 @@ from diffprobe.plan.layout import Layout
 from diffprobe.plan.uses import autoencoder_weights
 from diffprobe.runtime.command import natural_number, positive_number
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.places import config_file
 
 # The modules of diffprobe.interop import torch, so they are imported inside functions: --help stays fast.
 IMPORTED, EXPORTED = ("ddae", "edm", "soda", "dit", "gta", "sit", "diffusers"), ("safetensors", "diffusers")
@@ -68,7 +69,8 @@ def add_export(parser: argparse.ArgumentParser, default: str) -> None:
 
 def run_import(arguments: argparse.Namespace) -> None:
     """Import weights, print where they are and what is left to set. Raises UserError."""
-    config = load(*arguments.configfile)  # a mistake in the config ends here, before torch is imported
+    # A mistake in the config ends here, before torch is imported.
+    config = load(*map(config_file, arguments.configfile))
     from diffprobe.interop.importing import import_weights
 
     name = arguments.experiment
@@ -81,7 +83,7 @@ def run_import(arguments: argparse.Namespace) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Export weights or latents and print how to load them. Raises UserError."""
-    config = load(*arguments.configfile)
+    config = load(*map(config_file, arguments.configfile))
     allowed = LATENTS if arguments.latents else EXPORTED + RESULTS
     if arguments.format not in allowed:
         raise UserError(f"--format {arguments.format}: allowed: {' or '.join(allowed)}")

@@ -8,6 +8,7 @@ from diffprobe.config.problems import one_of
 from diffprobe.data.filenames import display
 from diffprobe.runtime.command import natural_number
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.places import config_file
 
 
 def add_card(parser: argparse.ArgumentParser, default: str) -> None:
@@ -31,7 +32,7 @@ def add_push(parser: argparse.ArgumentParser) -> None:
 
 def run_card(arguments: argparse.Namespace) -> None:
     """Write a card and print what is in it. Raises UserError."""
-    config, name = load(*arguments.configfile), arguments.experiment
+    config, name = load(*map(config_file, arguments.configfile)), arguments.experiment
     if name not in config.experiments:
         raise UserError(f"{display(name)}: no such experiment; there are {one_of(config.experiments)}")
     from diffprobe.reporting.card import write_card  # imports torch
