@@ -10,6 +10,7 @@ import pytest
 from diffprobe.config.load import load
 from diffprobe.config.models import Experiment
 from diffprobe.reporting import describe
+from diffprobe.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 SODA, SMOKE = ROOT / "config" / "soda.yaml", ROOT / "config" / "smoke_soda.yaml"
@@ -79,9 +80,7 @@ def test_ours_has_what_the_paper_adds() -> None:
     ours = CONFIG.experiments["cifar10_soda_ours"]
     assert (ours.network.modulation, ours.network.code_parts, ours.task.z) == ("residual", 5, 640)
     assert ours.task.part_dropout > 0 and ours.process.beta_schedule == "inverted"
-    assert (
-        ours.sample.samplers["guided"].spacing == "dit"
-    )  # where even steps would begin with a fifth of the image left
+    assert ours.sample.samplers["guided"].spacing == "dit"  # even steps would begin with a fifth of the image left
     own = ("network", "process", "task", "sample")
     assert settings(ours, *own) == settings(CONFIG.experiments["cifar10_soda"], *own)
 
@@ -94,6 +93,23 @@ def test_smoke_scales_every_recipe(name: str) -> None:
     assert small.task.model_copy(update={"encoder": whole.task.encoder}) == whole.task
     kept = ("multipliers", "attention", "modulation", "parts", "dropout")
     assert [getattr(small.network, key) for key in kept] == [getattr(whole.network, key) for key in kept]
+
+
+def test_what_a_job_would_refuse_after_hours_is_refused_before(tmp_path: Path) -> None:
+    """Parts of a batch, which the encoder's batch norms take whole, and segmentation by a vector."""
+    masks = "masks: {kind: threshold, levels: [100]}"
+    (tmp_path / "more.yaml").write_text(f"""
+datasets: {{smoke: {{{masks}}}}}
+experiments:
+  cifar10_soda:
+    train: {{batch: 32, device_batch: 8}}
+    probe: {{evaluators: {{dense: {{kind: dense, images: 5, at: {{tap: z, level: clean}}}}}}}}
+""")
+    with pytest.raises(UserError) as error:
+        load(SODA, SMOKE, tmp_path / "more.yaml", only="cifar10_soda")
+    lines = str(error.value).splitlines()
+    assert ["train.device_batch: 8" in line for line in lines] == [True, False]
+    assert "dense.at.tap: 'z'" in lines[1] and "a tap with positions" in lines[1]
 
 
 def test_smoke_takes_minutes() -> None:

@@ -69,3 +69,7 @@ class Dense(Evaluator):
     def model_problems(self, key: str, experiment: "Experiment") -> Iterator[Problem]:
         if self.augmented and experiment.latents:
             yield f"{key}.augmented", self.augmented, "0, since the views of latents leave masks as they are"
+        vectors = experiment.task.vector_taps(experiment.network)
+        for place, cell in (("at", self.at), *((f"combine.{i}", cell) for i, cell in enumerate(self.combine))):
+            if cell and cell.tap in vectors:
+                yield f"{key}.{place}.tap", cell.tap, "a tap with positions, which a vector has not"

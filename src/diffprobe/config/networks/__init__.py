@@ -37,6 +37,11 @@ class Network(Kind, family=True):
         raise NotImplementedError
 
     @property
+    def vector_taps(self) -> list[str]:
+        """Those of `taps` that are vectors, without positions."""
+        return []
+
+    @property
     def named_taps(self) -> list[str]:
         """Those and the taps that have to be named, since `all` leaves them out, in order of computation."""
         return self.taps

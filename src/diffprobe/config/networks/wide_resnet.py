@@ -39,6 +39,10 @@ class WideResNet(Network):
         return list(WIDE_RESNET_TAPS)
 
     @property
+    def vector_taps(self) -> list[str]:
+        return ["features", "logits"]
+
+    @property
     def about_parameters(self) -> int:
         return round((self.depth - 4) / 6 * 18 * (16 * self.width) ** 2 * 21)  # 3x3 convolutions: 1 + 4 + 16
 

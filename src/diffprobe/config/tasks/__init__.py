@@ -41,6 +41,10 @@ class Task(Kind, family=True):
         """
         return []
 
+    def vector_taps(self, network: Network) -> list[str]:
+        """Those of `taps` that are vectors, without positions."""
+        return network.vector_taps
+
     def problems(self, key: str, experiment: "Experiment") -> Iterator[Problem]:
         """Settings of the experiment that it does not support."""
         yield from ()

@@ -90,6 +90,9 @@ class SODA(Task):
     def clean_taps(self, network: Network) -> list[str]:
         return list(RESNET_TAPS)
 
+    def vector_taps(self, network: Network) -> list[str]:
+        return ["features", "z"]
+
     def hidden(self, network: Network) -> tuple[str, float]:
         return "task.z_dropout", self.z_dropout
 
@@ -107,8 +110,13 @@ class SODA(Task):
             yield f"{parent}.network.conditional", True, "false, since the code takes the label's place"
         if experiment.latents is not None:
             yield f"{parent}.latents", experiment.latents, "null, since views and the encoder are of images"
+        train = experiment.train
+        share = -(-train.batch // train.devices)
+        if train.device_batch and train.device_batch < share:
+            allowed = f"null or {share}, since the encoder's batch norms take a device's share of a batch whole"
+            yield f"{parent}.train.device_batch", train.device_batch, allowed
         for name in ("flip", "augment"):
-            if getattr(experiment.train, name):
+            if getattr(train, name):
                 yield f"{parent}.train.{name}", True, f"false or null, since {key}.source and target say what is seen"
 
     def image_problems(self, key: str, channels: int, size: int | None) -> Iterator[Problem]:
