@@ -39,6 +39,11 @@ def rows() -> list[dict]:
         every += [test | {"evaluator": e, "value": v, "spread": s} for e, (v, s) in TEST[name].items()]
         # Of an evaluator over noise levels, each of which is a row: not a figure of the chosen cell.
         every += [test | {"evaluator": "by_level", "sigma": sigma, "value": 0.99} for sigma in (0.1, 1.0)]
+        # Of decodings of test images: no accuracy.
+        every += [
+            about | {"kimg": kimg, "split": "test", "sampler": "heun", "evaluator": "psnr", "value": 20.1}
+            for kimg in (10, 20)
+        ]
     every.append({"dataset": "digits", "evaluator": "pixels_logistic", "split": "test", "value": 0.9})
     return every
 
@@ -93,7 +98,7 @@ def test_numbers_are_those_of_the_tables_of_results(compared: Path) -> None:
     assert table["apart kimg"].tolist() == [10, -10]  # where the best samples are after the best features, and before
     assert table["depth"].tolist() == [0.5, 1.0]
     assert table["log-SNR"].tolist()[0] == pytest.approx(4.61) and np.isnan(table["log-SNR"].tolist()[1])
-    assert not any("by_level" in column for column in table)
+    assert not any("by_level" in column or "psnr" in column for column in table)
 
 
 def test_the_best_of_each_evaluator(compared: Path) -> None:

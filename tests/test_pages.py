@@ -73,6 +73,13 @@ def test_one_figure_has_every_checkpoint_of_every_experiment() -> None:
     assert "<script" not in shown  # within Snakemake's report it stands in one
 
 
+def test_only_names_of_experiments_are_links_to_their_pages() -> None:
+    """Not those of samplers and layers that are called the same."""
+    frame = pd.DataFrame({"experiment": ["edm", "ddim"], "best sampler": ["edm", "edm"]})
+    assert html.table(frame, {"edm": "<a>edm</a>"}).count("<a>") == 1
+    assert html.table(frame.set_index("experiment").T.reset_index(names=""), {"edm": "<a>edm</a>"}).count("<a>") == 1
+
+
 def test_a_page_has_names_as_text_and_figures_of_the_last_checkpoint() -> None:
     drawn = [Drawn("grid", str(kimg), b"png%d" % kimg, b"a,b\n1,2\n") for kimg in (3, 12)]
     drawn.append(Drawn("losses", "", b"png", b"x" * (html.EMBEDDED + 1)))

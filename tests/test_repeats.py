@@ -51,8 +51,11 @@ def test_means_spreads_and_pairs() -> None:
     values = {"a_0": 1.0, "a_1": 2.0, "a_2": 6.0, "b_2": 7.0, "b_0": 4.0, "b_3": 1.0}
     about = {"dataset": "d", "kimg": 8, "split": "train+select", "sampler": "heun", "evaluator": "fd2k_c"}
     rows = [about | {"experiment": name, "value": value} for name, value in values.items()]
-    rows += [about | {"experiment": "b_0", "split": "test", "evaluator": "linear", "value": 0.5}]
-    rows += [about | {"experiment": "b_3", "split": "test", "evaluator": "linear", "value": 0.7, "kimg": 4}]
+    probed = {"dataset": "d", "split": "test", "evaluator": "linear"}
+    rows += [
+        probed | {"experiment": "b_0", "value": 0.5, "kimg": 8},
+        probed | {"experiment": "b_3", "value": 0.7, "kimg": 4},
+    ]
     groups = {g: {name: [int(name[-1])] * 2 for name in values if name[0] == g} for g in "ab"}
     frame = repeats(rows, groups).set_index(["experiment", "evaluator"])
     assert frame.loc[("a", "fd2k_c"), ["seeds", "value", "spread"]].tolist() == pytest.approx([3, 3, 7**0.5], rel=1e-4)
@@ -61,6 +64,20 @@ def test_means_spreads_and_pairs() -> None:
     assert [row.compared, row.pairs, row.difference] == ["a", 2, 2.0]
     assert row["difference spread"] == pytest.approx(2**0.5, rel=1e-4)
     assert frame.loc[("b", "linear"), ["seeds", "value"]].tolist() == pytest.approx([2, 0.6])  # of two checkpoints
+
+
+def test_decodings_are_compared_at_each_checkpoint() -> None:
+    """They are of `test` images, but of no chosen checkpoint."""
+    about = {"dataset": "d", "split": "test", "sampler": "ddim", "evaluator": "psnr"}
+    rows = [
+        about | {"experiment": f"{group}_{seed}", "kimg": kimg, "value": value + seed + kimg}
+        for group, value in (("a", 10.0), ("b", 13.0))
+        for seed in (0, 1)
+        for kimg in (1, 2)
+    ]
+    frame = repeats(rows, {g: {f"{g}_{seed}": (seed, seed) for seed in (0, 1)} for g in "ab"})
+    assert frame["kimg"].tolist() == ["1", "2"] * 2
+    assert frame["value"].tolist() == [11.5, 12.5, 14.5, 15.5] and frame["difference"].tolist()[2:] == [3.0, 3.0]
 
 
 def test_the_loss_is_that_of_the_last_tenth() -> None:

@@ -168,8 +168,13 @@ def front_matter(model: Model) -> dict[str, Any]:
 
 
 def is_shown(row: ResultRow) -> bool:
-    """Whether a row is a distance of samples, or an accuracy on `test`."""
-    return is_distance(row["evaluator"]) or (row["split"] == "test" and figure_of(row["evaluator"]) is None)
+    """Whether a row is a distance of samples, or the accuracy on `test` of a classifier of this model's features.
+
+    Rows of another network's features have an extractor, those of decodings a sampler; others are means of overlaps.
+    """
+    name = row["evaluator"]
+    accuracy = row["split"] == "test" and figure_of(name) is None and not name.endswith("_miou")
+    return is_distance(name) or (accuracy and "sampler" not in row and "extractor" not in row)
 
 
 def entry(model: Model, row: ResultRow) -> dict[str, Any]:
@@ -212,7 +217,7 @@ def body(model: Model) -> Iterator[str]:
         yield "## Results"
         yield "\n".join(["| figure | on | value |", "|---|---|---|", *map(line, shown)])
         yield (
-            "Accuracies are those of classifiers on frozen features, ± the standard deviation over their seeds. "
+            "Accuracies are those of classifiers on its features, ± the standard deviation over their seeds. "
             "`results.csv` has every figure."
         )
     if model.choice and model.choice["kimg"] == model.kimg and model.probed == model.weights:

@@ -18,6 +18,7 @@ from diffprobe.reporting.tables import (
     best_of_both,
     by_level,
     distances,
+    of_classifiers,
     whole_checkpoints,
 )
 from diffprobe.reporting.tables import test_accuracies as tested
@@ -81,12 +82,12 @@ def log_snr(sigma: float) -> float | None:
 
 
 def on_test(frame: pd.DataFrame, probed: Sequence[Probed]) -> pd.DataFrame:
-    """The rows of `test` at each experiment's choice, by evaluators that are scored at one level, in the order of
+    """The rows of `test` at each experiment's choice, by classifiers that are scored at one level, in the order of
     `probed`.
     """
     parts = []
     for one in probed:
-        mine = frame[(frame["experiment"] == one.name) & (frame["split"] == "test")]
+        mine = frame[(frame["experiment"] == one.name) & of_classifiers(frame)]
         parts.append(mine[(mine["kimg"] == one.choice["kimg"]) & ~by_level(mine)])
     rows = pd.concat(parts)
     return rows[~rows["evaluator"].str.endswith("_top5")]

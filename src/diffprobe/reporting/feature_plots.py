@@ -99,19 +99,22 @@ def plane(arrays: Arrays, title: str, dpi: int = 110) -> Figure:
     named = np.sort(present[np.argsort(-counts, kind="stable")[:NAMED]])
     others = points[~np.isin(labels, named)]
     axes.plot(*others.T, linestyle="", marker=".", markersize=3, color="#BBBBBB", zorder=1)
-    several = np.arange(len(arrays["classes"]))
+    # Beyond the pairs of a colour and a shape that there are, those of the classes that are named.
+    distinct = len(arrays["classes"]) <= len(CLASSES) * len(SHAPES)
+    look = {label: label if distinct else rank for rank, label in enumerate(named)}
+    several = np.arange(len(CLASSES) * len(SHAPES))
     colours = np.array(CLASSES)[several % len(CLASSES)]
     shapes = np.array(SHAPES)[(several + several // len(CLASSES)) % len(SHAPES)]  # another with a colour's next class
     lines: list[Line2D] = []
     medians = {label: np.median(points[labels == label], 0) for label in named}
     for label in named:
         name, own = class_name(str(arrays["classes"][label])), points[labels == label]
-        style: dict[str, Any] = {"linestyle": "", "marker": shapes[label], "color": colours[label]}
+        style: dict[str, Any] = {"linestyle": "", "marker": shapes[look[label]], "color": colours[look[label]]}
         axes.plot(*own.T, markersize=4, markeredgewidth=0, alpha=0.8, **style)
         lines.append(Line2D([], [], markersize=6, label=name, **style))
         if among_its_own(own, medians, label):
             text = axes.annotate(name, medians[label], ha="center", va="center", fontsize=10, weight="bold", zorder=3)
-            text.set(color=colours[label], path_effects=[withStroke(linewidth=3, foreground="white")])
+            text.set(color=colours[look[label]], path_effects=[withStroke(linewidth=3, foreground="white")])
     if len(others):
         lines.append(Line2D([], [], linestyle="", marker=".", color="#BBBBBB", label=f"{len(present) - NAMED} others"))
     axes.set_aspect("equal", "datalim")

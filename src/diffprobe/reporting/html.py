@@ -71,15 +71,19 @@ def uri(content: bytes, kind: str) -> str:
 
 
 def table(frame: pd.DataFrame, links: dict[str, str] | None = None) -> str:
-    """A table; a cell whose text is among `links` has that HTML instead."""
+    """A table; a heading, or a cell of the column `experiment`, whose text is among `links` has that HTML instead."""
     links = links or {}
 
-    def cell(value: object) -> str:
+    def cell(value: object, linked: bool = False) -> str:
         text = "" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
-        return links.get(text, escape(text))
+        return links.get(text, escape(text)) if linked else escape(text)
 
-    head = "".join(f"<th>{cell(name)}</th>" for name in frame.columns)
-    lines = ["".join(f"<td>{cell(value)}</td>" for value in row) for row in frame.itertuples(index=False)]
+    head = "".join(f"<th>{cell(name, linked=True)}</th>" for name in frame.columns)
+    named = [name == "experiment" for name in frame.columns]
+    lines = [
+        "".join(f"<td>{cell(value, linked)}</td>" for value, linked in zip(row, named, strict=True))
+        for row in frame.itertuples(index=False)
+    ]
     rows = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from diffprobe.config.names import level_name
 from diffprobe.reporting.rows import LossRow, ResultRow
-from diffprobe.reporting.tables import by_level, summary
+from diffprobe.reporting.tables import by_level, of_classifiers, summary
 
 Members = Mapping[str, Sequence[int]]  # the seeds of each experiment of a group
 WHAT = ["kimg", "evaluator", "split", "sampler", "level"]  # what a figure is of, whichever experiment
@@ -24,8 +24,8 @@ def repeats(rows: Iterable[ResultRow], groups: Mapping[str, Members]) -> pd.Data
     frame = summary(rows)
     # Elsewhere the level is an experiment's choice, as the checkpoint is on `test`.
     frame["level"] = frame["sigma"].map(level_name).where(by_level(frame), "")
-    # `test` is read at the checkpoint that each experiment chose.
-    frame["kimg"] = frame["kimg"].astype("string").mask(frame["split"] == "test", "").fillna("")
+    # Classifiers read `test` at the checkpoint that each experiment chose.
+    frame["kimg"] = frame["kimg"].astype("string").mask(of_classifiers(frame), "").fillna("")
     values = {name: frame[frame["experiment"] == name].set_index(WHAT)["value"] for name in set(frame["experiment"])}
     # Of a group the figures by row, its members' seeds by column.
     tables = {

@@ -55,6 +55,11 @@ def by_level(frame: pd.DataFrame) -> pd.Series:
     return frame.duplicated([name for name in FIGURE if name in frame], keep=False)
 
 
+def of_classifiers(frame: pd.DataFrame) -> pd.Series:
+    """Whether each row of a summary is of `test` by a classifier; figures of decodings of its images have a sampler."""
+    return (frame["split"] == "test") & (frame["sampler"] == "")
+
+
 def results(rows: Iterable[ResultRow], choices: Mapping[str, Choice | None]) -> pd.DataFrame:
     """The main results, one row per experiment in the order of `choices` (None: not probed)."""
     frame = summary(rows)
@@ -98,7 +103,7 @@ def test_accuracies(frame: pd.DataFrame, mine: pd.DataFrame, choice: Choice) -> 
     its dataset's raw pixels.
     """
     of_checkpoint = mine["kimg"].isna() | (mine["kimg"] == choice["kimg"])  # other networks have no checkpoints
-    chosen = mine[of_checkpoint & (mine["split"] == "test") & ~by_level(mine)]
+    chosen = mine[of_checkpoint & of_classifiers(mine) & ~by_level(mine)]
     probes = {name: accuracy(chosen[chosen["evaluator"] == name]) for name in chosen["evaluator"].unique()}
     first = choice["scorer"]
     pixels = frame[(frame["evaluator"] == "pixels_logistic") & (frame["dataset"] == choice["dataset"])]
