@@ -18,6 +18,8 @@ from huggingface_hub import ModelCard
 import diffprobe
 from diffprobe.__main__ import main
 from diffprobe.interop.push import push
+from diffprobe.reporting.card import is_shown
+from diffprobe.reporting.rows import ResultRow
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.receipts import read_receipt
 
@@ -63,6 +65,24 @@ def test_a_model_of_latents_comes_with_its_autoencoder(finished: Path, tmp_path:
     model = diffprobe.load(tmp_path / "card/model.safetensors", autoencoder=tmp_path / "card/autoencoder.safetensors")
     assert model.sample(2, seed=0).shape == (2, 8, 8, 1)
     assert 'autoencoder="autoencoder.safetensors"' in (tmp_path / "card/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        ({"evaluator": "linear", "split": "test"}, True),
+        ({"evaluator": "linear", "split": "select"}, False),
+        (
+            {"evaluator": "fd5k_inception_768", "split": "train+select", "sampler": "heun", "extractor": "inception"},
+            True,
+        ),
+        ({"evaluator": "psnr", "split": "test", "sampler": "heun"}, False),  # of decodings
+        ({"evaluator": "imagenet_linear", "split": "test", "extractor": "imagenet"}, False),  # of another network
+        ({"evaluator": "dense_miou", "split": "test"}, False),
+    ],
+)
+def test_its_results_are_accuracies_of_its_features_and_distances(row: ResultRow, shown: bool) -> None:
+    assert is_shown(row) == shown
 
 
 def test_of_other_weights_it_has_no_figures_of_those_that_were_measured(finished: Path, tmp_path: Path) -> None:
