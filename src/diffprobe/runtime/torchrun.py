@@ -17,6 +17,7 @@ WORLD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "
 RENDEZVOUS = "DIFFPROBE_RENDEZVOUS"  # HOST:PORT of the first node, in a process that srun has started on each
 ALLOCATION = "SLURM_JOB_ID"  # all that Snakemake's plugin passes on of what Slurm says of a job's nodes
 NODE = "SLURM_NODEID"
+SAVING = "600"  # seconds that processes have to finish their step and save after a signal; torchrun would give them 30
 
 
 def start_processes(arguments: Namespace) -> None:
@@ -45,6 +46,7 @@ def start_processes(arguments: Namespace) -> None:
             for descriptor in lease_gpus(gpus, each, arguments.name, say):
                 os.set_inheritable(descriptor, True)
         os.environ[STARTED_BY_TORCHRUN] = "1"
+        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SAVING)
         torchrun = ["-m", "torch.distributed.run", *meeting(nodes), f"--nproc-per-node={each}", "--"]
         os.execv(sys.executable, [sys.executable, *torchrun, *sys.argv])
 
