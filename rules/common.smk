@@ -296,7 +296,7 @@ def growing(amount):
 
 
 def probing_memory(wildcards) -> int:
-    return memory.probing(experiment(wildcards))
+    return memory.probing(CONFIG, experiment(wildcards))
 
 
 # What a training on several nodes asks Slurm for: a task on each, which srun starts from within the job (so `mpi`), with

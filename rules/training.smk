@@ -77,7 +77,7 @@ use rule compute as pretrain with:
     threads: CONFIG.threads.train
     resources:
         **computing(
-            mem_mb=lambda w: memory.training(CONFIG, experiment(w)),
+            mem_mb=lambda w: memory.training(CONFIG, experiment(w), nodes(w) if CLUSTER else 1),
             minutes=1440,
             gpu=lambda w: GPU * experiment(w).train.devices,
         ),

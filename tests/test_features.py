@@ -1,6 +1,7 @@
 """Features: the same for any batch, split and way; the store resumed by level; the table that heads read."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,12 +19,13 @@ from diffprobe.config.views import Crop, RandomCrop, RandomView
 from diffprobe.data import images, views
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.process import perturb
+from diffprobe.evaluation.representation import inputs
 from diffprobe.evaluation.representation.chunks import MANIFEST, array, damage
 from diffprobe.evaluation.representation.descent import row_stream
 from diffprobe.evaluation.representation.features import FeatureModel, Pass
 from diffprobe.evaluation.representation.featurestore import Copies, finish, write_level
 from diffprobe.evaluation.representation.heads import fit
-from diffprobe.evaluation.representation.inputs import open_inputs
+from diffprobe.evaluation.representation.inputs import open_inputs, subset
 from diffprobe.evaluation.representation.table import StoredFeatures, table_of
 from diffprobe.networks.build import build
 from diffprobe.networks.pooling import POOLINGS, mean_std, quadrants
@@ -39,6 +41,25 @@ CROP = Crop(pad=1)
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
     return build(parse_network(UNET), image_channels=1).eval()
+
+
+def test_images_that_are_not_held_are_read_as_they_are_needed(
+    digits_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, key = (slice(30, 97), np.array([150, 3, 3, 77])), Key(0, "p")
+    views = [(draw, augmented) for draw in (0, 1) for augmented in (False, True)]
+
+    def read() -> list[torch.Tensor]:
+        data = open_inputs(digits_store, ["train", "select"], CPU, None, CROP, mirrored=True)["select"]
+        few = subset(data, 20)
+        seen = [data.read(part, key, *view) for part in parts for view in views]
+        return [*seen, *(few.read(slice(5, 9), key, *view) for view in views)]
+
+    held = read()
+    monkeypatch.setattr(inputs, "MOST_HELD", 0)
+    monkeypatch.setattr(inputs.images, "gather", gathered := Mock(wraps=inputs.images.gather))
+    assert all(map(torch.equal, read(), held))
+    assert [len(call.args[1]) for call in gathered.call_args_list] == [67] * 4 + [4] * 4 + [4] * 4
 
 
 def test_one_pass_gives_what_hooks_give_for_any_batch(network: torch.nn.Module, digits_store: Path) -> None:

@@ -19,7 +19,7 @@ from diffprobe.diffusion.build import build_sampler
 from diffprobe.diffusion.levels import CLEAN, Level
 from diffprobe.evaluation import model
 from diffprobe.evaluation.representation.features import FeatureModel, Pass
-from diffprobe.evaluation.representation.inputs import ModelInputs
+from diffprobe.evaluation.representation.inputs import ModelInputs, Part
 from diffprobe.evaluation.sampling import Drawing
 from diffprobe.interop.runs import checkpoint
 from diffprobe.networks.autoencoder import Codec
@@ -103,9 +103,12 @@ class TrainedModel:
         level = self.level(sigma)
         selected = self.selected(taps, level)
         pixels = self.pixels(images)
-        data = ModelInputs(
-            np.arange(len(pixels)), lambda part, key, draw, _: self.seen(pixels[part], part.start, key, draw)
-        )
+
+        def read(part: Part, key: Key, draw: int, augmented: bool) -> Tensor:
+            assert isinstance(part, slice)  # as all images are read, one batch after the other
+            return self.seen(pixels[part], part.start, key, draw)
+
+        data = ModelInputs(np.arange(len(pixels)), read)
         # The purpose "features" and row numbers key the noise as in the workflow's jobs.
         encoded = bool(self.clean_taps)
         source = FeatureModel(self.model.network, self.model.process, seed, self.device, batch, encoded=encoded)

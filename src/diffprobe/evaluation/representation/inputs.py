@@ -1,5 +1,6 @@
 """One split as a model sees it, for its features: pixels, or latents; as they are, or augmented."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffprobe.config.names import MOST_HELD
 from diffprobe.config.views import Crop, RandomView
 from diffprobe.data import images, views
 from diffprobe.data.convert import resize_array
@@ -24,12 +26,15 @@ IDENTITY: StoredView = {"kind": "identity"}
 MIRROR: StoredView = {"kind": "mirror"}
 
 
+Part = slice | np.ndarray  # images of a split: from one to another, or by their places, int64 (B,) in any order
+
+
 class ModelInputs(NamedTuple):
     """The images of one split, on demand."""
 
     rows: np.ndarray  # int64 (N,): indices in the image store, by which noise is drawn
     # (images of the split, key, draw, augmented) to x (B, C, H, W) in the model's space
-    read: Callable[[slice, Key, int, bool], Tensor]
+    read: Callable[[Part, Key, int, bool], Tensor]
     views: int = 1  # of an unaugmented image, in turn by draw: itself, and with 2 its mirror image
     sampled: bool = False  # whether an unaugmented image differs from draw to draw, as samples of a posterior do
 
@@ -59,7 +64,8 @@ def open_inputs(
     """
     if store.suffix == ".h5":
         by = augmentation or Crop()
-        return {split: pixel_inputs(images.read(store, [split]), device, by, image, mirrored) for split in splits}
+        held = MOST_HELD // len(splits)
+        return {split: pixel_inputs(SplitImages(store, split, held), device, by, image, mirrored) for split in splits}
     latents = open_store(store.parent)
     trained_on = latents if own is None else open_store(own.parent)
     if trained_on.content != content:
@@ -77,8 +83,24 @@ def scaled_as(own: LatentStore, other: LatentStore) -> LatentStore:
     return replace(other, scale=own.scale, shift=own.shift)
 
 
+class SplitImages:
+    """The images of a split uint8 (N, H, W, C): held where they take at most so many bytes, else read as needed.
+
+    The store stays open as long as they live, so that all are of the same file.
+    """
+
+    def __init__(self, path: Path, split: str, most: int) -> None:
+        self.file = images.open_store(path)
+        self.rows = images.rows_of(self.file, [split])  # int64 (N,)
+        size = len(self.rows) * math.prod(self.file.shape[1:])
+        self.held = images.gather(self.file, self.rows) if size <= most else None
+
+    def __getitem__(self, part: Part) -> np.ndarray:
+        return images.gather(self.file, self.rows[part]) if self.held is None else self.held[part]
+
+
 def pixel_inputs(
-    data: images.Images,
+    data: SplitImages,
     device: torch.device,
     by: Crop | RandomView,
     image: tuple[int, int, int] | None = None,
@@ -90,8 +112,8 @@ def pixel_inputs(
     """
     turns = (IDENTITY, MIRROR)[: 1 + mirrored]
 
-    def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
-        pixels = torch.from_numpy(fitted(data.images[part], image)).to(device)  # (B, H, W, C)
+    def read(part: Part, key: Key, draw: int, augmented: bool) -> Tensor:
+        pixels = torch.from_numpy(fitted(data[part], image)).to(device)  # (B, H, W, C)
         rows = torch.from_numpy(data.rows[part]).to(device)
         if not augmented:
             return to_float(views.apply(turns[draw % len(turns)], pixels, rows, key.seed))
@@ -140,8 +162,8 @@ def subset(inputs: ModelInputs, images: int) -> ModelInputs:
 def only(inputs: ModelInputs, places: np.ndarray) -> ModelInputs:
     """Only some of the images, by their places in the split, int64 (M,) in any order."""
 
-    def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
-        return torch.cat([inputs.read(slice(i, i + 1), key, draw, augmented) for i in places[part].tolist()])
+    def read(part: Part, key: Key, draw: int, augmented: bool) -> Tensor:
+        return inputs.read(places[part], key, draw, augmented)
 
     return inputs._replace(rows=inputs.rows[places], read=read)
 
@@ -149,7 +171,9 @@ def only(inputs: ModelInputs, places: np.ndarray) -> ModelInputs:
 def latent_inputs(latents: LatentStore, split: str, device: torch.device, sampled: bool) -> ModelInputs:
     rows, others = latents.rows(split), len(latents.views[split]) - 1  # the first view is the image as it is
 
-    def read(part: slice, key: Key, draw: int, augmented: bool) -> Tensor:
+    def read(part: Part, key: Key, draw: int, augmented: bool) -> Tensor:
+        if isinstance(part, np.ndarray):
+            return torch.cat([read(slice(i, i + 1), key, draw, augmented) for i in part.tolist()])
         view = 1 + draw % others if augmented and others else 0  # draws beyond the views take them again
         moments = torch.from_numpy(latents.moments(split, view, part.start, part.stop)).to(device)
         noise = normal(key, torch.from_numpy(rows[part]).to(device), latents.shape, draw) if sampled else None
