@@ -12,8 +12,8 @@ import signal, sys
 from diffprobe.runtime.command import call
 
 signal.signal(signal.SIGINT, getattr(signal, sys.argv[1]))
-program = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
-sys.exit(call([sys.executable, "-c", program]) != 0)
+program = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', sys.argv[1]]).returncode != 0)"
+sys.exit(call([sys.executable, "-c", program, "print(1, flush=True); input()"]) != 0)
 """
 
 

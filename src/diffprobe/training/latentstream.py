@@ -77,11 +77,12 @@ def open_source(
     chunks = LatentChunks(latents, splits, seed)
     window = max(1, int(window_bytes // chunks.chunk_bytes))
     amount = f"{latents.bytes / 2**30:.2f} GiB of latents"
-    # At most half of what is free: the rest is for activations. All processes or none, since they may have other GPUs,
-    # and the other ways are entered together.
-    fits = device.type == "cuda" and latents.bytes <= min(budget.device, torch.cuda.mem_get_info(device)[0] / 2)
-    if not world.any(not fits):
-        return Resident(chunks, seed, window, device), f"{amount} on the GPU"
+    if device.type == "cuda":
+        # At most half of what is free: the rest is for activations. All processes or none, since their GPUs may be
+        # unequal, and the other ways are entered together.
+        fits = latents.bytes <= min(budget.device, torch.cuda.mem_get_info(device)[0] / 2)
+        if not world.any(not fits):
+            return Resident(chunks, seed, window, device), f"{amount} on the GPU"
     if latents.bytes <= budget.host and (rows := shared_rows(chunks, world)):
         return Resident(chunks, seed, window, device, rows, world), f"{amount} in memory, once for all processes"
     share = Share(world.rank, world.size, batch)  # a process loads only its own part of each batch
