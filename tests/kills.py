@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -86,7 +87,8 @@ def kill(kind: str, main: psutil.Process, jobs: list[psutil.Process], terminal: 
 
 
 def disturbed(project: Path, kinds: list[str], longest: float, seed: int) -> list[str]:
-    """Start the plain command again and again, killing it in each of these ways after a random while.
+    """Start the plain command again and again, killing it in each of these ways, a random while after its first job has
+    begun and at most `longest` seconds.
 
     Returns a line for each kill. A kill that comes where no job runs is tried again.
     """
@@ -94,7 +96,8 @@ def disturbed(project: Path, kinds: list[str], longest: float, seed: int) -> lis
     while len(done) < len(kinds):
         kind = kinds[len(done)]
         process, terminal = start(project)
-        wait = chance.uniform(2, longest)
+        wait_for_a_job(project, process)
+        wait = chance.uniform(0, longest)
         try:
             process.wait(wait)
             return done  # the work is done
@@ -112,6 +115,16 @@ def disturbed(project: Path, kinds: list[str], longest: float, seed: int) -> lis
         done.append(f"kill {len(done) + 1}: {kind} after {wait:.1f} s, running: {', '.join(names)}")
         print(done[-1], flush=True)
     return done
+
+
+def wait_for_a_job(project: Path, process: psutil.Process) -> None:
+    """Until a job of this very start runs, or it ends; an orphan of the one before does not count."""
+    with suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            own = {child.pid for child in process.children(recursive=True)}
+            if any(job.pid in own for job in jobs_of(project)):
+                break
+            time.sleep(0.1)
 
 
 def main_kill(process: psutil.Process, terminal: int) -> None:
@@ -132,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--longest", type=float, default=60, help="seconds before a kill, at most")
+    parser.add_argument("--longest", type=float, default=60, help="seconds from the first job to a kill, at most")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()

@@ -104,7 +104,7 @@ def test_kills_of_every_kind_change_nothing(finished: Path, tmp_path: Path) -> N
     Here in the work of one experiment; tests/kills.py does it with all of the demo.
     """
     project = project_with(tmp_path / "killed", TINY | {"experiments": {"tiny_dit": TINY["experiments"]["tiny_dit"]}})
-    killed = disturbed(project, list(KINDS), longest=9, seed=1)
+    killed = disturbed(project, list(KINDS), longest=4, seed=1)
     assert len(killed) == len(KINDS)
     done(project)
     after_kills, undisturbed = (own(hashes(folder)) for folder in (project, finished))
