@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from toy_probing import EXPERIMENT
 
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
@@ -13,15 +14,7 @@ from diffprobe.runtime.files import write_json
 
 
 def config(*checkpoints: int) -> Config:
-    experiment = {
-        "dataset": "digits",
-        "network": {"kind": "unet", "channels": 32, "multipliers": [1, 2], "blocks": 1, "groups": 8},
-        "process": {"kind": "edm"},
-        "train": {"checkpoints": checkpoints},
-        "sample": {"samplers": {"heun": {"kind": "heun"}}},
-        "generation": None,
-        "probe": None,
-    }
+    experiment = EXPERIMENT | {"train": {"checkpoints": checkpoints}, "generation": None, "probe": None}
     return parse({"datasets": {"digits": {"source": {"kind": "digits"}}}, "experiments": {"one": experiment}})
 
 

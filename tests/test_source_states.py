@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from toy_probing import EXPERIMENT
 
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
@@ -20,15 +21,7 @@ HASH = "1" * 64
 
 def config(**keys: object) -> Config:
     dataset = {"source": {"kind": "zip", "paths": ["a.zip"]}, "size": 32, **keys}
-    experiment = {
-        "dataset": "photos",
-        "network": {"kind": "unet", "channels": 32, "multipliers": [1, 2], "blocks": 1, "groups": 8},
-        "process": {"kind": "edm"},
-        "train": {"checkpoints": [8]},
-        "sample": {"samplers": {"heun": {"kind": "heun"}}},
-        "generation": None,
-        "probe": None,
-    }
+    experiment = EXPERIMENT | {"dataset": "photos", "generation": None, "probe": None}
     return parse({"datasets": {"photos": dataset}, "experiments": {"one": experiment}})
 
 

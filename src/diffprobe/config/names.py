@@ -15,7 +15,6 @@ DRAWS = "2"
 # Version of the masks of dropout (`networks.dropout`), part of the identity of runs that have any. 1, without an entry:
 # torch's own.
 MASKS = "2"
-MOST_HELD = 2**31  # bytes of images that a job of features holds in memory; more are read as they are needed
 # Version of random views (`data.random_view`), part of the identity of runs that train on them.
 VIEWS = "1"
 

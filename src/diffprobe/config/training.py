@@ -152,6 +152,10 @@ class Training(Strict):
         "the backward pass, for much less memory and about a third more time (`dit`). Changes only rounding.",
     )
 
+    def several_passes(self, batch: int) -> bool:
+        """Whether `device_batch` divides a device's share of a batch."""
+        return self.device_batch is not None and self.device_batch * self.devices < batch
+
 
 def checkpoint_steps(kimg: int, batch: int) -> int:
     """The step of a checkpoint at `kimg` thousand images: the first step that reaches them."""

@@ -234,9 +234,8 @@ def upright_size(data: bytes, name: str) -> tuple[int, int]:
     """Height and width of an image file, upright. Raises UserError for what is no image."""
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
-            turned = (
-                _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"
-            )  # of which Pillow turns the size itself
+            # Of TIFFs Pillow turns the size itself.
+            turned = _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"
             return (image.width, image.height) if turned else (image.height, image.width)
     except Exception as error:
         raise UserError(f"{name} cannot be decoded ({one_line(error)}); {REMEDY}") from None

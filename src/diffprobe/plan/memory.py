@@ -2,10 +2,10 @@
 
 from diffprobe.config.inferred import latent_bytes
 from diffprobe.config.models import Config, Experiment
-from diffprobe.config.names import MOST_HELD
 
 TRAINING = 4000  # per process, besides images or latents
 PROBING = 3000  # besides features and images
+MOST_HELD = 2**31  # bytes of images that a job of features holds; more are read as they are needed
 
 
 def training(config: Config, experiment: Experiment, nodes: int = 1) -> int:

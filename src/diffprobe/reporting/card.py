@@ -58,11 +58,6 @@ class Model:
         return [one for one in wanted if Path(layout.plot(self.name, one.name)).exists()]
 
     @property
-    def probed(self) -> str | None:
-        """The weights that the experiment probes; None without a probe."""
-        return probed(self.config, self.name)
-
-    @property
     def autoencoder(self) -> Autoencoder | None:
         """That of its latents; None of a model of pixels."""
         latents = self.config.experiments[self.name].latents
@@ -108,6 +103,7 @@ def chosen(path: Path) -> Choice | None:
 
 
 def probed(config: Config, name: str) -> str | None:
+    """The weights that an experiment probes; None without a probe."""
     probe = config.experiments[name].probe
     return probe.weights if probe else None
 
@@ -220,12 +216,13 @@ def body(model: Model) -> Iterator[str]:
             "Accuracies are those of classifiers on its features, ± the standard deviation over their seeds. "
             "`results.csv` has every figure."
         )
-    if model.choice and model.choice["kimg"] == model.kimg and model.probed == model.weights:
+    subject = probed(model.config, model.name)
+    if model.choice and model.choice["kimg"] == model.kimg and subject == model.weights:
         yield f"Layer and noise level, chosen on `{model.choice['selection']}`: {place_words(model.choice)}."
     if model.figures:
         yield "## Figures"
-        if model.probed not in (None, model.weights):
-            yield f"These show what was found with the weights `{model.probed}`; those here are `{model.weights}`."
+        if subject not in (None, model.weights):
+            yield f"These show what was found with the weights `{subject}`; those here are `{model.weights}`."
     for figure in model.figures:
         title = LISTED[figure.kind][1] + (f", {figure.sampler}" if figure.sampler else "")
         data = f" Data: [CSV](figures/{figure.name}.csv)." if figure.has_data else ""

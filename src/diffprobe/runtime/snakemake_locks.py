@@ -11,26 +11,20 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from diffprobe.runtime.locks import open_lock
+from diffprobe.runtime.locks import exclusive, held
 
 FOREIGN = "another Snakemake"
 holder = FOREIGN  # whose lock was read last
 descriptors: dict[Path, int] = {}  # of this process's own locks
 
 
-@contextmanager
-def guarded(folder: Path) -> Iterator[None]:
+def guarded(folder: Path) -> AbstractContextManager[None]:
     """One process at a time looks at the locks of a folder and changes them."""
-    descriptor = open_lock(folder.with_name("locks.guard"))
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return exclusive(folder.with_name("locks.guard"), lambda owner: None, poll=0.05)
 
 
 def owner(lock: Path) -> Path:
@@ -45,16 +39,7 @@ def remove(lock: Path) -> None:
 
 def is_stale(lock: Path) -> bool:
     """Whether the process that made a lock is dead. Raises FileNotFoundError where there is no such lock."""
-    if not owner(lock).exists():
-        return False
-    descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)  # NFS locks nothing that is opened to be read
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    return owner(lock).exists() and not held(lock)
 
 
 def live_locks(folder: Path) -> list[tuple[str, str, list[str]]]:
@@ -93,7 +78,7 @@ def refusal() -> str:
 
 def hold(lock: Path) -> None:
     """Hold a lock that this process has written, until it ends."""
-    descriptors[lock] = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    descriptors[lock] = os.open(lock, os.O_RDWR | os.O_CLOEXEC)  # on NFS a file must be open for writing to be locked
     fcntl.flock(descriptors[lock], fcntl.LOCK_EX)
     owner(lock).write_text(f"process {os.getpid()}@{socket.gethostname()}")
 

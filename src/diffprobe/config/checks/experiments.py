@@ -127,7 +127,7 @@ def training(key: str, experiment: Experiment) -> Iterator[Problem]:
             yield f"{key}.{name}", True, f"only for pixel experiments; use latents.{experiment.latents}.views"
     if train.recompute and not experiment.network.recomputes:
         yield f"{key}.recompute", True, f"false, since the network {experiment.network.kind} keeps its activations"
-    if train.compile == "graphs" and train.device_batch and train.device_batch * train.devices < train.batch:
+    if train.compile == "graphs" and train.several_passes(train.batch):
         # Gradients of one pass lie in the graph's memory, which the next pass overwrites.
         yield f"{key}.compile", "graphs", "always, since train.device_batch divides a step into several passes"
     if train.augment and not experiment.network.conditional_on_views:

@@ -104,8 +104,7 @@ class FineTune(Evaluator):
         if train.devices > self.batch:
             yield f"{key}.batch", self.batch, f"at least train.devices, {train.devices}"
         place = f"{key.partition('.probe')[0]}.train"
-        if train.compile == "graphs" and train.device_batch and train.device_batch * train.devices < self.batch:
-            # Gradients of one pass lie in the graph's memory, which the next pass overwrites.
+        if train.compile == "graphs" and train.several_passes(self.batch):
             yield f"{place}.compile", "graphs", f"always, since train.device_batch divides a step of {key}"
         for name in ("crop", "randaugment"):
             if getattr(self, name) and experiment.latents:

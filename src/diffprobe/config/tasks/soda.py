@@ -111,8 +111,8 @@ class SODA(Task):
         if experiment.latents is not None:
             yield f"{parent}.latents", experiment.latents, "null, since views and the encoder are of images"
         train = experiment.train
-        share = -(-train.batch // train.devices)
-        if train.device_batch and train.device_batch < share:
+        if train.several_passes(train.batch):
+            share = -(-train.batch // train.devices)
             allowed = f"null or {share}, since the encoder's batch norms take a device's share of a batch whole"
             yield f"{parent}.train.device_batch", train.device_batch, allowed
         for name in ("flip", "augment"):

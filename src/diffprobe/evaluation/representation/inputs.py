@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffprobe.config.names import MOST_HELD
 from diffprobe.config.views import Crop, RandomView
 from diffprobe.data import images, views
 from diffprobe.data.convert import resize_array
@@ -18,6 +17,7 @@ from diffprobe.data.pixels import to_float
 from diffprobe.data.random_view import random_view
 from diffprobe.data.views import StoredView
 from diffprobe.latents.store import LatentStore, open_store
+from diffprobe.plan.memory import MOST_HELD
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws, Key, normal, some_of
 
