@@ -1,6 +1,9 @@
 """Files of other systems that are of another type than expected: one line each, whichever key it is."""
 
+import gc
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +94,49 @@ def npy(shape: str, dtype: str = "'<f4'") -> bytes:
 @pytest.mark.parametrize("mapped", [True, False])
 @pytest.mark.parametrize(
     "content",
-    [b"", b"text", npy("(10**15, 4, 2, 2)"), npy("(1000000000000, 4, 2, 2)"), npy("(-1,)"), npy("(2,)", "'|O'")],
+    [
+        b"",
+        b"text",
+        b"PK\x05\x06" + bytes(18),  # an empty .npz by another name
+        npy("(10**15, 4, 2, 2)"),
+        npy("(1000000000000, 4, 2, 2)"),
+        npy("(-1,)"),
+        npy("(True,)") + bytes(4),
+        npy("(1, 4"),
+        npy("{[]: 1}"),
+        npy("(2,)", "'|O'"),
+        npy("(10**15,)", "'<U0'"),
+    ],
 )
 def test_an_array_is_no_larger_than_its_file(content: bytes, mapped: bool, tmp_path: Path) -> None:
     (tmp_path / "0.npy").write_bytes(content)
     with pytest.raises(UserError, match=r"0.npy: cannot be read \(.*\); make it again") as error:
         read_npy(tmp_path / "0.npy", mapped)
     assert len(str(error.value)) < 400
+
+
+def test_threads_read_arrays_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "0.npy"
+    np.save(path, np.arange(4, dtype=np.float32))
+
+    def read(_: int) -> float:
+        return float(read_npy(path, mapped=False).sum())
+
+    def hand_over(phase: str, info: dict[str, int]) -> None:
+        time.sleep(1e-4)
+
+    usual = gc.get_threshold()
+    gc.freeze()  # what the other tests hold makes collections slow
+    gc.callbacks.append(hand_over)  # a collection while one header is parsed lets another thread begin with its own
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for threshold in range(5, 45):
+                gc.set_threshold(threshold)
+                assert set(pool.map(read, range(40))) == {6.0}
+    finally:
+        gc.callbacks.remove(hand_over)
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize("label", [2_000_000_000, -5, 2**63])

@@ -11,9 +11,10 @@ from diffprobe.config.masks import CelebAMask, MaskArray, MaskFolder, Threshold
 from diffprobe.data.archives import LARGEST
 from diffprobe.data.filenames import display
 from diffprobe.data.listing import Files, Listing, Masks
+from diffprobe.data.npy import read_array
 from diffprobe.data.png import png_damage
 from diffprobe.data.sources.folder import read, walk
-from diffprobe.runtime.errors import UserError, one_line
+from diffprobe.runtime.errors import UserError, access_error, one_line
 
 REMEDY = "replace it"
 ANNOTATIONS = "CelebAMask-HQ-mask-anno"
@@ -43,9 +44,10 @@ def of_array(masks: MaskArray, listing: Listing) -> Masks:
     """Masks of an .npy file. Raises UserError where it has another form, or another number of them."""
     path = Path(masks.path).expanduser()
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # whatever a file of another kind causes
-        raise UserError(f"{display(path)}: no array of masks ({one_line(error)}); {REMEDY}") from None
+        array = read_array(path, mapped=True)
+    except (ValueError, OSError) as error:
+        damage = UserError(f"{display(path)}: no array of masks ({one_line(error)}); {REMEDY}")
+        raise access_error(display(path), error) or damage from None
     if array.ndim != 3 or array.dtype != np.uint8 or len(array) != len(listing.labels):
         expected = f"expected uint8 ({len(listing.labels)}, H, W), a mask for each image"
         raise UserError(f"{display(path)}: {array.dtype} {array.shape}; {expected}")

@@ -1,6 +1,7 @@
 """Arrays in .npy files, on disk or in an .npz; those of images are read by rows without loading all of them."""
 
 import math
+import os
 import weakref
 import zipfile
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from threading import Lock
-from typing import IO, NamedTuple
+from tokenize import TokenError
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -20,6 +22,9 @@ KEY = "arr_0.npy"  # the member of an .npz with the images, as in ADM's evaluati
 MOST_VALUES = 2**30  # of one image, 18,900 x 18,900 in colour; a header that says more is not believed
 BLOCK = 2**22  # bytes
 AGAIN = "download or create it again"
+# numpy parses headers as Python's syntax, of which CPython before 3.11.8 and 3.12.2 fails in several threads at once
+# (gh-106905: SystemError, where the garbage collector hands over to another thread).
+PARSER = Lock()
 
 
 class ArrayHeader(NamedTuple):
@@ -37,13 +42,32 @@ class ArrayHeader(NamedTuple):
 def read_header(stream: IO[bytes] | BufferedIOBase) -> ArrayHeader:
     """The header of an .npy, leaving the stream at its data. Raises ValueError for other files."""
     read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+    damaged = ValueError("its header is damaged, or not one of numpy's")
     try:
-        header = ArrayHeader(*read(stream))
-    except (ValueError, TypeError, RecursionError):  # in words of Python's parser
-        raise ValueError("its header is damaged, or not one of numpy's") from None
-    if any(size < 0 for size in header.shape):
-        raise ValueError(f"its shape is {header.shape}")
+        with PARSER:
+            header = ArrayHeader(*read(stream))
+    except (ValueError, TypeError, RecursionError, MemoryError, TokenError):  # in words of Python's parser
+        raise damaged from None
+    if not all(type(size) is int and 0 <= size < 2**63 for size in header.shape):  # numpy takes True for a size
+        raise damaged
     return header
+
+
+def read_array(path: Path, mapped: bool = False) -> np.ndarray:
+    """The array of an .npy file, memory-mapped and read-only if `mapped`. Raises ValueError for other files, and where
+    the length is not that of the header.
+    """
+    with path.open("rb") as stream:
+        header = read_header(stream)
+        start, length = stream.tell(), os.fstat(stream.fileno()).st_size
+        if header.dtype.hasobject or not header.dtype.itemsize:  # pickles can run code
+            raise ValueError(f"it holds {'Python objects' if header.dtype.hasobject else header.dtype}, not numbers")
+        if length != start + header.bytes:
+            raise ValueError(f"it has {length} bytes, but by its header {start + header.bytes}")
+        order: Literal["F", "C"] = "F" if header.column_major else "C"
+        if mapped and header.bytes:  # nothing cannot be mapped
+            return np.memmap(stream, header.dtype, "r", start, header.shape, order)
+        return np.fromfile(stream, header.dtype, math.prod(header.shape)).reshape(header.shape, order=order)
 
 
 def npz_keys(path: Path) -> list[str]:

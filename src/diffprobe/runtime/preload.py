@@ -103,12 +103,16 @@ def _hand_over(client: socket.socket, folder: Path) -> None:
         _, descriptors, _, _ = socket.recv_fds(client, 1, 4)
         try:
             request = marshal.loads(os.pread(descriptors[0], os.fstat(descriptors[0]).st_size, 0))
-            script = request["command"][0]
-            if packages := next((PRELOADED[some] for some in PRELOADED if set(some) <= imports(script)), ()):
+            with _parser:
+                imported = imports(request["command"][0])
+            if packages := next((PRELOADED[some] for some in PRELOADED if set(some) <= imported), ()):
                 _server(request, packages, folder).start(client, descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+_parser = threading.Lock()  # CPython before 3.11.8 and 3.12.2 cannot parse in two threads at once (gh-106905)
 
 
 @cache

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from diffprobe.data.npy import read_array
 from diffprobe.data.views import StoredView
-from diffprobe.runtime.errors import UserError, one_line
+from diffprobe.runtime.errors import UserError, unreadable
 
 NO_LABEL, MOST_CLASSES = -1, 10_000_000
 FOREIGN: StoredView = {"kind": "foreign"}  # an augmentation that the files do not record
@@ -42,15 +43,13 @@ class PeerLatents(NamedTuple):
 
 
 def read_npy(path: Path, mapped: bool = True) -> np.ndarray:
-    """An .npy file, memory-mapped if `mapped`; pickled objects are refused. Raises UserError where it is damaged or
-    missing.
-    """
+    """An .npy file, memory-mapped if `mapped`. Raises UserError where it is damaged or missing."""
     try:
-        return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        return read_array(path, mapped)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
-    except (ValueError, OSError, EOFError, SyntaxError, MemoryError, RecursionError) as error:  # of its header too
-        raise UserError(f"{path}: cannot be read ({one_line(error)[:200]}); make it again") from None
+    except (ValueError, OSError, MemoryError) as error:
+        raise unreadable(path, error, "make it again") from None
 
 
 def existing_folder(path: str, contents: str) -> Path:
