@@ -1,6 +1,9 @@
 """Features: the same for any batch, split and way; the store resumed by level; the table that heads read."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -19,7 +22,7 @@ from diffprobe.config.views import Crop, RandomCrop, RandomView
 from diffprobe.data import images, views
 from diffprobe.diffusion.edm import EDM
 from diffprobe.diffusion.process import perturb
-from diffprobe.evaluation.representation import inputs
+from diffprobe.evaluation.representation import featurestore, inputs
 from diffprobe.evaluation.representation.chunks import MANIFEST, array, damage
 from diffprobe.evaluation.representation.descent import row_stream
 from diffprobe.evaluation.representation.features import FeatureModel, Pass
@@ -154,6 +157,28 @@ def test_a_stopped_store_goes_on_with_the_next_block(
     direct = [next(source.blocks(data["train"], Pass(level, WANTED, "features", 2, True)))[1] for level in levels]
     expected = torch.cat([direct[0]["mid"], direct[1]["out_2"]], 1).half()
     assert torch.equal(table.read(0, 2), expected) and table.widths == [16, 16]
+
+
+def test_a_block_that_could_not_be_written_is_written_next_time(
+    network: torch.nn.Module, digits_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = open_inputs(digits_store, ["train", "select"], CPU, None, CROP)
+    source, level = FeatureModel(network, EDM(), 0, CPU), EDM().level(0.5)
+    copies = [Copies("train", "augmented", 3), Copies("select", "identity", 2)]
+
+    def write(path: Path) -> str:
+        return write_level(path, source, data, level, WANTED, copies, "a", lambda done: None)
+
+    def full_once(*arguments: Any) -> str:
+        monkeypatch.setattr(featurestore, "write_block", usual)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    usual = featurestore.write_block
+    monkeypatch.setattr(featurestore, "write_block", full_once)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path / "full.zarr")  # the blocks behind it wait for the writer, which could write them
+    assert write(tmp_path / "full.zarr") == write(tmp_path / "straight.zarr")
+    assert sha256(tmp_path / "full.zarr") == sha256(tmp_path / "straight.zarr")
 
 
 def test_cached_copies_give_the_heads_that_epochs_on_the_fly_give(

@@ -142,7 +142,8 @@ def started(folder: Path, out: Path, *more: str) -> subprocess.Popen:
     extractor = ["--extractor", "classifier", f"weights={folder / 'classifier.safetensors'}"]
     words = ["measure", str(folder / "many.npz"), "--against", str(folder / "b.npz"), "--save", str(out / "kept.npz")]
     command = [sys.executable, "-m", "diffprobe", *words, "--json", str(out / "out.json"), *extractor, *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | {"TMPDIR": str(out)}, start_new_session=True, **pipes)
 
 
 @pytest.mark.parametrize(

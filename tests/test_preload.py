@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -223,6 +224,49 @@ def test_no_server_is_an_ordinary_start(tmp_path: Path, monkeypatch: pytest.Monk
     assert (int(process.stdout), process.returncode) == (os.getpid(), 3)
     monkeypatch.setenv("DIFFPROBE_PRELOAD", "0")
     assert preload.listen() == ""
+
+
+def test_threads_are_waited_for_when_the_job_has_let_go_of_its_objects(
+    start: str, script: Callable[[str], Path]
+) -> None:
+    """As after any script: the end of a loader tells its threads to stop."""
+    loader = "class Loader:\n    def __del__(self): stop.set(); print('let go', flush=True)\n"
+    threads = "import threading\nstop = threading.Event()\n" + loader
+    threads += "def main():\n    loader = Loader()\n"
+    threads += "    threading.Thread(target=lambda: print(stop.wait(20), flush=True)).start()\n    sys.exit(3)\nmain()"
+    process = subprocess.run(command(start, script(threads)), stdout=subprocess.PIPE, text=True)
+    assert (process.stdout, process.returncode) == ("let go\nTrue\n", 3)
+
+
+def test_a_client_that_went_before_its_job_began_is_no_hindrance(start: str, script: Callable[[str], Path]) -> None:
+    environment = os.environ | {"MINE": "4"}  # a server of its own
+    path = script("print('ran', flush=True)")
+    gone = "import socket, sys, time; sys.path.insert(0, sys.argv[1]); import forkclient; "
+    gone += "client = socket.socket(socket.AF_UNIX); client.connect(sys.argv[2]); client.shutdown(socket.SHUT_RD); "
+    gone += "socket.send_fds(client, [b'j'], [forkclient.request([sys.argv[3]]), 0, 1, 2]); time.sleep(0.5)"
+    programs, address = preload.PROGRAMS, shlex.split(start)[-1]
+    subprocess.run([sys.executable, "-c", gone, programs, address, path], env=environment, check=True)
+    assert subprocess.check_output(command(start, path), env=environment, text=True, timeout=60) == "ran\n"
+
+
+def test_a_server_that_cannot_fork_leaves_its_jobs_alone(start: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(  # as with a limit on processes
+        "import os\nusual = os.fork\ndef fork():\n"
+        f"    if os.path.exists('{tmp_path}/limit'): raise BlockingIOError(11, 'Resource temporarily unavailable')\n"
+        "    return usual()\nos.fork = fork\n"
+    )
+    (tmp_path / "script.py").write_text(
+        "import numpy, os, sys, time\nprint('begun', flush=True)\n"
+        f"while not os.path.exists('{tmp_path}/go'): time.sleep(0.01)\nprint(os.getppid())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    first = job(start, tmp_path / "script.py", env=environment)
+    (tmp_path / "limit").touch()
+    second = job(start, tmp_path / "script.py", env=environment)
+    (tmp_path / "go").touch()
+    servers = [int(process.communicate(timeout=60)[0]) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0]
+    assert servers[0] != servers[1] == os.getpid()  # the ordinary start
 
 
 def test_a_killed_main_process_leaves_orphans_that_end_well(script: Callable[[str], Path], tmp_path: Path) -> None:

@@ -16,12 +16,11 @@ from diffprobe.runtime.job import Job, run
 
 import pytest
 
-from diffprobe.runtime import code_hashes, receipts
+from diffprobe.runtime import receipts
 from diffprobe.runtime.command import Interrupted, interruptible
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical, clear_partials, write_json
 from diffprobe.runtime.job_call import call_words
-from diffprobe.runtime.locks import try_lock
 
 
 def python(code: str, **environment: str) -> subprocess.Popen:
@@ -62,29 +61,6 @@ def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
     clear_partials(tmp_path / "a.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["b.npz"]
-
-
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
-def test_a_lock_dies_with_its_owner(tmp_path: Path, ending: signal.Signals) -> None:
-    path = tmp_path / "lock"
-    owner = python(
-        f"""
-        import subprocess, sys, time
-        from diffprobe.runtime.locks import try_lock
-        held = try_lock({str(path)!r})
-        child = subprocess.Popen(["sleep", "5"], close_fds=False)  # a child does not inherit it
-        print("ready", flush=True)
-        time.sleep(60)
-        """
-    )
-    assert owner.stdout.readline() == "ready\n"
-    assert try_lock(path) is None
-    assert path.read_text().startswith(f"{owner.pid}@")
-    owner.send_signal(ending)
-    owner.wait()
-    descriptor = try_lock(path)
-    assert descriptor is not None
-    os.close(descriptor)
 
 
 def job_argv(folder: Path) -> list[str]:
@@ -252,50 +228,6 @@ def test_a_job_without_a_lock_ends_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"^rule.x: error: .*x\.lock: is a link .*; remove it and run again$"):
         run(lambda job: None, argv)
     assert (tmp_path / "dear").read_text() == "dear"
-
-
-def test_code_hashes_see_what_code_does_and_nothing_else(tmp_path: Path) -> None:
-    versions = {
-        "plain": "def f(x):\n    return x + 1\n",
-        "dressed": '"""A page."""\n\n\ndef f(x):\n    """Adds."""\n    return (x + 1)  # one\n',
-        "other": "def f(x):\n    return x + 2\n",
-    }
-    hashes = {}
-    for name, text in versions.items():
-        path = tmp_path / f"{name}.py"
-        path.write_text(text)
-        hashes[name] = code_hashes.module_hash(str(path))
-    assert hashes["plain"] == hashes["dressed"] != hashes["other"]
-
-
-def test_code_hashes_are_remembered_and_a_damaged_memory_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = tmp_path / "code.py"
-    source.write_text("x = 1\n")
-
-    def hashed() -> str:
-        code_hashes.module_hash.cache_clear()
-        code_hashes.hashes.cache_clear()
-        return code_hashes.module_hash(str(source))
-
-    value = hashed()
-    code_hashes.remember()
-    monkeypatch.setattr(code_hashes, "behaviour", lambda source: "made again")
-    assert hashed() == value
-    code_hashes.place().write_text(code_hashes.place().read_text().replace(value, "0" * len(value)))
-    assert hashed() == "made again"
-    code_hashes.module_hash.cache_clear()
-    code_hashes.hashes.cache_clear()
-
-
-def test_changed_code_names_files_that_changed_or_vanished() -> None:
-    present = code_hashes.code_version()
-    assert "src/diffprobe/runtime/receipts.py" in present
-    assert receipts.changed_code(present) == []
-    recorded = present | {"src/diffprobe/runtime/files.py": "0", "src/diffprobe/gone.py": "0"}
-    assert receipts.changed_code(recorded) == ["src/diffprobe/runtime/files.py", "src/diffprobe/gone.py"]
 
 
 def test_a_source_that_is_being_edited_or_gone_has_no_hash(tmp_path: Path) -> None:

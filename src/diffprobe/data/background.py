@@ -9,6 +9,9 @@ from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
+# Set when the interpreter begins to wait for threads, executors' first: what is registered last runs first.
+_exits = threading.Event()
+threading._register_atexit(_exits.set)  # type: ignore[attr-defined]
 Cancelled = Callable[[], bool]
 
 
@@ -16,15 +19,14 @@ def start(task: Callable[[Cancelled], T]) -> Future[T]:
     """Run a task in a thread of its own; the future's `result` waits for it and raises what the task raised.
 
     The task is passed a function that it should poll, and should raise CancelledError once that returns True: after
-    the future is cancelled, which works at any time before it is done, and after the main thread has ended. The thread
+    the future is cancelled, which works at any time before it is done, and when the main thread has ended. The thread
     is no daemon, since killing a thread inside a native library can crash the interpreter, so the interpreter waits for
     it on exit.
     """
     future: Future[T] = Future()  # never set running: a running future cannot be cancelled
 
     def cancelled() -> bool:
-        # The main thread counts as ended while the interpreter, on exit, waits for this thread.
-        return future.cancelled() or not threading.main_thread().is_alive()
+        return future.cancelled() or _exits.is_set()
 
     def run() -> None:
         with suppress(InvalidStateError):  # the future was cancelled

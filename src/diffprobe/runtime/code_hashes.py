@@ -45,13 +45,14 @@ def loaded() -> dict[str, Path]:
 @cache
 def module_hash(path: str) -> str:
     """A hash of a source file's behaviour. Raises FileNotFoundError and SyntaxError."""
-    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    source = Path(path).read_bytes()  # once: it may be saved meanwhile, and what is remembered would be of two texts
+    content = hashlib.sha256(source).hexdigest()
     if content not in hashes():
-        hashes()[content] = behaviour(Path(path).read_text())
+        hashes()[content] = behaviour(source)
     return hashes()[content]
 
 
-def behaviour(source: str) -> str:
+def behaviour(source: str | bytes) -> str:
     # `ast.unparse` writes one layout without comments. Docstrings are statements and must be dropped here.
     tree = ast.parse(source)
     for node in ast.walk(tree):

@@ -29,9 +29,8 @@ HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SI
 class Job:
     """A job's process and the connection to its client."""
 
-    def __init__(self, pid: int, client: socket.socket) -> None:
-        self.pid, self.client = pid, client
-        self.ended = os.pidfd_open(pid)  # readable when the process has ended
+    def __init__(self, pid: int, ended: int, client: socket.socket) -> None:
+        self.pid, self.ended, self.client = pid, ended, client
 
     def close(self) -> None:
         self.client.close()
@@ -69,27 +68,26 @@ def serve(control: socket.socket, folder: str) -> tuple[dict, list[int]] | None:
     waited: list[socket.socket] = [control]
     server = os.getpid()
     while waited or jobs:
-        clients = [job.client for job in jobs if job.client.fileno() >= 0]
-        watched: list[socket.socket | int] = [*waited, *clients, *(job.ended for job in jobs)]
-        ready, _, _ = select.select(watched, [], [])
+        ready = readable([*waited, *(end for job in jobs for end in (job.client, job.ended))])
         for job in [job for job in jobs if job.ended in ready]:
             with suppress(OSError):  # the client was killed
                 job.client.send(os.waitpid(job.pid, 0)[1].to_bytes(4, "little"))
             job.close()
             jobs.remove(job)
-        for job in [job for job in jobs if job.client in ready]:
+        for job in [job for job in jobs if job.client.fileno() in ready]:
             signals, _ = receive(job.client, 64)
             for number in signals or [signal.SIGKILL]:  # without a client the job is killed
                 os.kill(job.pid, number)
             if not signals:
                 job.client.close()
-        if control in ready:
+        if control.fileno() in ready:
             message, descriptors = receive(control, 1)
             if not message:  # Snakemake's main process is gone
                 waited.clear()
                 shutil.rmtree(folder, ignore_errors=True)  # it may have been killed
                 continue
-            if (pid := os.fork()) == 0:
+            pid, ended = fork() if len(descriptors) > 1 else (None, None)  # there is a limit on open files, too
+            if pid == 0:
                 for job in jobs:
                     job.close()
                 control.close()
@@ -99,17 +97,44 @@ def serve(control: socket.socket, folder: str) -> tuple[dict, list[int]] | None:
                 die_with(server)
                 os.close(descriptors[0])
                 return read(descriptors[1]), descriptors[2:]
-            for descriptor in descriptors[1:]:
+            if message == b"j" and pid and ended:
+                jobs.append(Job(pid, ended, socket.socket(fileno=descriptors.pop(0))))
+                with suppress(OSError):  # the client was killed, or has lost patience
+                    jobs[-1].client.send(b"s")
+            elif ended:
+                os.close(ended)
+            for descriptor in descriptors:  # a client that loses its connection starts the job itself
                 os.close(descriptor)
-            if message == b"s":
-                os.close(descriptors[0])
-                continue
-            client = socket.socket(fileno=descriptors[0])
-            jobs.append(Job(pid, client))
-            with suppress(OSError):
-                client.send(b"s")
-                control.send(pid.to_bytes(4, "little"))
+            if message == b"j":
+                with suppress(OSError):
+                    control.send((pid or 0).to_bytes(4, "little"))
     return None
+
+
+def readable(ends: Iterable[socket.socket | int]) -> set[int]:
+    """Wait until there is something to read at one of these; closed sockets do not count."""
+    poll = select.poll()  # `select.select` ends at descriptor 1023
+    for end in ends:
+        if isinstance(end, int) or end.fileno() >= 0:
+            poll.register(end, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll()}
+
+
+def fork() -> tuple[int, int] | tuple[None, None]:
+    """Fork a process: its id, 0 in itself, and a descriptor that is readable when it has ended. None where the system
+    has no more of them: whoever asked for the process goes on without one, and so do the jobs of this server.
+    """
+    try:
+        if (pid := os.fork()) == 0:
+            return 0, 0
+    except OSError:
+        return None, None
+    try:
+        return pid, os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return None, None
 
 
 def die_with(server: int) -> None:
@@ -146,11 +171,12 @@ def become(request: dict, streams: list[int]) -> None:
     # among the job's code.
     server = sys.modules["__main__"]
     sys.modules.update({name: module for name, loaded in sys.modules.items() if loaded is server})
+    code = None
     try:
         exec(compile(Path(script).read_bytes(), script, "exec"), module.__dict__)
     except SystemExit as stop:
-        end(stop.code)
-    end(None)
+        code = stop.code
+    end(code)  # not sooner: the exception holds the job's frames, and those the loaders that threads work for
 
 
 def end(code: object) -> None:

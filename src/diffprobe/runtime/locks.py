@@ -12,6 +12,8 @@ from pathlib import Path
 
 from diffprobe.runtime.errors import UserError
 
+LOOKS = 10  # attempts to take a lock that others are looking at
+
 
 def open_lock(path: str | Path) -> int:
     """Open the file of a lock, made if it is not there, and return its descriptor.
@@ -41,14 +43,37 @@ def try_lock(path: str | Path) -> int | None:
     """
     descriptor = open_lock(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if not taken(descriptor):
+            os.close(descriptor)
+            return None
+        # The file itself is never removed: a process could then lock the old file while another locks a new one.
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}@{socket.gethostname()}".encode(), 0)
+    except BaseException:
         os.close(descriptor)
-        return None
-    # The file itself is never removed: a process could then lock the old file while another locks a new one.
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}@{socket.gethostname()}".encode(), 0)
+        raise
     return descriptor
+
+
+def taken(descriptor: int) -> bool:
+    """Take the lock for this process alone; False where it has an owner. Who looks at it shares it for a moment."""
+    for _ in range(LOOKS):
+        if acquired(descriptor, fcntl.LOCK_EX):
+            return True
+        if not acquired(descriptor, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        time.sleep(0.001)
+    return False
+
+
+def acquired(descriptor: int, kind: int) -> bool:
+    """Whether a lock, LOCK_SH or LOCK_EX, could be had without waiting."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def owner_of(path: Path) -> str:
@@ -60,13 +85,9 @@ def held(path: str | Path, sharing: int = fcntl.LOCK_SH) -> bool:
     """Whether a process holds the lock at `path`, a file that exists; LOCK_EX finds those that share it too."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # Shared, so that two that only look do not take each other for the owner.
-        fcntl.flock(descriptor, sharing | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not acquired(descriptor, sharing)  # shared: two that only look do not take each other for the owner
     finally:
         os.close(descriptor)
-    return False
 
 
 @contextmanager

@@ -72,8 +72,9 @@ def listen() -> str:
         folder = tempfile.mkdtemp(prefix=PREFIX)  # of mode 0700: nobody else can connect
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(f"{folder}/socket")
+        listener.bind(f"{folder}/new")  # another run would remove a socket at which nobody listens yet
         listener.listen(64)
+        Path(folder, "new").rename(f"{folder}/socket")
     except (ImportError, AttributeError, OSError):
         return ""
     threading.Thread(target=_accept, args=(listener,), daemon=True).start()
@@ -223,7 +224,8 @@ def _watch_jobs_in_benchmarks() -> None:
         def children(self, recursive: bool = False) -> list[psutil.Process]:
             processes = super().children(recursive)
             jobs = []
-            for pid in [server.jobs.get(process.pid) for process in processes for server in _servers.values()]:
+            servers = list(_servers.values())  # another thread may add one meanwhile
+            for pid in [server.jobs.get(process.pid) for process in processes for server in servers]:
                 with suppress(psutil.NoSuchProcess):
                     jobs += [job := psutil.Process(pid), *job.children(recursive)] if pid else []
             return [*processes, *jobs]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import safetensors.torch
 import torch
@@ -24,7 +25,7 @@ from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.workers import end_with_parent
 
-PIECE = 512  # images at most: progress and errors show after a piece, whose statistics (up to 70 MB) travel
+PIECE = 512  # images at most: progress and errors show after a piece, whose statistics (up to 70 MB) become a file
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,18 @@ def collect_in_parallel(statistics: Statistics, work: Work, processes: int, repo
     for index in range(processes):
         indices.put(index)
     threads = max(1, torch.get_num_threads() // processes)
-    with ProcessPoolExecutor(processes, context, _start, (work, indices, threads)) as pool:
+    with (
+        TemporaryDirectory(prefix="diffprobe-") as folder,
+        ProcessPoolExecutor(processes, context, _start, (work, indices, threads)) as pool,
+    ):
         try:
             with sigint_blocked():  # inherited: Ctrl-C would print a traceback from processes that are still starting
                 # Not by `map`, which would cancel those that are left: an executor cannot break with cancelled ones.
-                states = deque(pool.submit(_collect, start, stop) for start, stop in pairwise(edges))
-            while states:  # in the order of the images, so sums round alike; each is freed when it is merged
-                statistics.merge(safetensors.torch.load(states.popleft().result()))
+                states = deque(pool.submit(_collect, start, stop, folder) for start, stop in pairwise(edges))
+            while states:  # in the order of the images, so sums round alike
+                path = states.popleft().result()
+                statistics.merge(safetensors.torch.load_file(path))
+                Path(path).unlink()
                 report(statistics.n)
         except BrokenProcessPool:
             raise UserError("a process of the pass was killed; run again with fewer if memory was short") from None
@@ -102,6 +108,13 @@ def _start(work: Work, indices: "SimpleQueue[int]", threads: int) -> None:
 _collect_piece: Callable[[int, int], Statistics]  # of this process of the pool
 
 
-def _collect(start: int, stop: int) -> bytes:
-    # As bytes: tensors would travel through shared memory, and containers have little of it.
-    return safetensors.torch.save({key: x.contiguous() for key, x in _collect_piece(start, stop).state().items()})
+def _collect(start: int, stop: int, folder: str) -> str:
+    """The path of a file with the statistics of a piece.
+
+    Tensors would travel through shared memory, of which containers have little. As bytes they would take a while
+    through the pipe that all processes share, and one that was killed meanwhile would leave the parent waiting there.
+    """
+    state = {key: x.contiguous() for key, x in _collect_piece(start, stop).state().items()}
+    path = f"{folder}/{start}.safetensors"
+    safetensors.torch.save_file(state, path)
+    return path

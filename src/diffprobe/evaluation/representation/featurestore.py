@@ -122,10 +122,16 @@ def write_blocks(
     purpose: str,
 ) -> None:
     """Write the blocks that are not written yet, and log each."""
+    gap = False
 
     def store(split: str, view: str, values: Any, shape: tuple[int, int], draw: int, rows: slice) -> None:
+        nonlocal gap
+        if gap:  # the log would say that all blocks before this one are written
+            return
+        gap = True
         hashed = write_block(path / split / view, values, shape, draw, rows)
         written.add(Block(split, view, draw, rows.stop, hashed))
+        gap = False
 
     # A single writer thread: the device computes on while blocks are compressed, and their order is fixed.
     with ThreadPoolExecutor(1) as pool:
