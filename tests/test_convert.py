@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
+from PIL.TiffImagePlugin import SAMPLEFORMAT
 
 from diffprobe.data.convert import decode_small, pixels, upright_size
 from diffprobe.runtime.errors import UserError
@@ -70,6 +71,11 @@ def test_greys_of_more_than_8_bits():
     for unclear in (np.full((2, 2), 1.5, np.float32), np.full((2, 2), np.nan, np.float32), np.eye(2, dtype=np.int32)):
         with pytest.raises(UserError, match=r"it holds .*; convert it to 8 bits"):
             converted(unclear, "tiff")
+    for signed in (Image.fromarray(deep), Image.fromarray(deep.astype(np.uint8))):
+        with pytest.raises(UserError, match="it holds signed integers"):
+            converted(signed, "tiff", tiffinfo={SAMPLEFORMAT: 2})
+    with pytest.raises(UserError, match="it makes one grey of 16 bits transparent"):
+        converted(deep, transparency=int(deep[0, 0]))
 
 
 def test_palettes_bits_alpha_and_frames():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diffprobe.config.built import parse_network
 from diffprobe.config.extractors.inception import InceptionExtractor
 from diffprobe.evaluation.generation.extractors import FeatureExtractor, make
+from diffprobe.evaluation.generation.extractors.inception import head_of
 from diffprobe.networks.build import build
 from diffprobe.plan.arguments import parse_extractor
 from diffprobe.runtime.errors import UserError
@@ -172,6 +173,13 @@ def test_bad_weights_end_in_one_line(tmp_path: Path) -> None:
             inception(64, tmp_path / name)
         assert name in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_the_head_is_checked_as_the_layers_are() -> None:
+    head = torch.randn(5, 2048).half()
+    assert torch.equal(head_of({"fc.weight": head}, Path("a.pth")), head.float())
+    with pytest.raises(UserError, match=r"a\.pth: fc\.weight .*; download them again"):
+        head_of({"fc.weight": head[:, :9]}, Path("a.pth"))
 
 
 def test_offline_download_names_the_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

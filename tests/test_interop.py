@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import huggingface_hub
 import pytest
 import torch
 import yaml
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from toy_networks import CIFAR10, OLD_NAMES, OURS, SMALL, config, diffusers_model, refusal, saved
@@ -110,6 +111,10 @@ def test_a_cosine_schedule_is_theirs_both_ways() -> None:
     cosine = ddpm.DDPM(kind="ddpm", beta_schedule="cosine")
     scheduler = DDIMScheduler.from_config(diffusers_unet.their_scheduler(cosine))
     assert scheduler.alphas_cumprod.tolist() == pytest.approx(build_process(cosine).abar[1:], rel=1e-3)
+    flow, zero_snr = {"num_train_timesteps": 1000, "shift": 3.0}, {**scheduler.config, "rescale_betas_zero_snr": True}
+    for other in (flow, zero_snr):
+        assert diffusers_unet.our_process(other)["kind"].startswith("none that is here")
+    assert diffusers_unet.our_process({}) == {}
     back = diffusers_unet.our_process(scheduler.config)
     assert processes.Process.member(back) == cosine
     linear = ddpm.DDPM(kind="ddpm").options | {"kind": "ddpm"}
@@ -411,6 +416,14 @@ def test_import_and_export_by_command_line(
     call("import --format diffusers model --experiment x")
     assert "to use it" not in capsys.readouterr().out
 
+    shutil.copytree("model", "pipeline/unet")
+    Path("pipeline/unet/scheduler_config.json").unlink()
+    DDPMScheduler(prediction_type="v_prediction").save_pretrained("pipeline/scheduler")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.chdir("pipeline/unet")
+        main(["import", "--format", "diffusers", ".", "--experiment", "x", "--configfile", "../../c.yaml"])
+    assert "none that is here" in capsys.readouterr().err
+
     (Path("model") / "thesis.tex").write_text("dear")
     Path("mine.safetensors").write_text("dear")
     run = Path("results/runs/x/checkpoints/1")
@@ -419,6 +432,7 @@ def test_import_and_export_by_command_line(
     call("export --format diffusers --experiment x out")
     assert "DDIMPipeline.from_pretrained" in capsys.readouterr().out
     for words, line in (
+        ("export --format diffusers --experiment x o --seed 1", "--seed: --format diffusers has no use for it here"),
         ("export --format diffusers --experiment y out", "--experiment y: no such experiment; there are x"),
         ("export --format diffusers --experiment x out --kimg 2", "no checkpoint at 2 kimg; there are 1"),
         ("export --format safetensors --experiment x a.safetensors --weights raw", "no weights called raw; it has ema"),

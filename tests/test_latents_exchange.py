@@ -20,6 +20,7 @@ from toy_peers import (
     write_shuffled_images,
 )
 
+from diffprobe.config.latents import labels_folder
 from diffprobe.data.splits import SPLITS, TEST
 from diffprobe.interop.latents.importing import open_placed, plan_import, write
 from diffprobe.interop.latents.shards import PeerShard, RankOrder, open_shards
@@ -162,6 +163,10 @@ def test_what_does_not_fit_is_named_in_one_line(pictures: Path, npy: Path, tmp_p
     with pytest.raises(UserError, match=said) as error:
         imported(tmp_path, pictures, import_job("npy", npy))
     one_line(error)
+
+
+def test_labels_lie_in_the_folder_beside():
+    assert [labels_folder(path) for path in ("a/x_features", "a/x", ".", "..")] == ["a/x_labels", "a/x", ".", ".."]
 
 
 def test_files_that_are_missing_or_cut_are_named(pictures: Path, tmp_path: Path):

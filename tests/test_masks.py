@@ -1,5 +1,7 @@
 """Masks go through a store beside their images: the same crop, the same order, every source; what is refused."""
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from PIL import Image
 from diffprobe.config.datasets import Dataset
 from diffprobe.data import images, masks
 from diffprobe.data.hdf5 import open_store
-from diffprobe.data.masksources import PARTS
+from diffprobe.data.masksources import PARTS, read_mask
 from diffprobe.data.order import shuffled_rows
 from diffprobe.data.prepared import default_channels, divide, list_images
 from diffprobe.runtime.errors import UserError
@@ -195,6 +197,27 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these chunks, each with its checksum."""
+    whole = [(kind + content, len(content)) for kind, content in [*chunks, (b"IEND", b"")]]
+    coded = [struct.pack(">I", n) + both + struct.pack(">I", zlib.crc32(both)) for both, n in whole]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(coded)
+
+
+def short(path: Path) -> None:
+    """All checksums right, and a row too few."""
+    header = struct.pack(">IIBBBBB", 48, 32, 8, 0, 0, 0, 0)
+    path.write_bytes(png((b"IHDR", header), (b"IDAT", zlib.compress(bytes(49 * 31)))))
+
+
+def doubled(path: Path) -> None:
+    path.with_suffix(".PNG").write_bytes(path.read_bytes())
+
+
+def alike(path: Path) -> None:
+    save(path.parents[2] / "images/a/0.bmp", np.zeros((32, 48), np.uint8))
+
+
 def stray(path: Path) -> None:
     save(path.with_name("stray.png"), np.zeros((32, 48), np.uint8))
 
@@ -208,6 +231,9 @@ def stray(path: Path) -> None:
         (too_many, r"the mask of 'a/0\.png' in .* has the value 5, not 0 to 4 and 255; set the masks' `classes`"),
         (coloured, r"a/0\.png: a picture of mode RGB; expected grey or palette, with classes as values"),
         (cut, r"a/0\.png: is damaged .*; replace it"),
+        (short, r"a/0\.png: cannot be decoded \(it ends too early\); replace it"),
+        (doubled, r"masks: holds two masks a/0\.png; keep one"),
+        (alike, r"masks: two images are called a/0, which has one mask; rename one"),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(tmp_path: Path, spoil: Any, said: str) -> None:
@@ -217,6 +243,16 @@ def test_masks_that_do_not_fit_are_refused(tmp_path: Path, spoil: Any, said: str
         stored(tmp_path, of_folder(tmp_path))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "images.h5").exists()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_greys_of_few_bits_are_classes(tmp_path: Path, bits: int) -> None:
+    values = np.arange(32).reshape(2, 16) % min(2**bits, 7)
+    rows = [np.unpackbits(row.astype(np.uint8)[:, None], axis=1)[:, 8 - bits :].reshape(-1) for row in values]
+    packed = b"".join(b"\0" + np.packbits(row).tobytes() for row in rows)
+    path = tmp_path / "0.png"
+    path.write_bytes(png((b"IHDR", struct.pack(">IIBBBBB", 16, 2, bits, 0, 0, 0, 0)), (b"IDAT", zlib.compress(packed))))
+    assert np.array_equal(read_mask(path), values)
 
 
 def test_arrays_of_another_form_are_refused(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = (load_digits().images * 15.9).astype(np.uint8)[:230, :, :, None]  # (N, 8, 8, 1)
     np.savez(folder / "a.npz", arr_0=digits[:130])
     np.savez(folder / "b.npz", arr_0=digits[130:])
+    np.savez(folder / "adm.npz", arr_0=digits, mu=np.zeros(4), sigma=np.eye(4), about="theirs")
     network, shape = {"kind": "classifier", "channels": 4}, {"image_channels": 1, "classes": 10}
     torch.manual_seed(0)
     header = {"network": network, "shape": shape}
@@ -111,6 +112,10 @@ def test_the_receipt_says_what_was_measured(folder: Path) -> None:
         ),
         (["--save", "kept.txt"], "--save kept.txt: expected a name that ends in .npz"),
         (["--save", "{folder}/a.npz"], "a.npz: exists and holds no statistics to replace; choose another name"),
+        (["--save", "new.npz", "--json", "new.npz"], "--json new.npz: is --save's file too; choose another name"),
+        (["--save", "{folder}/adm.npz", "--against", "{folder}/adm.npz"], "adm.npz: exists and holds no statistics"),
+        (["--splits", "test"], "--splits: only image stores (.h5) have splits; leave it out"),
+        (["--extractor", "inception", "dims=64", "weights=a #1.pth"], "Inception weights a #1.pth: cannot be read"),
         (["--json", "{folder}/a.npz"], "a.npz: exists and holds no figures to replace; choose another name"),
         (["--figures", "kid90", "--subset", "50"], "kid90 needs 90 images, but the subset has 50"),
         (["--subset", "3", "--figures", "recall"], "k = 3, density"),
@@ -135,6 +140,13 @@ def test_numbers_that_cannot_be_are_refused_before_anything_is_read(capsys: pyte
         main(words.split())
     said = capsys.readouterr().err.strip()
     assert status.value.code == 2 and f"argument {option}: {value}: expected" in said and len(said.splitlines()) == 1
+
+
+def test_an_empty_path_is_no_folder(capsys: pytest.CaptureFixture) -> None:
+    for words in (["measure", "", "--save", "a.npz"], ["run", ""]):
+        with pytest.raises(SystemExit) as status:
+            main(words)
+        assert status.value.code == 2 and "is empty; a variable of the shell may not be set" in capsys.readouterr().err
 
 
 def started(folder: Path, out: Path, *more: str) -> subprocess.Popen:

@@ -411,6 +411,12 @@ def test_the_docs_replace_no_other_page(tmp_path: Path, capsys: pytest.CaptureFi
     assert "README.md: refusing to replace a README that was not generated" in capsys.readouterr().err
     assert tree(tmp_path) == {"README.md": b"# Mine\n"}
     (tmp_path / "README.md").unlink()
+    (tmp_path / "schema.json").write_text('{"title": "Mine"}')
+    with pytest.raises(SystemExit):
+        main(["docs", "--configfile", str(tmp_path / "mine.yaml")])
+    assert "schema.json: refusing to replace a schema that was not generated" in capsys.readouterr().err
+    assert tree(tmp_path) == {"schema.json": b'{"title": "Mine"}'}
+    (tmp_path / "schema.json").unlink()
     for _ in range(2):
         main(["docs", "--configfile", str(tmp_path / "mine.yaml")])
     assert json.loads((tmp_path / "schema.json").read_text())["title"] == "Config"

@@ -40,7 +40,12 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
         partial.write_text("half")
         raise RuntimeError
     assert json.loads(path.read_text()) == {"old": 1}
+    with pytest.raises(OSError, match=r"result\.json"), atomic(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write says it
     assert list(tmp_path.iterdir()) == [path]
+    with atomic(tmp_path / "two\nlines") as partial:
+        partial.write_text("whole")
+    assert (tmp_path / "two\nlines").read_text() == "whole"
 
 
 def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:

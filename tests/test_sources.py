@@ -514,7 +514,7 @@ def test_missing_folders_and_zips(tmp_path: Path) -> None:
     refused("file: not a folder", folder, tmp_path / "file")
     refused("nowhere.zip: no such zip", zips, tmp_path / "nowhere.zip")
     refused("file: damaged or not a zip", zips, tmp_path / "file")
-    refused("damaged or not a zip", zips, tmp_path)
+    refused("Is a directory.; check the path", zips, tmp_path)
 
 
 def test_any_truncated_zip_is_noticed(tmp_path: Path) -> None:
@@ -555,6 +555,8 @@ def test_labels_come_from_dataset_json(tmp_path: Path) -> None:
     assert zips(path).classes == ("0", "1")
     other = pack(tmp_path / "b.zip", ["0.png", "train/9.png"], {"labels": [["0.png", 2], ["train/9.png", 0]]})
     named = pack(tmp_path / "c.zip", ["0.png"], {"labels": [["0.png", 1]], "classes": ["ant", "bee", "cat"]})
+    marked = pack(tmp_path / "bom.zip", IMAGES, b"\xef\xbb\xbf" + json.dumps({"labels": BOTH}).encode())
+    assert zips(marked).labels.tolist() == zips(path).labels.tolist()
     listing = zips(path, other, named)
     assert listing.labels.tolist() == [1, 0, 2, 0, 1] and listing.classes == ("ant", "bee", "cat")
     assert listing.images.entries[1:4] == [(0, IMAGES[1]), (1, "0.png"), (1, "train/9.png")]

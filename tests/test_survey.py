@@ -109,6 +109,8 @@ METADATA = {
     "csv": ("metadata.csv", "file_name,label\n1.png,10\n2.png,9\n3.png,10\n", ["9", "10"]),
     "names": ("metadata.csv", "\ufefffile_name;text;label\n1.png;x;b\n2.png;y;a\n3.png;z;b\n", ["a", "b"]),
     "gaps of pandas": ("metadata.csv", "label,file_name\n2.0,1.png\n0.0,2.png\n2.0,3.png\n", ["0", "2"]),
+    "-1 of pandas": ("metadata.csv", "label,file_name\n2.0,1.png\n0.0,2.png\n2.0,3.png\n-1.0,4.png\n", ["0", "2"]),
+    "the name as it is": ("metadata.csv", "file_name,label\n1.PNG,a\n1.png,b\n2.png,a\n3.png,b\n", ["a", "b"]),
     "jsonl": (
         "metadata.jsonl",
         '{"file_name": "1.png", "label": 1}\n{"file_name": "2.png", "label": 0}\n{"file_name": "3.png", "label": 1}\n',
@@ -141,11 +143,22 @@ def test_metadata_in_each_split_and_images_without_a_row(tmp_path: Path) -> None
     )
 
 
+def test_files_of_several_folders_are_read_alike(tmp_path: Path) -> None:
+    root = grow(tmp_path / "set", [f"{part}/{i}.png" for part in ("a", "b") for i in range(3)])
+    (root / "a/metadata.csv").write_text("file_name,label\n0.png,1\n1.png,2\n2.png,1\n")
+    (root / "b/metadata.csv").write_text("file_name,label\n0.png,1\n1.png,2\n2.png,10A\n")
+    assert list(listed(root).classes) == ["1", "10A", "2"]  # numbers by themselves in one file, names in all
+    (root / "metadata.csv").write_text("file_name,label\na/0.png,2\n")
+    with pytest.raises(UserError, match=r"a/0.png is labelled [12] and [12]; keep one"):
+        listed(root)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("metadata.csv", "file_name,label\n7.png,0\n", "labels none of the images, but 7.png"),
         ("metadata.csv", "file_name,label\n1.png,0\n1.png,1\n", "labels 1.png twice"),
+        ("metadata.csv", "file_name,label\n1.PNG,a\n1.Png,b\n", "1.png is labelled a and b; keep one"),
         ("metadata.csv", "file_name,label\n1.png,0\n", "has no label for 2.png, nor for most .*--no-labels"),
         ("metadata.csv", 'file_name,label\n"1.png,0\n', "not CSV"),
         ("metadata.jsonl", '{"file_name": "1.png", "label": 0}\n{"file_n', "line 2 is not .*; correct it"),

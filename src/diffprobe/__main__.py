@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffprobe.runtime.command import CommandParser, ends_in_one_line
+from diffprobe.runtime.command import CommandParser, ends_in_one_line, named_path
 from diffprobe.runtime.places import WORKFLOW, config_file
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify", help="check every byte of stores, weights, training states and results; name what is damaged"
     )
-    verify.add_argument("paths", nargs="*", type=Path, help="single stores or files (default: all of the config)")
+    verify.add_argument("paths", nargs="*", type=named_path, help="single stores or files (default: all of the config)")
     where = commands.add_parser("where", help="print the folder of the Snakefile, profiles and configs")
     where.set_defaults(function=_where)
     docs = commands.add_parser("docs", help="regenerate config/schema.json and config/README.md")

@@ -14,7 +14,7 @@ from diffprobe.config.problems import one_of
 from diffprobe.data.filenames import display
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.uses import autoencoder_weights
-from diffprobe.runtime.command import natural_number, positive_number
+from diffprobe.runtime.command import named_path, natural_number, positive_number
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.places import config_file
 
@@ -38,7 +38,7 @@ def add_import(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--configfile", nargs="+", default=[default], help=f"default: {default}")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=named_path,
         help="file to write (default: the experiment's train.imported, else one in the folder imported)",
     )
 
@@ -46,7 +46,7 @@ def add_import(parser: argparse.ArgumentParser, default: str) -> None:
 def add_export(parser: argparse.ArgumentParser, default: str) -> None:
     """Add the arguments of `run_export` to a parser."""
     parser.add_argument(
-        "out", type=Path, help="a .safetensors or .h5 file, or a folder for diffusers, npy and ep-board"
+        "out", type=named_path, help="a .safetensors or .h5 file, or a folder for diffusers, npy and ep-board"
     )
     formats = f"{' or '.join(EXPORTED)} for weights, {' or '.join(LATENTS)} for latents, "
     formats += "ep-board for a row and logs of the board of Efficient Probing"
@@ -56,7 +56,7 @@ def add_export(parser: argparse.ArgumentParser, default: str) -> None:
     content.add_argument(
         "--latents", help="export this store: whole as hdf5, or samples as npy, the arrays of DDAE/DiT"
     )
-    parser.add_argument("--seed", type=natural_number, default=0, help="seed of the latents' samples (default: 0)")
+    parser.add_argument("--seed", type=natural_number, help="seed of the latents' samples (default: 0)")
     parser.add_argument(
         "--scaled",
         type=positive_number,
@@ -87,6 +87,11 @@ def run_export(arguments: argparse.Namespace) -> None:
     allowed = LATENTS if arguments.latents else EXPORTED + RESULTS
     if arguments.format not in allowed:
         raise UserError(f"--format {arguments.format}: allowed: {' or '.join(allowed)}")
+    npy = arguments.format == "npy"
+    of_weights = not arguments.latents and arguments.format not in RESULTS
+    for option, applies in (("seed", npy), ("scaled", npy), ("kimg", of_weights), ("weights", of_weights)):
+        if not applies and getattr(arguments, option) is not None:
+            raise UserError(f"--{option}: --format {arguments.format} has no use for it here; leave it out")
     if arguments.latents:
         export_latents(config, arguments)
         return
@@ -125,7 +130,7 @@ def export_latents(config: Config, arguments: argparse.Namespace) -> None:
         to_hdf5(latents, out)
         print(f"{out}: the {latents.holds} of {', '.join(latents.splits)}, as {latents.path} holds them")
         return
-    to_npy(latents, Path(layout.images(config.latents[name].dataset)), out, arguments.seed, arguments.scaled)
+    to_npy(latents, Path(layout.images(config.latents[name].dataset)), out, arguments.seed or 0, arguments.scaled)
     print(f"{out}: samples {scaling(latents.scale.tolist(), latents.shift.tolist(), arguments.scaled)}")
 
 

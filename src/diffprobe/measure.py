@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,19 +14,23 @@ from diffprobe.config.load import ConfigLoader
 from diffprobe.config.mistakes import escaped, shown
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES, promised_figure
-from diffprobe.data.npy import npz_keys
+from diffprobe.data.npy import KEY, npz_keys
 from diffprobe.data.splits import SPLITS
 from diffprobe.plan.arguments import parse_extractor
 from diffprobe.runtime.allocator import keep_freed_memory
-from diffprobe.runtime.command import pixels_a_side, positive_integer, process_count
+from diffprobe.runtime.command import named_path, pixels_a_side, positive_integer, process_count
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import disk_errors, recorded, write_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add to a parser the arguments that `run` reads."""
-    parser.add_argument("images", type=Path, help="a folder, zip, .npz, .npy, samples (.zarr) or image store (.h5)")
-    parser.add_argument("--against", type=Path, help="images of any of these kinds to compare with, or .npz statistics")
+    parser.add_argument(
+        "images", type=named_path, help="a folder, zip, .npz, .npy, samples (.zarr) or image store (.h5)"
+    )
+    parser.add_argument(
+        "--against", type=named_path, help="images of any of these kinds to compare with, or .npz statistics"
+    )
     parser.add_argument(
         "--extractor",
         nargs="+",
@@ -58,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--processes", type=process_count, default=1, help="share the pass, each with its own GPU if possible"
     )
     parser.add_argument(
-        "--save", type=Path, metavar="NPZ", help="keep the images' statistics, as pytorch-fid reads them"
+        "--save", type=named_path, metavar="NPZ", help="keep the images' statistics, as pytorch-fid reads them"
     )
-    parser.add_argument("--json", type=Path, help="write the figures with their receipt")
+    parser.add_argument("--json", type=named_path, help="write the figures with their receipt")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -109,12 +113,28 @@ def refuse(arguments: argparse.Namespace) -> None:
         folder = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise UserError(f"{path}: {folder} is no folder that can be written to; choose another name")
-    if arguments.save and arguments.save.exists() and "mu" not in npz_keys(arguments.save):
+    if arguments.save and arguments.save.exists() and not is_own(npz_keys(arguments.save)):
         raise UserError(f"--save {arguments.save}: exists and holds no statistics to replace; choose another name")
     if arguments.json and arguments.json.exists() and recorded(arguments.json, "figures") is None:
         raise UserError(f"--json {arguments.json}: exists and holds no figures to replace; choose another name")
-    if arguments.save and arguments.against and arguments.save.resolve() == arguments.against.resolve():
-        raise UserError(f"--save {arguments.save}: is what to compare with; choose another name")
+    places = {path.resolve(): f"what {use}" for path, use in uses(arguments)}
+    for option, path in (("--save", arguments.save), ("--json", arguments.json)):
+        if path and (use := places.pop(path.resolve(), None)):
+            raise UserError(f"{option} {path}: is {use}; choose another name")
+        if path:
+            places[path.resolve()] = f"{option}'s file too"
+
+
+def uses(arguments: argparse.Namespace) -> Iterator[tuple[Path, str]]:
+    """What is read, and for what."""
+    yield arguments.images, "is measured"
+    if arguments.against:
+        yield arguments.against, "it is compared with"
+
+
+def is_own(keys: Sequence[str]) -> bool:
+    """Whether an .npz with these arrays is one that `--save` has written; ADM's statistics hold images too."""
+    return {"mu", "about"} <= set(keys) and KEY.removesuffix(".npy") not in keys
 
 
 def extractor_of(words: list[str], trusted: bool) -> tuple[Extractor, Path | None]:
@@ -131,7 +151,7 @@ def extractor_of(words: list[str], trusted: bool) -> tuple[Extractor, Path | Non
         if key in entry:
             raise UserError(f"--extractor {brief(pair)}: {brief(key)} is given twice; leave one out")
         try:
-            entry[key] = yaml.load(value, ConfigLoader)
+            entry[key] = value if " #" in value else yaml.load(value, ConfigLoader)  # a name, no comment
         except (yaml.YAMLError, ValueError, UserError):  # ValueError: an impossible date
             raise UserError(f"--extractor {brief(pair)}: not YAML after the =; correct it") from None
     if kind == "classifier":  # of a trained one only the checkpoint is needed

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from diffprobe.config.load import read
+from diffprobe.runtime.command import named_path
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.places import WORKFLOW, config_file, snakefile
 
@@ -37,7 +38,10 @@ class Planned(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "configs", type=Path, nargs="*", help="configs, each by itself (default: all recipes that come with diffprobe)"
+        "configs",
+        type=named_path,
+        nargs="*",
+        help="configs, each by itself (default: all recipes that come with diffprobe)",
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from diffprobe.config.load import load
 from diffprobe.config.problems import one_of
 from diffprobe.data.filenames import display
-from diffprobe.runtime.command import natural_number
+from diffprobe.runtime.command import named_path, natural_number
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.places import config_file
 
@@ -14,7 +14,7 @@ from diffprobe.runtime.places import config_file
 def add_card(parser: argparse.ArgumentParser, default: str) -> None:
     """Add the arguments of `run_card` to a parser."""
     parser.add_argument("experiment", help="whose model")
-    parser.add_argument("--out", type=Path, help="a new or empty folder (default: cards/EXPERIMENT)")
+    parser.add_argument("--out", type=named_path, help="a new or empty folder (default: cards/EXPERIMENT)")
     parser.add_argument("--kimg", type=natural_number, help="the checkpoint (default: the chosen one, or the latest)")
     parser.add_argument("--weights", help="an average of train.averages, or raw (default: the first average)")
     parser.add_argument(
@@ -25,7 +25,7 @@ def add_card(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_push(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `run_push` to a parser."""
-    parser.add_argument("folder", type=Path, help="that diffprobe card has written")
+    parser.add_argument("folder", type=named_path, help="that diffprobe card has written")
     parser.add_argument("repository", help="OWNER/NAME on the hub, which is made where there is none")
     parser.add_argument("--private", action="store_true", help="make it a private one")
 

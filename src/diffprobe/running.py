@@ -14,7 +14,7 @@ from diffprobe.plan.layout import Layout
 from diffprobe.plan.leftovers import is_dry_run
 from diffprobe.plan.repeats import repeats
 from diffprobe.reporting import tables
-from diffprobe.runtime.command import call, positive_integer
+from diffprobe.runtime.command import call, named_path, positive_integer
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.places import WORKFLOW, config_file, snakefile
 from diffprobe.starter import config_for, show_own
@@ -33,7 +33,7 @@ REPLACING = {
 def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "what",
-        type=Path,
+        type=named_path,
         nargs="*",
         default=[Path(default)],
         help=f"configs, the later merged over the earlier, or images (default: {default})",

@@ -14,7 +14,7 @@ from diffprobe.config.base import NAME_PATTERN, expanded
 from diffprobe.config.kinds import Kind, family_of, is_family, models_of
 from diffprobe.config.models import Config
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic
+from diffprobe.runtime.files import atomic, recorded
 
 INTRO = """# The config
 
@@ -46,10 +46,12 @@ def readme() -> str:
 
 
 def write(folder: str | Path) -> None:
-    """Write `schema.json` and `README.md` into a folder. Raises UserError rather than replace another README."""
-    page = Path(folder) / "README.md"
-    if page.exists() and not page.read_text().startswith(INTRO.partition("\n")[0]):
+    """Write `schema.json` and `README.md` into a folder. Raises UserError rather than replace others."""
+    page, keys = Path(folder) / "README.md", Path(folder) / "schema.json"
+    if page.exists() and not page.read_text("utf-8", "replace").startswith(INTRO.partition("\n")[0]):
         raise UserError(f"{page}: refusing to replace a README that was not generated; choose another folder")
+    if keys.exists() and recorded(keys, "$defs", "Experiment") is None:
+        raise UserError(f"{keys}: refusing to replace a schema that was not generated; choose another folder")
     for name, text in (("schema.json", schema()), ("README.md", readme())):
         with atomic(Path(folder) / name) as partial:
             partial.write_text(text)

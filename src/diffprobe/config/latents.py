@@ -59,13 +59,16 @@ def labels_folder(path: str) -> str:
     folder if its name does not contain `features`.
     """
     place = pathlib.PurePath(path)
+    if not place.name:  # of `.` or `/`
+        return path
     return str(place.with_name(place.name.replace("features", "labels")))
 
 
 class Peers(Kind, family=True):
     """Latents encoded by another system, in the order of the dataset's own files. Its train and select splits together
     (all images, if it has no official test split) correspond to the other system's train. Counts and labels are
-    compared.
+    compared. The files of a folder are sorted by whole paths; torchvision sorts class by class, which differs where one
+    class's name begins with another's, as with `cat` and `cat-big`.
     """
 
     path: Path = Field(description="Folder of the latents.")

@@ -121,4 +121,4 @@ def refuse_bomb(path: Path, entry: ZipInfo) -> None:
 
 def entry_name(paths: tuple[Path, ...], entry: Entry) -> str:
     """The name of a file in error messages; `repr` keeps it to one line."""
-    return f"{entry[1]!r} in {paths[entry[0]]}"
+    return f"{entry[1]!r} in {display(paths[entry[0]])}"

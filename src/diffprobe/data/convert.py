@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from imagecodecs import png_decode, webp_decode
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT, TiffImageFile
 
 from diffprobe.data.filenames import EXTENSIONS
 from diffprobe.data.png import lacks_rows, png_damage
@@ -31,6 +31,7 @@ VERSION = 1  # of the rule above; stores never mix pixels of two versions
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(("AVIF",) if ".avif" in EXTENSIONS else ()))
 MODES = {1: "L", 3: "RGB"}  # Pillow's mode by the number of channels
 SMALL = 256  # pixels a side, up to which Pillow's overhead exceeds the decoding itself
+SIGNED = 2  # of TIFF's sample formats
 REMEDY = "replace it or remove it from the dataset"
 TRANSPOSES = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -139,14 +140,19 @@ def _orientation(image: Image.Image) -> int:
 
 def to_8_bit(image: Image.Image, name: str) -> Image.Image:
     """Greyscale of more than 8 bits reduced to 8; other images unchanged. Raises UserError where white is unknown."""
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+    signed = isinstance(image, TiffImageFile) and SIGNED in image.tag_v2.get(SAMPLEFORMAT, ())
+    if not signed and image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
     # Pillow's own conversion of these modes clips at 255 instead of scaling.
     values = np.asarray(image)  # (H, W)
-    if _fills_16_bits(image):
+    if not signed and _fills_16_bits(image):
+        if "transparency" in image.info:  # which would be lost
+            raise UserError(f"{name} makes one grey of 16 bits transparent; convert it to 8 bits")
         return Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode == "F" and values.min() >= 0 and values.max() <= 1:
         return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    if signed:
+        raise UserError(f"{name} holds signed integers, so what is black in it is unknown; convert it to 8 bits")
     kind = "floats outside 0 to 1" if image.mode == "F" else "integers that do not fill 16 bits"
     raise UserError(f"{name} holds {kind}, so what is white in it is unknown; convert it to 8 bits")
 

@@ -1,6 +1,8 @@
 """Where masks come from: a function for each kind of `config.masks`."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +14,7 @@ from diffprobe.data.archives import LARGEST
 from diffprobe.data.filenames import display
 from diffprobe.data.listing import Files, Listing, Masks
 from diffprobe.data.npy import read_array
-from diffprobe.data.png import png_damage
+from diffprobe.data.png import grey_scale, lacks_rows, png_damage
 from diffprobe.data.sources.folder import read, walk
 from diffprobe.runtime.errors import UserError, access_error, one_line
 
@@ -29,8 +31,12 @@ PARTS = (
 def of_folder(masks: MaskFolder, listing: Listing) -> Masks:
     """PNG files with the images' names. Raises UserError for an image without a mask, and a mask without an image."""
     root = Path(masks.path).expanduser()
-    files = {stem(name): name for name in walk(root).images if name.lower().endswith(".png")}
-    stems = [stem(name) for _, name in files_of(listing).entries]
+    names = [name for name in walk(root).images if name.lower().endswith(".png")]
+    files, stems = {stem(name): name for name in names}, [stem(name) for _, name in files_of(listing).entries]
+    if twice := repeated(map(stem, names)):
+        raise UserError(f"{display(root)}: holds two masks {display(twice)}.png; keep one")
+    if twice := repeated(stems):
+        raise UserError(f"{display(root)}: two images are called {display(twice)}, which has one mask; rename one")
     lost = next((name for name in stems if name not in files), None)
     if lost is not None:
         raise UserError(f"{display(root)}: has no mask {display(lost)}.png, though there is such an image; add it")
@@ -111,9 +117,11 @@ def read_mask(path: Path) -> np.ndarray:
     if damage := png_damage(data):
         raise UserError(f"{display(path)}: is damaged ({damage}); {REMEDY}")
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(BytesIO(data), formats=("PNG",)) as image:
+            if lacks_rows(data):
+                raise EOFError
             if image.mode in ("1", "L", "P"):
-                return np.asarray(image, np.uint8)
+                return np.asarray(image, np.uint8) // grey_scale(data)
             if image.mode == "RGB":  # as CelebAMask-HQ saves grey
                 red, *others = np.moveaxis(np.asarray(image), 2, 0)
                 if all((red == other).all() for other in others):
@@ -122,6 +130,11 @@ def read_mask(path: Path) -> np.ndarray:
     except Exception as error:  # decoders may raise anything for foreign bytes
         raise UserError(f"{display(path)}: cannot be decoded ({one_line(error)}); {REMEDY}") from None
     raise UserError(f"{display(path)}: a picture of mode {mode}; expected grey or palette, with classes as values")
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first of the names that comes more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def stem(name: str) -> str:

@@ -79,6 +79,11 @@ def npz_keys(path: Path) -> list[str]:
         return []
 
 
+def is_statistics(path: Path) -> bool:
+    """Whether a file holds a mean and a covariance of features, as pytorch-fid keeps them."""
+    return path.suffix.lower() == ".npz" and "mu" in npz_keys(path)
+
+
 def read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """An array of an .npz. Raises ValueError where its length is not that of its header; zipfile raises more."""
     with archive.open(name) as stream:

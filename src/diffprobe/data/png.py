@@ -34,6 +34,12 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         start = end + 4
 
 
+def grey_scale(data: bytes) -> int:
+    """By what decoders multiply the values of a grey PNG of 2 or 4 bits, so that the largest is 255; 1 of others."""
+    depth, colour = data[24], data[25]  # of IHDR, the first chunk
+    return 255 // (2**depth - 1) if colour == 0 and depth in (2, 4) else 1
+
+
 def lacks_rows(data: bytes) -> bool:
     """Whether a PNG holds fewer pixels than it declares. Decoders leave the rest black without a word."""
     content = list(chunks(data))

@@ -38,6 +38,7 @@ FIXED = {
 }
 SCHEDULE = {"steps": "num_train_timesteps", "beta_min": "beta_start", "beta_max": "beta_end"}
 CURVES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # our beta_schedule: theirs
+NO_PROCESS = "none that is here (linear or cosine betas, noise predicted)"
 PIPELINE = {
     "_class_name": "DDPMPipeline",
     "scheduler": ["diffusers", "DDPMScheduler"],
@@ -169,12 +170,14 @@ def refused_network(network: UNetSettings) -> Iterator[Problem]:
 
 def our_process(scheduler: Mapping[str, Any]) -> dict[str, Any]:
     """A scheduler's config in our keys, as far as it names levels; only `CURVES` and predicted noise exist here."""
-    if "num_train_timesteps" not in scheduler or "beta_start" not in scheduler:
+    if not scheduler:
         return {}
+    if not {*SCHEDULE.values()} <= set(scheduler) or scheduler.get("rescale_betas_zero_snr"):
+        return {"kind": NO_PROCESS}  # of flow matching, for one
     curve = next((ours for ours, theirs in CURVES.items() if theirs == scheduler.get("beta_schedule", "linear")), None)
     known = curve and not scheduler.get("trained_betas")
     epsilon = scheduler.get("prediction_type", "epsilon") == "epsilon"
-    kind = "ddpm" if known and epsilon else "none that is here (linear or cosine betas, noise predicted)"
+    kind = "ddpm" if known and epsilon else NO_PROCESS
     # Their cosine ignores the two betas, which its files keep all the same.
     betas = {ours: scheduler[theirs] for ours, theirs in SCHEDULE.items() if curve == "linear" or ours == "steps"}
     return {"kind": kind, "time_input": "index", "beta_schedule": curve, **betas}

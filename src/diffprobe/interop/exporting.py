@@ -22,7 +22,7 @@ from diffprobe.networks.build import build
 from diffprobe.networks.dit import DiT
 from diffprobe.networks.unet import UNet
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import UMASK, atomic, refuse_existing
+from diffprobe.runtime.files import UMASK, atomic, disk_errors, refuse_existing
 from diffprobe.training import checkpoints
 
 
@@ -61,7 +61,7 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path, autoen
         files |= {"scheduler_config.json": diffusers_unet.their_scheduler(process)}
         files |= {"model_index.json": diffusers_unet.PIPELINE}
         loaders = "DDPMPipeline or DDIMPipeline"
-    with atomic(out) as partial:
+    with disk_errors(out, again="export again"), atomic(out) as partial:
         write_model(partial, files, tensors)
     return [f"{out}: load it by diffusers' {loaders}.from_pretrained"]
 
@@ -120,7 +120,7 @@ def converted(network: UNetSettings, shape: Mapping[str, int], size: int, state:
 
 def write_pipeline(out: Path, models: Mapping[str, dit_pipeline.Model], process: Process) -> list[str]:
     """The folder of a DiTPipeline. Returns a line that says how to load it."""
-    with atomic(out) as partial:
+    with disk_errors(out, again="export again"), atomic(out) as partial:
         write_json(partial, {"model_index.json": diffusers_dit.PIPELINE})
         write_json(partial / "scheduler", {"scheduler_config.json": diffusers_dit.their_scheduler(process)})
         for name, model in models.items():

@@ -221,7 +221,8 @@ def refuse_counterparts(problems: Iterable[Problem], kind: str, folder: Path) ->
 
 def scheduler(folder: Path) -> dict[str, Any]:
     """The config of the scheduler beside a model; empty where there is none."""
-    for place in (folder, folder.parent / "scheduler"):  # beside the model, or as pipelines have it
+    pipelines = (path.parent / "scheduler" for path in (folder.absolute(), folder.resolve()))  # by a link, too
+    for place in (folder, *pipelines):  # beside the model, or as pipelines have it
         if (place / "scheduler_config.json").is_file():
             return source.read_settings(place / "scheduler_config.json", SchedulerConfig)
     return {}

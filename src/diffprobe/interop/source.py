@@ -142,7 +142,8 @@ def diffusers_weights(folder: Path) -> Path:
 
 def which_weights(weights: Path) -> str:
     """What else there is to say of a file of weights: whether they are the average, where there are both."""
-    folder, beside = weights.parent, weights.parent.parent
+    folder = weights.absolute().parent  # not resolved: the hub's cache links its files to others
+    beside = folder.parent
     if folder.name == AVERAGE and (beside / RAW_FOLDER / "config.json").is_file():
         return f"the average; the raw weights are in {beside / RAW_FOLDER}"
     if folder.name == RAW_FOLDER and (beside / AVERAGE / "config.json").is_file():

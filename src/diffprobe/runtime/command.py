@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -40,6 +41,13 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+
+
+def named_path(text: str) -> Path:
+    """A type for argparse. An empty path would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; a variable of the shell may not be set")
+    return Path(text)
 
 
 def positive_integer(text: str) -> int:

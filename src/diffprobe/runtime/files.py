@@ -50,8 +50,10 @@ def atomic(path: str | Path, durable: bool = True) -> Iterator[Path]:
         if is_file and durable:
             with suppress(OSError):  # some network disks cannot do this for a folder
                 sync(path.parent)
-    except BaseException:
+    except BaseException as error:
         remove_partial(partial)
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+            error.filename = str(path)  # a write does not say to which file
         raise
 
 

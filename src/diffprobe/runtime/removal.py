@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diffprobe.runtime.errors import UserError
 
-PARTIAL = re.compile(r"\..*\.\d+\.part(\..*)?")  # what `files.atomic` calls a file that is being written
+PARTIAL = re.compile(r"\..*\.\d+\.part(\..*)?", re.DOTALL)  # what `files.atomic` calls a file that is being written
 
 
 def remove_store(folder: Path, layout: Sequence[str]) -> None:

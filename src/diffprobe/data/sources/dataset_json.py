@@ -1,5 +1,6 @@
 """dataset.json, which holds the labels of EDM's sets: {"labels": [[name, class id], ...] or null, "classes": [...]}."""
 
+import codecs
 import json
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,7 +28,7 @@ def read(data: bytes, where: str, images: int) -> LabelTable | str:
     Raises UserError for a damaged one.
     """
     try:
-        content = Content.model_validate_json(data)
+        content = Content.model_validate_json(data.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         raise UserError(problem(where, error)) from None
     if content.labels is None:

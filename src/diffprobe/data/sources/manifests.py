@@ -59,7 +59,13 @@ def joined(kind: str, tables: Mapping[str, LabelTable], contents: Contents) -> M
         raise UserError(f"{contents.where}: {name} name different classes; make them equal")
     if all(table.labels is None for table in tables.values()):
         return Manifest(name, kind, None, ())
-    rows = {index: label for file, table in tables.items() for index, label in matched(file, table, contents)}
+    rows: dict[int, Label] = {}
+    for file, table in zip(tables, alike([table.labels or {} for table in tables.values()]), strict=True):
+        for index, label in matched(file, table, contents):
+            if (other := rows.setdefault(index, label)) != label:
+                image = display(contents.images[index])
+                both = f"{display(str(other))} and {display(str(label))}"
+                raise UserError(f"{contents.where}: {name}: {image} is labelled {both}; keep one")
     labels = [rows.get(index) for index in range(len(contents.images))]
     if all(label is None for label in labels):
         first = next(iter(next(table.labels for table in tables.values() if table.labels is not None)), "nothing")
@@ -70,19 +76,27 @@ def joined(kind: str, tables: Mapping[str, LabelTable], contents: Contents) -> M
     return Manifest(name, kind, labels, named.pop() if named else ())
 
 
-def matched(file: str, table: LabelTable, contents: Contents) -> Iterator[tuple[int, Label]]:
+def alike(tables: Sequence[Mapping[str, Label]]) -> list[dict[str, Label]]:
+    """The labels of tables whose files each decided by itself whether they are numbers: all are, or none."""
+    words = any(isinstance(label, str) for table in tables for label in table.values())
+    return [{name: str(label) if words else label for name, label in table.items()} for table in tables]
+
+
+def matched(file: str, table: Mapping[str, Label], contents: Contents) -> Iterator[tuple[int, Label]]:
     """(index of an image, its label) for the rows of a file; what matches no image goes into the survey."""
     folder = file[: file.rfind("/") + 1]
     index = {name: i for i, name in enumerate(contents.images)}
     spelled: dict[str, int] | None = None
     absent: list[str] = []
     respelled: list[str] = []
-    for name, label in (table.labels or {}).items():
+    exact = {index[folder + name] for name in table if folder + name in index}
+    for name, label in table.items():
         row = index.get(folder + name)
         if row is None:
             # Names written on another system differ in case, spaces or the form of their accents.
             spelled = unambiguous(contents.images) if spelled is None else spelled
             row = spelled.get(spelling(folder + name))
+            row = None if row in exact else row
             (absent if row is None else respelled).append(name)
         if row is not None:
             yield row, label
@@ -114,6 +128,8 @@ def concatenated(parts: Sequence[Manifest], where: str) -> Manifest:
         raise UserError(f"{where}: their {parts[0].kind} files name different classes; make them equal")
     classes = named.pop() if named else ()
     labels = [label for part in parts for label in part.labels or ()]
+    if not classes and any(isinstance(label, str) for label in labels):  # as in `alike`
+        labels = [str(label) if isinstance(label, int) else label for label in labels]
     last = max((label for label in labels if isinstance(label, int)), default=-1)
     if classes and last >= len(classes):
         raise UserError(f"{where}: label {last}, but {parts[0].kind} names only {len(classes)} classes; name all")

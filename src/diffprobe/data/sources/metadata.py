@@ -84,7 +84,8 @@ def table(rows: Iterable[tuple[str, object]], where: str) -> LabelTable | str:
         if isinstance(label, bool) or not (whole or isinstance(label, str | int | None)):
             return f"its label of {display(name)} is neither one name nor one whole number"
         text = "" if label is None else str(label).strip()
-        if text in ("", "-1"):
+        number = WHOLE.fullmatch(text)
+        if not text or (number and number[1] == "-1"):
             continue
         if labels.setdefault(name, text) != text:
             raise UserError(f"{where}: labels {display(name)} twice; keep one")

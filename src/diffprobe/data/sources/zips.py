@@ -20,7 +20,7 @@ from diffprobe.data.sources.manifests import Manifest
 from diffprobe.data.sources.splitfolders import folder_labels, split_folders, top
 from diffprobe.data.sources.tree import FOLDERS, NO_LABELS, agrees_with_folders, by_folder, by_manifest, unlabelled_tree
 from diffprobe.data.survey import SurveyNotes
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import UserError, access_error
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ENCRYPTED = 0x1  # a bit of an entry's flags
@@ -113,6 +113,8 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     except FileNotFoundError:
         raise UserError(f"{display(path)}: no such zip; check its path") from None
     except DAMAGE as error:
+        if refusal := access_error(display(path), error):
+            raise refusal from None
         raise UserError(f"{display(path)}: damaged or not a zip ({error}); download or create it again") from None
 
 

@@ -11,8 +11,8 @@ import torch
 from diffprobe.config.extractors import Extractor
 from diffprobe.config.models import Metrics
 from diffprobe.config.names import FIGURES
-from diffprobe.data.imagesets import ImageSet, open_images
-from diffprobe.data.npy import npz_keys
+from diffprobe.data.imagesets import ImageSet, kind_of, open_images
+from diffprobe.data.npy import is_statistics, npz_keys
 from diffprobe.evaluation.generation import extractors
 from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.figures import Request, Subject, figure_names
@@ -20,6 +20,7 @@ from diffprobe.evaluation.generation.measurement import Measurement
 from diffprobe.evaluation.generation.reference import Reference, import_reference, read, write
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.evaluation.generation.worker_pool import Work, collect_in_parallel
+from diffprobe.runtime.errors import UserError
 
 About = dict[str, Any]  # part of a receipt
 Row = dict[str, Any]
@@ -27,7 +28,7 @@ Row = dict[str, Any]
 
 def open_set(path: Path, size: int | None, channels: int | None, splits: Sequence[str] | None) -> ImageSet:
     """As `open_images`; the splits are those of image stores, which alone have any."""
-    return open_images(path, size=size, channels=channels, splits=splits if path.suffix == ".h5" else None)
+    return open_images(path, size=size, channels=channels, splits=splits if kind_of(path) == "store" else None)
 
 
 class Comparison:
@@ -53,7 +54,9 @@ class Comparison:
 
     def refuse(self, images: Path, against: Path | None) -> None:
         """Raises UserError for what would fail after hours."""
-        reference = None
+        reference, sets = None, [path for path in (images, against) if path and not is_statistics(path)]
+        if self.opening[2] and not any(kind_of(path) == "store" for path in sets):
+            raise UserError("--splits: only image stores (.h5) have splits; leave it out")
         if against and is_statistics(against):
             # ADM's files hold some images too, whose features are computed later.
             reference = None if "arr_0" in npz_keys(against) else read(against, self.extractor)
@@ -93,10 +96,6 @@ class Comparison:
         measurement = self.measurement(reference)
         rows = [{key: x for key, x in row.items() if key != "extractor"} for row in measurement.rows([statistics])]
         return rows, measurement.about([statistics])[""]
-
-
-def is_statistics(path: Path) -> bool:
-    return path.suffix == ".npz" and "mu" in npz_keys(path)
 
 
 @contextmanager

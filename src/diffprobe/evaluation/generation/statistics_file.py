@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffprobe.data.archives import check_directory
+from diffprobe.data.filenames import display
 from diffprobe.data.npy import ArrayHeader, read_header, read_member
 from diffprobe.runtime.errors import UserError, access_error, one_line
 
@@ -43,7 +44,7 @@ def parse_statistics(path: Path, dim: int, spatial_dim: int, name: str) -> Stati
         raise
     except Exception as error:  # numpy and zipfile raise a dozen kinds of errors for a damaged archive
         raise access_error(path, error) or UserError(
-            f"{path}: not a readable .npz of statistics ({one_line(error)}); {AGAIN}"
+            f"{display(path)}: not a readable .npz of statistics ({one_line(error)}); {AGAIN}"
         ) from None
 
 
@@ -74,12 +75,12 @@ class Parser:
         if missing := [key for key in (mu, sigma) if key not in self.names]:
             keys = ", ".join(sorted(self.names - {"arr_0"})) or "nothing"
             raise UserError(
-                f"{self.path}: holds no {missing[0]} (it has {keys}); statistics are an .npz with mu and sigma"
+                f"{display(self.path)}: holds no {missing[0]} (it has {keys}); statistics are an .npz with mu and sigma"
             )
         shapes = self.header(mu, "fiu").shape, self.header(sigma, "fiu").shape
         if shapes != ((dim,), (dim, dim)):
             raise UserError(
-                f"{self.path}: {mu} {shapes[0]} and {sigma} {shapes[1]}, but {what} has {dim} features; "
+                f"{display(self.path)}: {mu} {shapes[0]} and {sigma} {shapes[1]}, but {what} has {dim} features; "
                 "provide statistics of the same features"
             )
         mean, covariance = (self.read(key).astype(np.float64) for key in (mu, sigma))
@@ -129,4 +130,4 @@ class Parser:
         return read_member(self.archive, f"{name}.npy")
 
     def refused(self, what: str) -> UserError:
-        return UserError(f"{self.path}: {what}; {AGAIN}")
+        return UserError(f"{display(self.path)}: {what}; {AGAIN}")

@@ -40,7 +40,7 @@ def make(settings: InceptionExtractor, weights: Path | None, device: torch.devic
     path = Path(file) if file else public_weights()
     state = read(path, WHAT)
     network = load_network(state, dims, path).to(device).to(memory_format=torch.channels_last)
-    head = state[HEAD].to(device) if dims == 2048 and HEAD in state else None  # (K, 2048)
+    head = head_of(state, path).to(device) if dims == 2048 and HEAD in state else None  # (K, 2048)
 
     @exact
     def apply(images: Tensor) -> Features:
@@ -57,6 +57,12 @@ def make(settings: InceptionExtractor, weights: Path | None, device: torch.devic
     spatial = MAP[0] * MAP[1] * MAP[2] if dims >= 768 else 0
     classes = 0 if head is None else len(head)
     return FeatureExtractor(settings.printed_name, dims, sha256(path), RESIZE, apply, spatial, classes)
+
+
+def head_of(state: dict[str, Tensor], path: Path) -> Tensor:
+    """The last layer's weights, float32 (K, 2048). Raises UserError where they have another shape."""
+    shape = torch.Size([*state[HEAD].shape[:1], 2048])
+    return checked(state, HEAD, shape, f"{WHAT} {path}", "download them again")
 
 
 def public_weights() -> Path:
