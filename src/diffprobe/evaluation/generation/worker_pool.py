@@ -23,6 +23,7 @@ from diffprobe.evaluation.generation.collect import collect
 from diffprobe.evaluation.generation.statistics import Statistics, SubsetPlan
 from diffprobe.runtime.allocator import keep_freed_memory
 from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import disk_errors
 from diffprobe.runtime.workers import end_with_parent
 
 PIECE = 512  # images at most: progress and errors show after a piece, whose statistics (up to 70 MB) become a file
@@ -116,5 +117,6 @@ def _collect(start: int, stop: int, folder: str) -> str:
     """
     state = {key: x.contiguous() for key, x in _collect_piece(start, stop).state().items()}
     path = f"{folder}/{start}.safetensors"
-    safetensors.torch.save_file(state, path)
+    with disk_errors(Path(path)):
+        safetensors.torch.save_file(state, path)
     return path
