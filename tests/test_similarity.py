@@ -52,6 +52,8 @@ def test_cka_is_one_with_itself_turned_scaled_and_shifted_and_zero_with_noise() 
     turn = torch.linalg.qr(torch.randn(8, 8, generator=generator))[0]
     same = [x, x @ turn, 1000 * x, x + 100]
     assert cka([x], same).tolist()[0] == pytest.approx([1, 1, 1, 1], abs=1e-5)
+    many = torch.randn(3000, 8, generator=generator)  # 9 million products
+    assert cka([many], [many]).item() == pytest.approx(1, abs=1e-6)
     stretched = x * torch.tensor([9.0, *[1] * 7])  # no isotropic scaling, so another representation
     assert cka([x], [stretched]).item() < 0.9
     noise = [torch.randn(60, 500, generator=generator) for _ in range(20)]

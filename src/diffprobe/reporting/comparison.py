@@ -123,16 +123,16 @@ def points(frame: pd.DataFrame, probed: Sequence[Probed]) -> pd.DataFrame:
     distance = next(iter(distances(frame[frame["experiment"].isin([one.name for one in probed])])), None)
     for one in probed:
         cells, choice = one.cells, one.choice
+        cells["chosen"] = (cells["tap"] == choice["tap"]) & (cells["level"] == choice["level"])
         for panel, by, x in (("level", "level", "log_snr"), ("layer", "tap", "depth")):
             if panel == "layer" and len(one.taps) == 1:
                 continue  # which is neither the first nor the last
-            best = cells.sort_values("accuracy", ascending=False, kind="stable").drop_duplicates(by).sort_values(x)
-            for cell in best.to_dict("records"):
-                chosen = (cell["tap"], cell["level"]) == (choice["tap"], choice["level"])
+            ranked = cells.sort_values(["accuracy", "chosen"], ascending=False, kind="stable")
+            for cell in ranked.drop_duplicates(by).sort_values(x).to_dict("records"):
                 place = {"tap": cell["tap"], "sigma": cell["sigma"], "kimg": choice["kimg"]}
                 place |= {"x": cell[x] if panel == "layer" or cell["sigma"] else np.inf, "y": 100 * cell["accuracy"]}
                 about = {"panel": panel, "experiment": one.name, "series": choice["scorer"]}
-                lines.append(about | place | {"marked": "chosen" if chosen else ""})
+                lines.append(about | place | {"marked": "chosen" if cell["chosen"] else ""})
         mine = frame[frame["experiment"] == one.name]
         lines += parting(mine, one, distance) if distance else []
     for row in on_test(frame, probed).to_dict("records"):

@@ -124,8 +124,14 @@ def board_row(config: Config, name: str, figures: Mapping[str, Measured], logs: 
     row |= {"ep": f"{ep.accuracy:.2f}", "ep_queries": ep.evaluator.queries, "ep_variant": "ep"}
     row |= {f"{figure}_log": log for figure, log in logs.items()}
     if knn := figures.get("knn"):
-        row |= {"knn": f"{knn.accuracy:.2f}", "knn_k": knn.setting["k"], "knn_T": knn.setting.get("temperature", "")}
+        row |= {"knn": f"{knn.accuracy:.2f}", "knn_k": knn.setting["k"], "knn_T": temperature(knn)}
     return row
+
+
+def temperature(knn: Measured) -> str:
+    """By which votes were weighted; empty where they were equal."""
+    assert isinstance(knn.evaluator, KNN)
+    return knn.setting.get("temperature", f"{knn.evaluator.temperature}") if knn.evaluator.weighted else ""
 
 
 def data_name(config: Config, name: str) -> str:
@@ -173,7 +179,7 @@ def log(config: Config, name: str, figure: str, measured: Measured) -> Iterator[
         yield f"Total Training Time: {measured.seconds:.0f} s"
     else:
         top5_text = "" if top5 is None else f"{top5:.2f}"
-        best = [measured.setting.get("temperature", ""), measured.setting["k"], f"{measured.accuracy:.2f}", top5_text]
+        best = [temperature(measured), measured.setting["k"], f"{measured.accuracy:.2f}", top5_text]
         yield "features, T, k, Top1, Top5"
         yield ", ".join(["raw", *best])
         yield f"Best: {measured.accuracy:.2f}"

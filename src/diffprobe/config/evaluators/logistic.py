@@ -16,6 +16,8 @@ class Logistic(Evaluator):
     setting: ClassVar[str] = "strength"
 
     strength: list[Above0] = Field(
-        [1e-5, 1e-4, 1e-3, 1e-2], min_length=1, description="L2 penalties per image to try; scikit-learn's 1 / (C N)."
+        [1e-5, 1e-4, 1e-3, 1e-2],
+        min_length=1,
+        description="L2 penalties per image to try; scikit-learn's 1 / (C N), of two classes 2 / (C N).",
     )
     iterations: Positive = Field(200, le=100_000, description="Maximum number of iterations.")

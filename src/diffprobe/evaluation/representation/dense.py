@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffprobe.config.evaluators.dense import Dense
 from diffprobe.evaluation.representation.pixels import Pixels, Sight
+from diffprobe.evaluation.representation.standardise import usable
 from diffprobe.runtime import autosave
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Key, some_of, uniform
@@ -89,9 +90,11 @@ def fit(
     known = (labels.flatten() != UNKNOWN).nonzero()[:, 0]  # (P,) places
     if len(known) < 2:
         raise UserError("dense: the labelled images have no two pixels of a known class; draw more `images`")
-    few = pixels.at(known[:: -(-len(known) // MOMENTS)]).float()  # evenly spread
-    std, mean = torch.std_mean(few, dim=0, correction=0)
-    std = torch.where(std > 0, std, torch.ones_like(std))  # a constant channel says nothing
+    # At random: evenly spread places may all lie at the border of their images.
+    drawn = uniform(Key(seed, "dense/moments"), torch.arange(MOMENTS), ()).double()  # (P,)
+    few = known if len(known) <= MOMENTS else known[(drawn * len(known)).long().to(known.device)]
+    std, mean = torch.std_mean(pixels.at(few).float(), dim=0, correction=0)
+    std = usable(mean, std)
     networks = Networks(settings.networks, (len(mean), *settings.hidden, classes), seed).to(labels.device)
     adam = torch.optim.Adam(networks.parameters(), lr=settings.lr, fused=True)
     saved = autosave.own()

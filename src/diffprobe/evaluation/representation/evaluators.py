@@ -73,11 +73,12 @@ def summed_scores(p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Correct predictions, labels among the top five, log-loss: sums (...) over n of p (..., n, K), labels (n,).
 
     Equal probabilities, as of all classes without a vote of a neighbour, share the places among the five that are left.
+    NaN, of a head that has diverged, is never right.
     """
     of_label = p.gather(-1, labels.expand(p.shape[:-1])[..., None])[..., 0]  # (..., n)
-    correct = (p.argmax(-1) == labels).sum(-1)
+    correct = ((p.argmax(-1) == labels) & of_label.isfinite()).sum(-1)  # `argmax` of NaN is 0, a class
     higher, equal = (p > of_label[..., None]).sum(-1), (p == of_label[..., None]).sum(-1)  # (..., n)
-    in_top5 = ((5 - higher) / equal).clamp(0, 1).double().sum(-1)
+    in_top5 = ((5 - higher) / equal.clamp(min=1)).clamp(0, 1).where(equal > 0, 0).double().sum(-1)
     return correct.double(), in_top5, -of_label.double().clamp(min=MIN_PROBABILITY).log().sum(-1)
 
 

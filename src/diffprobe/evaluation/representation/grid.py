@@ -23,6 +23,7 @@ from diffprobe.evaluation.representation.table import StoredFeatures, Table
 from diffprobe.runtime.errors import UserError
 
 Row = dict[str, Any]  # of a table of results, by column
+LOWER = "lower `lr`"
 OF_CELL = ("tap", "level", "accuracy", "nll", "sigma", "log_snr")  # columns of the grid; the others are settings
 
 
@@ -67,7 +68,12 @@ def seen(evaluator: Evaluator, tables: Sequence[Table]) -> list[Table]:
 
 
 def best_cell(grid: pd.DataFrame) -> Row:
-    """The cell and setting of the highest accuracy, ties broken by log-loss, and the best of another cell."""
+    """The cell and setting of the highest accuracy, ties broken by log-loss, and the best of another cell.
+
+    Raises UserError where all heads have diverged.
+    """
+    if not np.isfinite(grid["nll"]).any():
+        raise UserError(f"every head has diverged; {LOWER}")
     # Accuracies of a few thousand images tie often; a stable sort then keeps the order of the grid.
     ranked = grid.sort_values(["accuracy", "nll"], ascending=[False, True], kind="stable")
     choices = [
@@ -182,8 +188,14 @@ def evaluate_fit(
 def evaluations(
     scores: ProbeScores, settings: Sequence[Setting], classes: int, per_class: int | None = None
 ) -> list[Evaluation]:
-    """Of each cell, in the setting that scores best over all of them; `per_class`: labels, where there are few."""
+    """Of each cell, in the setting that scores best over all of them; `per_class`: labels, where there are few.
+
+    Raises UserError where its heads have diverged.
+    """
     best = best_setting(scores)
+    if not scores.nll[..., best].isfinite().all():
+        tried = ", ".join(f"{key} {value:g}" for key, value in settings[best].items())
+        raise UserError(f"its heads have diverged{' at ' if tried else ''}{tried}; {LOWER}")
     return [
         Evaluation(
             settings[best],
@@ -197,8 +209,12 @@ def evaluations(
 
 
 def best_setting(scores: ProbeScores) -> int:
-    """The setting of the highest mean accuracy over cells; ties go to the lower log-loss, then to the first."""
-    accuracy, nll = (each.mean((0, 1)).mean(0).tolist() for each in (scores.accuracy, scores.nll))  # (H,)
+    """The setting of the highest mean accuracy over cells; ties go to the lower log-loss, then to the first.
+
+    One in which a head has diverged comes last.
+    """
+    means, losses = (each.mean((0, 1)).mean(0) for each in (scores.accuracy, scores.nll))  # (H,)
+    accuracy, nll = means.where(losses.isfinite(), -1).tolist(), losses.nan_to_num(torch.inf).tolist()
     return max(range(len(accuracy)), key=lambda i: (accuracy[i], -nll[i], -i))
 
 

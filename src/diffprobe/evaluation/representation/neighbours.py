@@ -19,9 +19,9 @@ class NearestNeighbours:
 
     An image is the mean of its copies, or its first one where they are augmented.
 
-    Similarity is the cosine, or minus the squared Euclidean distance. Each of the k nearest has one vote, and classes
-    with equal votes are ranked by their nearest voter. With a `temperature` a vote weighs exp(similarity / temperature)
-    instead (Wu et al. 2018, section 3.4).
+    Similarity is the cosine, less a constant, or minus the squared Euclidean distance. Each of the k nearest has one
+    vote, and classes with equal votes are ranked by their nearest voter. With a `temperature` a vote weighs
+    exp(similarity / temperature) instead (Wu et al. 2018, section 3.4).
     """
 
     bank: Table
@@ -29,6 +29,7 @@ class NearestNeighbours:
     settings: list[Setting]
     temperature: float | None  # of settings without one; None: equal votes
     cosine: bool
+    centre: Tensor  # float64 (D,): the mean of the bank's `points`
     device: torch.device
     averages_features = True
 
@@ -69,12 +70,14 @@ class NearestNeighbours:
             yield self.prepared(self.bank.read(number, 0)), self.bank.chunk_labels(number).to(self.device)
 
     def prepared(self, x: Tensor) -> Tensor:
-        x = x.to(self.device).float()  # a product of float16 would round similarities to three digits
-        return F.normalize(x, dim=1) if self.cosine else x  # the cosine is then a product
+        """Features (n, D), float32 and centred: what all images have in common would cost the digits that differ."""
+        return (points(x.to(self.device), self.cosine) - self.centre).float()
 
     def similarity(self, queries: Tensor, features: Tensor) -> Tensor:
-        """Queries (n, D), prepared features (m, D) to (n, m)."""
-        return queries @ features.T if self.cosine else -torch.cdist(queries, features).square()
+        """Prepared queries (n, D) and features (m, D) to (n, m)."""
+        norms = queries.square().sum(1, keepdim=True) + features.square().sum(1)
+        squared = torch.addmm(norms, queries, features.T, alpha=-2).clamp_(min=0)
+        return -squared / 2 if self.cosine else -squared  # of unit vectors the cosine is 1 - squared / 2
 
 
 def fit(
@@ -89,10 +92,17 @@ def fit(
 
     def fit_one(table: Table) -> NearestNeighbours:
         # Averaging noisy copies brings the bank nearer to the clean features. Augmented ones are different images.
-        bank = table.some(0, 1) if settings.bank == "augmented" else table.mean()
-        return NearestNeighbours(bank.joined(), classes, settings.tried, temperature, cosine, device)
+        bank = (table.some(0, 1) if settings.bank == "augmented" else table.mean()).joined()
+        sums = [points(bank.read(number, 0).to(device), cosine).sum(0) for number in range(len(bank.sizes))]
+        centre = torch.stack(sums).sum(0) / len(bank.labels)
+        return NearestNeighbours(bank, classes, settings.tried, temperature, cosine, centre, device)
 
     return fit_each(fit_one, tables, memory)
+
+
+def points(x: Tensor, cosine: bool) -> Tensor:
+    """Features (n, D), float64, between which distances are measured: of the cosine on the unit sphere."""
+    return F.normalize(x.double(), dim=1) if cosine else x.double()
 
 
 def sum_votes(voters: Tensor, weight: Tensor, classes: int) -> Tensor:

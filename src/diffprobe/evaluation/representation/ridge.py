@@ -56,12 +56,12 @@ def fit_table(strengths: Sequence[float], table: Table, classes: int, device: to
     n = len(labels) * table.copies
     for copy in range(table.copies):
         for number in range(len(table.sizes)):
-            x = standardised(table.read(number, copy).to(device), mean, std)  # (n, W)
-            y = (F.one_hot(table.chunk_labels(number).to(device), classes) - prior).float()  # (n, K)
+            x = standardised(table.read(number, copy).to(device), mean, std).double()  # (n, W)
+            y = F.one_hot(table.chunk_labels(number).to(device), classes) - prior  # (n, K)
             for i, h in enumerate(x.split(list(table.widths), dim=1)):
-                # Products of 1,024 rows in float32 are fast and exact enough; their sum over the data set is float64.
-                grams[i] += (h.T @ h).double() / n  # X'X / N
-                moments[i] += (h.T @ y).double() / n  # X'Y / N
+                # In float32 rounding would rule the directions in which features do not vary, as where images are few.
+                grams[i] += h.T @ h / n  # X'X / N
+                moments[i] += h.T @ y / n  # X'Y / N
     weights = [solve(gram, moment, strengths).float() for gram, moment in zip(grams, moments, strict=True)]
     return RidgeClassifier(weights, prior.float(), mean, std, [{"strength": strength} for strength in strengths])
 

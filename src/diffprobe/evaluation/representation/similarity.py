@@ -27,9 +27,9 @@ def cka(xs: Sequence[Tensor], ys: Sequence[Tensor], unbiased: bool = True, memor
     xs, ys = ([standardised(x) for x in several] for several in (xs, ys))
     products = torch.zeros(len(xs), len(ys), dtype=torch.float64)
     squares = torch.zeros(len(xs), dtype=torch.float64), torch.zeros(len(ys), dtype=torch.float64)
-    for rows in blocks(n, memory / (4 * n * (len(xs) + len(ys)))):
+    for rows in blocks(n, memory / (12 * n * (len(xs) + len(ys)))):
         k, m = (torch.stack([kernel_rows(x, rows, unbiased).flatten() for x in several]) for several in (xs, ys))
-        products += (k @ m.T).double().cpu()  # (A, B), over the entries of these rows
+        products += (k.double() @ m.double().T).cpu()  # (A, B), over the entries of these rows
         for total, part in zip(squares, (k, m), strict=True):
             total += part.square().sum(1, dtype=torch.float64).cpu()
     return products / (squares[0][:, None] * squares[1]).sqrt()

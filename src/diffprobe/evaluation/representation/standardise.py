@@ -19,8 +19,8 @@ BATCH_SHARE = 0.1  # of the newest batch in the running moments, as in PyTorch
 def statistics(table: Table, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every column over images and copies, float32 (W,) each.
 
-    The deviation is at least MIN_STD, and 1 for a constant feature: where that does vary in other images, a head that
-    began with random weights would be ruled by it.
+    The deviation of a constant feature is 1: where it does vary in other images, a head that began with random weights
+    would be ruled by it.
 
     Chunks are merged in float64 by the pairwise update of Chan, Golub and LeVeque (1983, eq. 2.1), which loses no
     digits where a mean is far from zero.
@@ -33,8 +33,12 @@ def statistics(table: Table, device: torch.device) -> tuple[Tensor, Tensor]:
             delta = chunk_mean - mean  # (W,)
             squares = squares + variance * size + delta**2 * (n * size / (n + size))
             mean, n = mean + delta * (size / (n + size)), n + size
-    std = (squares / n).sqrt()
-    return mean.float(), torch.where(std > CONSTANT * mean.abs(), std.clamp(min=MIN_STD), 1.0).float()
+    return mean.float(), usable(mean, (squares / n).sqrt()).float()
+
+
+def usable(mean: Tensor, std: Tensor) -> Tensor:
+    """Deviations to divide by: at least MIN_STD, and 1 for a constant feature."""
+    return torch.where(std > CONSTANT * mean.abs(), std.clamp(min=MIN_STD), 1.0)
 
 
 def standardised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Table:
     draws: int = 1
     held: dict[tuple[int, int], Tensor] | None = field(default=None, repr=False)  # chunks read so far, if all fit
     averaged: bool = False  # the mean of all copies is seen as one copy
-    unit: bool = False  # each cell's features are divided by their Euclidean norm
+    unit: Sequence[int] = ()  # widths of the cells whose features are each divided by their Euclidean norm
     channels: int = 0  # of a token, where a row is all tokens of an image side by side; 0: unknown
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Table:
         split, rows = self.chunks[number]
         features = torch.from_numpy(split.read(draw, rows))
         if self.unit:
-            features = torch.cat([F.normalize(x, dim=1) for x in features.float().split(list(self.widths), 1)], dim=1)
+            features = torch.cat([F.normalize(x, dim=1) for x in features.float().split(list(self.unit), 1)], dim=1)
         if self.held is not None:
             self.held[number, draw] = features
         return features
@@ -98,7 +98,7 @@ class Table:
 
     def normalised(self) -> "Table":
         """With each cell's features, a row at a time, divided by their Euclidean norm."""
-        return replace(self, unit=True)
+        return replace(self, unit=self.widths)
 
     @property
     def row_bytes(self) -> int:
