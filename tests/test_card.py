@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,6 +94,50 @@ def test_of_other_weights_it_has_no_figures_of_those_that_were_measured(finished
     assert 'diffprobe.load("model.safetensors", weights="raw")' in text
     model = diffprobe.load(tmp_path / "raw/model.safetensors", weights="raw")
     assert model.sample(2, seed=0).shape == (2, 8, 8, 1)
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project, to be changed."""
+    shutil.copytree(finished, tmp_path / "project", symlinks=True)
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project/results/runs"
+
+
+def test_results_of_weights_that_are_no_longer_there_are_left_out(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kimg = json.loads((copied / "tiny/probe/choice.json").read_text())["kimg"]
+    other = next(path for path in copied.glob("tiny/checkpoints/*/ema.safetensors") if path.parent.name != str(kimg))
+    shutil.copyfile(other, copied / f"tiny/checkpoints/{kimg}/ema.safetensors")  # as an interrupted run leaves it
+    main(["card", "tiny"])
+    assert (
+        "results are of other weights than these, and are left out: run the experiment again" in capsys.readouterr().out
+    )
+    text = Path("cards/tiny/README.md").read_text()
+    assert "model-index" not in text and "## Results" not in text and "## Figures" not in text
+    assert len(Path("cards/tiny/results.csv").read_text().splitlines()) <= 1
+    receipts = {path.parent.name for path in Path("cards/tiny/receipts").rglob("*receipt.json")}
+    assert "test" not in receipts and str(kimg) in receipts  # the weights' own is there
+
+
+def test_an_autoencoder_that_was_made_again_does_not_go_along(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = copied.parent.glob("autoencoders/*/checkpoints/*/ema.safetensors")
+    shutil.copyfile(copied / "tiny/checkpoints/3/ema.safetensors", path)
+    with pytest.raises(SystemExit):
+        main(["card", "tiny_dit"])
+    assert "is another autoencoder than this model was trained with" in capsys.readouterr().err
+    assert not Path("cards").exists() or list(Path("cards").iterdir()) == []
+
+
+def test_checkpoints_of_an_earlier_config_are_not_taken_for_the_latest(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own,) = copied.glob("tiny_dit/checkpoints/*")
+    shutil.copytree(own, own.with_name("99"))
+    main(["export", "--format", "safetensors", "--experiment", "tiny_dit", "dit.safetensors"])
+    said = capsys.readouterr().out
+    assert "tiny_dit/checkpoints/" in said and "checkpoints/99" not in said
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,9 @@ def run_export(arguments: argparse.Namespace) -> None:
             print(line)
         return
     from diffprobe.interop.exporting import export
-    from diffprobe.interop.runs import checkpoint
+    from diffprobe.interop.runs import checkpoint_of
 
-    run = Path(Layout(config.results).run(arguments.experiment))
-    path = checkpoint(run, arguments.kimg, arguments.weights)
+    path = checkpoint_of(config, arguments.experiment, arguments.kimg, arguments.weights)
     latents = config.experiments[arguments.experiment].latents
     decoder = Path(autoencoder_weights(config, config.latents[latents].autoencoder)) if latents else None
     for line in export(path, arguments.weights, arguments.format, arguments.out, decoder):

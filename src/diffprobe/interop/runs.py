@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from diffprobe.config.autoencoders import PRETRAINED
+from diffprobe.config.models import Config
+from diffprobe.plan.layout import Layout
 from diffprobe.runtime.errors import UserError
 
 RAW = "raw"
@@ -20,6 +22,17 @@ def checkpoint(run: Path, kimg: int | None, weights: str | None) -> Path:
     if not file.is_file():
         raise UserError(f"{file}: no such checkpoint")
     return file
+
+
+def checkpoint_of(config: Config, name: str, kimg: int | None, weights: str | None) -> Path:
+    """The same of an experiment: by default the latest of `train.checkpoints`, since its folder may hold those of an
+    earlier config too.
+    """
+    layout, train = Layout(config.results), config.experiments[name].train
+    finished = [each for each in train.checkpoints if Path(layout.ema(name, each)).is_file()]
+    if kimg is None and not finished:
+        raise UserError(f"{layout.run(name)}: none of the checkpoints of experiments.{name} is there; run it first")
+    return checkpoint(Path(layout.run(name)), kimg or finished[-1], None if train.imported else weights)
 
 
 def checkpoint_folder(run: Path, kimg: int | None) -> Path:

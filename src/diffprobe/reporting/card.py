@@ -4,6 +4,7 @@ The card is README.md, whose front matter (YAML between two lines `---`) is what
 results in the form of its `model-index` (https://huggingface.co/docs/hub/model-cards).
 """
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,15 +17,18 @@ from diffprobe.config.autoencoders import Autoencoder, Pretrained, Trained
 from diffprobe.config.models import Config
 from diffprobe.config.names import figure_of
 from diffprobe.interop.exporting import export
-from diffprobe.interop.runs import checkpoint
+from diffprobe.interop.runs import checkpoint_of
 from diffprobe.plan.figures import LISTED, PlannedFigure, figures
 from diffprobe.plan.inputs import Inputs
-from diffprobe.plan.layout import Layout
+from diffprobe.plan.layout import Layout, receipt
 from diffprobe.reporting import html
 from diffprobe.reporting.comparison import place_words
 from diffprobe.reporting.rows import Choice, ResultRow
 from diffprobe.reporting.tables import is_distance, summary
-from diffprobe.runtime.files import atomic, refuse_existing
+from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.files import atomic, recorded, refuse_existing, sha256
+from diffprobe.runtime.origins import origins, receipt_of
+from diffprobe.runtime.receipts import RECEIPT, read_receipt
 from diffprobe.runtime.results import read_result, read_rows, whole_receipt
 from diffprobe.training import checkpoints
 
@@ -55,7 +59,10 @@ class Model:
             for one in figures(layout, self.name, experiment)
             if one.kimg in (None, self.kimg) and (not one.sampler or samplers[one.sampler].weights == self.weights)
         ]
-        return [one for one in wanted if Path(layout.plot(self.name, one.name)).exists()]
+        plots = {one: Path(layout.plot(self.name, one.name)) for one in wanted}
+        # Plots have no receipts. One that is older than the weights shows others.
+        since = Path(layout.ema(self.name, self.kimg)).stat().st_mtime
+        return [one for one, path in plots.items() if path.exists() and path.stat().st_mtime >= since]
 
     @property
     def autoencoder(self) -> Autoencoder | None:
@@ -70,22 +77,29 @@ def write_card(
     """Write the folder `out`, which must be new or empty; returns lines that say what is in it. Raises UserError.
 
     The checkpoint is that at `kimg`, by default the one chosen for the test, or else the latest. What has not been
-    measured or drawn yet is left out. `licence` is an identifier of the hub's, such as `apache-2.0` or `cc-by-4.0`.
+    measured or drawn yet is left out, and what was made from other weights. `licence` is an identifier of the hub's,
+    such as `apache-2.0` or `cc-by-4.0`.
     """
     refuse_existing(out)
     layout = Layout(config.results)
     choice = chosen(Path(layout.choice(name)))
     run = Path(layout.run(name))
-    path = checkpoint(run, kimg if kimg is not None or choice is None else choice["kimg"], weights)
+    path = checkpoint_of(config, name, kimg if kimg is not None or choice is None else choice["kimg"], weights)
     at, own = int(path.parent.name), weights or checkpoints.header(path)["weights"][0]
-    model = Model(config, name, at, own, licence, choice, measured(config, name, at, own))
+    shipped = Shipped(path, sha256(path))
+    if choice and not shipped.made(Path(receipt(layout.choice(name)))):
+        choice = None
+    rows, others = measured(config, name, at, own, shipped)
+    model = Model(config, name, at, own, licence, choice, rows)
+    trained = path.parent / RECEIPT
     with atomic(out) as partial:
         partial.mkdir()
         export(path, weights, "safetensors", partial / WEIGHTS)
         if isinstance(model.autoencoder, Trained):
-            shutil.copyfile(str(Inputs(config).autoencoder(name)), partial / AUTOENCODER)
-        receipts = [copy_receipt(Path(file), run, partial / RECEIPTS) for file in present(config, name)]
-        settings: dict[str, Any] = next((one["config"] for one in receipts if "train" in one.get("config", {})), {})
+            copy_autoencoder(Path(str(Inputs(config).autoencoder(name))), trained, partial / AUTOENCODER)
+        papers = [file for file in present(config, name) if shipped.made(Path(file))]
+        receipts = [copy_receipt(Path(file), run, partial / RECEIPTS) for file in papers]
+        settings: dict[str, Any] = (read_receipt(trained) or {}).get("config", {})
         (partial / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
         summary(model.rows).to_csv(partial / "results.csv", index=False, errors="replace")
         for figure in model.figures:
@@ -93,6 +107,8 @@ def write_card(
         html.save(partial / CARD, card(model))
     count = f"{len(model.figures)} figures, {len(model.rows)} results, {len(receipts)} receipts"
     lines = [f"{out}: the checkpoint at {at} kimg as {WEIGHTS}, {CARD}, {count}"]
+    if others:
+        lines.append(f"{others} results are of other weights than these, and are left out: run the experiment again")
     if licence == UNKNOWN:
         lines.append("its licence is unknown to the hub: name one with --license, such as --license cc-by-4.0")
     return lines
@@ -108,16 +124,44 @@ def probed(config: Config, name: str) -> str | None:
     return probe.weights if probe else None
 
 
-def measured(config: Config, name: str, kimg: int, weights: str) -> list[ResultRow]:
-    """The rows of results about a set of weights of a checkpoint, as far as they exist."""
+def measured(config: Config, name: str, kimg: int, weights: str, shipped: "Shipped") -> tuple[list[ResultRow], int]:
+    """The rows of results about a set of weights of a checkpoint, as far as they exist; and how many are about weights
+    that were in its place before.
+    """
     samplers = config.experiments[name].sample.samplers
+    rows: list[ResultRow] = []
+    others = 0
+    for file in filter(os.path.exists, Inputs(config).rows([name])):
+        paper = receipt_of(Path(file)) or Path(receipt(file))
+        drawn_with = recorded(paper, "samples", "weights", "name")
+        for row in read_rows(Path(file)):
+            subject = drawn_with or samplers[row["sampler"]].weights if "sampler" in row else probed(config, name)
+            if row.get("kimg", kimg) == kimg and subject == weights:
+                own = shipped.made(paper)
+                rows += [row] if own else []  # type: ignore[list-item]  # of JSON
+                others += not own
+    return rows, others
 
-    def is_own(row: ResultRow) -> bool:
-        drawn = samplers[row["sampler"]].weights if "sampler" in row else probed(config, name)
-        return row.get("kimg", kimg) == kimg and drawn == weights
 
-    rows = [row for file in Inputs(config).rows([name]) if Path(file).exists() for row in read_rows(Path(file))]
-    return [row for row in rows if is_own(row)]  # type: ignore[arg-type, misc]  # of JSON
+@dataclass(frozen=True)
+class Shipped:
+    """The file of the weights that a card is about."""
+
+    path: Path
+    sha256: str
+
+    def made(self, paper: Path) -> bool:
+        """Whether what a receipt is about was made from these weights, or from none of this checkpoint."""
+        tail = self.path.parts[-4:]  # .../EXPERIMENT/checkpoints/KIMG/FILE
+        return all(sha == self.sha256 for path, sha in origins(paper).items() if Path(path).parts[-4:] == tail)
+
+
+def copy_autoencoder(path: Path, trained: Path, target: Path) -> None:
+    """Copy the autoencoder of a model of latents. Raises UserError where it is not the one it was trained with."""
+    was = {Path(name).parts[-4:]: sha for name, sha in origins(trained).items()}.get(path.parts[-4:])
+    if was not in (None, sha256(path)):
+        raise UserError(f"{path}: is another autoencoder than this model was trained with; run the experiment again")
+    shutil.copyfile(path, target)
 
 
 def present(config: Config, name: str) -> list[str]:
