@@ -1,5 +1,7 @@
 """`diffprobe run` says to Snakemake what was asked, and reports when everything is there."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from diffprobe import running
 from diffprobe.__main__ import main
 from diffprobe.config.load import load
 from diffprobe.plan.graph import stages
+from diffprobe.plan.layout import Layout
 from diffprobe.runtime.places import WORKFLOW
 
 DEMO = str(WORKFLOW / "config/config.yaml")
@@ -23,18 +26,34 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return made
 
 
-def test_a_part_of_a_project_is_not_reported(calls: list[list[str]]) -> None:
-    """Snakemake's report needs all figures; the table is there from a run before an experiment was added."""
-    table = Path("results/results.csv")
-    table.parent.mkdir()
-    table.touch()
-    main(["run", DEMO, "--", "--until", "images"])
-    assert [call[-2:] for call in calls] == [["--until", "images"]]
+def test_a_part_of_a_project_is_not_reported(calls: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of all results may be there, from a run with another config."""
     for file in (file for stage in stages(load(DEMO)) for file in stage.files):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).touch()
-    main(["run", DEMO, "--", "--keep-going"])
-    assert [("--report" in call, call[-1]) for call in calls[1:]] == [(False, "--keep-going"), (True, "--quiet")]
+    main(["run", DEMO, "--", "--until", "images"])  # a dry run finds the archives missing, to begin with
+    assert [call[-2:] for call in calls] == [["--until", "images"]]
+    planned: list[list[str]] = []
+    done = subprocess.CompletedProcess([], 0, "Nothing to be done (all requested files are present and up to date).")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: planned.append(command) or done)
+    main(["run", DEMO, "--", "--keep-going", "--rerun-triggers", "mtime"])
+    assert [("--report" in call, call[-1]) for call in calls[1:]] == [(False, "mtime"), (True, "--quiet")]
+    assert planned[0][-2:] == ["--rerun-triggers", "mtime"] and "--keep-going" not in planned[0]
+
+
+def test_repeats_of_an_earlier_run_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load(f"{WORKFLOW}/config/positions.yaml")
+    layout = Layout(config.results)
+    Path(config.results).mkdir()
+    for table in (layout.results_table(), layout.summary(), layout.repeats_table()):
+        Path(table).write_text("experiment\nx\n")
+    running.show_results(config)
+    assert "older" not in capsys.readouterr().out
+    before = Path(layout.summary()).stat().st_mtime - 60
+    os.utime(layout.repeats_table(), (before, before))
+    running.show_results(config)
+    assert f"{layout.repeats_table()} is older than {layout.summary()}, and is not shown" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

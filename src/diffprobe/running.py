@@ -4,15 +4,17 @@ import argparse
 import json
 import os
 import re
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffprobe.config.load import load, read
 from diffprobe.config.models import Config
-from diffprobe.plan.graph import stages
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.leftovers import is_dry_run
 from diffprobe.plan.repeats import repeats
+from diffprobe.planning import NOTHING
 from diffprobe.reporting import tables
 from diffprobe.runtime.command import call, named_path, positive_integer
 from diffprobe.runtime.errors import UserError
@@ -20,6 +22,7 @@ from diffprobe.runtime.places import WORKFLOW, config_file, snakefile
 from diffprobe.starter import config_for, show_own
 
 CORES = 2
+ONE_JOB = 10  # seconds in which the job of the tables writes all of them
 # Options of Snakemake that say themselves how much runs at once.
 SIZED = re.compile(r"(-[cj]\d*|-e|--(cores|jobs|executor|profile))(=.*)?")
 # Options of Snakemake, shortened or joined to their values too, that would replace what `run` says, and what to do.
@@ -82,10 +85,18 @@ def run(arguments: argparse.Namespace, default: str) -> None:
     if is_dry_run(passed):
         return
     # Another call, since Snakemake writes a report only from finished results. Options may have left some of them out.
-    if not passed or all(Path(file).exists() for stage in stages(config) for file in stage.files):
+    if not passed or is_finished([*snakemake, *sizes(arguments)], passed):
         if status := call([*snakemake, "--report", layout.report(), "--quiet"]):
             sys.exit(status)
         show_results(config)
+
+
+def is_finished(snakemake: Sequence[str], passed: Sequence[str]) -> bool:
+    """Whether a dry run finds nothing to do, going by what the user lets it go by."""
+    triggers = [word for word in passed if re.fullmatch(r"--rerun-trig.*|mtime|params|input|software-env|code", word)]
+    command = [*snakemake, "--dry-run", "--quiet", "rules", *triggers]
+    planned = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return planned.returncode == 0 and NOTHING in planned.stdout
 
 
 def sizes(arguments: argparse.Namespace) -> list[str]:
@@ -104,8 +115,12 @@ def show_results(config: Config) -> None:
     """Print the tables of results, and where the report is."""
     layout = Layout(config.results)
     tables.show(layout.results_table())
-    # Of a config of which only some experiments have been run it may be missing.
-    if repeats(config) and Path(layout.repeats_table()).exists():
-        tables.show(layout.repeats_table())
+    # Where only some experiments have been run, it may be missing, or of runs that have been made again since.
+    repeated = Path(layout.repeats_table())
+    if repeats(config) and repeated.exists():
+        if repeated.stat().st_mtime + ONE_JOB < Path(layout.summary()).stat().st_mtime:
+            print(f"{repeated} is older than {layout.summary()}, and is not shown: run all its experiments")
+        else:
+            tables.show(layout.repeats_table())
     if Path(layout.report()).exists():
         print(f"report: {layout.report()}")
