@@ -52,7 +52,7 @@ use rule handle as images with:
     resources:
         **handling(mem_mb=4000, minutes=720),
     params:
-        config=argument(lambda w: job_arguments.images(CONFIG.datasets[w.dataset], SOURCES.images(w.dataset))),
+        config=argument(lambda w: SOURCES.images_argument(w.dataset)),
         call=call(
             "images",
             dataset=lambda w: w.dataset,

@@ -13,9 +13,7 @@ use rule handle as pretrained with:
     resources:
         **handling(mem_mb=4000, minutes=60),
     params:
-        config=argument(
-            lambda w: job_arguments.pretrained(CONFIG.autoencoders[w.autoencoder], SOURCES.pretrained(w.autoencoder))
-        ),
+        config=argument(lambda w: SOURCES.pretrained_argument(w.autoencoder)),
         call=call("pretrained", name=lambda w: w.autoencoder),
 
 
@@ -82,7 +80,7 @@ use rule handle as import_latents with:
     resources:
         **handling(mem_mb=4000, minutes=720),
     params:
-        config=argument(lambda w: job_arguments.import_latents(CONFIG, w.latents, SOURCES.imported_latents(w.latents))),
+        config=argument(lambda w: SOURCES.latents_argument(w.latents)),
         # Paths are options, since only the content of the files (`state`) changes the result.
         call=call(
             "import_latents",

@@ -77,6 +77,9 @@ def test_betas_belong_to_linear_schedules():
     cosine = ddpm.DDPM(kind="ddpm", beta_schedule="cosine")
     refused = DDIM(kind="ddim", table="ddae").problems("a", cosine)
     assert [key for key, *_ in refused] == ["a.table"] and not list(DDIM(kind="ddim").problems("a", cosine))
+    assert [key for key, *_ in DDIM(kind="ddim", steps=1).problems("a", cosine)] == ["a.steps"]  # of noise, to noise
+    for beta_max, keys in ((0.02, []), (0.35, ["p.beta_max"]), (0.95, ["p.beta_max"])):
+        assert [key for key, *_ in ddpm.DDPM(kind="ddpm", beta_max=beta_max).problems("p")] == keys
 
 
 @pytest.mark.parametrize(

@@ -73,3 +73,24 @@ def test_latents_of_another_size_are_refused_in_one_line(
     assert ran.returncode and "Traceback" not in ran.stderr
     line = f"{weights}: for latents of 4x32x32, but those of the config are 2x2x2; import again"
     assert line in ran.stderr and not (tmp_path / "ema.safetensors").exists()
+
+
+@pytest.mark.parametrize("factor", [1.001, 1.5])
+def test_weights_that_were_trained_here_are_for_latents_of_their_scale(
+    tmp_path: Path, pictures: Path, original: Path, weights: Path, factor: float
+) -> None:
+    """Of another pixel range they keep the one that their samples are decoded to."""
+    store = open_store(original)
+    latents = {"scale": (factor * store.scale).tolist(), "shift": store.shift.tolist(), "normalise": "imagenet"}
+    states = {name: tensors(weights, name) for name in ("ema", "other")}
+    checkpoints.write(weights, states, HEADER | {"latents": latents | {"image": [1, 4, 4], "content": "theirs"}})
+    ran = run(tmp_path, pictures, original, weights)
+    if factor > 1.1:
+        assert ran.returncode and "Traceback" not in ran.stderr
+        assert (
+            f"{weights}: trained on latents of scale" in ran.stderr and "give both one number as `scale`" in ran.stderr
+        )
+        assert not (tmp_path / "ema.safetensors").exists()
+    else:
+        named = checkpoints.header(tmp_path / "ema.safetensors")["latents"]
+        assert (named["scale"], named["normalise"]) == (store.scale.tolist(), "imagenet")

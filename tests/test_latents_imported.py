@@ -12,6 +12,7 @@ from diffprobe.config.load import parse
 from diffprobe.config.models import Config
 from diffprobe.data.fingerprint import fingerprint_arrays
 from diffprobe.plan import job_arguments
+from diffprobe.plan.sources import Sources
 from diffprobe.reporting.describe import describe
 from diffprobe.runtime.errors import UserError
 
@@ -53,3 +54,11 @@ def test_changed_files_are_noticed(tmp_path: Path):
     assert fingerprint_arrays([str(npy)]) == before and fingerprint_arrays([str(npy / "none")]) is None
     np.save(npy / "test_label.npy", np.zeros(20, int))
     assert fingerprint_arrays([str(npy)]) != before
+
+
+def test_what_was_imported_for_a_probe_stays_without_one(monkeypatch: pytest.MonkeyPatch):
+    """As where `--only` leaves out the experiment that has it."""
+    sources = Sources(with_latents(imported={"kind": "npy", "path": "none"}))
+    plain = sources.latents_argument("theirs")
+    monkeypatch.setattr(sources, "latents_receipt", lambda name: {"config": plain | {"probing": True}})
+    assert (plain["probing"], sources.latents_argument("theirs")["probing"]) == (False, True)

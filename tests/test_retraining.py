@@ -8,9 +8,11 @@ from toy_probing import EXPERIMENT
 
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
+from diffprobe.plan import job_arguments
 from diffprobe.plan.layout import Layout
 from diffprobe.plan.preflight import retraining
-from diffprobe.runtime.files import write_json
+from diffprobe.runtime.files import write_json, write_jsonl
+from diffprobe.training.slices import Slice, earlier_rows
 
 
 def config(*checkpoints: int) -> Config:
@@ -44,3 +46,34 @@ def test_a_finished_checkpoint_that_would_be_trained_again_is_named(
     shutil.rmtree(Path(layout.ema("one", 10)).parent)
     (line,) = retraining(config(20, 40))
     assert "checkpoint 20 " in line
+
+
+def test_results_of_another_config_are_named_where_snakemake_has_forgotten_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = config(10)
+    layout, argument = Layout(project.results), job_arguments.pretrain(project, project.experiments["one"])
+    folder = Path(layout.ema("one", 10)).parent
+    folder.mkdir(parents=True)
+    (folder / "ema.safetensors").touch()
+    write_json(folder / "receipt.json", {"config": argument})
+    assert list(retraining(project)) == []
+    write_json(folder / "receipt.json", {"config": argument | {"task": "other"}})
+    (line,) = retraining(project)
+    assert "one: checkpoint 10 was trained with other settings" in line and "--forcerun pretrain" in line
+    Path(".snakemake/metadata").mkdir(parents=True)  # Snakemake compares for itself
+    assert list(retraining(project)) == []
+
+
+def test_the_history_is_that_of_the_checkpoints_before(tmp_path: Path) -> None:
+    """Beside them there may be those of an earlier config."""
+    folders = {kimg: tmp_path / f"checkpoints/{kimg}" for kimg in (3, 4, 6, 8)}
+    for kimg, folder in folders.items():
+        write_jsonl(folder / "stats.jsonl", [{"step": 10 * kimg, "loss": float(kimg)}])
+    for kimg, before in ((3, {}), (6, {"before": {"path": "elsewhere/checkpoints/3/ema.safetensors"}})):
+        write_json(folders[kimg] / "receipt.json", {"inputs": before})
+    part = Slice(tmp_path, 8, 60, 80, "", "", "", before=folders[6] / "ema.safetensors")
+    assert [row["step"] for row in earlier_rows(part, 60)] == [30, 60]
+    assert [row["step"] for row in earlier_rows(part, 40)] == [30]
+    assert earlier_rows(Slice(tmp_path, 3, 0, 30, "", "", ""), 0) == []

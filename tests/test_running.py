@@ -45,7 +45,7 @@ def test_repeats_of_an_earlier_run_are_not_shown(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     config = load(f"{WORKFLOW}/config/positions.yaml")
     layout = Layout(config.results)
-    Path(config.results).mkdir()
+    Path(config.results).mkdir(parents=True)
     for table in (layout.results_table(), layout.summary(), layout.repeats_table()):
         Path(table).write_text("experiment\nx\n")
     running.show_results(config)

@@ -9,7 +9,6 @@ from toy_probing import EXPERIMENT
 
 from diffprobe.config.load import parse
 from diffprobe.config.models import Config
-from diffprobe.plan import job_arguments
 from diffprobe.plan.layout import Layout, receipt
 from diffprobe.plan.preflight import refuse_lost_sources
 from diffprobe.plan.sources import Sources
@@ -26,7 +25,7 @@ def config(**keys: object) -> Config:
 
 
 def argument(config: Config) -> dict[str, object]:
-    return job_arguments.images(config.datasets["photos"], Sources(config).images("photos"))
+    return Sources(config).images_argument("photos")
 
 
 @pytest.mark.parametrize(
@@ -44,13 +43,19 @@ def test_copied_files_are_read_again_unless_their_hash_is_named(
     path = Path(receipt(Layout(project.results).images("photos")))
     path.parent.mkdir(parents=True)
     before = argument(project)
-    write_json(path, {"config": before})
+    write_json(path, {"config": before, "store": {"content": HASH}})
     assert argument(project) == before
+    named = {key: value for key, value in keys.items() if key != "content"}
+    assert argument(config(**named)) == argument(config(**named, content=HASH)) == before  # to name it is no change
     os.utime("a.zip", (1, 1))  # as a copy without times
     assert (argument(project) != before) == again
     assert argument(config(**keys | {"content": "2" * 64})) != before
     Path("a.zip").unlink()
     assert argument(project) == before  # what was imported is kept
+    refuse_lost_sources(project, Sources(project))
+    larger = config(**keys | {"size": 64})
+    with pytest.raises(UserError, match=r"a\.zip: no such file .* images are kept: put the source back"):
+        refuse_lost_sources(larger, Sources(larger))
 
 
 def test_a_drive_that_is_away_and_a_broken_link_keep_what_was_imported(

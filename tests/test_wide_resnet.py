@@ -22,7 +22,7 @@ from diffprobe.diffusion.ddpm import DDPM
 from diffprobe.evaluation.representation.chunks import array
 from diffprobe.networks.build import build
 from diffprobe.networks.flops import flops
-from diffprobe.networks.wide_resnet import WideResNet
+from diffprobe.networks.wide_resnet import WideResNet, norm
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.keyed import Draws
 from diffprobe.training import checkpoints
@@ -51,6 +51,13 @@ def test_wrn_28_10_has_the_published_size() -> None:
         _, taps = network(x, c_noise, taps=network.taps)
     shapes = [(1, 160, 32, 32), (1, 320, 16, 16), (1, 640, 8, 8), (1, 640), (1, 10)]
     assert [tuple(h.shape) for h in taps.values()] == shapes
+
+
+@pytest.mark.parametrize("width", [1, 2, 9, 10, 11])
+def test_any_width_is_divided_into_groups(width: int) -> None:
+    for channels in (16 * width, 32 * width, 64 * width):
+        groups = norm(channels).num_groups
+        assert channels % groups == 0 and channels // groups >= 4 and groups <= 32
 
 
 def test_images_are_standardised_and_the_level_is_seen() -> None:

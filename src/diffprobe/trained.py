@@ -14,7 +14,7 @@ from torch import Tensor
 from diffprobe.config.problems import one_of
 from diffprobe.config.processes import Process
 from diffprobe.config.samplers import Sampler
-from diffprobe.data.pixels import first_non_finite, to_float
+from diffprobe.data.pixels import first_non_finite, imagenet_normalised, to_float
 from diffprobe.diffusion.build import build_sampler
 from diffprobe.diffusion.levels import CLEAN, Level
 from diffprobe.evaluation import model
@@ -228,7 +228,8 @@ class TrainedModel:
         )
         rows = torch.arange(first, first + len(x), device=self.device)
         with torch.inference_mode():
-            moments = self.codec.moments(x)  # (B, 2C, h, w)
+            pixels = imagenet_normalised((x + 1) / 2) if header.get("normalise") else x
+            moments = self.codec.moments(pixels)  # (B, 2C, h, w)
             return (self.codec.latents(moments, normal(key, rows, self.model.shape, draw)) - shift) * scale
 
 

@@ -18,6 +18,8 @@ from diffprobe.runtime.tensors import CHECKPOINT
 from diffprobe.training import checkpoints
 from diffprobe.training.data import open_data
 
+MOST = 0.05  # difference of measured scales, and of shifts in their units; other views of the same images differ less
+
 
 def main(job: Job) -> None:
     path = job.input("weights")
@@ -41,8 +43,30 @@ def with_latents(job: Job, path: Path, header: dict[str, Any]) -> None:
     if list(data.shape) != header["image"]:
         sizes = ("x".join(map(str, shape)) for shape in (header["image"], data.shape))
         raise UserError("{}: for latents of {}, but those of the config are {}; import again".format(path, *sizes))
+    own, store = header.get("latents", {}), data.header["latents"]
+    refuse_other_scale(path, own, store)
+    # Samples are decoded to the pixels that the weights were trained on, which the store's need not be.
+    latents = {key: value for key, value in store.items() if key != "normalise"}
+    latents |= {key: value for key, value in own.items() if key == "normalise"}
     # The tensors lie in a mapped file, so 3 GB of them take no such memory.
-    tensors.write(job.output("ema"), dict(tensors.each(path, CHECKPOINT)), CHECKPOINT, canonical(header | data.header))
+    described = canonical(header | {"latents": latents})
+    tensors.write(job.output("ema"), dict(tensors.each(path, CHECKPOINT)), CHECKPOINT, described)
+
+
+def refuse_other_scale(path: Path, own: dict[str, Any], store: dict[str, Any]) -> None:
+    """Raise UserError for weights that were trained here on latents in a clearly different scale."""
+    if not own:
+        return
+    scales = zip(own["scale"], own["shift"], store["scale"], store["shift"], strict=True)
+    if any(abs(a / b - 1) > MOST or abs(s - t) * b > MOST for a, s, b, t in scales):
+        before, now = (f"scale {listed(each['scale'])} and shift {listed(each['shift'])}" for each in (own, store))
+        raise UserError(
+            f"{path}: trained on latents of {before}, but the store's have {now}; give both one number as `scale`"
+        )
+
+
+def listed(numbers: list[float]) -> str:
+    return ", ".join(f"{number:.4g}" for number in numbers)
 
 
 if __name__ == "__main__":

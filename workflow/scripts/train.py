@@ -100,8 +100,10 @@ def main(job: Job) -> None:
 def make_slice(job: Job, data: Data, task: Task) -> Slice:
     """Call it once the task is built: its modules are part of the code's version."""
     before = job.optional("before")
-    # Without kimg, devices and the like: what changes no result must not retrain.
-    facts = {"config": job.config, "content": data.content, **data.header}
+    # Without kimg, devices and the like: what changes no result must not retrain. Of the checkpoints that fine-tuning
+    # may begin with, the one that it does is part of the task's identity.
+    config = {key: value for key, value in job.config.items() if key != "checkpoints"}
+    facts = {"config": config, "content": data.content, **data.header}
     if initial := job.optional("initial"):
         facts["initial"] = sha256(initial)
     return Slice(
@@ -112,6 +114,7 @@ def make_slice(job: Job, data: Data, task: Task) -> Slice:
         identity=digest({**facts, **task.identity}),
         code=digest(code_version()),
         parent=sha256(before) if before else "",
+        before=before,
         superseded=tuple(digest({**facts, **older}) for older in task.superseded),
     )
 

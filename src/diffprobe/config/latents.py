@@ -143,7 +143,7 @@ class Latents(Strict):
         max_length=1000,
         validate_default=True,
         description="Views of train, the identity first; select and test have only the identity. A DiT is conditioned "
-        "on the view, so it samples unaugmented images; a U-Net is not, so it samples all views.",
+        "on the view, as is a U-Net unless `augment: false`: they sample unaugmented images, others all views.",
     )
     scale: Literal["measured", "published"] | Number = Field(
         "measured",

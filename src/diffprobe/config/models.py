@@ -117,7 +117,9 @@ class Experiment(Strict):
 
 
 class State(Strict):
-    """What is kept besides results, and logging. Changes no result and triggers no rerun."""
+    """What is kept besides results, and logging. Changes no result. Triggers no rerun, but for features that are to be
+    kept and are gone.
+    """
 
     keep: Literal["all", "last"] = Field(
         "last",

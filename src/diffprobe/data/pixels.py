@@ -34,3 +34,9 @@ def imagenet_normalised(x: Tensor) -> Tensor:
     """
     mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
     return (x - mean) / deviation
+
+
+def from_imagenet(x: Tensor) -> Tensor:
+    """The inverse of `imagenet_normalised`, (B, 3, H, W), as images in [-1, 1]."""
+    mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
+    return 2 * (x * deviation + mean) - 1

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from diffprobe.data.pixels import from_imagenet
 from diffprobe.diffusion.build import build_process
 from diffprobe.diffusion.levels import CLEAN, Level
 from diffprobe.diffusion.process import Process
@@ -84,8 +85,15 @@ def load_codec(path: Path, device: torch.device, image: tuple[int, int, int]) ->
 
 
 def latent_decoder(latents: Mapping[str, Any], autoencoder: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """From latents in model scale, (z - shift) scale, to images; `latents` is the part of a checkpoint's header."""
+    """From latents in model scale, (z - shift) scale, to images in [-1, 1]; `latents` is the part of a checkpoint's
+    header.
+    """
     codec, _ = load_codec(autoencoder, device, tuple(latents["image"]))
     scale, shift = (torch.tensor(latents[name], device=device)[:, None, None] for name in ("scale", "shift"))
+
+    def images(z: Tensor) -> Tensor:
+        decoded = codec.decode(z / scale + shift)
+        return codec.postprocess(from_imagenet(decoded) if latents.get("normalise") else decoded)
+
     # In parts, since the decoder needs far more memory than the diffusion did.
-    return lambda z: torch.cat([codec.images(part / scale + shift) for part in z.split(codec.at_once(device))])
+    return lambda z: torch.cat([images(part) for part in z.split(codec.at_once(device))])

@@ -60,6 +60,8 @@ def refused_data(header: Mapping[str, Any], classes: int) -> Iterator[Problem]:
         yield "network.augment", True, "false"
     if "latents" not in header:
         yield "latents", None, "a store, since it decodes latents"
+    elif header["latents"].get("normalise"):
+        yield "latents", "of ImageNet-normalised pixels", "a store without `normalise`, since its pixels are in [-1, 1]"
     elif len(set(header["latents"]["scale"])) > 1 or any(header["latents"]["shift"]):
         yield "latents", "scaled per channel or shifted", "a store with one number as its `scale`"
 

@@ -18,8 +18,9 @@ STEM = 16  # channels of the first convolution, and of the first group at width 
 
 
 def norm(width: int) -> nn.GroupNorm:
-    """Of at most 32 groups of at least 4 channels."""
-    return nn.GroupNorm(min(width // 4, 32), width, eps=1e-5)
+    """Of at most 32 groups of at least 4 channels, as many as divide the width."""
+    groups = max(n for n in range(1, min(width // 4, 32) + 1) if width % n == 0)
+    return nn.GroupNorm(groups, width, eps=1e-5)
 
 
 def conv(width_in: int, width_out: int, stride: int = 1) -> nn.Conv2d:

@@ -8,7 +8,7 @@ from typing import Any
 
 from diffprobe.config.inferred import keys_that_need_labels
 from diffprobe.config.models import Config
-from diffprobe.config.remote import is_remote, names_remote
+from diffprobe.config.remote import is_remote
 from diffprobe.data.fingerprint import is_there
 from diffprobe.data.labels import refuse_unlabelled
 from diffprobe.plan import job_arguments
@@ -19,6 +19,7 @@ from diffprobe.plan.uses import used_extractors, used_latents
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.receipts import read_receipt
 
+BACK = ": put the source back to import it with other settings"
 NO_RECEIPT = ", but their receipt is missing or damaged: put the source back for one run"
 
 
@@ -33,30 +34,32 @@ def refuse(config: Config, sources: Sources) -> None:
 
 
 def refuse_lost_sources(config: Config, sources: Sources) -> None:
-    """Refuse a path that does not exist where it has changed, or where no receipt tells whether it has: reading it
-    again would delete what was imported from the old path.
+    """Refuse a path that does not exist where its settings have changed, or where no receipt tells whether they have.
+
+    The job that reads it again would delete what was imported, and then fail.
     """
     layout, gone = Layout(config.results), "no such file or folder, or an empty one; previously imported"
     for name, dataset in config.datasets.items():
-        before = sources.images_receipt(name).get("config", {})
-        paths = dataset.local_paths
-        moved = before and paths != [*paths_of(before.get("source")), *paths_of(before.get("masks"))]
-        unsure = not before and Path(layout.images(name)).exists()
-        for path in paths:
-            if (moved or unsure) and not is_there(path):
-                raise UserError(f"datasets.{name}.source: {path}: {gone} images are kept{NO_RECEIPT if unsure else ''}")
+        before = sources.images_receipt(name).get("config")
+        settled = is_settled(before, layout.images(name), sources.images_argument(name))
+        for path in () if settled else dataset.local_paths:
+            if not is_there(path):
+                raise UserError(
+                    f"datasets.{name}.source: {path}: {gone} images are kept{BACK if before else NO_RECEIPT}"
+                )
     for name, latents in used_latents(config).items():
-        if latents.imported and not sources.latents_receipt(name) and Path(layout.latents(name)).exists():
-            for path in filter(None, (latents.imported.path, latents.imported.test)):
+        if latents.imported:
+            before = sources.latents_receipt(name).get("config")
+            settled = is_settled(before, layout.latents(name), sources.latents_argument(name))
+            for path in () if settled else filter(None, (latents.imported.path, latents.imported.test)):
                 if not is_there(path):
-                    raise UserError(f"latents.{name}.imported: {path}: {gone} latents are kept{NO_RECEIPT}")
+                    remedy = BACK if before else NO_RECEIPT
+                    raise UserError(f"latents.{name}.imported: {path}: {gone} latents are kept{remedy}")
 
 
-def paths_of(recorded: dict[str, Any] | None) -> list[str]:
-    """The local paths of a source or of masks in a receipt: zips have `paths`, others `path` or none."""
-    recorded = recorded or {}
-    paths = [recorded["path"]] if "path" in recorded else recorded.get("paths", [])
-    return [path for path in paths if not names_remote(path)]
+def is_settled(before: dict[str, Any] | None, path: str, argument: dict[str, Any]) -> bool:
+    """Whether nothing is imported again over what lies at `path`; `before` is the argument that made it."""
+    return argument == before if before else not Path(path).exists()
 
 
 def refuse_missing_packages(config: Config) -> None:
@@ -99,22 +102,44 @@ def refuse_missing_autoencoders(config: Config, sources: Sources) -> None:
     """Refuse missing folders of published autoencoders, unless they have been imported already."""
     for name in {latents.autoencoder for latents in used_latents(config).values()}:
         for key, path in config.autoencoders[name].local_sources.items():
-            if not Path(path).exists() and sources.pretrained_argument(name).get(key) != path:
+            changed = sources.pretrained_config(name) != sources.pretrained_argument(name)
+            if not Path(path).exists() and changed:
                 raise UserError(f"autoencoders.{name}.{key}: {path}: no such folder, and no name on the hub")
 
 
 def refuse_missing_labels(config: Config, sources: Sources) -> None:
     """Refuse unlabelled datasets whose images are up to date. For others the `images` job checks."""
-    for name, dataset in config.datasets.items():
+    for name in config.datasets:
         recorded = sources.images_receipt(name)
-        if recorded.get("config") == job_arguments.images(dataset, sources.images(name)):
+        if recorded.get("config") == sources.images_argument(name):
             refuse_unlabelled(name, recorded["store"]["classes"], keys_that_need_labels(config, name))
 
 
 def retraining(config: Config) -> Iterator[str]:
-    """Yield a warning for what will be trained again: from farther back than a checkpoint, or though it is there."""
+    """Yield a warning for what will be trained again, from farther back than a checkpoint or though it is there.
+
+    And for what will not, though its settings have changed.
+    """
     yield from lost_states(config)
     yield from other_slices(config)
+    yield from forgotten(config)
+
+
+def forgotten(config: Config) -> Iterator[str]:
+    """A checkpoint of other settings, where Snakemake has no records of what made it and so takes it for this one."""
+    if Path(".snakemake/metadata").exists():
+        return
+    layout = Layout(config.results)
+    for name, experiment in config.experiments.items():
+        for kimg in experiment.train.checkpoints if not experiment.train.imported else ():
+            recorded = read_receipt(layout.checkpoint(layout.run(name), kimg, "receipt.json")) or {}
+            trained = Path(layout.ema(name, kimg)).exists() and recorded.get("config")
+            if trained and trained != job_arguments.pretrain(config, experiment):
+                yield (
+                    f"{name}: checkpoint {kimg} was trained with other settings, but Snakemake has no records here "
+                    "(.snakemake) and takes it as it is; to train it again: diffprobe run ... -- --forcerun pretrain"
+                )
+                break
 
 
 def other_slices(config: Config) -> Iterator[str]:

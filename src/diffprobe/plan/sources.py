@@ -12,6 +12,8 @@ from diffprobe.config.autoencoders import PRETRAINED, Pretrained
 from diffprobe.config.models import Config
 from diffprobe.config.published import local_files
 from diffprobe.data.fingerprint import fingerprint, fingerprint_arrays, is_there
+from diffprobe.plan import job_arguments
+from diffprobe.plan.job_arguments import Argument
 from diffprobe.plan.layout import Layout, receipt, store_receipt
 from diffprobe.runtime.receipts import read_receipt
 
@@ -26,6 +28,27 @@ class Sources:
         self.pretrained = cache(self._pretrained)
         self.imported_latents = cache(self._imported_latents)
 
+    def images_argument(self, dataset: str) -> Argument:
+        """The argument of the job that imports a dataset. To name the hash that its images have is no change."""
+        argument = job_arguments.images(self.config.datasets[dataset], self.images(dataset))
+        receipt = self.images_receipt(dataset)
+        if receipt and argument.get("content") in (None, receipt.get("store", {}).get("content")):
+            argument.pop("content", None)
+            argument |= {key: value for key, value in receipt["config"].items() if key == "content"}
+        return argument
+
+    def latents_argument(self, latents: str) -> Argument:
+        """The argument of the job that imports latents. Where `test` was wanted once, it is there."""
+        argument = job_arguments.import_latents(self.config, latents, self.imported_latents(latents))
+        wanted = self.latents_receipt(latents).get("config", {}).get("probing", False)
+        return argument | {"probing": argument["probing"] or wanted}
+
+    def pretrained_argument(self, autoencoder: str) -> Argument:
+        """The argument of the job that imports a published autoencoder."""
+        entry = self.config.autoencoders[autoencoder]
+        assert isinstance(entry, Pretrained)
+        return job_arguments.pretrained(entry, self.pretrained(autoencoder))
+
     def _images(self, dataset: str) -> str | None:
         """The state of a dataset's local files; None if it has none.
 
@@ -33,8 +56,9 @@ class Sources:
         the files, unless jobs go on reading those.
         """
         entry = self.config.datasets[dataset]
-        recorded, paths = self.images_receipt(dataset).get("config", {}), entry.local_paths
-        right = entry.content and entry.decode == "once" and recorded.get("content") == entry.content
+        receipt, paths = self.images_receipt(dataset), entry.local_paths
+        recorded, stored = receipt.get("config", {}), receipt.get("store", {}).get("content")
+        right = entry.content and entry.decode == "once" and stored == entry.content
         with suppress(OSError):  # a broken link, or a folder that cannot be read: the job that does names it
             if not right and (not recorded or all(map(is_there, paths))):
                 return fingerprint(paths)
@@ -44,7 +68,7 @@ class Sources:
         """The state of a published autoencoder's local folders; None if it comes from the hub."""
         entry = self.config.autoencoders[autoencoder]
         assert isinstance(entry, Pretrained)
-        recorded = self.pretrained_argument(autoencoder)
+        recorded = self.pretrained_config(autoencoder)
         with suppress(OSError):
             if not recorded or all(map(is_there, entry.local_sources.values())):
                 return fingerprint(local_files(entry))
@@ -68,7 +92,7 @@ class Sources:
         """The receipt of the last import of latents; {} if there is none."""
         return read_receipt(store_receipt(self.layout.latents(latents))) or {}
 
-    def pretrained_argument(self, autoencoder: str) -> dict[str, Any]:
+    def pretrained_config(self, autoencoder: str) -> dict[str, Any]:
         """The job argument of the last import of a published autoencoder; {} if there is none."""
         run = self.layout.autoencoder(autoencoder)
         recorded = read_receipt(self.layout.checkpoint(run, PRETRAINED, "receipt.json")) or {}

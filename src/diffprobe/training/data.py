@@ -44,7 +44,8 @@ class Data:
         if self.latents is None:
             return {}
         scaling = {"scale": self.latents.scale.tolist(), "shift": self.latents.shift.tolist()}
-        return {"latents": {**scaling, "image": self.image, "content": self.content}}
+        pixels = {key: value for key, value in self.latents.identity.items() if key == "normalise"}
+        return {"latents": {**scaling, "image": self.image, "content": self.content, **pixels}}
 
     def stream(
         self, train: "TrainSettings", device: torch.device, world: World, budget: Budget, log: Callable[[str], object]

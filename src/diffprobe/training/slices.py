@@ -20,7 +20,8 @@ from pathlib import Path
 
 from diffprobe.data.batch import Feed
 from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import clear_partials, write_jsonl
+from diffprobe.runtime.files import clear_partials, recorded, write_jsonl
+from diffprobe.runtime.receipts import RECEIPT
 from diffprobe.runtime.results import read_lines
 from diffprobe.training import state as states
 from diffprobe.training.events import Sink
@@ -49,6 +50,7 @@ class Slice:
     identity: str  # a hash of config and data
     code: str  # a hash of the loaded code
     parent: str  # sha256 of the checkpoint before; empty at the start
+    before: Path | None = None  # that checkpoint
     superseded: tuple[str, ...] = ()  # the identities that older code gave to this config and data
 
     @property
@@ -181,9 +183,14 @@ def last_good(part: Slice) -> str:
 
 
 def earlier_rows(part: Slice, step: int) -> list[Row]:
-    """The history up to `step`, from the finished slices before this one."""
-    folders = sorted((part.run / "checkpoints").glob("*/stats.jsonl"), key=lambda path: int(path.parent.name))
-    return [row for path in folders for row in read_lines(path) if row["step"] <= step]
+    """The history up to `step`, from the slices that this one goes on from; others may be of an earlier config."""
+    rows: list[Row] = []
+    folder = part.before.parent if part.before else None
+    while folder and (folder / "stats.jsonl").exists():
+        rows = [row for row in read_lines(folder / "stats.jsonl") if row["step"] <= step] + rows
+        before = recorded(folder / RECEIPT, "inputs", "before", "path")
+        folder = folder.with_name(Path(before).parent.name) if before else None
+    return rows
 
 
 def tidy(part: Slice, keep: str) -> None:

@@ -8,8 +8,9 @@ from pydantic import Field
 from diffprobe.config.base import LATER, Number, Steps
 from diffprobe.config.problems import Problem
 from diffprobe.config.processes import Process
-from diffprobe.config.schedules import discrete_abar, nearest, ratios
+from diffprobe.config.schedules import discrete_abar, linear_abar, nearest, ratios
 
+LEAST = 1e-60  # abar of the last step: float32 holds the image's share alpha, and what divides by it
 MOST_INVERTED = 6_434  # steps of the inverted cosine that all have a beta of at least 0
 
 
@@ -69,6 +70,8 @@ class Discrete(Process):
                 self.steps,
                 f"at most {MOST_INVERTED:,}, beyond which the inverted cosine falls below 0",
             )
+        if self.beta_schedule == "linear" and linear_abar(self.steps, self.beta_min, self.beta_max)[-1] < LEAST:
+            yield f"{key}.beta_max", self.beta_max, "less: of the image nothing would be left that float32 can hold"
         if self.beta_min > self.beta_max:
             yield f"{key}.beta_min", self.beta_min, f"at most beta_max = {self.beta_max:g}"
         for name in ("beta_min", "beta_max") if self.beta_schedule != "linear" else ():

@@ -47,6 +47,8 @@ class SpacedSampler(Sampler):
             return  # of a process that this sampler does not suit
         if (self.steps or 1) > most:
             yield f"{key}.steps", self.steps, f"at most the process's {most} steps"
+        elif self.steps == 1 < most:
+            yield f"{key}.steps", 1, "at least 2: a single one would be the last, which leaves the noise as it is"
         elif isinstance(self.spacing, list) and self.steps != sum(self.spacing):
             yield f"{key}.steps", self.steps, f"{sum(self.spacing)}, the sum of spacing"
         else:
