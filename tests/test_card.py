@@ -111,9 +111,9 @@ def test_results_of_weights_that_are_no_longer_there_are_left_out(
     other = next(path for path in copied.glob("tiny/checkpoints/*/ema.safetensors") if path.parent.name != str(kimg))
     shutil.copyfile(other, copied / f"tiny/checkpoints/{kimg}/ema.safetensors")  # as an interrupted run leaves it
     main(["card", "tiny"])
-    assert (
-        "results are of other weights than these, and are left out: run the experiment again" in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "results are of other weights than these, and are left out: run the experiment again" in said
+    assert "figures are older than these weights, and are left out" in said
     text = Path("cards/tiny/README.md").read_text()
     assert "model-index" not in text and "## Results" not in text and "## Figures" not in text
     assert len(Path("cards/tiny/results.csv").read_text().splitlines()) <= 1

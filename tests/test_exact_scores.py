@@ -95,9 +95,9 @@ def test_what_is_not_a_number_is_never_right() -> None:
 
 def test_a_diverged_head_is_never_the_best() -> None:
     assert best_setting(scores([0.9, 0.1, 0.2], [math.nan, 0.5, math.inf])) == 1
-    with pytest.raises(UserError, match="its heads have diverged at lr 10; lower `lr`"):
+    with pytest.raises(UserError, match="heads have diverged at lr 10; lower its `lr`"):
         evaluations(scores([0.9], [math.nan]), [{"lr": 10.0}], 2)
-    grid = pd.DataFrame({"tap": ["a", "b"], "level": "1", "lr": 1.0, "accuracy": [0.0, 0.2], "nll": [math.nan, 2.0]})
+    grid = pd.DataFrame({"tap": ["a", "b"], "level": "1", "lr": 1.0, "accuracy": [0.6, 0.2], "nll": [math.nan, 2.0]})
     assert best_cell(grid)["tap"] == "b"
-    with pytest.raises(UserError, match="every head has diverged; lower `lr`"):
+    with pytest.raises(UserError, match="every head has diverged; lower its `lr`"):
         best_cell(grid[:1])

@@ -146,7 +146,9 @@ def test_an_empty_path_is_no_folder(capsys: pytest.CaptureFixture) -> None:
     for words in (["measure", "", "--save", "a.npz"], ["run", ""]):
         with pytest.raises(SystemExit) as status:
             main(words)
-        assert status.value.code == 2 and "is empty; a variable of the shell may not be set" in capsys.readouterr().err
+        assert (
+            status.value.code == 2 and "is empty; perhaps a variable of the shell is not set" in capsys.readouterr().err
+        )
 
 
 def started(folder: Path, out: Path, *more: str) -> subprocess.Popen:

@@ -151,7 +151,8 @@ def extractor_of(words: list[str], trusted: bool) -> tuple[Extractor, Path | Non
         if key in entry:
             raise UserError(f"--extractor {brief(pair)}: {brief(key)} is given twice; leave one out")
         try:
-            entry[key] = value if " #" in value else yaml.load(value, ConfigLoader)  # a name, no comment
+            # Outside quotes and brackets ` #` would begin a comment; here it is part of a file's name.
+            entry[key] = value if " #" in value and value[0] not in "\"'[{" else yaml.load(value, ConfigLoader)
         except (yaml.YAMLError, ValueError, UserError):  # ValueError: an impossible date
             raise UserError(f"--extractor {brief(pair)}: not YAML after the =; correct it") from None
     if kind == "classifier":  # of a trained one only the checkpoint is needed

@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace, default: str) -> None:
 
 
 def is_finished(snakemake: Sequence[str], passed: Sequence[str]) -> bool:
-    """Whether a dry run finds nothing to do, going by what the user lets it go by."""
+    """Whether a dry run finds nothing to do, by the triggers that are passed, if any are."""
     triggers = [word for word in passed if re.fullmatch(r"--rerun-trig.*|mtime|params|input|software-env|code", word)]
     command = [*snakemake, "--dry-run", "--quiet", "rules", *triggers]
     planned = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

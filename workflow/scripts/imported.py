@@ -46,7 +46,8 @@ def with_latents(job: Job, path: Path, header: dict[str, Any]) -> None:
     own, store = header.get("latents", {}), data.header["latents"]
     refuse_other_scale(path, own, store)
     # Samples are decoded to the pixels that the weights were trained on, which the store's need not be.
-    latents = {key: value for key, value in store.items() if key != "normalise"}
+    same = own.get("content") == store["content"]
+    latents = {key: value for key, value in store.items() if same or key != "normalise"}
     latents |= {key: value for key, value in own.items() if key == "normalise"}
     # The tensors lie in a mapped file, so 3 GB of them take no such memory.
     described = canonical(header | {"latents": latents})

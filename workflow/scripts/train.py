@@ -106,6 +106,9 @@ def make_slice(job: Job, data: Data, task: Task) -> Slice:
     facts = {"config": config, "content": data.content, **data.header}
     if initial := job.optional("initial"):
         facts["initial"] = sha256(initial)
+    # As older code had them: with all checkpoints, and without the range of the pixels that latents are of.
+    latents = {key: value for key, value in data.header.get("latents", {}).items() if key != "normalise"}
+    older = {**facts, "config": job.config} | ({"latents": latents} if latents else {})
     return Slice(
         run=job.output("ema").parents[2],
         kimg=int(job.options["kimg"]),
@@ -115,7 +118,8 @@ def make_slice(job: Job, data: Data, task: Task) -> Slice:
         code=digest(code_version()),
         parent=sha256(before) if before else "",
         before=before,
-        superseded=tuple(digest({**facts, **older}) for older in task.superseded),
+        also=(digest({**older, **task.identity}),),
+        superseded=tuple(digest({**older, **identity}) for identity in task.superseded),
     )
 
 

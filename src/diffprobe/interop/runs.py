@@ -32,7 +32,8 @@ def checkpoint_of(config: Config, name: str, kimg: int | None, weights: str | No
     finished = [each for each in train.checkpoints if Path(layout.ema(name, each)).is_file()]
     if kimg is None and not finished:
         raise UserError(f"{layout.run(name)}: none of the checkpoints of experiments.{name} is there; run it first")
-    return checkpoint(Path(layout.run(name)), kimg or finished[-1], None if train.imported else weights)
+    wanted = finished[-1] if kimg is None else kimg
+    return checkpoint(Path(layout.run(name)), wanted, None if train.imported else weights)
 
 
 def checkpoint_folder(run: Path, kimg: int | None) -> Path:
@@ -45,4 +46,4 @@ def checkpoint_folder(run: Path, kimg: int | None) -> Path:
         raise UserError(f"{run}: no checkpoint there; expected a run's folder, a checkpoint's, or a .safetensors file")
     if kimg is not None and kimg not in trained:
         raise UserError(f"{run}: no checkpoint at {kimg} kimg; there are {', '.join(map(str, trained))}")
-    return run / "checkpoints" / str(kimg or trained[-1])
+    return run / "checkpoints" / str(trained[-1] if kimg is None else kimg)

@@ -1,5 +1,6 @@
 """Checks before any job starts: a job would fail hours later, and Snakemake would report it in many lines."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import pairwise
@@ -126,20 +127,24 @@ def retraining(config: Config) -> Iterator[str]:
 
 
 def forgotten(config: Config) -> Iterator[str]:
-    """A checkpoint of other settings, where Snakemake has no records of what made it and so takes it for this one."""
-    if Path(".snakemake/metadata").exists():
-        return
+    """A checkpoint of other settings, where Snakemake has no record of what made it and so takes it for this one."""
     layout = Layout(config.results)
     for name, experiment in config.experiments.items():
         for kimg in experiment.train.checkpoints if not experiment.train.imported else ():
             recorded = read_receipt(layout.checkpoint(layout.run(name), kimg, "receipt.json")) or {}
-            trained = Path(layout.ema(name, kimg)).exists() and recorded.get("config")
+            file = layout.ema(name, kimg)
+            trained = Path(file).exists() and not is_on_record(file) and recorded.get("config")
             if trained and trained != job_arguments.pretrain(config, experiment):
                 yield (
-                    f"{name}: checkpoint {kimg} was trained with other settings, but Snakemake has no records here "
+                    f"{name}: checkpoint {kimg} was trained with other settings, but Snakemake has no record of it "
                     "(.snakemake) and takes it as it is; to train it again: diffprobe run ... -- --forcerun pretrain"
                 )
                 break
+
+
+def is_on_record(file: str) -> bool:
+    """Whether Snakemake has noted here what made a file."""
+    return Path(".snakemake/metadata", urlsafe_b64encode(file.encode()).decode()).exists()
 
 
 def other_slices(config: Config) -> Iterator[str]:

@@ -50,8 +50,11 @@ class Model:
     rows: Sequence[ResultRow]  # measured of these weights
 
     @property
-    def figures(self) -> list[PlannedFigure]:
-        """The drawn figures of this checkpoint and of samples by its weights, and those over all checkpoints."""
+    def drawn(self) -> dict[PlannedFigure, bool]:
+        """The drawn figures of this checkpoint and of samples by its weights, and those over all checkpoints.
+
+        And whether each is newer than the weights: plots have no receipts, and one that is older shows others.
+        """
         layout, experiment = Layout(self.config.results), self.config.experiments[self.name]
         samplers = experiment.sample.samplers
         wanted = [
@@ -60,9 +63,13 @@ class Model:
             if one.kimg in (None, self.kimg) and (not one.sampler or samplers[one.sampler].weights == self.weights)
         ]
         plots = {one: Path(layout.plot(self.name, one.name)) for one in wanted}
-        # Plots have no receipts. One that is older than the weights shows others.
         since = Path(layout.ema(self.name, self.kimg)).stat().st_mtime
-        return [one for one, path in plots.items() if path.exists() and path.stat().st_mtime >= since]
+        return {one: path.stat().st_mtime >= since for one, path in plots.items() if path.exists()}
+
+    @property
+    def figures(self) -> list[PlannedFigure]:
+        """Those of them that show these weights."""
+        return [one for one, is_newer in self.drawn.items() if is_newer]
 
     @property
     def autoencoder(self) -> Autoencoder | None:
@@ -107,6 +114,8 @@ def write_card(
         html.save(partial / CARD, card(model))
     count = f"{len(model.figures)} figures, {len(model.rows)} results, {len(receipts)} receipts"
     lines = [f"{out}: the checkpoint at {at} kimg as {WEIGHTS}, {CARD}, {count}"]
+    if older := len(model.drawn) - len(model.figures):
+        lines.append(f"{older} figures are older than these weights, and are left out: run the experiment again")
     if others:
         lines.append(f"{others} results are of other weights than these, and are left out: run the experiment again")
     if licence == UNKNOWN:
@@ -133,11 +142,10 @@ def measured(config: Config, name: str, kimg: int, weights: str, shipped: "Shipp
     others = 0
     for file in filter(os.path.exists, Inputs(config).rows([name])):
         paper = receipt_of(Path(file)) or Path(receipt(file))
-        drawn_with = recorded(paper, "samples", "weights", "name")
+        own, drawn_with = shipped.made(paper), recorded(paper, "samples", "weights", "name")
         for row in read_rows(Path(file)):
             subject = drawn_with or samplers[row["sampler"]].weights if "sampler" in row else probed(config, name)
             if row.get("kimg", kimg) == kimg and subject == weights:
-                own = shipped.made(paper)
                 rows += [row] if own else []  # type: ignore[list-item]  # of JSON
                 others += not own
     return rows, others

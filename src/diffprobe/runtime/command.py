@@ -46,7 +46,7 @@ class CommandParser(argparse.ArgumentParser):
 def named_path(text: str) -> Path:
     """A type for argparse. An empty path would be the current folder."""
     if not text:
-        raise argparse.ArgumentTypeError("is empty; a variable of the shell may not be set")
+        raise argparse.ArgumentTypeError("is empty; perhaps a variable of the shell is not set")
     return Path(text)
 
 

@@ -51,6 +51,7 @@ class Slice:
     code: str  # a hash of the loaded code
     parent: str  # sha256 of the checkpoint before; empty at the start
     before: Path | None = None  # that checkpoint
+    also: tuple[str, ...] = ()  # other identities of this config and data, whose states are continued
     superseded: tuple[str, ...] = ()  # the identities that older code gave to this config and data
 
     @property
@@ -74,7 +75,7 @@ def best_start(part: Slice) -> Path | None:
     usable: list[tuple[int, Path]] = []  # (step, path)
     for path in [*part.states(), part.autosave]:
         meta = states.peek(path)
-        if meta is None or meta.get("identity") != part.identity or meta["step"] > part.stop:
+        if meta is None or meta.get("identity") not in (part.identity, *part.also) or meta["step"] > part.stop:
             continue
         # Within the slice a state descends from the checkpoint before, which may have been remade since.
         if meta["step"] > part.start and meta.get("parent") != part.parent:
@@ -188,8 +189,8 @@ def earlier_rows(part: Slice, step: int) -> list[Row]:
     folder = part.before.parent if part.before else None
     while folder and (folder / "stats.jsonl").exists():
         rows = [row for row in read_lines(folder / "stats.jsonl") if row["step"] <= step] + rows
-        before = recorded(folder / RECEIPT, "inputs", "before", "path")
-        folder = folder.with_name(Path(before).parent.name) if before else None
+        inputs = recorded(folder / RECEIPT, "inputs") or {}  # without a receipt it ends here
+        folder = folder.with_name(Path(inputs["before"]["path"]).parent.name) if "before" in inputs else None
     return rows
 
 

@@ -23,7 +23,6 @@ from diffprobe.evaluation.representation.table import StoredFeatures, Table
 from diffprobe.runtime.errors import UserError
 
 Row = dict[str, Any]  # of a table of results, by column
-LOWER = "lower `lr`"
 OF_CELL = ("tap", "level", "accuracy", "nll", "sigma", "log_snr")  # columns of the grid; the others are settings
 
 
@@ -72,8 +71,9 @@ def best_cell(grid: pd.DataFrame) -> Row:
 
     Raises UserError where all heads have diverged.
     """
-    if not np.isfinite(grid["nll"]).any():
-        raise UserError(f"every head has diverged; {LOWER}")
+    grid = grid[np.isfinite(grid["nll"])]
+    if grid.empty:
+        raise UserError("every head has diverged; lower its `lr`")
     # Accuracies of a few thousand images tie often; a stable sort then keeps the order of the grid.
     ranked = grid.sort_values(["accuracy", "nll"], ascending=[False, True], kind="stable")
     choices = [
@@ -190,12 +190,12 @@ def evaluations(
 ) -> list[Evaluation]:
     """Of each cell, in the setting that scores best over all of them; `per_class`: labels, where there are few.
 
-    Raises UserError where its heads have diverged.
+    Raises UserError where heads have diverged in each of the settings.
     """
     best = best_setting(scores)
     if not scores.nll[..., best].isfinite().all():
         tried = ", ".join(f"{key} {value:g}" for key, value in settings[best].items())
-        raise UserError(f"its heads have diverged{' at ' if tried else ''}{tried}; {LOWER}")
+        raise UserError(f"heads have diverged at {tried or 'its settings'}; lower its `lr`")
     return [
         Evaluation(
             settings[best],

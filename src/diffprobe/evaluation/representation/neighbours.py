@@ -19,7 +19,7 @@ class NearestNeighbours:
 
     An image is the mean of its copies, or its first one where they are augmented.
 
-    Similarity is the cosine, less a constant, or minus the squared Euclidean distance. Each of the k nearest has one
+    Similarity is the cosine or minus the squared Euclidean distance. Each of the k nearest has one
     vote, and classes with equal votes are ranked by their nearest voter. With a `temperature` a vote weighs
     exp(similarity / temperature) instead (Wu et al. 2018, section 3.4).
     """
@@ -74,10 +74,13 @@ class NearestNeighbours:
         return (points(x.to(self.device), self.cosine) - self.centre).float()
 
     def similarity(self, queries: Tensor, features: Tensor) -> Tensor:
-        """Prepared queries (n, D) and features (m, D) to (n, m)."""
-        norms = queries.square().sum(1, keepdim=True) + features.square().sum(1)
-        squared = torch.addmm(norms, queries, features.T, alpha=-2).clamp_(min=0)
-        return -squared / 2 if self.cosine else -squared  # of unit vectors the cosine is 1 - squared / 2
+        """Prepared queries (n, D) and features (m, D) to (n, m), up to a number of each query's own.
+
+        With c the centre, (q + c) . (f + c) is q . f + c . f, and -|q - f|^2 is 2 q . f - |f|^2, but for such numbers.
+        """
+        if self.cosine:
+            return torch.addmm(features @ self.centre.float(), queries, features.T)
+        return torch.addmm(-features.square().sum(1), queries, features.T, alpha=2)
 
 
 def fit(
