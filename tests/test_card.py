@@ -52,6 +52,7 @@ def test_it_holds_weights_figures_data_receipts_and_config(card: Path) -> None:
     model = diffprobe.load(str(card / "model.safetensors"))
     assert model.sample(2, seed=0).shape == (2, 8, 8, 1)
     text = (card / "README.md").read_text()
+    assert "kimg</em>" not in text  # of captions
     linked = [part.split(")")[0] for part in text.split("](")[1:]]
     assert len(linked) > 10 and [name for name in linked if not (card / name).exists()] == []
     assert {"figures/curves.png", "figures/curves.csv", "figures/losses.png"} <= set(linked)

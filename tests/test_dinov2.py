@@ -229,7 +229,7 @@ def test_offline_download_names_the_remedies(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", offline)
-    place = "dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth cannot be had"
+    place = "dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth could not be downloaded"
     message = rf"{place}.*hub/checkpoints/dinov2_vitb14_pretrain.pth.*`weights:`"
     refused(message, lambda: dinov2("b", None), "dinov2_vitb14")
 
@@ -243,7 +243,7 @@ def test_only_metas_own_file_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
     """Whether it is downloaded or cached: it is known by its SHA-256."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", lambda *_, **__: Answer(b"a proxy's page"))
-    refused("cannot be had .invalid hash value", lambda: dinov2("s", None), "dinov2_vits14")
+    refused("could not be downloaded .invalid hash value", lambda: dinov2("s", None), "dinov2_vits14")
     cache = tmp_path / "hub/checkpoints"
     assert not list(cache.iterdir())
     (cache / "dinov2_vits14_pretrain.pth").write_bytes(b"cut off")

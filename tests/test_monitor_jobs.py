@@ -145,14 +145,22 @@ def test_maps_of_similarity_whatever_memory_there_is(stores: list[Path], tmp_pat
         ({"monitors": [{"kind": "contrastive"}] * 2}, ["monitors.0: 'alignment'", "each figure once"]),
         (
             {"monitors": [{"kind": "contrastive", "batch": 512}], "subset": {"images": 100}},
-            ["monitors.0.batch: 512", "at most subset.images = 100"],
+            ["monitors.0.batch: 512", "at most the 100 images of the subset"],
         ),
         (
             {
                 "monitors": [{"kind": "intrinsic_dimension", "estimator": "mle", "neighbours": 60}],
                 "subset": {"images": 50},
             },
-            ["monitors.0.neighbours: 60", "below subset.images = 50"],
+            ["monitors.0.neighbours: 60", "below the 50 images of the subset"],
+        ),
+        (  # `select` has no more images
+            {"monitors": [{"kind": "intrinsic_dimension", "estimator": "mle", "neighbours": 400}]},
+            ["monitors.0.neighbours: 400", "below the 270 images of the subset"],
+        ),
+        (
+            {"similarity": {"neighbours": 60}, "subset": {"images": 50}},
+            ["neighbours: 60", "below the 50 images of the subset"],
         ),
         ({"similarity": {"experiments": ["toy"]}}, ["similarity.experiments: 'toy'", "the same subset: twin"]),
         ({"similarity": {"experiments": ["twin"]}, "subset": {"images": 99}}, ["'twin'", "nothing"]),

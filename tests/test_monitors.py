@@ -3,12 +3,14 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
 from diffprobe.config.monitors import Monitor
 from diffprobe.evaluation.representation.monitors import CellFeatures, contrastive, measure
+from diffprobe.reporting.monitors import curves
 
 
 def measured(settings: dict, *copies: torch.Tensor, foreign: torch.Tensor | None = None) -> dict[str, float]:
@@ -120,3 +122,12 @@ def test_similarity_to_another_encoder() -> None:
     x = normal(100, 6)
     figures = measured({"kind": "similarity", "to": "dino", "neighbours": 5}, x, foreign=2 * x.flip(1))
     assert figures == pytest.approx({"cka_dino": 1, "cknna5_dino": 1}, abs=1e-5)
+
+
+def test_a_cell_without_figures_has_a_picture_that_says_so() -> None:
+    """Images may be too few for any."""
+    cell = {"tap": "mid", "level": "1", "sigma": 1.0, "log_snr": 0.0}
+    frame = pd.DataFrame([{"kimg": 1, **cell, "dimension_mle": np.nan}])
+    accuracies = pd.DataFrame([{"kimg": 1, "tap": "mid", "level": "1", "accuracy": 0.5}])
+    figure = curves(frame, accuracies, {"tap": "mid", "level": "1", "sigma": 1.0, "kimg": 1, "scorer": "linear"}, "toy")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no figure at the chosen cell"]

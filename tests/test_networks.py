@@ -5,6 +5,7 @@ import torch
 from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
+from diffprobe.config.built import parse_network
 from diffprobe.config.names import unet_taps
 from diffprobe.networks.condition import Condition
 from diffprobe.networks.unet import UNet
@@ -228,3 +229,20 @@ def test_squares_of_pixels_are_channels_of_one_position():
     torch.testing.assert_close(seen["out_2"], taps["out_2"])
     restored = expected.view(2, 3, 2, 2, 4, 4).permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 8, 8)
     torch.testing.assert_close(output, restored)
+
+
+UNET = {"kind": "unet", "channels": 8, "blocks": 1}
+
+
+@pytest.mark.parametrize(
+    ("network", "key"),
+    [
+        (UNET | {"multipliers": [1, 1, 1], "groups": 8}, "n.groups"),
+        (UNET | {"multipliers": [1, 1, 1], "groups": 4}, None),
+        (UNET | {"multipliers": [1], "groups": 4, "head_groups": 8, "patch": 4, "attention": []}, "n.head_groups"),
+        ({"kind": "dit", "width": 16, "depth": 1, "heads": 1, "patch": 2, "mlp_ratio": 0.01}, "n.mlp_ratio"),
+    ],
+)
+def test_layers_that_would_be_empty_are_refused(network: dict, key: str | None) -> None:
+    """A group of one channel at one position has no deviation; a layer of no channels no output."""
+    assert [place for place, *_ in parse_network(network).problems("n", 4)] == ([key] if key else [])

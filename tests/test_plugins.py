@@ -109,6 +109,20 @@ def test_the_examples_run_to_a_table(project: Path) -> None:
     accuracies = [json.loads(line)["accuracy"] for line in stats]
     assert accuracies[-1] > 0.6
     assert (project / "results/runs/mixed/samples/4/own.zarr/zarr.json").exists()
+    run, own = (
+        str(project / "results/runs/mixed"),
+        [str(project / f"mine/{name}.py") for name in ("mixer", "denoising")],
+    )
+    in_python = "import sys, diffprobe; print(diffprobe.load(sys.argv[1], weights=None, plugins=sys.argv[2:]).taps)"
+    taps = "['block_0', 'block_1']"
+    for named, said in (
+        (own[:0], "which is not loaded; name the"),
+        (own[:1], "which is not loaded; name"),
+        (own, taps),
+    ):
+        command = [sys.executable, "-c", in_python, run, *named]
+        loaded = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert said in loaded.stdout and "damaged" not in loaded.stdout
     assert scheduled(project) == set()
     # The content of a kind's files decides a rerun of what holds the kind, and of nothing else.
     path = project / "mine/joint_task.py"

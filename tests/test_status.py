@@ -176,6 +176,11 @@ def test_checkpoints_of_the_older_augmentation_are_marked(config: Config) -> Non
     assert line.startswith("older augmentation: first, 36 kimg")
 
 
+def test_what_is_of_a_dataset_stands_with_the_data(config: Config) -> None:
+    subjects = {stage.subject for stage in stages(config) if stage.subject and stage.rule not in status.SHARED}
+    assert subjects == set(config.experiments)
+
+
 def test_the_plots_of_an_experiment_are_one_job(config: Config) -> None:
     (stage,) = [stage for stage in stages(config) if stage.rule == "plots" and stage.subject == "first"]
     make(stage)

@@ -28,7 +28,7 @@ SIZE = 32  # pixels: small enough for a CPU
 MIN_PER_CLASS = 10  # with fewer images, some split of a class would hold only one or two
 HEADER = """# yaml-language-server: $schema={schema}
 # {summary}
-# Made by `diffprobe run` as a start that a laptop can bear: {size}x{size} pixels, a small U-Net, minutes of training.
+# Made by `diffprobe run` as a start for a laptop: {size}x{size} pixels, a small U-Net, minutes of training.
 # To go further raise `size`, `network.channels` and `train.checkpoints` (with a GPU by a factor of a hundred), or train
 # in latents as {demo} does. Every key: {keys}
 

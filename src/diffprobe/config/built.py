@@ -10,6 +10,7 @@ from diffprobe.config.kinds import Kind
 from diffprobe.config.names import Pooling
 from diffprobe.config.networks import Network
 from diffprobe.config.tasks import Task
+from diffprobe.runtime.errors import PLUGIN, UnknownKindError
 
 
 class StoredNetwork(Kind, family=True):
@@ -55,7 +56,7 @@ BuiltNetwork = Network | AutoencoderNetwork | StoredNetwork
 
 
 def parse_network(described: dict[str, Any]) -> BuiltNetwork:
-    """The typed model of a header's `network`. Raises ValueError for an unknown kind."""
+    """The typed model of a header's `network`. Raises UnknownKindError for one that is not loaded."""
     kind = described.get("kind", "")
     # Networks of experiments first: they may have another form in headers than in configs.
     if (model := Network.kind_of(kind)) and issubclass(model, Network):
@@ -63,7 +64,7 @@ def parse_network(described: dict[str, Any]) -> BuiltNetwork:
     for family in (AutoencoderNetwork, StoredNetwork):
         if family.kind_of(kind):
             return family.member(described)
-    raise ValueError(f"unknown network kind {kind!r}; if a plugin defines it, list the plugin in the config")
+    raise UnknownKindError(f"a network of the kind {kind!r}, which is not loaded; {PLUGIN}")
 
 
 @dataclass(frozen=True)

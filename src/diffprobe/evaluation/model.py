@@ -13,7 +13,7 @@ from diffprobe.diffusion.levels import CLEAN, Level
 from diffprobe.diffusion.process import Process
 from diffprobe.evaluation.codes import Codes
 from diffprobe.networks.autoencoder import Codec
-from diffprobe.runtime.errors import UserError
+from diffprobe.runtime.errors import PLUGIN, UserError
 from diffprobe.training import checkpoints
 
 
@@ -71,6 +71,8 @@ def load(path: Path, device: torch.device, autoencoder: Path | None = None, weig
     shape, classes = tuple(header["image"]), header["shape"].get("classes", 0)
     latents = header["latents"]["content"] if "latents" in header else None
     channels, height, width = header["latents"]["image"] if "latents" in header else shape
+    if processes.Process.kind_of(kind := header["process"].get("kind", "")) is None:
+        raise UserError(f"{path}: a process of the kind {kind!r}, which is not loaded; {PLUGIN}")
     process = build_process(processes.Process.member(header["process"]))
     return Model(network, process, header, shape, (height, width, channels), classes, latents, decode)
 

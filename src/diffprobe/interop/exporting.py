@@ -56,14 +56,14 @@ def export(checkpoint: Path, weights: str | None, format: str, out: Path, autoen
     else:
         config, tensors = header["network"]["config"], {name.removeprefix("unet."): x for name, x in state.items()}
     files = {"config.json": config}
-    loaders = f"UNet2DModel (there is no pipeline for {process.kind} here)"
+    loaders, rest = "UNet2DModel", f" (diffusers has no pipeline for {process.kind})"
     if isinstance(process, DDPM) and "latents" not in header:
         files |= {"scheduler_config.json": diffusers_unet.their_scheduler(process)}
         files |= {"model_index.json": diffusers_unet.PIPELINE}
-        loaders = "DDPMPipeline or DDIMPipeline"
+        loaders, rest = "DDPMPipeline or DDIMPipeline", ""
     with disk_errors(out, again="export again"), atomic(out) as partial:
         write_model(partial, files, tensors)
-    return [f"{out}: load it by diffusers' {loaders}.from_pretrained"]
+    return [f"{out}: load it by diffusers' {loaders}.from_pretrained{rest}"]
 
 
 def refuse(checkpoint: Path, what: str, problems: Iterable[Problem]) -> None:

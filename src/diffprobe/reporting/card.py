@@ -279,7 +279,8 @@ def body(model: Model) -> Iterator[str]:
         title = LISTED[figure.kind][1] + (f", {figure.sampler}" if figure.sampler else "")
         data = f" Data: [CSV](figures/{figure.name}.csv)." if figure.has_data else ""
         yield f"![{title}](figures/{figure.name}.png)"
-        yield f"**{title[0].upper()}{title[1:]}.** {html.caption(figure.kind, experiment=model.name)}{data}"
+        caption = html.caption(figure.kind, experiment=model.name, kimg=str(model.kimg))
+        yield f"**{title[0].upper()}{title[1:]}.** {caption}{data}"
     yield "## How it was made"
     yield (
         f"`config.yaml` is the config of the training; `{RECEIPTS}/` has the config, inputs, code, packages and cost "

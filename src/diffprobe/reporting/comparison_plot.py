@@ -17,11 +17,11 @@ from diffprobe.reporting.plots import (
     GREEN,
     GREY,
     INK,
-    LEGEND,
     ORANGE,
     PURPLE,
     VERMILION,
     heading,
+    legend_above,
     name_logarithmic,
     style,
 )
@@ -82,9 +82,8 @@ def legend(figure: Figure, looks: Mapping[str, Look], names: Mapping[str, str], 
     lines.append(Line2D([], [], markeredgecolor=GREY, label="chosen, best features", **RING))
     if boxes:
         lines.append(Line2D([], [], markeredgecolor=GREY, label="best samples", **BOX))
-    drawn = figure.legend(
-        handles=lines, loc="outside upper left", ncols=3, title=title, alignment="left", title_fontsize=10, **LEGEND
-    )
+    options = {"loc": "outside upper left", "title": title, "alignment": "left", "title_fontsize": 10}
+    drawn = legend_above(figure, lines, most=3, **options)
     drawn.get_title().set_color(INK)
 
 

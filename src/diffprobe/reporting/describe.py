@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from diffprobe.config.inferred import augment_label, conditional, model_space
+from diffprobe.config.load import used
 from diffprobe.config.models import Config
 from diffprobe.config.training import checkpoint_steps
 from diffprobe.data.splits import SPLITS
@@ -117,9 +118,8 @@ def counts(config: Config, dataset: str) -> tuple[dict[str, int] | None, int]:
 def jobs(config: Config, name: str) -> dict[str, int]:
     """The number of jobs of each rule, including those that the experiment shares with others."""
     experiment = config.experiments[name]
-    datasets = {experiment.dataset: config.datasets[experiment.dataset]}
     # As if it were the only experiment of the config.
-    alone = config.model_copy(update={"experiments": {name: experiment}, "datasets": datasets})
+    alone = used(config.model_copy(update={"experiments": {name: experiment}}))
     return dict(Counter(stage.rule for stage in stages(alone)))
 
 

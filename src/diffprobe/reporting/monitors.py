@@ -64,8 +64,11 @@ def curves(frame: pd.DataFrame, accuracies: pd.DataFrame, choice: Choice, title:
     own, probed = (of_cell(each, choice) for each in (frame, accuracies))
     accuracy = 100 * probed.groupby("kimg")["accuracy"].max()
     figures = [name for name in frame if name not in [*CELL, "kimg"] and own[name].notna().any()]
-    figure, panels = panels_of(len(figures), min(len(figures), 3), (3.5, 2.5), dpi)
-    for axes, name in zip(panels, figures, strict=True):
+    figure, panels = panels_of(max(len(figures), 1), max(min(len(figures), 3), 1), (3.5, 2.5), dpi)
+    if not figures:  # images may be too few for any
+        panels[0].axis("off")
+        panels[0].text(0.5, 0.5, "no figure at the chosen cell", ha="center", va="center", fontsize=10)
+    for axes, name in zip(panels, figures, strict=False):
         style(axes)
         axes.plot(own["kimg"], own[name], color=BLUE, marker="o", markersize=5)
         side(axes, name, BLUE)

@@ -1,13 +1,16 @@
 """The plot of accuracy over the noise level at several checkpoints."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from diffprobe.config.names import level_name
-from diffprobe.reporting.plots import FAINT, LEGEND, PROBES, canvas, heading
+from diffprobe.reporting.plots import FAINT, LEGEND, PROBES, TICKS, apart, canvas, heading
+
+FEW, IN_COLUMN = 8, 16  # checkpoints: in a legend inside the plot, and in a column beside it
 
 
 def over_noise_and_training(grids: pd.DataFrame, title: str = "", split: str = "select", dpi: int = 110) -> Figure:
@@ -24,13 +27,18 @@ def over_noise_and_training(grids: pd.DataFrame, title: str = "", split: str = "
         axes.plot(part["sigma"], 100 * part["accuracy"], color=colour, marker=marker, markersize=5, label=str(kimg))
     sigmas = sorted(best["sigma"].unique())
     axes.set_xscale("log")
-    axes.set_xticks(sigmas, [level_name(sigma) for sigma in sigmas])
+    ticks = apart(sigmas, TICKS)
+    axes.set_xticks(ticks, [f"{sigma:.3g}" for sigma in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(xlabel="noise level σ", ylabel=f"accuracy on {split} (%)")
     axes.spines["right"].set_visible(False)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     heading(axes, title)
-    axes.legend(title="thousand images", title_fontsize=9, **LEGEND)
+    if len(checkpoints) > FEW:  # inside it would cover the curves
+        columns = math.ceil(len(checkpoints) / IN_COLUMN)
+        figure.legend(loc="outside right upper", title="thousand images", title_fontsize=9, ncols=columns, **LEGEND)
+    else:
+        axes.legend(title="thousand images", title_fontsize=9, **LEGEND)
     return figure
 
 

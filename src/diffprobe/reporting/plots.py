@@ -4,8 +4,9 @@ The colours are those of Okabe and Ito (2008), which colour-blind readers can di
 marker or dash.
 """
 
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -27,6 +29,7 @@ from diffprobe.reporting.tables import by_level, is_distance
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 INK, GREY, FAINT = "#333333", "#888888", "#DDDDDD"
+HANDLE, LETTER, LINE = 0.6, 0.075, 0.2  # inches in a legend: a handle with its spaces, a letter, a line
 LEGEND: Mapping[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK}
 TICKS = 8  # at most so many checkpoints are named on the axis
 WIDE = 30  # the axis of distances is logarithmic when they span a larger ratio than this
@@ -61,6 +64,15 @@ def heading(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10, color=INK, pad=8)
 
 
+def legend_above(figure: Figure, lines: Sequence[Line2D], most: int, **options: Any) -> Legend:
+    """A legend above the panels in at most so many columns, and no more than its names leave room for."""
+    longest = max((len(str(line.get_label())) for line in lines), default=0)
+    columns = min(max(int(figure.get_figwidth() / (HANDLE + LETTER * longest)), 1), most)
+    figure.set_figheight(figure.get_figheight() + LINE * max(-(-len(lines) // columns) - 2, 0))  # room for two is there
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": columns, **LEGEND, **options}
+    return figure.legend(handles=list(lines), **place)
+
+
 # --- loss ---------------------------------------------------------------------------------------------------
 
 
@@ -70,7 +82,7 @@ def losses(name: str, rows: Sequence[LossRow], dpi: int = 110) -> Figure:
     kimg = np.array([row["images"] for row in rows]) / 1000  # (N,)
     loss = pd.Series([row["loss"] for row in rows], dtype=float)
     axes.plot(kimg, loss, color=BLUE, alpha=0.3, linewidth=0.8)
-    axes.plot(kimg, smooth(loss), color=BLUE, linewidth=1.8)
+    axes.plot(kimg, smooth(loss), color=BLUE, linewidth=1.8, marker="o" if len(rows) < 3 else None)
     axes.set(xlabel="training images (thousands)", ylabel="training loss", yscale="log")
     axes.set_xlim(left=0)
     name_logarithmic(axes.yaxis)
@@ -112,7 +124,8 @@ def curves(rows: Rows, choice: Choice | None = None, dpi: int = 110) -> Figure:
     right.yaxis.set_visible(bool(probes))
     left.yaxis.set_visible(bool(names))
     left.spines["left"].set_visible(bool(names))
-    left.set(xlabel="training images (thousands)", ylabel=f"{', '.join(names)} (lower is better)")
+    distance = names[0] if len(names) == 1 else "distance of samples"  # several names are in the legend
+    left.set(xlabel="training images (thousands)", ylabel=f"{distance} (lower is better)")
     if names:
         scale_distances(left)
     left.yaxis.label.set_color(BLUE)
@@ -125,7 +138,7 @@ def curves(rows: Rows, choice: Choice | None = None, dpi: int = 110) -> Figure:
     left.margins(x=0.06)
     mark_checkpoints(left, frame["kimg"].astype(int).unique().tolist(), choice["kimg"] if choice else None)
     heading(left, frame["experiment"].iloc[0])
-    figure.legend(handles=lines + probes, loc="outside upper center", ncols=3, **LEGEND)
+    legend_above(figure, lines + probes, most=3)
     return figure
 
 
@@ -200,13 +213,26 @@ def accuracy_over_noise(rows: Rows, dpi: int = 110) -> Figure:
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     low, high = np.log10(frame["sigma"].agg(["min", "max"]))
-    decades = np.arange(np.ceil(low), np.floor(high) + 1)  # powers of ten within the levels
+    sigmas = [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)]  # powers of ten within the levels
+    if len(sigmas) < 2:
+        sigmas = apart(frame["sigma"].unique().tolist(), TICKS)
     above = axes.secondary_xaxis("top")
-    above.set_xticks(-2 * np.log(10) * decades, [f"σ {10**power:g}" for power in decades])
+    above.set_xticks([-2 * math.log(sigma) for sigma in sigmas], [f"σ {sigma:.3g}" for sigma in sigmas])
     above.tick_params(labelsize=9, length=3, color=GREY, labelcolor=INK)
     above.spines["top"].set_color(GREY)
-    figure.legend(handles=lines, loc="outside upper center", ncols=2, **LEGEND)
+    legend_above(figure, lines, most=2)
     return figure
+
+
+def apart(values: Iterable[float], most: int) -> list[float]:
+    """Some of the positive values, rising, so far apart on a logarithmic axis that `most` would fill it."""
+    ticks: list[float] = []
+    rising = sorted(values)
+    room = math.log(rising[-1] / rising[0]) / most
+    for value in rising:
+        if not ticks or math.log(value / ticks[-1]) >= room:
+            ticks.append(value)
+    return ticks
 
 
 # --- accuracy over layer and noise --------------------------------------------------------------------------
@@ -248,7 +274,8 @@ def confusion(counts: np.ndarray, classes: Sequence[str], title: str = "", dpi: 
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (K, K); a class may have no image
     few = len(classes) <= SMALL
     side = 1.6 + (0.42 * len(classes) if few else 5)
-    figure, axes = canvas(side + 0.4, side, dpi)
+    names = LETTER * max(len(class_name(name)) for name in classes) if few else 0  # inches
+    figure, axes = canvas(max(side + 0.4 + names, LETTER * len(title) + 0.5 + names), side + names / math.sqrt(2), dpi)
     # Only errors are coloured: the diagonal is so much larger that it would flatten them.
     mistakes = np.where(np.eye(len(classes)), np.nan, share)
     most = max(largest_error(share), 1)

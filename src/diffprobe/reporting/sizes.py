@@ -14,6 +14,7 @@ from diffprobe.plan.uses import compared_features
 from diffprobe.reporting.network_cost import NetworkCost
 
 FLOAT32, FLOAT16, UINT8 = 4, 2, 1  # bytes
+ONE_MOMENT = ("sgd", "muon")  # optimizers with one moment of a weight, or of nearly all
 RAW_AND_MOMENTS = 3  # copies of every weight in a training state, besides its averages: raw, two moments of Adam
 
 
@@ -30,7 +31,8 @@ def store_bytes(
     checkpoints = len(experiment.train.checkpoints)
     averages = len(experiment.train.averages)
     # Imported weights are one set without a training state.
-    sets, states = (1, 0) if experiment.train.imported else (averages + 1, averages + RAW_AND_MOMENTS)
+    kept_raw = RAW_AND_MOMENTS - (experiment.train.optimizer in ONE_MOMENT)
+    sets, states = (1, 0) if experiment.train.imported else (averages + 1, averages + kept_raw)
     sizes = {
         "checkpoints": checkpoints * sets * weights,  # averages and raw
         "states": (checkpoints if config.state.keep == "all" else 1) * states * weights,

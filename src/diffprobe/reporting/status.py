@@ -23,6 +23,8 @@ SHARED = (  # rules that serve several experiments
     "fetch",
     "download",
     "images",
+    "dataset_table",
+    "comparison",
     "baseline",
     "nearest_real",
     "autoencoder",
@@ -151,7 +153,7 @@ def one_line(name: str, states: list[StageState]) -> Text:
     """One stage, or several counted by state: `choice  done`, `plots  7 done, 2 waiting`."""
     counts = Counter(state.state for state in states)
     counted = Text(", ").join(Text(f"{n} {state}", STYLES.get(state, BAD)) for state, n in counts.items())
-    return Text.assemble(f"  {name:<10}", cell(states[0]) if len(states) == 1 else counted)
+    return Text.assemble(f"  {name:<10} ", cell(states[0]) if len(states) == 1 else counted)
 
 
 def table(title: str, states: list[StageState], index: Callable[[StageState], str]) -> Table:

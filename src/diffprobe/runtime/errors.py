@@ -34,6 +34,13 @@ class AccessError(UserError):
     """A file that cannot be read and yet may be whole: rights, limits, locks, hardware. Never a reason to delete it."""
 
 
+PLUGIN = "name the plugin that defines it in the config, or in diffprobe.load(..., plugins=[FILE])"
+
+
+class UnknownKindError(ValueError):
+    """A kind that a file names and that is not loaded: the file may be whole."""
+
+
 # All that moves the cursor, clears the screen or turns the text's direction.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 

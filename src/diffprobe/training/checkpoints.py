@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffprobe.networks.build import Settings, build
 from diffprobe.runtime import tensors as files
 from diffprobe.runtime.devices import memory_format
-from diffprobe.runtime.errors import UserError, one_line
+from diffprobe.runtime.errors import UnknownKindError, UserError, one_line
 from diffprobe.runtime.files import canonical
 from diffprobe.runtime.tensors import CHECKPOINT
 
@@ -59,6 +59,8 @@ def load(
     try:
         network = build(parse(head), **head["shape"])
         network.load_state_dict(state)
+    except UnknownKindError as error:
+        raise UserError(f"{path}: {error}") from None
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise files.damaged(path, CHECKPOINT, one_line(error)) from None
     network.eval().requires_grad_(False)  # whoever loads it only evaluates

@@ -15,10 +15,11 @@ def problems(key: str, experiment: Experiment, probe: Probe, config: Config) -> 
     sampled = experiment.latents is not None and probe.latents_as == "sample"
     copies = (probe.noisy and probe.input == "noisy") or sampled
     figures = [figure for monitor in probe.monitors for figure in monitor.figures]
+    images = subset_size(experiment, probe, config)
     taken = Counter([*probe.evaluators, *figures, *(probe.similarity.figures if probe.similarity else [])])
     for i, monitor in enumerate(probe.monitors):
         place = f"{key}.monitors.{i}"
-        yield from monitor.problems(place, probe.subset.images)
+        yield from monitor.problems(place, images)
         for figure in monitor.figures:
             if taken[figure] > 1:
                 yield place, figure, "each figure once, and no evaluator or experiment of its name"
@@ -50,5 +51,11 @@ def similarity(
             yield f"{key}.experiments", name, allowed + one_of(alike)
     if len(set(settings.experiments)) < len(settings.experiments):
         yield f"{key}.experiments", settings.experiments, "each experiment once"
-    if settings.neighbours >= probe.subset.images:
-        yield f"{key}.neighbours", settings.neighbours, f"below subset.images = {probe.subset.images}"
+    if settings.neighbours >= (images := subset_size(experiment, probe, config)):
+        yield f"{key}.neighbours", settings.neighbours, f"below the {images:,} images of the subset"
+
+
+def subset_size(experiment: Experiment, probe: Probe, config: Config) -> int:
+    """Images of the subset: those asked for, or those of the split where it is known to have fewer."""
+    rows = config.datasets[experiment.dataset].split_rows
+    return min(probe.subset.images, rows[probe.subset.split]) if rows else probe.subset.images

@@ -33,4 +33,4 @@ class Contrastive(Monitor):
 
     def problems(self, key: str, images: int) -> Iterator[Problem]:
         if self.batch and self.batch > images:
-            yield f"{key}.batch", self.batch, f"at most subset.images = {images:,}"
+            yield f"{key}.batch", self.batch, f"at most the {images:,} images of the subset"

@@ -27,4 +27,4 @@ class IntrinsicDimension(Monitor):
 
     def problems(self, key: str, images: int) -> Iterator[Problem]:
         if self.estimator == "mle" and self.neighbours >= images:
-            yield f"{key}.neighbours", self.neighbours, f"below subset.images = {images:,}"
+            yield f"{key}.neighbours", self.neighbours, f"below the {images:,} images of the subset"

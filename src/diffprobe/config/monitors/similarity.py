@@ -33,4 +33,4 @@ class SimilarityTo(Monitor):
 
     def problems(self, key: str, images: int) -> Iterator[Problem]:
         if self.neighbours >= images:
-            yield f"{key}.neighbours", self.neighbours, f"below subset.images = {images:,}"
+            yield f"{key}.neighbours", self.neighbours, f"below the {images:,} images of the subset"

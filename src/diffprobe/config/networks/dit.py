@@ -131,6 +131,8 @@ class DiT(Network):
         elif self.position in ("rope", "gta") and self.width // self.heads % 4:
             allowed = f"a number that leaves each head a multiple of 4 channels, for the pairs of {self.position}"
             yield f"{key}.heads", self.heads, allowed
+        if self.width * self.mlp_ratio < 1:
+            yield f"{key}.mlp_ratio", self.mlp_ratio, f"at least 1 / {self.width}, for a channel in between"
         if self.width % 4:
             yield f"{key}.width", self.width, "a multiple of 4, for the sines and cosines of rows and columns"
 

@@ -90,9 +90,14 @@ class UNetOptions(Network):
         widths = {self.channels * m for m in (1, *self.multipliers)}  # 1: the first convolution's output
         if any(width % self.groups for width in widths):
             yield f"{key}.groups", self.groups, f"a divisor of every width ({listed(sorted(widths))})"
+        # One channel at one position has no deviation.
+        elif size == self.patch * 2 ** (levels - 1) and self.channels * self.multipliers[-1] == self.groups:
+            yield f"{key}.groups", self.groups, f"less than the {self.groups} channels of the level with one position"
         # The last norm sees the decoder's full-resolution level.
         if self.channels * self.multipliers[0] % self.head_groups:
             yield f"{key}.head_groups", self.head_groups, f"a divisor of {self.channels * self.multipliers[0]}"
+        elif size == self.patch and self.channels * self.multipliers[0] == self.head_groups:
+            yield f"{key}.head_groups", self.head_groups, f"less than {self.head_groups}, the channels of one position"
         if self.shortcut_conv and self.resample != "block":
             yield f"{key}.shortcut_conv", True, "false (true is only for resample: block)"
         if self.channels % 2 or self.channels < 4:  # the noise embedding is half sines, half cosines

@@ -122,7 +122,7 @@ def published_weights(published: Any, model: str) -> Path:
         return Path(hf_hub_download(repository, name))
     except Exception as error:  # no network, no such file, no access: each has its own exception
         raise UserError(
-            f"no {WHAT}: {name} of {repository} cannot be had from the hub ({first_line(error)}); "
+            f"no {WHAT}: {name} of {repository} could not be downloaded from the hub ({first_line(error)}); "
             "name a local file at `weights:`"
         ) from None
 

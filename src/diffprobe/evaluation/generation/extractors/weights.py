@@ -32,7 +32,7 @@ def downloaded(url: str, what: str, hash_prefix: str | None = None) -> Path:
             if isinstance(error, OSError) and error.errno in FULL:
                 raise UserError(f"{path}: {what} cannot be kept ({error.strerror}); free some space") from None
             raise UserError(
-                f"no {what}: {url} cannot be had ({first_line(error)}); "
+                f"no {what}: {url} could not be downloaded ({first_line(error)}); "
                 f"put that file at {path}, or name a local one under `weights:`"
             ) from None
     return path
