@@ -1,10 +1,12 @@
 """`diffprobe run` says to Snakemake what was asked, and reports when everything is there."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from toy_probing import EXPERIMENT
 
 from diffprobe import running
 from diffprobe.__main__ import main
@@ -39,6 +41,23 @@ def test_a_part_of_a_project_is_not_reported(calls: list[list[str]], monkeypatch
     main(["run", DEMO, "--", "--keep-going", "--rerun-triggers", "mtime"])
     assert [("--report" in call, call[-1]) for call in calls[1:]] == [(False, "mtime"), (True, "--quiet")]
     assert planned[0][-2:] == ["--rerun-triggers", "mtime"] and "--keep-going" not in planned[0]
+
+
+def test_a_missing_folder_of_images_is_named_before_any_job(
+    calls: list[list[str]], capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    experiment = EXPERIMENT | {"dataset": "mine"}
+    source = {"kind": "folder", "path": "nowhere"}
+    content = {"datasets": {"mine": {"source": source, "size": 8}}, "experiments": {"one": experiment}}
+    Path("mine.yaml").write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as end:
+        main(["run", "mine.yaml"])
+    assert end.value.code == 1 and not calls
+    assert capsys.readouterr().err == "datasets.mine: nowhere: no such folder; check the path\n"
+    Path("results/data/mine").mkdir(parents=True)
+    Path("results/data/mine/images.h5").touch()  # imported before
+    main(["run", "mine.yaml", "-n"])
+    assert len(calls) == 1
 
 
 def test_repeats_of_an_earlier_run_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -19,6 +19,7 @@ from diffprobe.data import sources
 from diffprobe.data.filenames import display
 from diffprobe.data.listing import Listing
 from diffprobe.data.prepared import divide, prepare
+from diffprobe.plan.layout import Layout
 from diffprobe.reporting import dataset as seen
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic
@@ -122,13 +123,17 @@ def config(source: Source, name: str, images: int, labelled: bool) -> dict[str, 
 def show_own(config: Config, but: Collection[str] = ()) -> None:
     """Print what the folders and zips of a config hold now, save those of the datasets `but`.
 
-    A source that cannot be read is left to the job that reads it, since images imported before are kept.
+    Raises UserError for a source that cannot be read, unless images were imported from it before, which are kept, or
+    are still to be fetched.
     """
+    layout = Layout(config.results)
     for name, dataset in config.datasets.items():
         if name not in but and isinstance(dataset.source, Folder | Zip):
             try:
                 seen.show(name, seen.facts(dataset, prepare(dataset, {})))
             except UserError as error:
+                if not Path(layout.images(name)).exists() and not dataset.source.remote_files:
+                    raise UserError(f"datasets.{name}: {error}") from None
                 print(f"datasets.{name}: {error}", file=sys.stderr)
 
 
