@@ -230,7 +230,7 @@ def test_threads_are_waited_for_when_the_job_has_let_go_of_its_objects(
     start: str, script: Callable[[str], Path]
 ) -> None:
     """As after any script: the end of a loader tells its threads to stop."""
-    loader = "class Loader:\n    def __del__(self): stop.set(); print('let go', flush=True)\n"
+    loader = "class Loader:\n    def __del__(self): print('let go', flush=True); stop.set()\n"
     threads = "import threading\nstop = threading.Event()\n" + loader
     threads += "def main():\n    loader = Loader()\n"
     threads += "    threading.Thread(target=lambda: print(stop.wait(20), flush=True)).start()\n    sys.exit(3)\nmain()"
