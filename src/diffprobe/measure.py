@@ -117,12 +117,12 @@ def refuse(arguments: argparse.Namespace) -> None:
         raise UserError(f"--save {arguments.save}: exists and holds no statistics to replace; choose another name")
     if arguments.json and arguments.json.exists() and recorded(arguments.json, "figures") is None:
         raise UserError(f"--json {arguments.json}: exists and holds no figures to replace; choose another name")
-    places = {path.resolve(): f"what {use}" for path, use in uses(arguments)}
+    places = {os.path.realpath(path): f"what {use}" for path, use in uses(arguments)}
     for option, path in (("--save", arguments.save), ("--json", arguments.json)):
-        if path and (use := places.pop(path.resolve(), None)):
+        if path and (use := places.pop(os.path.realpath(path), None)):
             raise UserError(f"{option} {path}: is {use}; choose another name")
         if path:
-            places[path.resolve()] = f"{option}'s file too"
+            places[os.path.realpath(path)] = f"{option}'s file too"
 
 
 def uses(arguments: argparse.Namespace) -> Iterator[tuple[Path, str]]:
