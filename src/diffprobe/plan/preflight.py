@@ -131,9 +131,9 @@ def forgotten(config: Config) -> Iterator[str]:
     layout = Layout(config.results)
     for name, experiment in config.experiments.items():
         for kimg in experiment.train.checkpoints if not experiment.train.imported else ():
-            recorded = read_receipt(layout.checkpoint(layout.run(name), kimg, "receipt.json")) or {}
-            file = layout.ema(name, kimg)
-            trained = Path(file).exists() and not is_on_record(file) and recorded.get("config")
+            if not Path(file := layout.ema(name, kimg)).exists() or is_on_record(file):
+                continue
+            trained = (read_receipt(layout.checkpoint(layout.run(name), kimg, "receipt.json")) or {}).get("config")
             if trained and trained != job_arguments.pretrain(config, experiment):
                 yield (
                     f"{name}: checkpoint {kimg} was trained with other settings, but Snakemake has no record of it "
