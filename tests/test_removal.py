@@ -405,18 +405,13 @@ def test_a_lock_truncates_nothing_through_a_link(tmp_path: Path) -> None:
 
 
 def test_the_docs_replace_no_other_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "README.md").write_text("# Mine\n")
-    with pytest.raises(SystemExit):
-        main(["docs", "--configfile", str(tmp_path / "mine.yaml")])
-    assert "README.md: refusing to replace a README that was not generated" in capsys.readouterr().err
-    assert tree(tmp_path) == {"README.md": b"# Mine\n"}
-    (tmp_path / "README.md").unlink()
-    (tmp_path / "schema.json").write_text('{"title": "Mine"}')
-    with pytest.raises(SystemExit):
-        main(["docs", "--configfile", str(tmp_path / "mine.yaml")])
-    assert "schema.json: refusing to replace a schema that was not generated" in capsys.readouterr().err
-    assert tree(tmp_path) == {"schema.json": b'{"title": "Mine"}'}
-    (tmp_path / "schema.json").unlink()
+    for name, text, what in (("README.md", "# Mine\n", "README"), ("schema.json", '{"title": "Mine"}', "schema")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(SystemExit):
+            main(["docs", "--configfile", str(tmp_path / "mine.yaml")])
+        assert f"{name}: refusing to replace a {what} that was not generated" in capsys.readouterr().err
+        assert tree(tmp_path) == {name: text.encode()}
+        (tmp_path / name).unlink()
     for _ in range(2):
         main(["docs", "--configfile", str(tmp_path / "mine.yaml")])
     assert json.loads((tmp_path / "schema.json").read_text())["title"] == "Config"

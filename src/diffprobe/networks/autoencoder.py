@@ -70,10 +70,6 @@ class Codec:
         """Latents (B, c, h, w) to the network's images (B, channels, size, size)."""
         return self.network.decoder(optional_layer(self.network, "post_quant_conv", z))
 
-    def images(self, z: Tensor) -> Tensor:
-        """Latents (B, c, h, w) to images in the dataset's shape (B, C, H, W)."""
-        return self.postprocess(self.decode(z))
-
     def postprocess(self, x: Tensor) -> Tensor:
         """The network's images (B, channels, size, size) in the dataset's shape (B, C, H, W)."""
         x = x.mean(dim=1, keepdim=True) if self.image[0] == 1 else x  # (B, C, size, size)

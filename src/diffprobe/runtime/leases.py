@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.gpus import GPU, variable
-from diffprobe.runtime.locks import exclusive, held, open_lock, owner_of
+from diffprobe.runtime.locks import acquired, exclusive, held, open_lock, owner_of
 
 MEMBERS = "DIFFPROBE_LEASED"  # for the processes of one job: the devices, and who leased them
 TURN = "turn.lock"  # held for the moment in which a job takes all its devices or none
@@ -111,9 +111,7 @@ def take(leases: Path, names: Sequence[str], count: int, job: str) -> Lease | No
     lease = Lease([], [])
     for place, name in enumerate(names):
         descriptor = open_lock(leases / f"{name}.lock")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not acquired(descriptor, fcntl.LOCK_EX):
             os.close(descriptor)
             continue
         lease.places.append(place)
