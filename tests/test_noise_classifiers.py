@@ -17,7 +17,7 @@ from diffprobe.diffusion.build import build_process
 from diffprobe.evaluation.representation.descent import row_streams, steps
 from diffprobe.evaluation.representation.noise_classifier import NoiseClassifiers, fit, new_heads
 from diffprobe.evaluation.representation.table import table_of
-from diffprobe.reporting.plots import accuracy_over_noise
+from diffprobe.reporting.noise_plots import accuracy_over_noise
 from diffprobe.reporting.repeats import repeats
 from diffprobe.reporting.tables import results, summary
 from diffprobe.runtime.errors import UserError

@@ -11,6 +11,7 @@ from typing import Any
 
 from diffprobe.runtime.job import Job, run
 
+from diffprobe.config.problems import listed
 from diffprobe.runtime import tensors
 from diffprobe.runtime.errors import UserError
 from diffprobe.runtime.files import atomic, canonical
@@ -60,14 +61,14 @@ def refuse_other_scale(path: Path, own: dict[str, Any], store: dict[str, Any]) -
         return
     scales = zip(own["scale"], own["shift"], store["scale"], store["shift"], strict=True)
     if any(abs(a / b - 1) > MOST or abs(s - t) * b > MOST for a, s, b, t in scales):
-        before, now = (f"scale {listed(each['scale'])} and shift {listed(each['shift'])}" for each in (own, store))
+        before, now = (f"scale {rounded(each['scale'])} and shift {rounded(each['shift'])}" for each in (own, store))
         raise UserError(
             f"{path}: trained on latents of {before}, but the store's have {now}; give both one number as `scale`"
         )
 
 
-def listed(numbers: list[float]) -> str:
-    return ", ".join(f"{number:.4g}" for number in numbers)
+def rounded(numbers: list[float]) -> str:
+    return listed(f"{number:.4g}" for number in numbers)
 
 
 if __name__ == "__main__":

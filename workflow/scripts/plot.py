@@ -228,7 +228,7 @@ def inputs(job: Job, kind: str) -> list[Path]:
 def levels(job: Job, at: str, options: FigureOptions) -> WithData:
     """Accuracy on `test` over noise level, of all classifiers of a dataset."""
     rows = [row for path in job.group("rows") for row in read_rows(path)]
-    return WithData(plots.accuracy_over_noise(rows, options.dpi), pd.DataFrame(rows))
+    return WithData(noise_plots.accuracy_over_noise(rows, options.dpi), pd.DataFrame(rows))
 
 
 # Each draws the figure KIND/AT: `at` is a checkpoint and, of samples, a sampler.

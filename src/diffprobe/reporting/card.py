@@ -4,7 +4,6 @@ The card is README.md, whose front matter (YAML between two lines `---`) is what
 results in the form of its `model-index` (https://huggingface.co/docs/hub/model-cards).
 """
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,12 +23,11 @@ from diffprobe.plan.layout import Layout, receipt
 from diffprobe.reporting import html
 from diffprobe.reporting.comparison import place_words
 from diffprobe.reporting.rows import Choice, ResultRow
+from diffprobe.reporting.shipped import Shipped, copy_autoencoder, measured, probed
 from diffprobe.reporting.tables import is_distance, summary
-from diffprobe.runtime.errors import UserError
-from diffprobe.runtime.files import atomic, recorded, refuse_existing, sha256
-from diffprobe.runtime.origins import origins, receipt_of
+from diffprobe.runtime.files import atomic, refuse_existing, sha256
 from diffprobe.runtime.receipts import RECEIPT, read_receipt
-from diffprobe.runtime.results import read_result, read_rows, whole_receipt
+from diffprobe.runtime.results import read_result, whole_receipt
 from diffprobe.training import checkpoints
 
 CARD, WEIGHTS, AUTOENCODER, RECEIPTS = "README.md", "model.safetensors", "autoencoder.safetensors", "receipts"
@@ -125,51 +123,6 @@ def write_card(
 
 def chosen(path: Path) -> Choice | None:
     return read_result(path, lambda choice: choice) if path.exists() else None
-
-
-def probed(config: Config, name: str) -> str | None:
-    """The weights that an experiment probes; None without a probe."""
-    probe = config.experiments[name].probe
-    return probe.weights if probe else None
-
-
-def measured(config: Config, name: str, kimg: int, weights: str, shipped: "Shipped") -> tuple[list[ResultRow], int]:
-    """The rows of results about a set of weights of a checkpoint, as far as they exist; and how many are about weights
-    that were in its place before.
-    """
-    samplers = config.experiments[name].sample.samplers
-    rows: list[ResultRow] = []
-    others = 0
-    for file in filter(os.path.exists, Inputs(config).rows([name])):
-        paper = receipt_of(Path(file)) or Path(receipt(file))
-        own, drawn_with = shipped.made(paper), recorded(paper, "samples", "weights", "name")
-        for row in read_rows(Path(file)):
-            subject = drawn_with or samplers[row["sampler"]].weights if "sampler" in row else probed(config, name)
-            if row.get("kimg", kimg) == kimg and subject == weights:
-                rows += [row] if own else []  # type: ignore[list-item]  # of JSON
-                others += not own
-    return rows, others
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """The file of the weights that a card is about."""
-
-    path: Path
-    sha256: str
-
-    def made(self, paper: Path) -> bool:
-        """Whether what a receipt is about was made from these weights, or from none of this checkpoint."""
-        tail = self.path.parts[-4:]  # .../EXPERIMENT/checkpoints/KIMG/FILE
-        return all(sha == self.sha256 for path, sha in origins(paper).items() if Path(path).parts[-4:] == tail)
-
-
-def copy_autoencoder(path: Path, trained: Path, target: Path) -> None:
-    """Copy the autoencoder of a model of latents. Raises UserError where it is not the one it was trained with."""
-    was = {Path(name).parts[-4:]: sha for name, sha in origins(trained).items()}.get(path.parts[-4:])
-    if was not in (None, sha256(path)):
-        raise UserError(f"{path}: is another autoencoder than this model was trained with; run the experiment again")
-    shutil.copyfile(path, target)
 
 
 def present(config: Config, name: str) -> list[str]:

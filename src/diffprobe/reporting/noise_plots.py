@@ -1,14 +1,28 @@
-"""The plot of accuracy over the noise level at several checkpoints."""
+"""Plots of accuracy over the noise level: at several checkpoints, and of several classifiers."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from diffprobe.reporting.plots import FAINT, LEGEND, PROBES, TICKS, apart, canvas, heading
+from diffprobe.reporting.plots import (
+    FAINT,
+    GREY,
+    INK,
+    LEGEND,
+    PROBES,
+    TICKS,
+    canvas,
+    draw_accuracy,
+    heading,
+    legend_above,
+)
+from diffprobe.reporting.rows import Rows
 
 FEW, IN_COLUMN = 8, 16  # checkpoints: in a legend inside the plot, and in a column beside it
 
@@ -46,3 +60,41 @@ def best_layers(grids: pd.DataFrame) -> pd.DataFrame:
     """The best cell of each checkpoint and noise level, by rising noise."""
     noisy = grids[grids["sigma"] > 0].reset_index(drop=True)
     return noisy.loc[noisy.groupby(["kimg", "sigma"])["accuracy"].idxmax()].sort_values(["kimg", "sigma"])
+
+
+def accuracy_over_noise(rows: Rows, dpi: int = 110) -> Figure:
+    """Accuracy of classifiers of one dataset over log-SNR, noise rising to the right: a curve for each evaluator of
+    each experiment. Rows without a level are left out.
+    """
+    frame = pd.DataFrame(rows).dropna(subset=["sigma"])
+    frame = frame[~frame["evaluator"].str.endswith("_top5")].sort_values("sigma", kind="stable")
+    figure, axes = canvas(6.4, 4.2, dpi)
+    lines: list[Line2D] = []
+    for i, ((experiment, evaluator), part) in enumerate(frame.groupby(["experiment", "evaluator"], sort=False)):
+        log_snr = -2 * np.log(part["sigma"])
+        lines += draw_accuracy(axes, log_snr, part, f"{experiment}, {evaluator}", i)
+    axes.invert_xaxis()
+    axes.set(xlabel="log-SNR of the image", ylabel="accuracy on test (%)")
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    low, high = np.log10(frame["sigma"].agg(["min", "max"]))
+    sigmas = [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)]  # powers of ten within the levels
+    if len(sigmas) < 2:
+        sigmas = apart(frame["sigma"].unique().tolist(), TICKS)
+    above = axes.secondary_xaxis("top")
+    above.set_xticks([-2 * math.log(sigma) for sigma in sigmas], [f"σ {sigma:.3g}" for sigma in sigmas])
+    above.tick_params(labelsize=9, length=3, color=GREY, labelcolor=INK)
+    above.spines["top"].set_color(GREY)
+    legend_above(figure, lines, most=2)
+    return figure
+
+
+def apart(values: Iterable[float], most: int) -> list[float]:
+    """Some of the positive values, rising, so far apart on a logarithmic axis that `most` would fill it."""
+    ticks: list[float] = []
+    rising = sorted(values)
+    room = math.log(rising[-1] / rising[0]) / most
+    for value in rising:
+        if not ticks or math.log(value / ticks[-1]) >= room:
+            ticks.append(value)
+    return ticks

@@ -6,7 +6,7 @@ marker or dash.
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -192,47 +192,6 @@ def mark_checkpoints(axes: Axes, checkpoints: list[int], chosen: int | None) -> 
         ticks = [chosen, *(tick for tick in ticks if abs(tick - chosen) > room)]
         axes.axvline(chosen, color=GREY, linewidth=1, linestyle=(0, (2, 2)), zorder=0)
     axes.set_xticks(ticks, [f"{tick}\nchosen" if tick == chosen else str(tick) for tick in ticks])
-
-
-# --- accuracy over noise ------------------------------------------------------------------------------------
-
-
-def accuracy_over_noise(rows: Rows, dpi: int = 110) -> Figure:
-    """Accuracy of classifiers of one dataset over log-SNR, noise rising to the right: a curve for each evaluator of
-    each experiment. Rows without a level are left out.
-    """
-    frame = pd.DataFrame(rows).dropna(subset=["sigma"])
-    frame = frame[~frame["evaluator"].str.endswith("_top5")].sort_values("sigma", kind="stable")
-    figure, axes = canvas(6.4, 4.2, dpi)
-    lines: list[Line2D] = []
-    for i, ((experiment, evaluator), part) in enumerate(frame.groupby(["experiment", "evaluator"], sort=False)):
-        log_snr = -2 * np.log(part["sigma"])
-        lines += draw_accuracy(axes, log_snr, part, f"{experiment}, {evaluator}", i)
-    axes.invert_xaxis()
-    axes.set(xlabel="log-SNR of the image", ylabel="accuracy on test (%)")
-    axes.set_ylim(bottom=0)
-    axes.grid(axis="y", color=FAINT, linewidth=0.6)
-    low, high = np.log10(frame["sigma"].agg(["min", "max"]))
-    sigmas = [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)]  # powers of ten within the levels
-    if len(sigmas) < 2:
-        sigmas = apart(frame["sigma"].unique().tolist(), TICKS)
-    above = axes.secondary_xaxis("top")
-    above.set_xticks([-2 * math.log(sigma) for sigma in sigmas], [f"σ {sigma:.3g}" for sigma in sigmas])
-    above.tick_params(labelsize=9, length=3, color=GREY, labelcolor=INK)
-    above.spines["top"].set_color(GREY)
-    legend_above(figure, lines, most=2)
-    return figure
-
-
-def apart(values: Iterable[float], most: int) -> list[float]:
-    """Some of the positive values, rising, so far apart on a logarithmic axis that `most` would fill it."""
-    ticks: list[float] = []
-    rising = sorted(values)
-    room = math.log(rising[-1] / rising[0]) / most
-    for value in rising:
-        if not ticks or math.log(value / ticks[-1]) >= room:
-            ticks.append(value)
-    return ticks
 
 
 # --- accuracy over layer and noise --------------------------------------------------------------------------
